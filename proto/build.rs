@@ -1,0 +1,62 @@
+//! Generates messages, clients and servers from the `.proto` files beside this script.
+//!
+//! The compiler is a library, so no `protoc` has to be installed. The public and the internal package
+//! are compiled apart: each gets a descriptor set of its own, and reflection that is given the public
+//! one cannot show the internal service.
+
+use std::error::Error;
+use std::path::{Path, PathBuf};
+use std::{env, fs};
+
+/// Folder of the public package, from the root of the protos.
+const PUBLIC_FOLDER: &str = "rateguard/v1";
+/// Folder of the internal package, from the root of the protos.
+const INTERNAL_FOLDER: &str = "rateguard/internal/v1";
+/// The message that holds secrets. Its `Debug` is written by hand so that it prints none.
+const SECRET_MESSAGE: &str = ".rateguard.v1.SecretText";
+
+fn main() -> Result<(), Box<dyn Error>> {
+    let root = PathBuf::from(env::var("CARGO_MANIFEST_DIR")?);
+    let out = PathBuf::from(env::var("OUT_DIR")?);
+    println!("cargo::rerun-if-changed=rateguard");
+
+    generate(&root, PUBLIC_FOLDER, &out.join("public"), &[])?;
+    let public_types = [(".rateguard.v1", "crate::v1")];
+    generate(&root, INTERNAL_FOLDER, &out.join("internal"), &public_types)
+}
+
+/// Compiles the files of one folder into `out`; `extern_paths` names packages that exist elsewhere.
+fn generate(
+    root: &Path,
+    folder: &str,
+    out: &Path,
+    extern_paths: &[(&str, &str)],
+) -> Result<(), Box<dyn Error>> {
+    let mut compiler = protox::Compiler::new([root])?;
+    compiler.include_imports(true).include_source_info(true);
+    for file in proto_files(root, folder)? {
+        compiler.open_file(file)?;
+    }
+    fs::create_dir_all(out)?;
+    fs::write(out.join("descriptor.bin"), compiler.encode_file_descriptor_set())?;
+
+    let mut builder = tonic_prost_build::configure().out_dir(out).btree_map(".").skip_debug([SECRET_MESSAGE]);
+    for (path, module) in extern_paths {
+        builder = builder.extern_path(*path, *module);
+    }
+    builder.compile_fds(compiler.file_descriptor_set())?;
+    Ok(())
+}
+
+/// The proto files of one folder, sorted, so that the same input gives the same output everywhere.
+fn proto_files(root: &Path, folder: &str) -> Result<Vec<PathBuf>, Box<dyn Error>> {
+    let mut files = Vec::new();
+    for entry in fs::read_dir(root.join(folder))? {
+        let path = entry?.path();
+        if path.extension().is_some_and(|extension| extension == "proto") {
+            files.push(path);
+        }
+    }
+    files.sort();
+    Ok(files)
+}
