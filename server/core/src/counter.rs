@@ -1,0 +1,297 @@
+//! Counters: the state behind every limit, one file per algorithm.
+//!
+//! A [`Limit`] says what a counter is held against and comes anew with every call, since limits
+//! change while counters stay; a [`Counter`] is what was used. Reading never changes a counter;
+//! taking, holding and correcting do. Instants given to one counter must not go back: the store
+//! that owns it keeps the last one.
+
+pub mod budget;
+pub mod sliding_window;
+pub mod token_bucket;
+pub mod window;
+
+use crate::time::{Bounds, Millis};
+pub use budget::BudgetCounter;
+pub use sliding_window::SlidingWindow;
+pub use token_bucket::{Refill, TokenBucket};
+pub use window::WindowCounter;
+
+/// Which counter: a hash of the workspace, the limit's id, its shape and the scope's values.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct CounterId(pub u128);
+
+/// A position in the event log. The first event has position 1; zero is before all.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Position(pub u64);
+
+/// What a counter is held against.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Limit {
+    /// At most `capacity` at once, refilled steadily.
+    TokenBucket {
+        /// Units that may be taken at once.
+        capacity: i64,
+        /// How fast what was used is given back.
+        refill: Refill,
+    },
+    /// At most `limit` in each window of `window_ms`, counted from the epoch.
+    FixedWindow {
+        /// Units a window.
+        limit: i64,
+        /// The window's length.
+        window_ms: i64,
+    },
+    /// At most `limit` in any window of `window_ms`.
+    SlidingWindow {
+        /// Units a window.
+        limit: i64,
+        /// The window's length.
+        window_ms: i64,
+    },
+    /// At most `limit` in each window of a calendar.
+    CalendarWindow {
+        /// Units a window.
+        limit: i64,
+        /// The window of now, and the end of the next one.
+        bounds: Bounds,
+    },
+    /// At most `nanos` of money in a calendar's period, or in all when prepaid.
+    Budget {
+        /// Nano-units.
+        nanos: i64,
+        /// The period of now; `None` for a prepaid budget.
+        bounds: Option<Bounds>,
+    },
+}
+
+impl Limit {
+    /// Whether what is used is given back by itself.
+    pub fn resets(&self) -> bool {
+        !matches!(self, Self::Budget { bounds: None, .. })
+    }
+
+    /// The limit's size in its unit.
+    pub fn size(&self) -> i64 {
+        match *self {
+            Self::TokenBucket { capacity, .. } => capacity,
+            Self::FixedWindow { limit, .. }
+            | Self::SlidingWindow { limit, .. }
+            | Self::CalendarWindow { limit, .. } => limit,
+            Self::Budget { nanos, .. } => nanos,
+        }
+    }
+}
+
+/// What a call asks of one limit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Demand {
+    /// Units that must be free for the call to pass.
+    pub need: i64,
+    /// Units taken when it passes; at most `need`.
+    pub take: i64,
+}
+
+impl Demand {
+    /// Takes `amount`.
+    pub fn take(amount: i64) -> Self {
+        Self { need: amount, take: amount }
+    }
+
+    /// Takes nothing, and passes unless the limit is exhausted: for amounts known only later.
+    pub const PROBE: Self = Self { need: 1, take: 0 };
+}
+
+/// When a denied demand passes, alone on the counter.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RetryAfter {
+    /// After this many milliseconds, and not one earlier when nothing is reserved.
+    Millis(i64),
+    /// Never by waiting: there is no reset, or the amount is above the whole limit.
+    Never,
+}
+
+/// How a counter stands against a limit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Reading {
+    /// What is used, held amounts and debt included.
+    pub used: i128,
+    /// Of that, what a budget holds for calls whose cost is not known yet.
+    pub held: i128,
+    /// What is left, zero in debt.
+    pub remaining: i64,
+    /// When all that is used now has been given back; `None` without a reset.
+    pub reset_at: Option<Millis>,
+    /// `None` when the demand passes.
+    pub denied: Option<RetryAfter>,
+}
+
+impl Reading {
+    /// A reading from what is used, before the wait is known.
+    fn new(used: i128, limit: i64, need: i64, reset_at: Option<Millis>) -> Self {
+        let left = (i128::from(limit) - used).max(0);
+        let remaining = i64::try_from(left).unwrap_or(limit);
+        let denied = (i128::from(need) > left).then_some(RetryAfter::Never);
+        Self { used, held: 0, remaining, reset_at, denied }
+    }
+
+    fn wait_ms(mut self, need: i64, limit: i64, wait_ms: impl FnOnce() -> i64) -> Self {
+        if self.denied.is_some() && need <= limit {
+            self.denied = Some(RetryAfter::Millis(wait_ms()));
+        }
+        self
+    }
+}
+
+/// The state of one counter.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Counter {
+    /// A token bucket.
+    TokenBucket(TokenBucket),
+    /// A fixed or calendar window.
+    Window(WindowCounter),
+    /// A sliding window.
+    SlidingWindow(Box<SlidingWindow>),
+    /// A budget.
+    Budget(Box<BudgetCounter>),
+}
+
+/// Where in a counter an amount was taken, so that it can be corrected there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mark {
+    /// In a bucket, at an instant, while it refilled like this.
+    TokenBucket {
+        /// When.
+        at: Millis,
+        /// The refill then.
+        refill: Refill,
+    },
+    /// In the window that began then.
+    Window {
+        /// The window's start.
+        start: Millis,
+    },
+    /// In this sub-window.
+    SlidingWindow {
+        /// The sub-window's number since the epoch.
+        slot: i64,
+    },
+    /// In the budget period that began then; zero for a prepaid budget.
+    Budget {
+        /// The period's start.
+        start: Millis,
+    },
+}
+
+impl Counter {
+    /// A counter of the limit's kind with nothing used.
+    pub fn fresh(limit: &Limit, now: Millis) -> Self {
+        match limit {
+            Limit::TokenBucket { .. } => Self::TokenBucket(TokenBucket::FRESH),
+            Limit::FixedWindow { .. } | Limit::CalendarWindow { .. } => {
+                Self::Window(WindowCounter::fresh(limit, now))
+            }
+            Limit::SlidingWindow { .. } => Self::SlidingWindow(Box::default()),
+            Limit::Budget { bounds, .. } => Self::Budget(Box::new(BudgetCounter::fresh(*bounds, now))),
+        }
+    }
+
+    /// How the counter stands, and whether `need` passes now.
+    pub fn read(&self, limit: &Limit, need: i64, now: Millis) -> Reading {
+        match (self, *limit) {
+            (Self::TokenBucket(state), Limit::TokenBucket { capacity, refill }) => {
+                state.read(capacity, refill, need, now)
+            }
+            (Self::Window(state), Limit::FixedWindow { .. } | Limit::CalendarWindow { .. }) => {
+                state.read(limit, need, now)
+            }
+            (Self::SlidingWindow(state), Limit::SlidingWindow { limit, window_ms }) => {
+                state.read(limit, window_ms, need, now)
+            }
+            (Self::Budget(state), Limit::Budget { nanos, bounds }) => state.read(nanos, bounds, need, now),
+            // The id hashes the shape, so a counter never meets a limit of another kind; were it
+            // to happen, it counts as new.
+            _ => Self::fresh(limit, now).read(limit, need, now),
+        }
+    }
+
+    /// Takes `amount` (a budget holds it) and says where. The caller has read the counter first.
+    pub fn take(&mut self, limit: &Limit, amount: i64, now: Millis) -> Mark {
+        match (&mut *self, *limit) {
+            (Self::TokenBucket(state), Limit::TokenBucket { refill, .. }) => {
+                state.take(refill, amount, now);
+                Mark::TokenBucket { at: now, refill }
+            }
+            (Self::Window(state), Limit::FixedWindow { .. } | Limit::CalendarWindow { .. }) => {
+                Mark::Window { start: state.take(limit, amount, now) }
+            }
+            (Self::SlidingWindow(state), Limit::SlidingWindow { window_ms, .. }) => {
+                Mark::SlidingWindow { slot: state.take(window_ms, amount, now) }
+            }
+            (Self::Budget(state), Limit::Budget { bounds, .. }) => {
+                Mark::Budget { start: state.hold(bounds, amount, now) }
+            }
+            _ => {
+                *self = Self::fresh(limit, now);
+                self.take(limit, amount, now)
+            }
+        }
+    }
+
+    /// Charges what was used at `accounted_at`, never asking. A window that has closed by `now`
+    /// stays as it is: it is corrected in the books alone.
+    pub fn charge(&mut self, limit: &Limit, amount: i64, accounted_at: Millis, now: Millis) {
+        match (&mut *self, *limit) {
+            (Self::TokenBucket(state), Limit::TokenBucket { capacity, refill }) => {
+                state.charge(capacity, refill, amount, accounted_at, now);
+            }
+            (Self::Window(state), Limit::FixedWindow { .. } | Limit::CalendarWindow { .. }) => {
+                state.charge(limit, amount, accounted_at, now);
+            }
+            (Self::SlidingWindow(state), Limit::SlidingWindow { window_ms, .. }) => {
+                state.charge(window_ms, amount, accounted_at, now);
+            }
+            (Self::Budget(state), Limit::Budget { bounds, .. }) => {
+                state.spend(bounds, amount, accounted_at, now);
+            }
+            _ => {
+                *self = Self::fresh(limit, now);
+                self.charge(limit, amount, accounted_at, now);
+            }
+        }
+    }
+
+    /// Corrects an amount taken at `mark` by `delta`: more where the mark still counts, or less,
+    /// never giving back what the limit has given back already. Budgets settle through
+    /// [`BudgetCounter::settle`].
+    pub fn correct(&mut self, mark: Mark, taken: i64, delta: i64, now: Millis) {
+        match (self, mark) {
+            (Self::TokenBucket(state), Mark::TokenBucket { at, refill }) => {
+                state.correct(refill, taken, delta, at, now);
+            }
+            (Self::Window(state), Mark::Window { start }) => state.correct(start, delta),
+            (Self::SlidingWindow(state), Mark::SlidingWindow { slot }) => state.correct(slot, delta),
+            (Self::Budget(state), Mark::Budget { start }) => state.correct_hold(start, delta),
+            // The counter was dropped or replaced in the meantime: its window is over.
+            _ => {}
+        }
+    }
+
+    /// Whether the counter equals a fresh one from `now` on, so that it may be forgotten.
+    pub fn is_idle(&self, now: Millis) -> bool {
+        match self {
+            Self::TokenBucket(state) => state.is_idle(now),
+            Self::Window(state) => state.is_idle(now),
+            Self::SlidingWindow(state) => state.is_idle(now),
+            // A budget's spending is what the books say: it is never forgotten here.
+            Self::Budget(_) => false,
+        }
+    }
+}
+
+/// Adds with a bound instead of wrapping: a counter so full stays full.
+fn add(used: i64, amount: i64) -> i64 {
+    used.saturating_add(amount).max(0)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,196 @@
+//! The token bucket: at most a capacity at once, given back at a steady rate.
+//!
+//! It stores what is used, not what is left, so that a changed capacity applies at once. Use is
+//! kept as whole units and a remainder over the reduced fraction of the rate, so that no part of a
+//! unit is ever lost or won by rounding.
+
+use super::{Reading, add};
+use crate::invalid::Invalid;
+use crate::limits::{LIMIT_MAX, WINDOW_MS_MAX};
+use crate::time::Millis;
+
+/// A steady rate: `units` in each `period_ms`, as a reduced fraction.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Refill {
+    units: i64,
+    period_ms: i64,
+}
+
+impl Refill {
+    /// The rate of `units` in `period_ms` for a bucket of `capacity`.
+    ///
+    /// # Errors
+    /// [`Invalid`] unless both are positive, the period is at most 366 days, and capacity × reduced
+    /// period is at most 2^53.
+    pub fn new(units: i64, period_ms: i64, capacity: i64) -> Result<Self, Invalid> {
+        if !(1..=LIMIT_MAX).contains(&units) {
+            return Err(Invalid::new("refill_amount", format!("must be 1 to {LIMIT_MAX}")));
+        }
+        if !(1..=WINDOW_MS_MAX).contains(&period_ms) {
+            return Err(Invalid::new("refill_period_ms", format!("must be 1 to {WINDOW_MS_MAX}")));
+        }
+        let divisor = greatest_common_divisor(units, period_ms);
+        let refill = Self { units: units / divisor, period_ms: period_ms / divisor };
+        if capacity.checked_mul(refill.period_ms).is_none_or(|product| product > LIMIT_MAX) {
+            return Err(Invalid::new(
+                "capacity",
+                format!("times the reduced refill period must be at most {LIMIT_MAX}"),
+            ));
+        }
+        Ok(refill)
+    }
+
+    /// Units of the reduced fraction.
+    pub fn units(&self) -> i64 {
+        self.units
+    }
+
+    /// Milliseconds of the reduced fraction.
+    pub fn period_ms(&self) -> i64 {
+        self.period_ms
+    }
+
+    /// How long `amount` takes to be given back whole.
+    pub fn ms_to_give_back(&self, amount: i64) -> i64 {
+        self.ms_for(i128::from(amount) * i128::from(self.period_ms))
+    }
+
+    /// What is left of `amount` after it was given back for `elapsed_ms`, rounded up.
+    pub fn left_of(&self, amount: i64, elapsed_ms: i64) -> i64 {
+        whole_units_up(self.ticks_left_of(amount, elapsed_ms), self.period_ms)
+    }
+
+    /// The same, rounded down.
+    fn surely_left_of(&self, amount: i64, elapsed_ms: i64) -> i64 {
+        let whole = self.ticks_left_of(amount, elapsed_ms) / i128::from(self.period_ms);
+        i64::try_from(whole).unwrap_or(i64::MAX)
+    }
+
+    fn ticks_left_of(&self, amount: i64, elapsed_ms: i64) -> i128 {
+        (i128::from(amount) * i128::from(self.period_ms) - self.ticks_in(elapsed_ms)).max(0)
+    }
+
+    /// Ticks are parts of a unit: `period_ms` of them are one. Each millisecond gives back `units`.
+    fn ticks_in(&self, elapsed_ms: i64) -> i128 {
+        i128::from(self.units) * i128::from(elapsed_ms)
+    }
+
+    fn ms_for(&self, ticks: i128) -> i64 {
+        let units = i128::from(self.units);
+        i64::try_from((ticks + units - 1) / units).unwrap_or(i64::MAX)
+    }
+}
+
+fn greatest_common_divisor(mut a: i64, mut b: i64) -> i64 {
+    while b != 0 {
+        (a, b) = (b, a % b);
+    }
+    a
+}
+
+fn whole_units_up(ticks: i128, period_ms: i64) -> i64 {
+    let period = i128::from(period_ms);
+    i64::try_from((ticks + period - 1) / period).unwrap_or(i64::MAX)
+}
+
+/// What is used of a bucket.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TokenBucket {
+    /// Whole units used; above the capacity in debt.
+    pub used: i64,
+    /// A further part of a unit, in `remainder_of`-ths.
+    pub remainder: i64,
+    /// The reduced period under which the remainder was stored.
+    pub remainder_of: i64,
+    /// The units that were given back in each such period.
+    pub refill_units: i64,
+    /// When the above was true; zero while nothing was ever used.
+    pub at: Millis,
+    /// When the last of it will have been given back, at the rate of the last take.
+    pub idle_at: Millis,
+}
+
+impl TokenBucket {
+    /// Nothing used, at any time.
+    pub const FRESH: Self = Self {
+        used: 0,
+        remainder: 0,
+        remainder_of: 1,
+        refill_units: 1,
+        at: Millis::ZERO,
+        idle_at: Millis::ZERO,
+    };
+
+    pub(super) fn read(&self, capacity: i64, refill: Refill, need: i64, now: Millis) -> Reading {
+        // Nothing is given back before the clock has reached the last take again.
+        let behind_ms = self.at.since(now);
+        let ticks = self.ticks(refill, now);
+        let used = whole_units_up(ticks, refill.period_ms);
+        let reset_at = now.plus(behind_ms).plus(refill.ms_for(ticks));
+        Reading::new(i128::from(used), capacity, need, Some(reset_at)).wait_ms(need, capacity, || {
+            let free = i128::from(capacity - need) * i128::from(refill.period_ms);
+            refill.ms_for(ticks - free).saturating_add(behind_ms)
+        })
+    }
+
+    pub(super) fn take(&mut self, refill: Refill, amount: i64, now: Millis) {
+        self.settle_to(refill, now);
+        self.used = add(self.used, amount);
+        self.idle_at = self.at.plus(refill.ms_for(self.ticks(refill, self.at)));
+    }
+
+    /// Charges what was used at `accounted_at`, as if it had been taken then or, where the bucket
+    /// has changed since, at its last change. The bucket's window is the time in which it fills up
+    /// from nothing: what is older is given back already.
+    pub(super) fn charge(
+        &mut self,
+        capacity: i64,
+        refill: Refill,
+        amount: i64,
+        accounted_at: Millis,
+        now: Millis,
+    ) {
+        if refill.left_of(capacity.max(amount), now.since(accounted_at)) > 0 {
+            self.take(refill, amount, accounted_at.min(now));
+        }
+    }
+
+    /// Corrects an amount taken at `at`.
+    ///
+    /// More is added at the last change: that is no earlier than it was used, so the bucket never
+    /// stands lower than if it had been taken with the rest. Of less, only what cannot have been
+    /// given back since is freed: whatever else was used meanwhile, the bucket then stands no lower
+    /// than if the difference had never been taken.
+    pub(super) fn correct(&mut self, refill: Refill, taken: i64, delta: i64, at: Millis, now: Millis) {
+        // Only a bucket that was forgotten meanwhile is older than the amount.
+        let last = if at > self.at { refill } else { self.refill() };
+        let elapsed_ms = now.max(self.at).since(at);
+        // The rate may have been changed since: the faster one gave back more.
+        let left = refill.surely_left_of(taken, elapsed_ms).min(last.surely_left_of(taken, elapsed_ms));
+        self.take(last, delta.max(-left), at);
+    }
+
+    pub(super) fn is_idle(&self, now: Millis) -> bool {
+        now >= self.idle_at
+    }
+
+    fn refill(&self) -> Refill {
+        Refill { units: self.refill_units, period_ms: self.remainder_of }
+    }
+
+    /// What is used at `now`, in the ticks of `refill`; a remainder of another rate is rounded up.
+    fn ticks(&self, refill: Refill, now: Millis) -> i128 {
+        let (period, stored) = (i128::from(refill.period_ms), i128::from(self.remainder_of));
+        let part = (i128::from(self.remainder) * period + stored - 1) / stored;
+        (i128::from(self.used) * period + part - refill.ticks_in(now.since(self.at))).max(0)
+    }
+
+    fn settle_to(&mut self, refill: Refill, now: Millis) {
+        let (ticks, period) = (self.ticks(refill, now), i128::from(refill.period_ms));
+        self.used = i64::try_from(ticks / period).unwrap_or(i64::MAX);
+        self.remainder = i64::try_from(ticks % period).unwrap_or(0);
+        self.remainder_of = refill.period_ms;
+        self.refill_units = refill.units;
+        self.at = self.at.max(now);
+    }
+}

@@ -1,0 +1,123 @@
+//! One decision over every limit that applies: all pass and all are taken, or nothing changes.
+
+use smallvec::SmallVec;
+
+use crate::counter::{Counter, CounterId, Demand, Limit, Mark, Position, Reading, RetryAfter};
+use crate::rule::Enforcement;
+use crate::time::Millis;
+
+/// A counter with the log position up to which settlements are in it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Entry {
+    /// The state.
+    pub counter: Counter,
+    /// Records at or before this position are in it already.
+    pub included: Position,
+}
+
+/// The counters of one workspace, as their store keeps them. One decision or settlement has them
+/// for itself.
+pub trait Counters {
+    /// A counter that exists.
+    fn get(&self, id: CounterId) -> Option<&Entry>;
+    /// A counter that exists, to change it.
+    fn get_mut(&mut self, id: CounterId) -> Option<&mut Entry>;
+    /// A counter, made fresh where it does not exist.
+    fn get_or_insert(&mut self, id: CounterId, limit: &Limit, now: Millis) -> &mut Entry;
+}
+
+/// What one limit is asked by a call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Charge {
+    /// Which counter.
+    pub counter: CounterId,
+    /// Which counter instead, when this one is new and the workspace has too many.
+    pub overflow: CounterId,
+    /// What it is held against.
+    pub limit: Limit,
+    /// How much.
+    pub demand: Demand,
+    /// Whether it decides.
+    pub enforcement: Enforcement,
+}
+
+/// Whether a decision takes what it allows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Mode {
+    /// Takes for good.
+    Consume,
+    /// Takes nothing.
+    Peek,
+    /// Holds until settled.
+    Reserve,
+}
+
+/// The answer to a call, limit by limit in the order of the charges.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Verdict {
+    /// Whether the call may go ahead.
+    pub allowed: bool,
+    /// How each limit stands after the decision.
+    pub readings: SmallVec<[Reading; 8]>,
+    /// Where each limit's amount was taken; `None` where nothing was.
+    pub marks: SmallVec<[Option<Mark>; 8]>,
+}
+
+impl Verdict {
+    /// The limit that a denied caller waits longest for, and how long.
+    pub fn limiting(&self, charges: &[Charge]) -> Option<(usize, RetryAfter)> {
+        let denials =
+            charges.iter().zip(&self.readings).enumerate().filter_map(|(place, (charge, reading))| {
+                let denied = reading.denied.filter(|_| charge.enforcement == Enforcement::Enforced)?;
+                Some((place, denied))
+            });
+        denials.max_by_key(|(place, wait)| {
+            let wait_ms = match wait {
+                RetryAfter::Millis(ms) => *ms,
+                RetryAfter::Never => i64::MAX,
+            };
+            // Of equal waits the first, which has the higher priority.
+            (wait_ms, std::cmp::Reverse(*place))
+        })
+    }
+}
+
+/// Decides a call over all its limits, and takes from them if it passes and the mode takes.
+pub fn decide(counters: &mut impl Counters, charges: &[Charge], mode: Mode, now: Millis) -> Verdict {
+    let readings: SmallVec<[Reading; 8]> =
+        charges.iter().map(|charge| read(counters, charge, charge.demand.need, now)).collect();
+    let allowed = charges
+        .iter()
+        .zip(&readings)
+        .all(|(charge, reading)| reading.denied.is_none() || charge.enforcement != Enforcement::Enforced);
+    let mut verdict = Verdict { allowed, readings, marks: SmallVec::from_elem(None, charges.len()) };
+    if allowed && mode != Mode::Peek {
+        take_all(counters, charges, &mut verdict, now);
+    }
+    verdict
+}
+
+fn read(counters: &impl Counters, charge: &Charge, need: i64, now: Millis) -> Reading {
+    match counters.get(charge.counter) {
+        Some(entry) => entry.counter.read(&charge.limit, need, now),
+        None => Counter::fresh(&charge.limit, now).read(&charge.limit, need, now),
+    }
+}
+
+fn take_all(counters: &mut impl Counters, charges: &[Charge], verdict: &mut Verdict, now: Millis) {
+    let parts = charges.iter().zip(&mut verdict.readings).zip(&mut verdict.marks);
+    for ((charge, reading), mark) in parts {
+        // A shadow moves only when it would have allowed.
+        let refused = charge.enforcement == Enforcement::Shadow && reading.denied.is_some();
+        if charge.demand.take == 0 || refused {
+            continue;
+        }
+        let entry = counters.get_or_insert(charge.counter, &charge.limit, now);
+        *mark = Some(entry.counter.take(&charge.limit, charge.demand.take, now));
+        let after = entry.counter.read(&charge.limit, 0, now);
+        *reading = Reading { denied: reading.denied, ..after };
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod tests;

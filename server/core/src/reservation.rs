@@ -1,0 +1,228 @@
+//! Reservations: amounts held for one call, and how they are settled, released and expired.
+
+use std::sync::Arc;
+
+use smallvec::SmallVec;
+
+use crate::amounts::Amounts;
+use crate::counter::{Counter, CounterId, Limit, Mark, Position};
+use crate::decision::{Charge, Counters, Entry, Verdict};
+use crate::ids::{KeyId, RequestId, ReservationId};
+use crate::money::Nanos;
+use crate::time::Millis;
+use crate::unit::Unit;
+use crate::usage::CallIdentity;
+
+/// An amount that a reservation took from one counter.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Captured {
+    /// The counter.
+    pub counter: CounterId,
+    /// What it counts.
+    pub unit: Unit,
+    /// What stands in it for this reservation.
+    pub taken: i64,
+    /// What its reports have used so far; `None` while none named the unit.
+    pub used: Option<i64>,
+    /// Where it was taken.
+    pub mark: Mark,
+}
+
+impl Captured {
+    /// Whether it is money held by a budget.
+    pub fn is_budget(&self) -> bool {
+        matches!(self.mark, Mark::Budget { .. })
+    }
+}
+
+/// Where a reservation is in its life.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum ReservationState {
+    /// Its amounts are held.
+    Open,
+    /// Its final report came.
+    Settled,
+    /// Its holder gave it back.
+    Released,
+    /// Nobody settled it in time; a floor of its money may still be held for its event.
+    Expired,
+}
+
+/// A reservation as its store keeps it. It outlives its end, so that a late report finds it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Reservation {
+    /// Which.
+    pub id: ReservationId,
+    /// The key whose call it is; only the same may settle, renew or release it.
+    pub key: KeyId,
+    /// Whether a gateway holds it on the key's behalf; then the key itself may not touch it.
+    pub by_gateway: bool,
+    /// Where it is in its life.
+    pub state: ReservationState,
+    /// When it was decided: what it costs is accounted at this instant.
+    pub decided_at: Millis,
+    /// When it expires unless it is settled.
+    pub expires_at: Millis,
+    /// The input's cost, which an expired reservation is charged.
+    pub floor: Nanos,
+    /// The call, for the event that its expiry becomes.
+    pub call: Arc<CallIdentity>,
+    /// The id of the check that took it.
+    pub request_id: Option<RequestId>,
+    /// What it took.
+    pub captured: SmallVec<[Captured; 4]>,
+}
+
+/// What a report says that a reserved call used.
+#[derive(Clone, Copy, Debug)]
+pub struct Settlement<'a> {
+    /// Its position in the log.
+    pub position: Position,
+    /// Amounts by unit, without money.
+    pub amounts: &'a Amounts,
+    /// The cost.
+    pub cost: Nanos,
+    /// Whether the call is over, so that what is left of its holds is freed.
+    pub is_final: bool,
+    /// Whether less than the estimate may be given back: only exact figures refund.
+    pub refund: bool,
+    /// The instant of the settlement.
+    pub now: Millis,
+}
+
+impl Settlement<'_> {
+    fn amount(&self, unit: &Unit) -> Option<i64> {
+        match unit {
+            Unit::Cost => Some(self.cost.get().max(0)),
+            unit => self.amounts.get(unit),
+        }
+    }
+}
+
+/// What a decision took, for the reservation to remember. `units` are the charges' units.
+pub fn capture<'a>(
+    charges: &[Charge],
+    units: impl Iterator<Item = &'a Unit>,
+    verdict: &Verdict,
+) -> SmallVec<[Captured; 4]> {
+    charges
+        .iter()
+        .zip(units)
+        .zip(&verdict.marks)
+        .filter_map(|((charge, unit), mark)| {
+            let (counter, taken) = (charge.counter, charge.demand.take);
+            Some(Captured { counter, unit: unit.clone(), taken, used: None, mark: (*mark)? })
+        })
+        .collect()
+}
+
+impl Reservation {
+    /// Replaces what the call was thought to use by what it did use.
+    pub fn settle(&mut self, counters: &mut impl Counters, settlement: &Settlement<'_>) {
+        for captured in &mut self.captured {
+            let entry = captured.entry(counters, settlement.now);
+            let Some(entry) = entry.filter(|e| e.included < settlement.position) else { continue };
+            captured.settle(&mut entry.counter, settlement);
+            entry.included = settlement.position;
+        }
+        if settlement.is_final && self.state == ReservationState::Open {
+            self.state = ReservationState::Settled;
+        }
+    }
+
+    /// Gives everything back: the call never reached its upstream. Does nothing unless it is open.
+    pub fn release(&mut self, counters: &mut impl Counters, now: Millis) {
+        if self.state == ReservationState::Open {
+            self.give_back(counters, 0, now);
+            self.state = ReservationState::Released;
+        }
+    }
+
+    /// Gives everything back but the floor, which stays held until its event is settled. Does
+    /// nothing unless it is open.
+    pub fn expire(&mut self, counters: &mut impl Counters, now: Millis) {
+        if self.state == ReservationState::Open {
+            self.give_back(counters, self.floor.get(), now);
+            self.state = ReservationState::Expired;
+        }
+    }
+
+    /// Whether an expired reservation still holds money for its event.
+    pub fn awaits_floor_event(&self) -> bool {
+        self.state == ReservationState::Expired && self.captured.iter().any(|c| c.is_budget() && c.taken > 0)
+    }
+
+    fn give_back(&mut self, counters: &mut impl Counters, money_kept: i64, now: Millis) {
+        for captured in &mut self.captured {
+            let kept = if captured.is_budget() { captured.taken.min(money_kept) } else { captured.spent() };
+            if let Some(Entry { counter, .. }) = counters.get_mut(captured.counter) {
+                counter.correct(captured.mark, captured.taken, kept - captured.taken, now);
+            }
+            captured.taken = kept;
+        }
+    }
+}
+
+impl Captured {
+    /// What partial reports have used of the amount already.
+    fn spent(&self) -> i64 {
+        self.used.unwrap_or(0).min(self.taken)
+    }
+
+    /// The counter to correct. A bucket that ran dry may have been forgotten since the amount was
+    /// taken; what the call used beyond its estimate counts all the same.
+    fn entry<'c>(&self, counters: &'c mut impl Counters, now: Millis) -> Option<&'c mut Entry> {
+        match self.mark {
+            Mark::TokenBucket { refill, .. } => {
+                let limit = Limit::TokenBucket { capacity: 0, refill };
+                Some(counters.get_or_insert(self.counter, &limit, now))
+            }
+            _ => counters.get_mut(self.counter),
+        }
+    }
+
+    fn settle(&mut self, counter: &mut Counter, settlement: &Settlement<'_>) {
+        match (counter, self.mark) {
+            (Counter::Budget(budget), Mark::Budget { start }) => {
+                let cost = settlement.cost.get();
+                let freed = if settlement.is_final { self.taken } else { self.taken.min(cost.max(0)) };
+                budget.settle(start, freed, cost);
+                self.taken -= freed;
+            }
+            (counter, mark) => self.settle_units(counter, mark, settlement),
+        }
+    }
+
+    fn settle_units(&mut self, counter: &mut Counter, mark: Mark, settlement: &Settlement<'_>) {
+        if let Some(amount) = settlement.amount(&self.unit) {
+            self.used = Some(self.used.unwrap_or(0).saturating_add(amount));
+        }
+        let Some(used) = self.used else { return };
+        let delta = used - self.taken;
+        if delta > 0 || (settlement.is_final && settlement.refund) {
+            counter.correct(mark, self.taken, delta, settlement.now);
+            self.taken = used;
+        }
+    }
+}
+
+/// Charges one counter for a record that no reservation stands for: never asking, into debt if
+/// need be. Does nothing when the counter has the record's position already.
+pub fn charge_unreserved(
+    counters: &mut impl Counters,
+    id: CounterId,
+    limit: &Limit,
+    amount: i64,
+    position: Position,
+    accounted_at: Millis,
+    now: Millis,
+) {
+    let entry = counters.get_or_insert(id, limit, now);
+    if entry.included < position {
+        entry.counter.charge(limit, amount, accounted_at, now);
+        entry.included = position;
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,187 @@
+//! Rules and budgets as people define them.
+
+use crate::counter::Refill;
+use crate::ids::{BudgetId, DisplayName, RuleId};
+use crate::invalid::Invalid;
+use crate::limits::{LIMIT_MAX, MONEY_NANOS_MAX, WINDOW_MS_MAX, WINDOW_MS_MIN};
+use crate::matching::{Match, Scope};
+use crate::money::Nanos;
+use crate::time::{CalendarPeriod, Zone};
+use crate::unit::Unit;
+
+/// How a rule counts.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Algorithm {
+    /// At most `capacity` at once, refilled steadily.
+    TokenBucket {
+        /// Units that may be taken at once.
+        capacity: i64,
+        /// The rate at which use is given back.
+        refill: Refill,
+    },
+    /// At most `limit` in each window from the epoch.
+    FixedWindow {
+        /// Units a window.
+        limit: i64,
+        /// Length, 100 ms to 366 days.
+        window_ms: i64,
+    },
+    /// At most `limit` in any window.
+    SlidingWindow {
+        /// Units a window.
+        limit: i64,
+        /// Length, 100 ms to 366 days.
+        window_ms: i64,
+    },
+    /// At most `limit` in each window of the calendar.
+    CalendarWindow {
+        /// Units a window.
+        limit: i64,
+        /// The window's length.
+        period: CalendarPeriod,
+        /// Whose calendar; `None` takes the workspace's zone.
+        zone: Option<Zone>,
+    },
+}
+
+impl Algorithm {
+    /// Checks the bounds.
+    ///
+    /// # Errors
+    /// [`Invalid`] naming the field and its bound.
+    pub fn check(&self) -> Result<(), Invalid> {
+        match self {
+            Self::TokenBucket { capacity, refill } => {
+                check_limit("capacity", *capacity)?;
+                Refill::new(refill.units(), refill.period_ms(), *capacity).map(drop)
+            }
+            Self::FixedWindow { limit, window_ms } | Self::SlidingWindow { limit, window_ms } => {
+                check_limit("limit", *limit)?;
+                check_window(*window_ms)
+            }
+            Self::CalendarWindow { limit, .. } => check_limit("limit", *limit),
+        }
+    }
+}
+
+fn check_limit(field: &'static str, limit: i64) -> Result<(), Invalid> {
+    if (0..=LIMIT_MAX).contains(&limit) {
+        return Ok(());
+    }
+    Err(Invalid::new(field, format!("must be 0 to {LIMIT_MAX}")))
+}
+
+fn check_window(window_ms: i64) -> Result<(), Invalid> {
+    if (WINDOW_MS_MIN..=WINDOW_MS_MAX).contains(&window_ms) {
+        return Ok(());
+    }
+    Err(Invalid::new("window_ms", format!("must be {WINDOW_MS_MIN} to {WINDOW_MS_MAX}")))
+}
+
+/// Whether a limit decides or only watches.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Enforcement {
+    /// It denies.
+    #[default]
+    Enforced,
+    /// It counts and tells, and never denies.
+    Soft,
+    /// It is tried on live traffic: its counter moves as if it decided alone.
+    Shadow,
+}
+
+/// One limit on units.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Rule {
+    /// Its id.
+    pub id: RuleId,
+    /// Its name.
+    pub name: DisplayName,
+    /// The calls it applies to.
+    pub matches: Match,
+    /// What makes its counters different.
+    pub scope: Scope,
+    /// What it counts.
+    pub unit: Unit,
+    /// How it counts.
+    pub algorithm: Algorithm,
+    /// Enforced or shadow.
+    pub enforcement: Enforcement,
+    /// Higher comes first; it picks the winner within an override group.
+    pub priority: i32,
+    /// Of the matching rules in one group only the one of highest priority applies.
+    pub override_group: Option<String>,
+    /// Whether it applies at all.
+    pub active: bool,
+}
+
+impl Rule {
+    /// Checks every bound that the parts alone do not.
+    ///
+    /// # Errors
+    /// [`Invalid`] naming the field and its bound.
+    pub fn check(&self) -> Result<(), Invalid> {
+        self.matches.check()?;
+        self.scope.check()?;
+        self.algorithm.check()?;
+        if self.enforcement == Enforcement::Soft {
+            return Err(Invalid::new("mode", "must be ENFORCED or SHADOW"));
+        }
+        Ok(())
+    }
+}
+
+/// How long a budget's money lasts.
+#[derive(Clone, Debug, PartialEq)]
+pub enum BudgetPeriod {
+    /// Anew with each period of the calendar.
+    Calendar {
+        /// The period's length.
+        period: CalendarPeriod,
+        /// Whose calendar; `None` takes the workspace's zone.
+        zone: Option<Zone>,
+    },
+    /// Once, without reset.
+    Prepaid,
+}
+
+/// A limit in money.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Budget {
+    /// Its id.
+    pub id: BudgetId,
+    /// Its name.
+    pub name: DisplayName,
+    /// The calls it applies to.
+    pub matches: Match,
+    /// What makes its counters different.
+    pub scope: Scope,
+    /// How much.
+    pub amount: Nanos,
+    /// For how long.
+    pub period: BudgetPeriod,
+    /// Hard (enforced), soft or shadow.
+    pub enforcement: Enforcement,
+    /// Whether it applies at all.
+    pub active: bool,
+}
+
+impl Budget {
+    /// Checks every bound that the parts alone do not.
+    ///
+    /// # Errors
+    /// [`Invalid`] naming the field and its bound.
+    pub fn check(&self) -> Result<(), Invalid> {
+        self.matches.check()?;
+        self.scope.check()?;
+        if !(0..=MONEY_NANOS_MAX).contains(&self.amount.get()) {
+            return Err(Invalid::new("amount", format!("must be 0 to {MONEY_NANOS_MAX} nano-units")));
+        }
+        match &self.period {
+            BudgetPeriod::Calendar { period: CalendarPeriod::Hour, .. } => {
+                Err(Invalid::new("period", "must be DAY, WEEK or MONTH"))
+            }
+            _ => Ok(()),
+        }
+    }
+}

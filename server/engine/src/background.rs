@@ -1,0 +1,150 @@
+//! The tasks beside the use cases: rolling up, expiring, sweeping, checkpointing, refreshing.
+
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Duration;
+
+use rateguard_core::usage::{LoggedEvent, UsageEvent};
+use tokio::task::JoinSet;
+use tokio::time::{MissedTickBehavior, interval};
+use tokio_util::sync::CancellationToken;
+
+use crate::engine::Engine;
+use crate::error::EngineError;
+use crate::floor;
+use crate::ports::StoreError;
+use crate::settlement::command;
+
+/// Events rolled up in one transaction.
+const ROLL_UP_EVENTS: usize = 2_000;
+/// How often the consumer looks by itself, besides being told.
+const ROLL_UP_INTERVAL: Duration = Duration::from_secs(1);
+/// How often counters are written down: what a crash may forget of plain limits.
+const CHECKPOINT_INTERVAL: Duration = Duration::from_secs(1);
+/// How often reservations that nobody touches are expired.
+const EXPIRE_INTERVAL: Duration = Duration::from_millis(500);
+/// Reservations expired at once.
+const EXPIRE_RESERVATIONS: usize = 256;
+/// How often what is idle is dropped.
+const SWEEP_INTERVAL: Duration = Duration::from_secs(1);
+/// How often the configuration is looked at for changes of other processes.
+const REFRESH_INTERVAL: Duration = Duration::from_millis(400);
+
+pub(crate) fn start(engine: &Arc<Engine>, stop: &CancellationToken) -> JoinSet<()> {
+    let mut tasks = JoinSet::new();
+    let every = |tasks: &mut JoinSet<()>, period, task: Task| {
+        tasks.spawn(repeat(engine.clone(), stop.clone(), period, task));
+    };
+    every(&mut tasks, CHECKPOINT_INTERVAL, Task::Checkpoint);
+    every(&mut tasks, EXPIRE_INTERVAL, Task::Expire);
+    every(&mut tasks, SWEEP_INTERVAL, Task::Sweep);
+    every(&mut tasks, REFRESH_INTERVAL, Task::Refresh);
+    tasks.spawn(consume(engine.clone(), stop.clone()));
+    tasks
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Task {
+    Checkpoint,
+    Expire,
+    Sweep,
+    Refresh,
+}
+
+/// Does one thing again and again. A failure is told and tried again with the next turn.
+async fn repeat(engine: Arc<Engine>, stop: CancellationToken, period: Duration, task: Task) {
+    let mut ticks = interval(period);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    while until_stopped(&stop, ticks.tick()).await.is_some() {
+        if let Err(error) = engine.turn(task).await {
+            tracing::warn!(?task, %error, "a background task failed and will be tried again");
+        }
+    }
+}
+
+async fn until_stopped<T>(stop: &CancellationToken, event: impl Future<Output = T>) -> Option<T> {
+    tokio::select! {
+        biased;
+        () = stop.cancelled() => None,
+        value = event => Some(value),
+    }
+}
+
+/// Rolls the log up whenever it grows.
+async fn consume(engine: Arc<Engine>, stop: CancellationToken) {
+    let mut settled = engine.recorder.settled();
+    let mut ticks = interval(ROLL_UP_INTERVAL);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        if let Err(error) = engine.roll_up().await {
+            tracing::warn!(%error, "events could not be rolled up and will be tried again");
+            if until_stopped(&stop, ticks.tick()).await.is_none() {
+                return;
+            }
+        }
+        let grown = async {
+            tokio::select! {
+                changed = settled.changed() => drop(changed),
+                _ = ticks.tick() => {}
+            }
+        };
+        if until_stopped(&stop, grown).await.is_none() {
+            return;
+        }
+    }
+}
+
+impl Engine {
+    async fn turn(&self, task: Task) -> Result<(), EngineError> {
+        match task {
+            Task::Checkpoint => Ok(self.counters.checkpoint(false).await?),
+            Task::Expire => self.expire_reservations().await,
+            Task::Sweep => Ok(self.counters.sweep(self.now()).await?),
+            Task::Refresh => Ok(self.directory.refresh(self.now()).await?),
+        }
+    }
+
+    /// Turns the floors of expired reservations into events.
+    ///
+    /// # Errors
+    /// Those of the stores; what was not recorded is named again.
+    pub async fn expire_reservations(&self) -> Result<(), EngineError> {
+        loop {
+            let now = self.now();
+            let expired = self.counters.expire_due(now, EXPIRE_RESERVATIONS).await?;
+            let events: Vec<UsageEvent> = expired.iter().map(|expired| floor::expired(expired, now)).collect();
+            let full = events.len() == EXPIRE_RESERVATIONS;
+            self.recorder.record(events).await?;
+            if !full {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Rolls up everything that the log holds.
+    ///
+    /// # Errors
+    /// Those of the stores; the cursor then stays where it was.
+    pub async fn roll_up(&self) -> Result<(), StoreError> {
+        loop {
+            let cursor = self.usage.cursor().await?;
+            let events = self.log.read_after(cursor, ROLL_UP_EVENTS).await?;
+            if events.is_empty() {
+                return Ok(());
+            }
+            self.settle_again(&events).await?;
+            self.usage.apply(&events).await?;
+        }
+    }
+
+    /// Settles what the recorder of this process has not: records that another process appended,
+    /// or whose settlement failed. The store passes over what it has.
+    async fn settle_again(&self, events: &[LoggedEvent]) -> Result<(), StoreError> {
+        let settled = *self.recorder.settled().borrow();
+        let now = self.now();
+        let open = events.iter().filter(|logged| logged.position > settled);
+        let commands: Vec<_> =
+            open.map(|logged| command(&self.directory, &logged.event, logged.position, now)).collect();
+        if commands.is_empty() { Ok(()) } else { self.counters.settle(commands).await }
+    }
+}

@@ -1,0 +1,146 @@
+//! Who calls: the one type that every use case asks, whatever the credential was.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use rateguard_core::ids::{ApiId, WorkspaceId};
+use rateguard_core::time::Millis;
+use subtle::ConstantTimeEq;
+
+use crate::directory::{Directory, KnownKey};
+use crate::error::{EngineError, Reason};
+use crate::ports::Principal;
+use crate::resources::{Key, Scope};
+use crate::secrets::{KEY_BYTES_MAX, key_hash};
+
+/// An authenticated caller.
+#[derive(Clone, Debug)]
+pub struct Caller {
+    /// The tenant.
+    pub workspace: WorkspaceId,
+    /// The key that is charged.
+    pub key: Arc<Key>,
+    /// Whether a gateway acts on the key's behalf.
+    pub by_gateway: bool,
+}
+
+impl Caller {
+    /// The principal that reservations belong to.
+    pub fn principal(&self) -> Principal {
+        Principal { key: self.key.id.clone(), by_gateway: self.by_gateway }
+    }
+
+    /// Demands a scope. A gateway acts with the app key's `gateway` scope, checked when it came in.
+    ///
+    /// # Errors
+    /// [`Reason::ScopeMissing`].
+    pub fn require(&self, scope: Scope) -> Result<(), EngineError> {
+        let by_gateway = self.by_gateway && matches!(scope, Scope::Quota | Scope::Usage);
+        if by_gateway || (!self.by_gateway && self.key.scopes.contains(scope)) {
+            return Ok(());
+        }
+        let name = format!("{scope:?}").to_lowercase();
+        Err(EngineError::new(Reason::ScopeMissing, format!("the key lacks the scope {name:?}")))
+    }
+
+    /// Checks a call against the key's own restrictions.
+    ///
+    /// # Errors
+    /// [`Reason::KeyRestricted`].
+    pub fn check_restrictions(
+        &self,
+        api: Option<&ApiId>,
+        model: &str,
+        ip: Option<IpAddr>,
+    ) -> Result<(), EngineError> {
+        let key = &self.key;
+        let api_fits = key.apis.is_empty() || api.is_some_and(|api| key.apis.contains(api));
+        let model_fits =
+            key.models.is_empty() || model.is_empty() || key.models.iter().any(|m| m.matches(model));
+        let ip_fits = key.ip_ranges.is_empty()
+            || ip.is_some_and(|ip| key.ip_ranges.iter().any(|range| range.contains(&ip.to_canonical())));
+        let checks = [(api_fits, "API"), (model_fits, "model"), (ip_fits, "IP address")];
+        match checks.into_iter().find(|(fits, _)| !fits) {
+            Some((_, what)) => {
+                Err(EngineError::new(Reason::KeyRestricted, format!("the key may not be used for this {what}")))
+            }
+            None => Ok(()),
+        }
+    }
+
+    /// The subject that a call counts for: the key's own, or the one named where that is allowed.
+    ///
+    /// # Errors
+    /// [`Reason::SubjectNotAllowed`].
+    pub fn subject<'a>(&'a self, named: &'a str) -> Result<&'a str, EngineError> {
+        let bound = self.key.bound_subject.as_deref();
+        let may_name = !self.by_gateway || self.key.allow_subject_header;
+        match bound {
+            _ if named.is_empty() => Ok(bound.unwrap_or("")),
+            Some(bound) if bound == named => Ok(bound),
+            None if may_name => Ok(named),
+            _ => Err(EngineError::field(
+                Reason::SubjectNotAllowed,
+                "subject",
+                "the key may not name this subject",
+            )),
+        }
+    }
+}
+
+/// Finds out who calls.
+pub struct Authenticator {
+    directory: Arc<Directory>,
+    /// The hash of the token that the in-process gateway presents.
+    gateway_token_sha256: Option<[u8; 32]>,
+}
+
+impl Authenticator {
+    /// An authenticator over the keys in memory. A gateway is known by a token of its own.
+    pub fn new(directory: Arc<Directory>, gateway_token: Option<&str>) -> Self {
+        Self { directory, gateway_token_sha256: gateway_token.map(key_hash) }
+    }
+
+    /// The caller behind an API key.
+    ///
+    /// # Errors
+    /// [`Reason::CredentialUnknown`], [`Reason::KeyDisabled`], [`Reason::KeyExpired`].
+    pub fn by_key(&self, secret: &str, now: Millis) -> Result<Caller, EngineError> {
+        let KnownKey { workspace, key } = self.known(secret)?;
+        check_usable(&key, now)?;
+        Ok(Caller { workspace, key, by_gateway: false })
+    }
+
+    /// The caller behind a gateway's token and the app's key on whose behalf it acts.
+    ///
+    /// # Errors
+    /// As [`Authenticator::by_key`], and [`Reason::ScopeMissing`] for a key without the scope
+    /// `gateway`.
+    pub fn by_gateway(&self, on_behalf_of: &str, now: Millis) -> Result<Caller, EngineError> {
+        let caller = self.by_key(on_behalf_of, now)?;
+        caller.require(Scope::Gateway)?;
+        Ok(Caller { by_gateway: true, ..caller })
+    }
+
+    /// Whether a token is the gateway's; compared in constant time.
+    pub fn is_gateway(&self, token: &str) -> bool {
+        self.gateway_token_sha256.is_some_and(|known| bool::from(key_hash(token).ct_eq(&known)))
+    }
+
+    fn known(&self, secret: &str) -> Result<KnownKey, EngineError> {
+        (secret.len() <= KEY_BYTES_MAX)
+            .then(|| self.directory.key(&key_hash(secret)))
+            .flatten()
+            .ok_or_else(|| EngineError::new(Reason::CredentialUnknown, "the API key is not known"))
+    }
+}
+
+fn check_usable(key: &Key, now: Millis) -> Result<(), EngineError> {
+    if !key.active {
+        return Err(EngineError::new(Reason::KeyDisabled, "the API key is disabled"));
+    }
+    if key.expires_at.is_some_and(|at| now >= at) {
+        return Err(EngineError::new(Reason::KeyExpired, "the API key has expired"));
+    }
+    Ok(())
+}

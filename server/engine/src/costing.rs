@@ -1,0 +1,212 @@
+//! What a call is thought to cost, and what a record did cost, under the prices of its workspace
+//! and the policy of its API.
+
+use rateguard_core::amounts::Amounts;
+use rateguard_core::limits::OUTPUT_TOKENS_DEFAULT;
+use rateguard_core::money::Nanos;
+use rateguard_core::pricing::{
+    Cost, ExpectedUsage, ModelQuery, PriceSheet, PricedUsage, Unpriceable, UnknownPricePolicy, estimate, price,
+    price_requests,
+};
+use rateguard_core::time::Millis;
+use rateguard_core::unit::Unit;
+use rateguard_core::usage::{EventFlags, PriceRef, TokenCounts};
+
+use crate::directory::WorkspaceView;
+use crate::error::{EngineError, Reason};
+use crate::resources::{Api, Dialect};
+
+/// What a caller expects of a call.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Estimate {
+    /// Input tokens.
+    pub input_tokens: Option<i64>,
+    /// The most output tokens asked for.
+    pub output_tokens_max: Option<i64>,
+    /// The cost itself, which then is not computed.
+    pub cost: Option<Nanos>,
+}
+
+/// What is held for a call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Reserved {
+    /// Money.
+    pub cost: Nanos,
+    /// Of it, what an expired reservation is charged.
+    pub floor: Nanos,
+    /// Input and output tokens together, where they were estimated.
+    pub tokens: Option<i64>,
+}
+
+impl Reserved {
+    /// Adds what is held to what the caller asked for by itself, which goes first.
+    ///
+    /// # Errors
+    /// Amounts beyond their bounds.
+    pub fn add_to(&self, amounts: &mut Amounts) -> Result<(), EngineError> {
+        if let (Some(tokens), None) = (self.tokens, amounts.get(&Unit::Tokens)) {
+            amounts.insert("estimate", Unit::Tokens, tokens)?;
+        }
+        amounts.insert("estimate.cost", Unit::Cost, self.cost.get())?;
+        Ok(())
+    }
+}
+
+/// What to hold for a call; `None` when nothing about it has a price: no API, no model, no
+/// estimate.
+///
+/// # Errors
+/// [`Reason::PriceUnknown`] when no price is known and the API refuses such calls.
+pub fn reserve(
+    view: &WorkspaceView,
+    api: Option<&Api>,
+    model: &str,
+    expected: &Estimate,
+    amounts: &Amounts,
+    now: Millis,
+) -> Result<Option<Reserved>, EngineError> {
+    let tokens = expected_tokens(expected);
+    if let Some(cost) = expected.cost {
+        return Ok(Some(Reserved { cost, floor: Nanos::ZERO, tokens }));
+    }
+    if api.is_none() && model.is_empty() {
+        return Ok(None);
+    }
+    match estimated(view, api, model, expected, amounts, now) {
+        Ok(reserved) => Ok(Some(reserved)),
+        Err(reason) => unpriced(api, &reason, tokens).map(Some),
+    }
+}
+
+fn estimated(
+    view: &WorkspaceView,
+    api: Option<&Api>,
+    model: &str,
+    expected: &Estimate,
+    amounts: &Amounts,
+    now: Millis,
+) -> Result<Reserved, Unpriceable> {
+    let api_request_price = api.and_then(|api| api.price_per_request);
+    let Some(sheet) = view.price(&query(api, model, now)) else {
+        let cost = requests_alone(api, model, amounts)?.total;
+        return Ok(Reserved { cost, floor: cost, tokens: expected_tokens(expected) });
+    };
+    let usage = ExpectedUsage {
+        input_tokens: expected.input_tokens,
+        output_tokens_asked: expected.output_tokens_max,
+        output_tokens_default: api.and_then(|api| api.output_tokens_default),
+        amounts,
+        api_request_price,
+    };
+    let estimate = estimate(sheet, &usage)?;
+    let tokens = expected.input_tokens.unwrap_or(0).saturating_add(estimate.output_tokens);
+    let has_tokens = !sheet.token_rates.is_empty();
+    Ok(Reserved { cost: estimate.cost, floor: estimate.floor, tokens: has_tokens.then_some(tokens) })
+}
+
+fn expected_tokens(expected: &Estimate) -> Option<i64> {
+    match (expected.input_tokens, expected.output_tokens_max) {
+        (None, None) => None,
+        (input, output) => {
+            Some(input.unwrap_or(0).saturating_add(output.unwrap_or(OUTPUT_TOKENS_DEFAULT)))
+        }
+    }
+}
+
+fn unpriced(api: Option<&Api>, reason: &Unpriceable, tokens: Option<i64>) -> Result<Reserved, EngineError> {
+    let resolution = policy(api).resolve(reason);
+    if !resolution.allowed {
+        return Err(EngineError::new(Reason::PriceUnknown, format!("{reason}, and the API refuses such calls")));
+    }
+    let cost = resolution.cost.total;
+    Ok(Reserved { cost, floor: cost, tokens })
+}
+
+/// What a record used, as far as its price asks.
+#[derive(Clone, Copy, Debug)]
+pub struct Usage<'a> {
+    /// The model that answered; empty when there was none.
+    pub model: &'a str,
+    /// The service tier that answered.
+    pub service_tier: &'a str,
+    /// Tokens by class.
+    pub tokens: TokenCounts,
+    /// Other amounts.
+    pub amounts: &'a Amounts,
+    /// The price that an earlier answer named.
+    pub price: Option<&'a PriceRef>,
+    /// A cost that the reporter computed itself.
+    pub explicit_cost: Option<Nanos>,
+    /// When it counts.
+    pub accounted_at: Millis,
+}
+
+/// A record's cost and the price that made it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Costed {
+    /// The cost, with components and flags.
+    pub cost: Cost,
+    /// The price; `None` for explicit, per-request and unknown ones.
+    pub price: Option<PriceRef>,
+}
+
+/// Prices a record. It never fails: an unknown price is resolved by the API's policy and flagged.
+pub fn cost(view: &WorkspaceView, api: Option<&Api>, usage: &Usage<'_>) -> Costed {
+    if let Some(nanos) = usage.explicit_cost {
+        return Costed { cost: Cost::stated("explicit", nanos, EventFlags::COST_EXPLICIT), price: None };
+    }
+    let (sheet, flags) = sheet_of(view, api, usage);
+    let priced = match sheet {
+        Some(sheet) => price(sheet, &priced_usage(api, usage)),
+        None => requests_alone(api, usage.model, usage.amounts),
+    };
+    let mut cost = priced.unwrap_or_else(|reason| policy(api).resolve(&reason).cost);
+    cost.flags.insert(flags);
+    Costed { cost, price: sheet.map(|sheet| sheet.reference.clone()) }
+}
+
+fn sheet_of<'v>(
+    view: &'v WorkspaceView,
+    api: Option<&Api>,
+    usage: &Usage<'_>,
+) -> (Option<&'v PriceSheet>, EventFlags) {
+    let Some(reference) = usage.price else {
+        return (view.price(&query(api, usage.model, usage.accounted_at)), EventFlags::default());
+    };
+    match view.price_version(reference) {
+        Some(sheet) => (Some(sheet), EventFlags::default()),
+        None => {
+            let sheet = view.price(&query(api, usage.model, usage.accounted_at));
+            (sheet, EventFlags::PRICE_REFERENCE_UNKNOWN)
+        }
+    }
+}
+
+fn priced_usage<'a>(api: Option<&Api>, usage: &Usage<'a>) -> PricedUsage<'a> {
+    PricedUsage {
+        tokens: usage.tokens,
+        amounts: usage.amounts,
+        service_tier: usage.service_tier,
+        api_request_price: api.and_then(|api| api.price_per_request),
+    }
+}
+
+/// An API that charges for requests alone has a price without a model; with a model that nobody
+/// lists, what the tokens cost stays unknown.
+fn requests_alone(api: Option<&Api>, model: &str, amounts: &Amounts) -> Result<Cost, Unpriceable> {
+    let per_request = api.filter(|_| model.is_empty()).and_then(|api| api.price_per_request);
+    price_requests(per_request.ok_or(Unpriceable::PriceUnknown)?, amounts)
+}
+
+fn query<'a>(api: Option<&Api>, model: &'a str, at: Millis) -> ModelQuery<'a> {
+    let provider_hint = api.and_then(|api| match api.dialect {
+        Dialect::OpenAi => Some("openai"),
+        Dialect::Anthropic => Some("anthropic"),
+        Dialect::None => None,
+    });
+    ModelQuery { model, provider_hint, at }
+}
+
+fn policy(api: Option<&Api>) -> UnknownPricePolicy {
+    api.map_or(UnknownPricePolicy::default(), |api| api.unknown_price)
+}

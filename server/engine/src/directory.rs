@@ -1,0 +1,269 @@
+//! What the engine knows of every workspace: its plan, APIs, prices and keys, in memory, swapped
+//! whole when the configuration changes.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+use parking_lot::RwLock;
+use rateguard_core::ids::{ApiId, WorkspaceId};
+use rateguard_core::plan::Plan;
+use rateguard_core::money::Currency;
+use rateguard_core::pricing::{ModelQuery, PriceBook, PriceSheet, find_price};
+use rateguard_core::rule::{Budget, Rule};
+use rateguard_core::time::Millis;
+use rateguard_core::usage::PriceRef;
+use tokio::sync::{Mutex, watch};
+
+use crate::ports::{Change, ConfigStore, Resource, ResourceKind, Snapshot, StoreError, Stored};
+use crate::resources::{Api, Key, PriceOverride, Workspace};
+
+/// Changes read at once from the feed.
+const CHANGES_PER_READ: usize = 1_000;
+
+/// One workspace, compiled, for one revision of its configuration.
+#[derive(Debug)]
+pub struct WorkspaceView {
+    /// The workspace itself.
+    pub workspace: Workspace,
+    /// Its limits.
+    pub plan: Plan,
+    /// Its own prices, which go before the catalogue's.
+    pub overrides: PriceBook,
+    /// The list prices, in USD.
+    pub catalogue: Arc<PriceBook>,
+    apis: HashMap<ApiId, Arc<Stored<Api>>>,
+    slugs: HashMap<String, ApiId>,
+}
+
+impl WorkspaceView {
+    /// The price of a model at an instant. List prices are in USD: in another currency only the
+    /// workspace's own count.
+    pub fn price(&self, query: &ModelQuery<'_>) -> Option<&PriceSheet> {
+        if self.workspace.currency == Currency::USD {
+            return find_price(&self.overrides, &self.catalogue, query);
+        }
+        self.overrides.find(query)
+    }
+
+    /// A version of a price, by its reference.
+    pub fn price_version(&self, reference: &PriceRef) -> Option<&PriceSheet> {
+        self.overrides.version(reference).or_else(|| {
+            let listed = self.catalogue.version(reference);
+            listed.filter(|_| self.workspace.currency == Currency::USD)
+        })
+    }
+
+    /// An API by its id or its slug.
+    pub fn api(&self, id_or_slug: &str) -> Option<&Arc<Stored<Api>>> {
+        match self.slugs.get(id_or_slug) {
+            Some(id) => self.apis.get(id),
+            None => ApiId::parse("api", id_or_slug).ok().and_then(|id| self.apis.get(&id)),
+        }
+    }
+}
+
+/// A key with the workspace that it belongs to.
+#[derive(Clone, Debug)]
+pub struct KnownKey {
+    /// The tenant.
+    pub workspace: WorkspaceId,
+    /// The key.
+    pub key: Arc<Key>,
+}
+
+type Views = HashMap<WorkspaceId, Arc<WorkspaceView>>;
+
+/// The configuration in memory.
+pub struct Directory {
+    store: Arc<dyn ConfigStore>,
+    catalogue: Arc<PriceBook>,
+    views: ArcSwap<Views>,
+    keys: RwLock<HashMap<[u8; 32], KnownKey>>,
+    loaded: Mutex<Loaded>,
+    revision: watch::Sender<u64>,
+}
+
+/// The resources behind the views, by workspace and id.
+#[derive(Default)]
+struct Loaded {
+    revision: u64,
+    workspaces: HashMap<WorkspaceId, Workspace>,
+    resources: HashMap<WorkspaceId, Resources>,
+}
+
+#[derive(Default)]
+struct Resources {
+    apis: BTreeMap<String, Arc<Stored<Api>>>,
+    keys: BTreeMap<String, Arc<Key>>,
+    rules: BTreeMap<String, Rule>,
+    budgets: BTreeMap<String, Budget>,
+    prices: BTreeMap<String, PriceOverride>,
+}
+
+impl Directory {
+    /// Loads everything.
+    ///
+    /// # Errors
+    /// Those of the store.
+    pub async fn load(
+        store: Arc<dyn ConfigStore>,
+        catalogue: Arc<PriceBook>,
+        now: Millis,
+    ) -> Result<Self, StoreError> {
+        let snapshot = store.snapshot().await?;
+        let directory = Self {
+            store,
+            catalogue,
+            views: ArcSwap::default(),
+            keys: RwLock::default(),
+            loaded: Mutex::default(),
+            revision: watch::Sender::new(0),
+        };
+        directory.install(snapshot, now).await;
+        Ok(directory)
+    }
+
+    /// A workspace, as of now.
+    pub fn view(&self, workspace: &WorkspaceId) -> Option<Arc<WorkspaceView>> {
+        self.views.load().get(workspace).cloned()
+    }
+
+    /// Every workspace, as of now.
+    pub fn all_views(&self) -> Vec<Arc<WorkspaceView>> {
+        self.views.load().values().cloned().collect()
+    }
+
+    /// A key by the hash of its secret.
+    pub fn key(&self, secret_sha256: &[u8; 32]) -> Option<KnownKey> {
+        self.keys.read().get(secret_sha256).cloned()
+    }
+
+    /// Tells the revision in memory whenever it moves.
+    pub fn watch(&self) -> watch::Receiver<u64> {
+        self.revision.subscribe()
+    }
+
+    /// Takes in what has changed since the last time: the caller's own change too, and those of
+    /// other replicas.
+    ///
+    /// # Errors
+    /// Those of the store; what was taken in before stays.
+    pub async fn refresh(&self, now: Millis) -> Result<(), StoreError> {
+        let mut loaded = self.loaded.lock().await;
+        loop {
+            let changes = self.store.changes_after(loaded.revision, CHANGES_PER_READ).await?;
+            let Some(last) = changes.last() else { return Ok(()) };
+            let revision = last.revision;
+            self.take_in(&mut loaded, &changes, now).await?;
+            loaded.revision = revision;
+            self.revision.send_replace(revision);
+        }
+    }
+
+    /// Makes a workspace known that was just created.
+    ///
+    /// # Errors
+    /// Those of the store.
+    pub async fn reload(&self, now: Millis) -> Result<(), StoreError> {
+        let snapshot = self.store.snapshot().await?;
+        self.install(snapshot, now).await;
+        Ok(())
+    }
+
+    async fn install(&self, snapshot: Snapshot, now: Millis) {
+        let mut loaded = self.loaded.lock().await;
+        *loaded = Loaded { revision: snapshot.revision, ..Loaded::default() };
+        for workspace in snapshot.workspaces {
+            loaded.resources.insert(workspace.id.clone(), Resources::default());
+            loaded.workspaces.insert(workspace.id.clone(), workspace);
+        }
+        self.keys.write().clear();
+        for stored in snapshot.resources {
+            self.put(&mut loaded, stored);
+        }
+        let everyone: Vec<WorkspaceId> = loaded.workspaces.keys().cloned().collect();
+        self.swap(&loaded, &everyone, now);
+        self.revision.send_replace(loaded.revision);
+    }
+
+    async fn take_in(&self, loaded: &mut Loaded, changes: &[Change], now: Millis) -> Result<(), StoreError> {
+        let mut touched = Vec::new();
+        for change in changes {
+            match self.store.get(&change.workspace, change.kind, &change.id).await? {
+                Some(stored) => self.put(loaded, stored),
+                None => self.take_out(loaded, change),
+            }
+            if !touched.contains(&change.workspace) {
+                touched.push(change.workspace.clone());
+            }
+        }
+        self.swap(loaded, &touched, now);
+        Ok(())
+    }
+
+    fn put(&self, loaded: &mut Loaded, stored: Stored<Resource>) {
+        let Stored { workspace, value, version, created_at, updated_at } = stored;
+        let resources = loaded.resources.entry(workspace.clone()).or_default();
+        let id = value.id().to_owned();
+        match value {
+            Resource::Api(api) => {
+                let api = Stored { workspace, value: api, version, created_at, updated_at };
+                resources.apis.insert(id, Arc::new(api));
+            }
+            Resource::Key(key) => {
+                let key = Arc::new(key);
+                self.forget_key(resources.keys.insert(id, key.clone()));
+                self.keys.write().insert(key.secret_sha256, KnownKey { workspace, key });
+            }
+            Resource::Rule(rule) => drop(resources.rules.insert(id, rule)),
+            Resource::Budget(budget) => drop(resources.budgets.insert(id, budget)),
+            Resource::PriceOverride(price) => drop(resources.prices.insert(id, price)),
+        }
+    }
+
+    fn take_out(&self, loaded: &mut Loaded, change: &Change) {
+        let resources = loaded.resources.entry(change.workspace.clone()).or_default();
+        match change.kind {
+            ResourceKind::Api => drop(resources.apis.remove(&change.id)),
+            ResourceKind::Key => self.forget_key(resources.keys.remove(&change.id)),
+            ResourceKind::Rule => drop(resources.rules.remove(&change.id)),
+            ResourceKind::Budget => drop(resources.budgets.remove(&change.id)),
+            ResourceKind::PriceOverride => drop(resources.prices.remove(&change.id)),
+        }
+    }
+
+    fn forget_key(&self, key: Option<Arc<Key>>) {
+        if let Some(key) = key {
+            self.keys.write().remove(&key.secret_sha256);
+        }
+    }
+
+    fn swap(&self, loaded: &Loaded, touched: &[WorkspaceId], now: Millis) {
+        let mut views: Views = self.views.load().as_ref().clone();
+        for id in touched {
+            if let (Some(workspace), Some(resources)) = (loaded.workspaces.get(id), loaded.resources.get(id)) {
+                views.insert(id.clone(), Arc::new(self.compile(workspace, resources, now)));
+            }
+        }
+        self.views.store(Arc::new(views));
+    }
+
+    fn compile(&self, workspace: &Workspace, resources: &Resources, now: Millis) -> WorkspaceView {
+        let rules: Vec<Rule> = resources.rules.values().cloned().collect();
+        let budgets: Vec<Budget> = resources.budgets.values().cloned().collect();
+        let overrides = resources.prices.values().map(|price| price.sheet.clone()).collect();
+        WorkspaceView {
+            workspace: workspace.clone(),
+            plan: Plan::compile(&workspace.id, &workspace.zone, &rules, &budgets, now),
+            overrides: PriceBook::new(overrides),
+            catalogue: self.catalogue.clone(),
+            apis: resources.apis.values().map(|api| (api.value.id.clone(), api.clone())).collect(),
+            slugs: resources
+                .apis
+                .values()
+                .map(|api| (api.value.slug.as_str().to_owned(), api.value.id.clone()))
+                .collect(),
+        }
+    }
+}

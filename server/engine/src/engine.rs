@@ -1,0 +1,132 @@
+//! The engine: the use cases over the ports, and the tasks that run beside them.
+
+use std::sync::Arc;
+
+use rateguard_core::ids::WorkspaceId;
+use rateguard_core::pricing::PriceBook;
+use rateguard_core::time::Millis;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use crate::background;
+use crate::caller::Authenticator;
+use crate::clock::Clock;
+use crate::directory::{Directory, WorkspaceView};
+use crate::error::EngineError;
+use crate::ports::{ConfigStore, CounterStore, EventLog, StoreError, UsageStore};
+use crate::recorder::{Recorder, recorder};
+use crate::secrets::CredentialCipher;
+
+/// The stores behind the ports. The program's wiring picks them.
+#[derive(Clone)]
+pub struct Stores {
+    /// Managed resources.
+    pub config: Arc<dyn ConfigStore>,
+    /// Counters and reservations.
+    pub counters: Arc<dyn CounterStore>,
+    /// The log of events.
+    pub log: Arc<dyn EventLog>,
+    /// Raw events and rollups.
+    pub usage: Arc<dyn UsageStore>,
+}
+
+/// What the engine needs besides stores.
+pub struct Setup {
+    /// The clock.
+    pub clock: Arc<dyn Clock>,
+    /// The list prices.
+    pub catalogue: Arc<PriceBook>,
+    /// Seals upstream credentials.
+    pub cipher: CredentialCipher,
+    /// The token by which the gateway of this process is known.
+    pub gateway_token: Option<String>,
+}
+
+/// The use cases. One for all callers of the process.
+pub struct Engine {
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) directory: Arc<Directory>,
+    pub(crate) config: Arc<dyn ConfigStore>,
+    pub(crate) counters: Arc<dyn CounterStore>,
+    pub(crate) log: Arc<dyn EventLog>,
+    pub(crate) usage: Arc<dyn UsageStore>,
+    pub(crate) recorder: Recorder,
+    pub(crate) cipher: CredentialCipher,
+    authenticator: Authenticator,
+}
+
+/// The tasks beside the use cases.
+pub struct Background {
+    stop: CancellationToken,
+    recorder_stop: CancellationToken,
+    tasks: JoinSet<()>,
+    recorder: JoinSet<()>,
+    counters: Arc<dyn CounterStore>,
+}
+
+impl Engine {
+    /// Recovers the counters from the log and starts the background tasks. Decisions are true from
+    /// the moment it returns.
+    ///
+    /// # Errors
+    /// Those of the stores.
+    pub async fn start(stores: Stores, setup: Setup) -> Result<(Arc<Self>, Background), StoreError> {
+        let Stores { config, counters, log, usage } = stores;
+        let now = setup.clock.now();
+        let directory = Arc::new(Directory::load(config.clone(), setup.catalogue, now).await?);
+        let (recorder, mut recorder_task) =
+            recorder(log.clone(), counters.clone(), directory.clone(), setup.clock.clone());
+        recorder_task.recover().await?;
+        let engine = Arc::new(Self {
+            clock: setup.clock,
+            authenticator: Authenticator::new(directory.clone(), setup.gateway_token.as_deref()),
+            directory,
+            config,
+            counters: counters.clone(),
+            log,
+            usage,
+            recorder,
+            cipher: setup.cipher,
+        });
+        let (stop, recorder_stop) = (CancellationToken::new(), CancellationToken::new());
+        let mut recorder = JoinSet::new();
+        recorder.spawn(recorder_task.run(recorder_stop.clone()));
+        let tasks = background::start(&engine, &stop);
+        Ok((engine, Background { stop, recorder_stop, tasks, recorder, counters }))
+    }
+
+    /// Finds out who calls.
+    pub fn authenticator(&self) -> &Authenticator {
+        &self.authenticator
+    }
+
+    /// The configuration in memory.
+    pub fn directory(&self) -> &Arc<Directory> {
+        &self.directory
+    }
+
+    /// The instant of now.
+    pub fn now(&self) -> Millis {
+        self.clock.now()
+    }
+
+    pub(crate) fn view(&self, workspace: &WorkspaceId) -> Result<Arc<WorkspaceView>, EngineError> {
+        let missing = || EngineError::internal("a caller's workspace is not in memory");
+        self.directory.view(workspace).ok_or_else(missing)
+    }
+}
+
+impl Background {
+    /// Stops in order: first what makes new events, then the recorder with all that it holds, then
+    /// the counters are written down for a start that forgets nothing.
+    ///
+    /// # Errors
+    /// Those of the checkpoint; the log has everything that was accepted all the same.
+    pub async fn stop(mut self) -> Result<(), StoreError> {
+        self.stop.cancel();
+        while self.tasks.join_next().await.is_some() {}
+        self.recorder_stop.cancel();
+        while self.recorder.join_next().await.is_some() {}
+        self.counters.checkpoint(true).await
+    }
+}

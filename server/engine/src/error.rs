@@ -1,0 +1,240 @@
+//! The engine's closed set of errors: what went wrong, and the reason that a program can act on.
+
+use rateguard_core::invalid::Invalid;
+use thiserror::Error;
+
+use crate::ports::StoreError;
+
+/// How long a caller should wait before it tries a store again.
+pub const STORE_RETRY_MS: i64 = 1_000;
+/// How long a caller should wait for a full queue to drain.
+pub const QUEUE_RETRY_MS: i64 = 100;
+
+/// The reason of an error, stable for programs. The wire carries its name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Reason {
+    /// A field that must be set is not.
+    FieldMissing,
+    /// A field is malformed.
+    FieldMalformed,
+    /// A field is beyond its bound.
+    FieldOutOfBounds,
+    /// Two fields exclude each other.
+    FieldConflict,
+    /// A money estimate came with a mode that holds no money.
+    EstimateNeedsReserve,
+    /// Money is not in the workspace's currency.
+    CurrencyMismatch,
+    /// A page token is not one of ours.
+    PageTokenInvalid,
+    /// An update mask names a field that does not exist or may not change.
+    UpdateMaskInvalid,
+    /// An event id begins like one of the server's own.
+    EventIdReserved,
+    /// A record lies too far back.
+    OccurTimeTooOld,
+    /// A record lies ahead of the clock.
+    OccurTimeInFuture,
+    /// A query would read or answer more than its bound.
+    QueryTooLarge,
+    /// No credential came.
+    CredentialMissing,
+    /// The credential is not known.
+    CredentialUnknown,
+    /// The key has expired.
+    KeyExpired,
+    /// The key is disabled.
+    KeyDisabled,
+    /// The key lacks the scope.
+    ScopeMissing,
+    /// The key is restricted to other APIs, models or addresses.
+    KeyRestricted,
+    /// The key may not name this subject.
+    SubjectNotAllowed,
+    /// Another principal took the reservation.
+    ReservationNotOwned,
+    /// Only a gateway may call this.
+    GatewayOnly,
+    /// There is no such resource.
+    ResourceNotFound,
+    /// The request id was used for other content.
+    RequestIdReused,
+    /// Another API has the slug.
+    SlugTaken,
+    /// The model has an override from the same instant.
+    PriceOverridden,
+    /// Another event has settled the attempt.
+    AttemptSettled,
+    /// The API is switched off.
+    ApiInactive,
+    /// No price is known, and the API refuses such calls.
+    PriceUnknown,
+    /// More limits match a call than a decision may hold.
+    TooManyLimits,
+    /// The workspace has as many resources of the kind as it may.
+    WorkspaceFull,
+    /// A price of the catalogue cannot be changed.
+    PriceReadOnly,
+    /// The resource has changed since it was read.
+    EtagMismatch,
+    /// A sum does not fit the wire.
+    SumOutOfRange,
+    /// A queue is full.
+    QueueFull,
+    /// The deadline passed.
+    DeadlineExceeded,
+    /// A store is away.
+    StoreUnavailable,
+    /// A store did not say whether it was done.
+    OutcomeUnknown,
+    /// The server is stopping.
+    Draining,
+    /// The configuration in memory is too old to decide by.
+    ConfigStale,
+    /// An invariant is broken.
+    Internal,
+}
+
+/// What a caller can do about an error.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum ErrorKind {
+    /// The request is wrong.
+    InvalidArgument,
+    /// Who calls is not known.
+    Unauthenticated,
+    /// Who calls may not.
+    PermissionDenied,
+    /// What is asked for does not exist.
+    NotFound,
+    /// It exists with other content.
+    AlreadyExists,
+    /// The state forbids it.
+    FailedPrecondition,
+    /// It has changed meanwhile.
+    Aborted,
+    /// A result does not fit.
+    OutOfRange,
+    /// The server protects itself.
+    ResourceExhausted,
+    /// Out of time.
+    DeadlineExceeded,
+    /// Not now.
+    Unavailable,
+    /// A broken invariant.
+    Internal,
+}
+
+impl Reason {
+    /// The kind that every error of this reason has.
+    pub fn kind(self) -> ErrorKind {
+        use ErrorKind as K;
+        match self {
+            Self::FieldMissing
+            | Self::FieldMalformed
+            | Self::FieldOutOfBounds
+            | Self::FieldConflict
+            | Self::EstimateNeedsReserve
+            | Self::CurrencyMismatch
+            | Self::PageTokenInvalid
+            | Self::UpdateMaskInvalid
+            | Self::EventIdReserved
+            | Self::OccurTimeTooOld
+            | Self::OccurTimeInFuture
+            | Self::QueryTooLarge => K::InvalidArgument,
+            Self::CredentialMissing | Self::CredentialUnknown => K::Unauthenticated,
+            Self::KeyExpired
+            | Self::KeyDisabled
+            | Self::ScopeMissing
+            | Self::KeyRestricted
+            | Self::SubjectNotAllowed
+            | Self::ReservationNotOwned
+            | Self::GatewayOnly => K::PermissionDenied,
+            Self::ResourceNotFound => K::NotFound,
+            Self::RequestIdReused | Self::SlugTaken | Self::PriceOverridden | Self::AttemptSettled => {
+                K::AlreadyExists
+            }
+            Self::ApiInactive
+            | Self::PriceUnknown
+            | Self::TooManyLimits
+            | Self::WorkspaceFull
+            | Self::PriceReadOnly => K::FailedPrecondition,
+            Self::EtagMismatch => K::Aborted,
+            Self::SumOutOfRange => K::OutOfRange,
+            Self::QueueFull => K::ResourceExhausted,
+            Self::DeadlineExceeded => K::DeadlineExceeded,
+            Self::StoreUnavailable | Self::OutcomeUnknown | Self::Draining | Self::ConfigStale => K::Unavailable,
+            Self::Internal => K::Internal,
+        }
+    }
+}
+
+/// An error of the engine.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[error("{message}")]
+pub struct EngineError {
+    /// Why.
+    pub reason: Reason,
+    /// The field at fault, where one is.
+    pub field: Option<String>,
+    /// For people; lower case, without secrets.
+    pub message: String,
+    /// When trying again may help.
+    pub retry_after_ms: Option<i64>,
+}
+
+impl EngineError {
+    /// An error without a field.
+    pub fn new(reason: Reason, message: impl Into<String>) -> Self {
+        let retry_after_ms = match reason.kind() {
+            ErrorKind::Unavailable => Some(STORE_RETRY_MS),
+            ErrorKind::ResourceExhausted => Some(QUEUE_RETRY_MS),
+            _ => None,
+        };
+        Self { reason, field: None, message: message.into(), retry_after_ms }
+    }
+
+    /// An error about one field.
+    pub fn field(reason: Reason, field: impl Into<String>, message: impl Into<String>) -> Self {
+        Self { field: Some(field.into()), ..Self::new(reason, message) }
+    }
+
+    /// There is no such resource.
+    pub fn not_found(kind: &str, id: &str) -> Self {
+        Self::new(Reason::ResourceNotFound, format!("there is no {kind} {id:?} in this workspace"))
+    }
+
+    /// A broken invariant. The caller learns nothing; the log has the detail.
+    pub fn internal(detail: &str) -> Self {
+        tracing::error!(detail, "an invariant of the engine is broken");
+        Self::new(Reason::Internal, "internal error")
+    }
+}
+
+impl From<Invalid> for EngineError {
+    fn from(invalid: Invalid) -> Self {
+        Self::field(Reason::FieldOutOfBounds, invalid.field, invalid.description)
+    }
+}
+
+impl From<StoreError> for EngineError {
+    fn from(error: StoreError) -> Self {
+        match error {
+            StoreError::Unavailable { store, ref detail } => {
+                tracing::warn!(store, detail, "a store is unavailable");
+                Self::new(Reason::StoreUnavailable, format!("the {store} store is unavailable"))
+            }
+            StoreError::OutcomeUnknown { store, ref detail } => {
+                tracing::warn!(store, detail, "a store did not say whether it was done");
+                let message = format!("the {store} store did not say whether it was done; send the same again");
+                Self::new(Reason::OutcomeUnknown, message)
+            }
+            StoreError::Full { what } => Self::new(Reason::QueueFull, format!("{what} is full")),
+            StoreError::VersionMismatch => {
+                Self::new(Reason::EtagMismatch, "the resource has changed since it was read")
+            }
+            StoreError::Corrupt { .. } | StoreError::AlreadyExists { .. } | StoreError::NotFound => {
+                Self::internal(&error.to_string())
+            }
+        }
+    }
+}

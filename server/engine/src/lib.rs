@@ -1,0 +1,22 @@
+//! The engine: what happens on a check, a report and a change of configuration, over ports that
+//! stores implement. It knows the core and nothing of any wire or database.
+
+mod background;
+pub mod caller;
+pub mod catalogue;
+pub mod check;
+pub mod clock;
+pub mod costing;
+pub mod directory;
+pub mod engine;
+pub mod error;
+mod floor;
+pub mod gateway;
+pub mod manage;
+pub mod ports;
+mod recorder;
+pub mod report;
+pub mod resources;
+pub mod secrets;
+mod settlement;
+pub mod usage;

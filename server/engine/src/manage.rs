@@ -1,0 +1,215 @@
+//! Management: APIs, keys, rules, budgets and prices of a workspace, versioned.
+//!
+//! One body of use cases for every kind; what is special to a kind stands in a file of its own.
+
+mod apis;
+mod budgets;
+mod keys;
+
+use rateguard_core::ids::WorkspaceId;
+use rateguard_core::limits::{BUDGETS_PER_WORKSPACE_MAX, RULES_PER_WORKSPACE_MAX};
+use rateguard_core::plan::{budget_keeps_counters, keeps_counters};
+
+use crate::caller::Caller;
+use crate::engine::Engine;
+use crate::error::{EngineError, Reason};
+use crate::ports::{Resource, ResourceKind, StoreError, Stored};
+
+pub use apis::{ApiDraft, CredentialChange};
+pub use keys::NewKey;
+
+/// APIs of one workspace.
+pub const APIS_PER_WORKSPACE_MAX: usize = 1_000;
+/// Keys of one workspace that the embedded store takes.
+pub const KEYS_PER_WORKSPACE_MAX: usize = 1_000_000;
+/// Price overrides of one workspace.
+pub const PRICES_PER_WORKSPACE_MAX: usize = 1_000;
+
+/// A resource after a change.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Updated {
+    /// The resource as it is now.
+    pub stored: Stored<Resource>,
+    /// Whether the change gave it new counters, so that nothing counts as used.
+    pub counters_reset: bool,
+}
+
+/// A page of resources in the order of ids.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Page {
+    /// The resources.
+    pub items: Vec<Stored<Resource>>,
+    /// The id to go on after; `None` at the end.
+    pub next_after: Option<String>,
+}
+
+impl Engine {
+    /// Makes a resource. Its id is the caller's to draw.
+    ///
+    /// # Errors
+    /// [`Reason::FieldOutOfBounds`], [`Reason::SlugTaken`], [`Reason::WorkspaceFull`],
+    /// [`Reason::ResourceNotFound`] for something that it names.
+    pub async fn create(&self, caller: &Caller, resource: Resource) -> Result<Stored<Resource>, EngineError> {
+        self.check_resource(&caller.workspace, &resource)?;
+        let (kind, limit) = (resource.kind(), limit_of(resource.kind()));
+        let stored = self
+            .config
+            .insert(&caller.workspace, resource, limit, self.now())
+            .await
+            .map_err(|error| describe(error, kind, limit))?;
+        self.directory.refresh(self.now()).await?;
+        if let Resource::Budget(budget) = &stored.value {
+            self.open_budget(&caller.workspace, budget).await?;
+        }
+        Ok(stored)
+    }
+
+    /// One resource.
+    ///
+    /// # Errors
+    /// [`Reason::ResourceNotFound`].
+    pub async fn get(
+        &self,
+        caller: &Caller,
+        kind: ResourceKind,
+        id: &str,
+    ) -> Result<Stored<Resource>, EngineError> {
+        let stored = self.config.get(&caller.workspace, kind, id).await?;
+        stored.ok_or_else(|| EngineError::not_found(kind.as_str(), id))
+    }
+
+    /// A page of resources.
+    ///
+    /// # Errors
+    /// Those of the store.
+    pub async fn list(
+        &self,
+        caller: &Caller,
+        kind: ResourceKind,
+        after: Option<&str>,
+        limit: usize,
+    ) -> Result<Page, EngineError> {
+        let mut items = self.config.list(&caller.workspace, kind, after, limit + 1).await?;
+        let more = items.len() > limit;
+        items.truncate(limit);
+        let next_after = items.last().filter(|_| more).map(|last| last.value.id().to_owned());
+        Ok(Page { items, next_after })
+    }
+
+    /// Replaces a resource that is at `expected`.
+    ///
+    /// # Errors
+    /// [`Reason::EtagMismatch`], [`Reason::ResourceNotFound`], and as [`Engine::create`].
+    pub async fn update(
+        &self,
+        caller: &Caller,
+        resource: Resource,
+        expected: u64,
+    ) -> Result<Updated, EngineError> {
+        self.check_resource(&caller.workspace, &resource)?;
+        let (kind, id) = (resource.kind(), resource.id().to_owned());
+        let before = self.get(caller, kind, &id).await?;
+        let now = self.now();
+        let stored =
+            self.config.replace(&caller.workspace, resource, expected, now).await.map_err(|error| match error {
+                StoreError::NotFound => EngineError::not_found(kind.as_str(), &id),
+                error => describe(error, kind, limit_of(kind)),
+            })?;
+        self.directory.refresh(now).await?;
+        let counters_reset = self.resets_counters(&caller.workspace, &before.value, &stored.value)?;
+        if let (true, Resource::Budget(budget)) = (counters_reset, &stored.value) {
+            self.open_budget(&caller.workspace, budget).await?;
+        }
+        Ok(Updated { stored, counters_reset })
+    }
+
+    /// Removes a resource; with `expected` only at that version.
+    ///
+    /// # Errors
+    /// [`Reason::EtagMismatch`], [`Reason::ResourceNotFound`].
+    pub async fn delete(
+        &self,
+        caller: &Caller,
+        kind: ResourceKind,
+        id: &str,
+        expected: Option<u64>,
+    ) -> Result<(), EngineError> {
+        let removed = self.config.remove(&caller.workspace, kind, id, expected, self.now()).await;
+        removed.map_err(|error| match error {
+            StoreError::NotFound => EngineError::not_found(kind.as_str(), id),
+            error => error.into(),
+        })?;
+        Ok(self.directory.refresh(self.now()).await?)
+    }
+
+    /// Checks what the types alone cannot: bounds of parts together, and that what is named exists.
+    fn check_resource(&self, workspace: &WorkspaceId, resource: &Resource) -> Result<(), EngineError> {
+        match resource {
+            Resource::Rule(rule) => {
+                rule.check()?;
+                self.check_apis(workspace, "rule.match.api_ids", &rule.matches.apis)
+            }
+            Resource::Budget(budget) => {
+                budget.check()?;
+                self.check_apis(workspace, "budget.match.api_ids", &budget.matches.apis)
+            }
+            Resource::Key(key) => self.check_apis(workspace, "key.api_ids", &key.apis),
+            Resource::Api(_) | Resource::PriceOverride(_) => Ok(()),
+        }
+    }
+
+    fn check_apis(
+        &self,
+        workspace: &WorkspaceId,
+        field: &str,
+        apis: &[rateguard_core::ids::ApiId],
+    ) -> Result<(), EngineError> {
+        let view = self.view(workspace)?;
+        match apis.iter().find(|api| view.api(api.as_str()).is_none()) {
+            Some(api) => {
+                let message = format!("there is no API {api} in this workspace");
+                Err(EngineError::field(Reason::ResourceNotFound, field, message))
+            }
+            None => Ok(()),
+        }
+    }
+
+    fn resets_counters(
+        &self,
+        workspace: &WorkspaceId,
+        before: &Resource,
+        after: &Resource,
+    ) -> Result<bool, EngineError> {
+        let zone = &self.view(workspace)?.workspace.zone;
+        Ok(match (before, after) {
+            (Resource::Rule(before), Resource::Rule(after)) => !keeps_counters(workspace, zone, before, after),
+            (Resource::Budget(before), Resource::Budget(after)) => {
+                !budget_keeps_counters(workspace, zone, before, after)
+            }
+            _ => false,
+        })
+    }
+}
+
+fn limit_of(kind: ResourceKind) -> usize {
+    match kind {
+        ResourceKind::Api => APIS_PER_WORKSPACE_MAX,
+        ResourceKind::Key => KEYS_PER_WORKSPACE_MAX,
+        ResourceKind::Rule => RULES_PER_WORKSPACE_MAX,
+        ResourceKind::Budget => BUDGETS_PER_WORKSPACE_MAX,
+        ResourceKind::PriceOverride => PRICES_PER_WORKSPACE_MAX,
+    }
+}
+
+fn describe(error: StoreError, kind: ResourceKind, limit: usize) -> EngineError {
+    match error {
+        StoreError::AlreadyExists { field: "slug" } => {
+            EngineError::field(Reason::SlugTaken, "api.slug", "another API of the workspace has this slug")
+        }
+        StoreError::Full { .. } => {
+            let message = format!("the workspace has {limit} resources of the kind {:?} already", kind.as_str());
+            EngineError::new(Reason::WorkspaceFull, message)
+        }
+        error => error.into(),
+    }
+}

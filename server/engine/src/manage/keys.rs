@@ -1,0 +1,44 @@
+//! Keys: drawn here, shown once, kept as hashes.
+
+use rateguard_core::ids::KeyId;
+
+use crate::caller::Caller;
+use crate::engine::Engine;
+use crate::error::EngineError;
+use crate::ports::{Resource, Stored};
+use crate::resources::Key;
+use crate::secrets::{SecretText, draw_key, key_hash, key_prefix, random};
+
+/// A key just made, with the only copy of its secret.
+#[derive(Clone, Debug, PartialEq)]
+pub struct NewKey {
+    /// The key.
+    pub stored: Stored<Resource>,
+    /// Its secret.
+    pub secret: SecretText,
+}
+
+/// Draws the secret of a key, and sets what is known of it. For set-up, before any caller exists.
+///
+/// # Errors
+/// Without randomness.
+pub fn equip(mut key: Key) -> Result<(Key, SecretText), EngineError> {
+    let internal = |error: crate::secrets::SecretError| EngineError::internal(&error.to_string());
+    let secret = draw_key(key.label).map_err(internal)?;
+    key.id = KeyId::from_random(random().map_err(internal)?);
+    key.secret_sha256 = key_hash(secret.expose());
+    key.prefix = key_prefix(secret.expose());
+    Ok((key, secret))
+}
+
+impl Engine {
+    /// Makes a key. The draft's id, hash and prefix are drawn anew.
+    ///
+    /// # Errors
+    /// As [`Engine::create`].
+    pub async fn create_key(&self, caller: &Caller, draft: Key) -> Result<NewKey, EngineError> {
+        let (key, secret) = equip(draft)?;
+        let stored = self.create(caller, Resource::Key(key)).await?;
+        Ok(NewKey { stored, secret })
+    }
+}

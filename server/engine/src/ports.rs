@@ -1,0 +1,72 @@
+//! The ports: what the engine asks of stores. A store implements them; the program's wiring is
+//! the only place that knows which.
+//!
+//! Ports take batches, and speak of what to commit. Only [`CounterStore`] decides, by the core's
+//! own arithmetic.
+
+pub mod checkpoint;
+pub mod config_store;
+pub mod counter_store;
+pub mod event_log;
+pub mod usage_store;
+
+use thiserror::Error;
+
+pub use checkpoint::{Checkpoint, CheckpointBatch, CheckpointStore, CounterRow};
+pub use config_store::{Change, ConfigStore, Resource, ResourceKind, Snapshot, Stored};
+pub use counter_store::{
+    CheckCommand, CheckOutcome, CounterStore, Decided, ExpiredReservation, Principal, ReleaseOutcome,
+    RequestFingerprint, ReservationRequest, SettleCharge, SettleCommand, SettleReservation,
+};
+pub use event_log::{AppendOutcome, EventLog};
+pub use usage_store::{
+    EventFilter, EventPage, EventQuery, GroupBy, Granularity, SeriesPoint, SeriesQuery, Summary, UsageFilter, UsageStore,
+};
+
+/// Why a store did not do what it was asked. Surely not done and perhaps done are kept apart,
+/// since only the first may be tried again with another id.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub enum StoreError {
+    /// The store cannot be reached or refuses to write; nothing was done.
+    #[error("the {store} store is unavailable: {detail}")]
+    Unavailable {
+        /// Which store.
+        store: &'static str,
+        /// What it said, without secrets.
+        detail: String,
+    },
+    /// The store stopped answering; it may have done it.
+    #[error("the {store} store did not say whether it was done: {detail}")]
+    OutcomeUnknown {
+        /// Which store.
+        store: &'static str,
+        /// What it said, without secrets.
+        detail: String,
+    },
+    /// A queue or a named bound is full; nothing was done.
+    #[error("{what} is full")]
+    Full {
+        /// What is full.
+        what: &'static str,
+    },
+    /// What the store holds is not what it was given.
+    #[error("the {store} store holds corrupt data: {detail}")]
+    Corrupt {
+        /// Which store.
+        store: &'static str,
+        /// What is wrong, and what to do.
+        detail: String,
+    },
+    /// Another resource has the same unique value.
+    #[error("the same {field} exists already")]
+    AlreadyExists {
+        /// The field.
+        field: &'static str,
+    },
+    /// There is no such resource.
+    #[error("not found")]
+    NotFound,
+    /// The resource is not at the version that the caller has seen.
+    #[error("the version has changed")]
+    VersionMismatch,
+}

@@ -1,0 +1,203 @@
+//! The store of everything that people manage.
+
+use async_trait::async_trait;
+use rateguard_core::ids::WorkspaceId;
+use rateguard_core::rule::{Budget, Rule};
+use rateguard_core::time::Millis;
+
+use super::StoreError;
+use crate::resources::{Api, Key, PriceOverride, Workspace};
+
+/// The kinds of managed resources.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum ResourceKind {
+    /// APIs.
+    Api,
+    /// Keys.
+    Key,
+    /// Rules.
+    Rule,
+    /// Budgets.
+    Budget,
+    /// Prices of the workspace's own.
+    PriceOverride,
+}
+
+impl ResourceKind {
+    /// Every kind.
+    pub const ALL: [Self; 5] = [Self::Api, Self::Key, Self::Rule, Self::Budget, Self::PriceOverride];
+
+    /// The kind in words, as errors name it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Api => "api",
+            Self::Key => "key",
+            Self::Rule => "rule",
+            Self::Budget => "budget",
+            Self::PriceOverride => "price override",
+        }
+    }
+}
+
+/// A managed resource.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Resource {
+    /// An API; its slug is unique in the workspace.
+    Api(Api),
+    /// A key; its hash is unique in the installation.
+    Key(Key),
+    /// A rule.
+    Rule(Rule),
+    /// A budget.
+    Budget(Budget),
+    /// A price of the workspace's own.
+    PriceOverride(PriceOverride),
+}
+
+impl Resource {
+    /// Its kind.
+    pub fn kind(&self) -> ResourceKind {
+        match self {
+            Self::Api(_) => ResourceKind::Api,
+            Self::Key(_) => ResourceKind::Key,
+            Self::Rule(_) => ResourceKind::Rule,
+            Self::Budget(_) => ResourceKind::Budget,
+            Self::PriceOverride(_) => ResourceKind::PriceOverride,
+        }
+    }
+
+    /// Its id, as text.
+    pub fn id(&self) -> &str {
+        match self {
+            Self::Api(api) => api.id.as_str(),
+            Self::Key(key) => key.id.as_str(),
+            Self::Rule(rule) => rule.id.as_str(),
+            Self::Budget(budget) => budget.id.as_str(),
+            Self::PriceOverride(price) => price.sheet.reference.id.as_str(),
+        }
+    }
+}
+
+/// A resource as it is stored.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Stored<T> {
+    /// The tenant.
+    pub workspace: WorkspaceId,
+    /// The resource.
+    pub value: T,
+    /// Its version, from 1; the etag is made of it.
+    pub version: u64,
+    /// When it was made.
+    pub created_at: Millis,
+    /// When it was changed last.
+    pub updated_at: Millis,
+}
+
+/// One entry of the change feed: what changed, not how, so that a reader fetches what is true now.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Change {
+    /// Rising by one with each change of the installation.
+    pub revision: u64,
+    /// The tenant.
+    pub workspace: WorkspaceId,
+    /// What kind.
+    pub kind: ResourceKind,
+    /// Which.
+    pub id: String,
+}
+
+/// Everything, as of one revision.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Snapshot {
+    /// The revision.
+    pub revision: u64,
+    /// The tenants.
+    pub workspaces: Vec<Workspace>,
+    /// Their resources.
+    pub resources: Vec<Stored<Resource>>,
+}
+
+/// Managed resources with versions and a feed of changes. Every change is one transaction with
+/// its entry in the feed.
+#[async_trait]
+pub trait ConfigStore: Send + Sync + 'static {
+    /// Makes a workspace.
+    ///
+    /// # Errors
+    /// [`StoreError::AlreadyExists`].
+    async fn create_workspace(&self, workspace: Workspace, now: Millis) -> Result<(), StoreError>;
+
+    /// Makes a resource.
+    ///
+    /// # Errors
+    /// [`StoreError::AlreadyExists`] naming the field (`id`, `slug`, `secret`),
+    /// [`StoreError::NotFound`] for the workspace, [`StoreError::Full`] beyond `limit` resources of
+    /// the kind in the workspace.
+    async fn insert(
+        &self,
+        workspace: &WorkspaceId,
+        resource: Resource,
+        limit: usize,
+        now: Millis,
+    ) -> Result<Stored<Resource>, StoreError>;
+
+    /// Replaces a resource that is at `expected`.
+    ///
+    /// # Errors
+    /// [`StoreError::NotFound`], [`StoreError::VersionMismatch`], [`StoreError::AlreadyExists`].
+    async fn replace(
+        &self,
+        workspace: &WorkspaceId,
+        resource: Resource,
+        expected: u64,
+        now: Millis,
+    ) -> Result<Stored<Resource>, StoreError>;
+
+    /// Removes a resource; with `expected` only at that version.
+    ///
+    /// # Errors
+    /// [`StoreError::NotFound`], [`StoreError::VersionMismatch`].
+    async fn remove(
+        &self,
+        workspace: &WorkspaceId,
+        kind: ResourceKind,
+        id: &str,
+        expected: Option<u64>,
+        now: Millis,
+    ) -> Result<(), StoreError>;
+
+    /// One resource.
+    ///
+    /// # Errors
+    /// [`StoreError::Unavailable`], [`StoreError::Corrupt`].
+    async fn get(
+        &self,
+        workspace: &WorkspaceId,
+        kind: ResourceKind,
+        id: &str,
+    ) -> Result<Option<Stored<Resource>>, StoreError>;
+
+    /// At most `limit` resources after an id, in the order of ids.
+    ///
+    /// # Errors
+    /// [`StoreError::Unavailable`], [`StoreError::Corrupt`].
+    async fn list(
+        &self,
+        workspace: &WorkspaceId,
+        kind: ResourceKind,
+        after: Option<&str>,
+        limit: usize,
+    ) -> Result<Vec<Stored<Resource>>, StoreError>;
+
+    /// Everything, consistent, for the start.
+    ///
+    /// # Errors
+    /// [`StoreError::Unavailable`], [`StoreError::Corrupt`].
+    async fn snapshot(&self) -> Result<Snapshot, StoreError>;
+
+    /// At most `limit` changes after a revision, in order.
+    ///
+    /// # Errors
+    /// [`StoreError::Unavailable`].
+    async fn changes_after(&self, revision: u64, limit: usize) -> Result<Vec<Change>, StoreError>;
+}

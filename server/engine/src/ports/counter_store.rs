@@ -1,0 +1,267 @@
+//! The store that decides: counters, reservations and the ids of decisions.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use rateguard_core::amounts::Amounts;
+use rateguard_core::counter::{CounterId, Limit, Position, Reading};
+use rateguard_core::decision::{Charge, Mode, Verdict};
+use rateguard_core::ids::{KeyId, RequestId, ReservationId, WorkspaceId};
+use rateguard_core::money::Nanos;
+use rateguard_core::reservation::{Reservation, ReservationState};
+use rateguard_core::time::Millis;
+use rateguard_core::unit::Unit;
+use rateguard_core::usage::CallIdentity;
+use smallvec::SmallVec;
+
+use super::StoreError;
+
+/// Who acts: a key, by itself or through a gateway that acts on its behalf. The two are different
+/// principals.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Principal {
+    /// The key that is charged.
+    pub key: KeyId,
+    /// Whether a gateway acts for it.
+    pub by_gateway: bool,
+}
+
+impl Principal {
+    /// Whether this principal took `reservation`.
+    pub fn holds(&self, reservation: &Reservation) -> bool {
+        self.key == reservation.key && self.by_gateway == reservation.by_gateway
+    }
+}
+
+/// What makes a check the same check: hashes of its id and of everything that it asks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RequestFingerprint {
+    /// Hash of principal and request id.
+    pub id: u128,
+    /// Hash of what is asked.
+    pub content: u64,
+    /// Until when a repetition gives the same decision.
+    pub expires_at: Millis,
+}
+
+/// The reservation that a RESERVE makes when it is allowed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ReservationRequest {
+    /// The id to give it.
+    pub id: ReservationId,
+    /// Who takes it.
+    pub principal: Principal,
+    /// When it expires.
+    pub expires_at: Millis,
+    /// What its input costs.
+    pub floor: Nanos,
+    /// The call, for the event that its expiry becomes.
+    pub call: Arc<CallIdentity>,
+    /// The id of the check.
+    pub request_id: Option<RequestId>,
+}
+
+/// One check.
+#[derive(Clone, Debug)]
+pub struct CheckCommand {
+    /// The tenant.
+    pub workspace: WorkspaceId,
+    /// The instant of the decision.
+    pub now: Millis,
+    /// Whether it takes.
+    pub mode: Mode,
+    /// What it asks of each limit.
+    pub charges: SmallVec<[Charge; 8]>,
+    /// The limits' units, in the same order; empty unless it reserves.
+    pub units: SmallVec<[Unit; 8]>,
+    /// Its id; `None` is never remembered.
+    pub request: Option<RequestFingerprint>,
+    /// The reservation to make; only with [`Mode::Reserve`].
+    pub reservation: Option<ReservationRequest>,
+}
+
+/// A decision.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Decided {
+    /// The answer.
+    pub verdict: Verdict,
+    /// The reservation made, with its expiry.
+    pub reservation: Option<(ReservationId, Millis)>,
+    /// Whether the decision was taken before, for the same request id.
+    pub replayed: bool,
+}
+
+/// What became of a check.
+#[derive(Clone, Debug, PartialEq)]
+pub enum CheckOutcome {
+    /// It was decided, now or before.
+    Decided(Decided),
+    /// The id was used for other content before.
+    ContentDiffers,
+}
+
+/// The reservation that a record settles.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SettleReservation {
+    /// Which.
+    pub id: ReservationId,
+    /// Whether the call is over.
+    pub is_final: bool,
+    /// Whether exact figures allow giving back.
+    pub refund: bool,
+    /// Whether the record found it gone when it was taken, and so counts in full.
+    pub lost: bool,
+    /// Budgets' counters that it had captured, as the record remembers them.
+    pub captured_budgets: Vec<CounterId>,
+}
+
+/// What a record charges one limit when no reservation stands for it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SettleCharge {
+    /// Which counter.
+    pub counter: CounterId,
+    /// Which counter instead, when this one is new and the workspace has too many.
+    pub overflow: CounterId,
+    /// What it is held against.
+    pub limit: Limit,
+    /// How much; negative only for corrections of money.
+    pub amount: i64,
+}
+
+impl SettleCharge {
+    /// Whether it charges a budget.
+    pub fn is_budget(&self) -> bool {
+        matches!(self.limit, Limit::Budget { .. })
+    }
+}
+
+/// One logged record, to be settled.
+#[derive(Clone, Debug, PartialEq)]
+pub struct SettleCommand {
+    /// The tenant.
+    pub workspace: WorkspaceId,
+    /// The record's place in the log.
+    pub position: Position,
+    /// The instant of the settlement.
+    pub now: Millis,
+    /// When the cost counts.
+    pub accounted_at: Millis,
+    /// The reservation that stands for it.
+    pub reservation: Option<SettleReservation>,
+    /// Amounts by unit, without money.
+    pub amounts: Amounts,
+    /// The cost.
+    pub cost: Nanos,
+    /// What it charges every limit that matches it.
+    pub charges: Vec<SettleCharge>,
+}
+
+/// What became of a release.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ReleaseOutcome {
+    /// The reservation is in this state; `Released` also when it was so before.
+    State(ReservationState),
+    /// There is none, or none of this principal.
+    Unknown,
+}
+
+/// A reservation whose floor waits to become an event.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ExpiredReservation {
+    /// The tenant.
+    pub workspace: WorkspaceId,
+    /// The reservation, expired.
+    pub reservation: Reservation,
+}
+
+/// Decides checks and keeps counters.
+///
+/// Decisions and settlements of one workspace are one step each. Settling is idempotent by log
+/// position: a record that a counter includes is not charged again.
+#[async_trait]
+pub trait CounterStore: Send + Sync + 'static {
+    /// Decides one check over all its limits.
+    ///
+    /// # Errors
+    /// [`StoreError::Unavailable`] and [`StoreError::Full`] when nothing was decided.
+    async fn check(&self, command: CheckCommand) -> Result<CheckOutcome, StoreError>;
+
+    /// Reads counters against limits, without a decision.
+    ///
+    /// # Errors
+    /// [`StoreError::Unavailable`].
+    async fn read(
+        &self,
+        workspace: &WorkspaceId,
+        counters: &[(CounterId, Limit)],
+        now: Millis,
+    ) -> Result<Vec<Reading>, StoreError>;
+
+    /// A reservation, while its record stands.
+    ///
+    /// # Errors
+    /// [`StoreError::Unavailable`].
+    async fn reservation(
+        &self,
+        workspace: &WorkspaceId,
+        id: &ReservationId,
+    ) -> Result<Option<Reservation>, StoreError>;
+
+    /// Settles records in the order of their positions, which the caller keeps.
+    ///
+    /// # Errors
+    /// [`StoreError::Unavailable`]; the caller settles again.
+    async fn settle(&self, commands: Vec<SettleCommand>) -> Result<(), StoreError>;
+
+    /// Gives a reservation back whole. Again gives the same answer.
+    ///
+    /// # Errors
+    /// [`StoreError::Unavailable`].
+    async fn release(
+        &self,
+        workspace: &WorkspaceId,
+        id: &ReservationId,
+        principal: &Principal,
+        now: Millis,
+    ) -> Result<ReleaseOutcome, StoreError>;
+
+    /// Expires what is due and names at most `limit` reservations whose floor has no event yet.
+    /// They are named again until that event is settled.
+    ///
+    /// # Errors
+    /// [`StoreError::Unavailable`].
+    async fn expire_due(&self, now: Millis, limit: usize) -> Result<Vec<ExpiredReservation>, StoreError>;
+
+    /// Adds what was spent before a budget existed to its counters. `through` is the position that
+    /// the sums include; the counters have taken every record after it themselves.
+    ///
+    /// # Errors
+    /// [`StoreError::Unavailable`].
+    async fn open_budget(
+        &self,
+        workspace: &WorkspaceId,
+        openings: Vec<SettleCharge>,
+        through: Position,
+        now: Millis,
+    ) -> Result<(), StoreError>;
+
+    /// Drops counters that equal fresh ones, forgotten ids and old reservations, a bounded number
+    /// at a time.
+    ///
+    /// # Errors
+    /// [`StoreError::Unavailable`].
+    async fn sweep(&self, now: Millis) -> Result<(), StoreError>;
+
+    /// Writes down what changed, where the store keeps counters in memory; `clean` also writes
+    /// what only a clean stop may keep. Does nothing in a store that is durable by itself.
+    ///
+    /// # Errors
+    /// [`StoreError::Unavailable`]; what changed is written with the next call.
+    async fn checkpoint(&self, clean: bool) -> Result<(), StoreError>;
+
+    /// Every counter includes the log up to here; recovery settles what comes after.
+    ///
+    /// # Errors
+    /// [`StoreError::Unavailable`].
+    async fn recovered_through(&self) -> Result<Position, StoreError>;
+}

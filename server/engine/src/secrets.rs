@@ -1,0 +1,169 @@
+//! Secrets: API keys, which are shown once and kept as hashes, and the upstream credentials, which
+//! are kept encrypted.
+
+use std::fmt;
+
+use aes_gcm::aead::{Aead, Payload};
+use aes_gcm::{Aes256Gcm, Key as AesKey, KeyInit, Nonce};
+use rateguard_core::ids::{ApiId, WorkspaceId};
+use sha2::{Digest, Sha256};
+use thiserror::Error;
+use zeroize::Zeroizing;
+
+use crate::resources::{KeyLabel, SealedCredential};
+
+/// Random characters of a key.
+const KEY_RANDOM_CHARS: usize = 32;
+/// Characters of a key that may be shown.
+pub const KEY_PREFIX_CHARS: usize = 12;
+/// Longest text that can be a key; anything longer is refused before it is hashed.
+pub const KEY_BYTES_MAX: usize = 64;
+/// Bytes of an AES-GCM nonce.
+const NONCE_BYTES: usize = 12;
+/// Bytes of the encryption key's id in front of a ciphertext.
+const KEY_ID_BYTES: usize = 4;
+
+/// A secret as text. It prints as `[redacted]` and is wiped when dropped.
+#[derive(Clone, PartialEq, Eq)]
+pub struct SecretText(Zeroizing<String>);
+
+impl SecretText {
+    /// Takes a text as a secret.
+    pub fn new(text: String) -> Self {
+        Self(Zeroizing::new(text))
+    }
+
+    /// The secret itself. Say why where this is called.
+    pub fn expose(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for SecretText {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("[redacted]")
+    }
+}
+
+/// Why a secret could not be handled.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+pub enum SecretError {
+    /// The system gave no randomness.
+    #[error("the system gave no random bytes")]
+    NoRandomness,
+    /// The ciphertext is damaged, was sealed for something else, or under another key.
+    #[error("the credential cannot be decrypted with the configured key")]
+    Undecipherable,
+    /// An encryption key is not 32 bytes.
+    #[error("an encryption key must be 32 bytes")]
+    KeyLength,
+}
+
+/// Draws random bytes for ids and secrets.
+///
+/// # Errors
+/// [`SecretError::NoRandomness`] when the system has none.
+pub fn random<const N: usize>() -> Result<[u8; N], SecretError> {
+    let mut bytes = [0; N];
+    getrandom::fill(&mut bytes).map_err(|_| SecretError::NoRandomness)?;
+    Ok(bytes)
+}
+
+/// Draws a new key: `rg_live_` or `rg_test_` and 32 random characters of `[0-9A-Za-z]`, some 190
+/// bits.
+///
+/// # Errors
+/// [`SecretError::NoRandomness`].
+pub fn draw_key(label: KeyLabel) -> Result<SecretText, SecretError> {
+    let mut text = String::from(match label {
+        KeyLabel::Live => "rg_live_",
+        KeyLabel::Test => "rg_test_",
+    });
+    let wanted = text.len() + KEY_RANDOM_CHARS;
+    while text.len() < wanted {
+        // Only bytes below the largest multiple of 62 are used, so that no character is likelier.
+        let usable = random::<64>()?.into_iter().filter(|byte| usize::from(*byte) < 4 * ALPHABET.len());
+        text.extend(usable.take(wanted - text.len()).map(|b| char::from(ALPHABET[usize::from(b) % ALPHABET.len()])));
+    }
+    Ok(SecretText::new(text))
+}
+
+const ALPHABET: &[u8; 62] = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
+
+/// The hash under which a key is known. Keys are random, so a plain hash cannot be guessed back.
+pub fn key_hash(secret: &str) -> [u8; 32] {
+    Sha256::digest(secret.as_bytes()).into()
+}
+
+/// The part of a key that may be shown.
+pub fn key_prefix(secret: &str) -> String {
+    secret.chars().take(KEY_PREFIX_CHARS).collect()
+}
+
+/// Seals and opens upstream credentials with AES-256-GCM. The workspace and the API are associated
+/// data, so that a ciphertext copied to another row does not open there.
+pub struct CredentialCipher {
+    key_id: [u8; KEY_ID_BYTES],
+    cipher: Aes256Gcm,
+}
+
+impl fmt::Debug for CredentialCipher {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "CredentialCipher({:02x?})", self.key_id)
+    }
+}
+
+impl CredentialCipher {
+    /// A cipher with this 32-byte key.
+    ///
+    /// # Errors
+    /// [`SecretError::KeyLength`].
+    pub fn new(key: &[u8]) -> Result<Self, SecretError> {
+        let bytes: &[u8; 32] = key.try_into().map_err(|_| SecretError::KeyLength)?;
+        let digest = Sha256::digest(key);
+        let mut key_id = [0; KEY_ID_BYTES];
+        key_id.copy_from_slice(&digest[..KEY_ID_BYTES]);
+        Ok(Self { key_id, cipher: Aes256Gcm::new(&AesKey::<Aes256Gcm>::from(*bytes)) })
+    }
+
+    /// Encrypts a credential for one API.
+    ///
+    /// # Errors
+    /// [`SecretError::NoRandomness`].
+    pub fn seal(
+        &self,
+        workspace: &WorkspaceId,
+        api: &ApiId,
+        secret: &SecretText,
+    ) -> Result<SealedCredential, SecretError> {
+        let nonce = random::<NONCE_BYTES>()?;
+        let associated = associated_data(workspace, api);
+        let payload = Payload { msg: secret.expose().as_bytes(), aad: &associated };
+        let sealed =
+            self.cipher.encrypt(&Nonce::from(nonce), payload).map_err(|_| SecretError::Undecipherable)?;
+        Ok(SealedCredential([&self.key_id[..], &nonce[..], &sealed[..]].concat()))
+    }
+
+    /// Decrypts a credential of one API.
+    ///
+    /// # Errors
+    /// [`SecretError::Undecipherable`].
+    pub fn open(
+        &self,
+        workspace: &WorkspaceId,
+        api: &ApiId,
+        sealed: &SealedCredential,
+    ) -> Result<SecretText, SecretError> {
+        let damaged = SecretError::Undecipherable;
+        let rest = sealed.0.strip_prefix(&self.key_id[..]).ok_or(damaged)?;
+        let (nonce, ciphertext) = rest.split_first_chunk::<NONCE_BYTES>().ok_or(damaged)?;
+        let associated = associated_data(workspace, api);
+        let payload = Payload { msg: ciphertext, aad: &associated };
+        let opened = self.cipher.decrypt(&Nonce::from(*nonce), payload).map_err(|_| damaged)?;
+        String::from_utf8(opened).map(SecretText::new).map_err(|_| damaged)
+    }
+}
+
+fn associated_data(workspace: &WorkspaceId, api: &ApiId) -> Vec<u8> {
+    format!("rateguard credential v1\0{workspace}\0{api}").into_bytes()
+}

@@ -1,0 +1,120 @@
+//! From an event to what it charges: the same for the one who appends it, for recovery and for the
+//! log's consumer.
+
+use rateguard_core::amounts::Amounts;
+use rateguard_core::counter::Position;
+use rateguard_core::matching::CallFacts;
+use rateguard_core::plan::Selected;
+use rateguard_core::time::Millis;
+use rateguard_core::unit::Unit;
+use rateguard_core::usage::{EventKind, Exactness, UsageEvent};
+
+use crate::directory::{Directory, WorkspaceView};
+use crate::ports::{SettleCharge, SettleCommand, SettleReservation};
+
+/// The settlement of a logged event under the limits of now.
+pub fn command(directory: &Directory, event: &UsageEvent, position: Position, now: Millis) -> SettleCommand {
+    match directory.view(&event.workspace) {
+        Some(view) => settlement(&view, event, position, now),
+        None => settles_nothing(event, position, now),
+    }
+}
+
+fn settlement(view: &WorkspaceView, event: &UsageEvent, position: Position, now: Millis) -> SettleCommand {
+    let amounts = amounts(event);
+    SettleCommand {
+        workspace: event.workspace.clone(),
+        position,
+        now,
+        accounted_at: event.accounted_at,
+        reservation: reservation(event),
+        cost: event.cost,
+        charges: charges(view, event, &amounts, now),
+        amounts,
+    }
+}
+
+/// The settlement of an event of a workspace that is gone: it charges nothing, and only moves the
+/// position on.
+fn settles_nothing(event: &UsageEvent, position: Position, now: Millis) -> SettleCommand {
+    SettleCommand {
+        workspace: event.workspace.clone(),
+        position,
+        now,
+        accounted_at: event.accounted_at,
+        reservation: None,
+        amounts: Amounts::default(),
+        cost: event.cost,
+        charges: Vec::new(),
+    }
+}
+
+fn reservation(event: &UsageEvent) -> Option<SettleReservation> {
+    // A correction takes back the floor of a reservation that is long over.
+    let id = event.reservation.clone().filter(|_| event.kind != EventKind::Correction)?;
+    Some(SettleReservation {
+        id,
+        is_final: event.is_final,
+        refund: event.exactness == Exactness::Exact,
+        lost: event.flags.reservation_lost(),
+        captured_budgets: event.captured_budgets.clone(),
+    })
+}
+
+/// What the event used by unit, tokens included.
+fn amounts(event: &UsageEvent) -> Amounts {
+    let mut amounts = event.amounts.clone();
+    if let (None, Some(total)) = (amounts.get(&Unit::Tokens), event.tokens.total()) {
+        // Both counts are within bounds, so that only their sum can pass: it then stays unknown.
+        if amounts.insert("tokens", Unit::Tokens, total).is_err() {
+            tracing::warn!(event = %event.event_id, "the sum of its tokens passes the bound");
+        }
+    }
+    amounts
+}
+
+fn charges(view: &WorkspaceView, event: &UsageEvent, amounts: &Amounts, now: Millis) -> Vec<SettleCharge> {
+    let selection = view.plan.select(&facts(event), now);
+    selection.selected.iter().filter_map(|selected| charge(selected, event, amounts)).collect()
+}
+
+fn charge(selected: &Selected<'_>, event: &UsageEvent, amounts: &Amounts) -> Option<SettleCharge> {
+    let planned = selected.planned;
+    let is_money = planned.unit == Unit::Cost;
+    let amount = if is_money { event.cost.get() } else { consumed(&planned.unit, event, amounts)? };
+    // A cost limit that is no budget counts what was spent in its window; corrections are money of
+    // the past, which only the books take back.
+    let past = is_money && !planned.is_budget() && event.kind == EventKind::Correction;
+    (!past).then(|| SettleCharge {
+        counter: selected.counter,
+        overflow: planned.overflow_counter(),
+        limit: selected.limit,
+        amount,
+    })
+}
+
+/// What a limit on `unit` is charged for a record, less what a check has taken before.
+fn consumed(unit: &Unit, event: &UsageEvent, amounts: &Amounts) -> Option<i64> {
+    if event.kind != EventKind::Usage || event.already_consumed.contains(unit) {
+        return None;
+    }
+    match (amounts.get(unit), unit) {
+        (None, Unit::Requests) => Some(1),
+        (amount, _) => amount,
+    }
+}
+
+/// The event as a call that limits match. Its dimensions stand for attributes.
+pub fn facts(event: &UsageEvent) -> CallFacts<'_> {
+    let call = &event.call;
+    CallFacts {
+        key: &call.key,
+        api: call.api.as_ref(),
+        endpoint: &call.endpoint,
+        method: &call.method,
+        model: &call.model,
+        subject: &call.subject,
+        ip: event.ip,
+        attributes: &event.dimensions,
+    }
+}

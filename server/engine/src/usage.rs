@@ -1,0 +1,41 @@
+//! What was used: raw events and sums over them.
+
+use crate::caller::Caller;
+use crate::engine::Engine;
+use crate::error::{EngineError, Reason};
+use crate::ports::{EventPage, EventQuery, SeriesPoint, SeriesQuery, StoreError, Summary, UsageFilter};
+
+impl Engine {
+    /// A page of raw events, newest first. What was accepted is in it at once.
+    ///
+    /// # Errors
+    /// [`Reason::QueryTooLarge`], and those of the store.
+    pub async fn events(&self, caller: &Caller, query: &EventQuery) -> Result<EventPage, EngineError> {
+        self.usage.events(&caller.workspace, query).await.map_err(too_large)
+    }
+
+    /// Sums over a range.
+    ///
+    /// # Errors
+    /// As [`Engine::events`].
+    pub async fn summary(&self, caller: &Caller, filter: &UsageFilter) -> Result<Summary, EngineError> {
+        self.usage.summary(&caller.workspace, filter).await.map_err(too_large)
+    }
+
+    /// Sums by time.
+    ///
+    /// # Errors
+    /// As [`Engine::events`].
+    pub async fn series(&self, caller: &Caller, query: &SeriesQuery) -> Result<Vec<SeriesPoint>, EngineError> {
+        self.usage.series(&caller.workspace, query).await.map_err(too_large)
+    }
+}
+
+fn too_large(error: StoreError) -> EngineError {
+    match error {
+        StoreError::Full { what } => {
+            EngineError::new(Reason::QueryTooLarge, format!("the query passes a bound: {what}"))
+        }
+        error => error.into(),
+    }
+}
