@@ -294,4 +294,4 @@ fn add(used: i64, amount: i64) -> i64 {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

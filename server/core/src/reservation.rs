@@ -225,4 +225,4 @@ pub fn charge_unreserved(
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

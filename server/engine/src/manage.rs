@@ -16,7 +16,7 @@ use crate::error::{EngineError, Reason};
 use crate::ports::{Resource, ResourceKind, StoreError, Stored};
 
 pub use apis::{ApiDraft, CredentialChange};
-pub use keys::NewKey;
+pub use keys::{NewKey, equip};
 
 /// APIs of one workspace.
 pub const APIS_PER_WORKSPACE_MAX: usize = 1_000;

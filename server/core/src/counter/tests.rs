@@ -1,11 +1,11 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::decision::tests::NOON;
+use crate::decision::tests::{NOON, cases};
 use crate::time::{CalendarPeriod, Zone};
 
-mod budgets;
 mod buckets;
+mod budgets;
 mod hints;
 mod never_over;
 
@@ -149,7 +149,7 @@ impl Driven {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(500))]
+    #![proptest_config(cases(500))]
 
     #[test]
     fn reading_the_future_and_the_past_never_changes_a_counter(
@@ -172,8 +172,8 @@ proptest! {
         let limit = driven.limit.at(earlier);
         driven.counter.take(&limit, amount, earlier);
         prop_assert!(driven.used(earlier) >= before + i128::from(amount));
-        // What was taken under the stepped-back clock does not leave before what was there.
-        prop_assert!(driven.used(now) >= i128::from(amount));
+        // What is taken under such a clock does not leave before what was there.
+        prop_assert!(before == 0 || driven.used(now) == before + i128::from(amount));
     }
 
     #[test]
@@ -230,7 +230,12 @@ proptest! {
 }
 
 fn extreme() -> impl Strategy<Value = i64> {
-    prop_oneof![1_i64..1_000, Just(crate::limits::AMOUNT_MAX), Just(crate::limits::MONEY_NANOS_MAX), Just(i64::MAX)]
+    prop_oneof![
+        1_i64..1_000,
+        Just(crate::limits::AMOUNT_MAX),
+        Just(crate::limits::MONEY_NANOS_MAX),
+        Just(i64::MAX)
+    ]
 }
 
 fn resized(limit: &AnyLimit, size: i64) -> AnyLimit {

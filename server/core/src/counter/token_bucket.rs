@@ -175,13 +175,18 @@ impl TokenBucket {
     }
 
     fn refill(&self) -> Refill {
-        Refill { units: self.refill_units, period_ms: self.remainder_of }
+        Refill { units: self.refill_units.max(1), period_ms: self.remainder_of.max(1) }
     }
 
     /// What is used at `now`, in the ticks of `refill`; a remainder of another rate is rounded up.
     fn ticks(&self, refill: Refill, now: Millis) -> i128 {
-        let (period, stored) = (i128::from(refill.period_ms), i128::from(self.remainder_of));
-        let part = (i128::from(self.remainder) * period + stored - 1) / stored;
+        let period = i128::from(refill.period_ms);
+        let part = if self.remainder_of == refill.period_ms {
+            i128::from(self.remainder)
+        } else {
+            let stored = i128::from(self.remainder_of.max(1));
+            (i128::from(self.remainder) * period + stored - 1) / stored
+        };
         (i128::from(self.used) * period + part - refill.ticks_in(now.since(self.at))).max(0)
     }
 

@@ -34,6 +34,11 @@ impl MemoryCounters {
     }
 }
 
+/// How many cases a property is tried on. Failures are told, not written into the source.
+pub(crate) fn cases(count: u32) -> ProptestConfig {
+    ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(count) }
+}
+
 /// Any instant to begin at.
 pub(crate) const NOON: i64 = 1_700_000_000_000;
 
@@ -153,7 +158,13 @@ prop_compose! {
 }
 
 /// What a decision must have done to one counter, told from the state before it alone.
-fn assert_moved_rightly(before: &MemoryCounters, after: &MemoryCounters, charge: &Charge, taken: bool, now: Millis) {
+fn assert_moved_rightly(
+    before: &MemoryCounters,
+    after: &MemoryCounters,
+    charge: &Charge,
+    taken: bool,
+    now: Millis,
+) {
     let moved = used(after, charge, now) - used(before, charge, now);
     let would_deny = read(before, charge, charge.demand.need, now).denied.is_some();
     let moves = taken && !(charge.enforcement == Enforcement::Shadow && would_deny);
@@ -164,7 +175,7 @@ fn assert_moved_rightly(before: &MemoryCounters, after: &MemoryCounters, charge:
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(300))]
+    #![proptest_config(cases(300))]
 
     #[test]
     fn all_limits_move_by_their_amounts_or_none_does(

@@ -22,3 +22,184 @@ pub(crate) fn open_reservation(captured: SmallVec<[Captured; 4]>, floor: Nanos) 
         captured,
     }
 }
+
+fn call_of(key: KeyId) -> CallIdentity {
+    CallIdentity {
+        key,
+        api: None,
+        api_name: String::new(),
+        endpoint: String::new(),
+        method: String::new(),
+        model: String::new(),
+        service_tier: String::new(),
+        subject: String::new(),
+    }
+}
+
+const TOKENS_PER_MINUTE: Limit = Limit::FixedWindow { limit: 100, window_ms: 60_000 };
+
+/// One limit, with one reservation on it.
+struct Held {
+    counters: MemoryCounters,
+    reservation: Reservation,
+    limit: Limit,
+    position: u64,
+}
+
+impl Held {
+    fn new(limit: Limit, unit: Unit, estimate: i64) -> Self {
+        let mut counters = MemoryCounters::default();
+        let asked = charge(1, limit, estimate);
+        let verdict = decide(&mut counters, &[asked], Mode::Reserve, Millis::new(NOON));
+        assert!(verdict.allowed);
+        let captured = capture(&[asked], [unit].iter(), &verdict);
+        let floor = Nanos::from_stored(3);
+        Self { counters, reservation: open_reservation(captured, floor), limit, position: 0 }
+    }
+
+    fn tokens(estimate: i64) -> Self {
+        Self::new(TOKENS_PER_MINUTE, Unit::Tokens, estimate)
+    }
+
+    fn report(&mut self, tokens: Option<i64>, cost: i64, is_final: bool, refund: bool, after_ms: i64) {
+        let mut amounts = Amounts::default();
+        if let Some(tokens) = tokens {
+            amounts.insert("tokens", Unit::Tokens, tokens).unwrap();
+        }
+        self.position += 1;
+        let settlement = Settlement {
+            position: Position(self.position),
+            amounts: &amounts,
+            cost: Nanos::from_stored(cost),
+            is_final,
+            refund,
+            now: Millis::new(NOON + after_ms),
+        };
+        self.reservation.settle(&mut self.counters, &settlement);
+    }
+
+    fn used(&self, after_ms: i64) -> i128 {
+        let entry = self.counters.get(CounterId(1)).unwrap();
+        entry.counter.read(&self.limit, 0, Millis::new(NOON + after_ms)).used
+    }
+}
+
+#[test]
+fn a_call_that_used_less_gives_the_rest_back() {
+    let mut held = Held::tokens(80);
+    held.report(Some(30), 0, true, true, 10);
+    assert_eq!((held.used(10), held.reservation.state), (30, ReservationState::Settled));
+}
+
+#[test]
+fn a_call_that_used_more_leaves_a_debt_in_its_window() {
+    let mut held = Held::tokens(80);
+    held.report(Some(130), 0, true, true, 10);
+    assert_eq!(held.used(10), 130);
+    let reading =
+        held.counters.get(CounterId(1)).unwrap().counter.read(&held.limit, 1, Millis::new(NOON + 10));
+    assert!(matches!(reading.denied, Some(RetryAfter::Millis(_))));
+}
+
+#[test]
+fn a_window_that_has_closed_is_not_corrected_in_the_next_one() {
+    let mut held = Held::tokens(80);
+    let next =
+        decide(&mut held.counters, &[charge(1, held.limit, 10)], Mode::Consume, Millis::new(NOON + 60_000));
+    assert!(next.allowed);
+    held.report(Some(130), 0, true, true, 60_010);
+    assert_eq!(held.used(60_010), 10);
+}
+
+#[test]
+fn only_exact_figures_refund() {
+    let mut held = Held::tokens(80);
+    held.report(Some(30), 0, true, false, 10);
+    assert_eq!(held.used(10), 80);
+    let mut held = Held::tokens(80);
+    held.report(Some(90), 0, true, false, 10);
+    assert_eq!(held.used(10), 90);
+}
+
+#[test]
+fn an_absent_amount_keeps_the_estimate_and_a_zero_frees_it() {
+    let mut held = Held::tokens(80);
+    held.report(None, 0, true, true, 10);
+    assert_eq!(held.used(10), 80);
+    let mut held = Held::tokens(80);
+    held.report(Some(0), 0, true, true, 10);
+    assert_eq!(held.used(10), 0);
+}
+
+#[test]
+fn several_attempts_add_up_and_only_the_final_one_frees_what_is_left() {
+    let mut held = Held::tokens(80);
+    held.report(Some(20), 0, false, true, 10);
+    assert_eq!((held.used(10), held.reservation.state), (80, ReservationState::Open));
+    held.report(Some(30), 0, false, true, 20);
+    held.report(Some(15), 0, true, true, 30);
+    assert_eq!(held.used(30), 65);
+    held.report(Some(5), 0, true, true, 40);
+    assert_eq!(held.used(40), 70);
+}
+
+#[test]
+fn releasing_gives_all_back_but_what_attempts_have_used() {
+    let mut held = Held::tokens(80);
+    held.report(Some(20), 0, false, true, 10);
+    held.reservation.release(&mut held.counters, Millis::new(NOON + 20));
+    assert_eq!((held.used(20), held.reservation.state), (20, ReservationState::Released));
+}
+
+#[test]
+fn a_reservation_that_is_over_is_neither_released_nor_expired_again() {
+    let mut held = Held::tokens(80);
+    held.report(Some(30), 0, true, false, 10);
+    let settled = held.reservation.clone();
+    held.reservation.release(&mut held.counters, Millis::new(NOON + 20));
+    held.reservation.expire(&mut held.counters, Millis::new(NOON + 20));
+    assert_eq!((held.used(20), held.reservation), (80, settled));
+}
+
+#[test]
+fn a_limit_on_cost_is_corrected_by_the_cost() {
+    let mut held = Held::new(TOKENS_PER_MINUTE, Unit::Cost, 80);
+    held.report(None, 30, true, true, 10);
+    assert_eq!(held.used(10), 30);
+    let mut held = Held::new(TOKENS_PER_MINUTE, Unit::Cost, 80);
+    held.report(None, 95, true, true, 10);
+    assert_eq!(held.used(10), 95);
+}
+
+#[test]
+fn a_bucket_that_was_forgotten_meanwhile_is_still_charged_what_was_used_beyond_the_estimate() {
+    let refill = Refill::new(1, 1_000, 100).unwrap();
+    let mut held = Held::new(Limit::TokenBucket { capacity: 100, refill }, Unit::Tokens, 2);
+    held.counters.sweep(Millis::new(NOON + 5_000));
+    assert_eq!(held.counters, MemoryCounters::default());
+    held.report(Some(52), 0, true, true, 10_000);
+    assert_eq!(held.used(10_000), 40);
+}
+
+#[test]
+fn an_expired_reservation_holds_its_floor_until_its_event_is_settled() {
+    let limit = Limit::Budget { nanos: 100, bounds: None };
+    let mut held = Held::new(limit, Unit::Cost, 80);
+    held.reservation.expire(&mut held.counters, Millis::new(NOON + 600_000));
+    assert!(held.reservation.awaits_floor_event());
+    assert_eq!(held.used(600_000), 3);
+    held.report(None, 3, true, false, 600_000);
+    assert!(!held.reservation.awaits_floor_event());
+    let reading =
+        held.counters.get(CounterId(1)).unwrap().counter.read(&limit, 0, Millis::new(NOON + 600_000));
+    assert_eq!((reading.used, reading.held), (3, 0));
+}
+
+#[test]
+fn a_floor_above_what_is_held_never_holds_more() {
+    let mut held = Held::new(Limit::Budget { nanos: 100, bounds: None }, Unit::Cost, 2);
+    held.reservation.expire(&mut held.counters, Millis::new(NOON + 600_000));
+    assert_eq!(held.used(600_000), 2);
+}
+
+mod conservation;

@@ -2,6 +2,8 @@ use super::*;
 use jiff::tz::db;
 use proptest::prelude::*;
 
+use crate::decision::tests::cases;
+
 const PERIODS: [CalendarPeriod; 4] =
     [CalendarPeriod::Hour, CalendarPeriod::Day, CalendarPeriod::Week, CalendarPeriod::Month];
 
@@ -43,7 +45,10 @@ fn at(text: &str) -> Millis {
 
 fn any_zone() -> impl Strategy<Value = Zone> {
     let all: Vec<String> = db().available().map(|name| name.to_string()).collect();
-    prop_oneof![prop::sample::select(PECULIAR.to_vec()).prop_map(zone), prop::sample::select(all).prop_map(|n| zone(&n))]
+    prop_oneof![
+        prop::sample::select(PECULIAR.to_vec()).prop_map(zone),
+        prop::sample::select(all).prop_map(|n| zone(&n))
+    ]
 }
 
 /// An instant near a change of the zone's offset where it has one, so that the rare cases are the
@@ -88,7 +93,7 @@ fn latest_date_shown(zone: &Zone, at: Millis) -> Date {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(4_000))]
+    #![proptest_config(cases(1_500))]
 
     #[test]
     fn windows_hold_their_instant_and_tile_without_gap_or_overlap((zone, at) in any_place_and_time()) {
@@ -111,7 +116,7 @@ proptest! {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(100))]
+    #![proptest_config(cases(100))]
 
     #[test]
     fn a_day_begins_when_the_clocks_first_show_its_date((zone, at) in any_place_and_time()) {
@@ -214,5 +219,16 @@ fn a_zone_is_known_by_its_iana_name_alone() {
     assert_eq!(zone("UTC"), Zone::UTC);
     for name in ["", "Berlin", "Etc/Unknown", "+02:00", "CET-1CEST", "../../etc/localtime"] {
         assert_eq!(Zone::parse("zone", name).unwrap_err().field, "zone", "{name}");
+    }
+}
+
+#[test]
+fn a_day_opens_where_the_clocks_jump_over_its_midnight() {
+    // No zone of today does this: forward at 23:30 by an hour, on the second Sunday of March.
+    let zone = Zone(TimeZone::posix("AAA0BBB,M3.2.0/23:30,M11.1.0/1").unwrap());
+    let bounds = CalendarPeriod::Day.bounds(&zone, at("2024-03-11T12:00:00Z"));
+    assert_eq!((bounds.start, bounds.end), (at("2024-03-10T23:30:00Z"), at("2024-03-11T23:00:00Z")));
+    for minutes in -90..90 {
+        assert_windows_tile(&zone, at("2024-03-10T23:30:00Z").plus(minutes * 60_000));
     }
 }

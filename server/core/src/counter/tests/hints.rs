@@ -7,7 +7,7 @@ fn wait_ms(driven: &Driven, need: i64) -> Option<RetryAfter> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(1_500))]
+    #![proptest_config(cases(800))]
 
     #[test]
     fn a_call_passes_at_the_instant_it_was_told_and_not_a_millisecond_earlier(

@@ -1,0 +1,273 @@
+//! Checks.
+
+use rateguard_core::counter::Limit;
+use rateguard_core::decision::Mode;
+use rateguard_core::ids::RequestId;
+use rateguard_core::limits::{
+    ATTRIBUTES_MAX, RESERVATION_TTL_MS_DEFAULT, RESERVATION_TTL_MS_MAX, RESERVATION_TTL_MS_MIN, TOKENS_MAX,
+};
+use rateguard_core::matching::Mismatch;
+use rateguard_core::money::Currency;
+use rateguard_core::plan::{LimitId, Unselected};
+use rateguard_core::reservation::ReservationState;
+use rateguard_core::rule::Enforcement;
+use rateguard_engine::check::{Call, CheckRequest, CheckResponse, Denial, LimitStatus};
+use rateguard_engine::costing::Estimate;
+use rateguard_engine::error::{EngineError, Reason};
+use rateguard_proto::v1;
+
+use super::{amounts, enumeration, ip, labels, money, nano_money, out_of_bounds, sum, text, timestamp};
+
+/// A check as it came.
+///
+/// # Errors
+/// Those of its fields.
+pub fn check_request(message: v1::CheckQuotaRequest, currency: Currency) -> Result<CheckRequest, EngineError> {
+    let mode = mode(message.mode)?;
+    let request_id = match message.request_id.as_str() {
+        "" => None,
+        id => Some(RequestId::parse("request_id", id)?),
+    };
+    Ok(CheckRequest {
+        request_id,
+        amounts: amounts("amounts", message.amounts)?,
+        estimate: estimate(message.estimate.unwrap_or_default(), currency)?,
+        mode,
+        reservation_ttl_ms: reservation_ttl_ms(message.reservation_ttl_ms)?,
+        explain: message.explain,
+        call: Call {
+            api: text("api", message.api)?,
+            endpoint: text("endpoint", message.endpoint)?,
+            method: text("method", message.method)?,
+            ip: ip("ip", &message.ip)?,
+            subject: text("subject", message.subject)?,
+            attributes: labels("attributes", message.attributes, ATTRIBUTES_MAX)?,
+            model: text("model", message.model)?,
+        },
+    })
+}
+
+/// The call of a `GetQuota`.
+///
+/// # Errors
+/// Those of its fields.
+pub fn quota_call(message: v1::GetQuotaRequest) -> Result<Call, EngineError> {
+    Ok(Call {
+        api: text("api", message.api)?,
+        endpoint: text("endpoint", message.endpoint)?,
+        method: text("method", message.method)?,
+        ip: ip("ip", &message.ip)?,
+        subject: text("subject", message.subject)?,
+        attributes: labels("attributes", message.attributes, ATTRIBUTES_MAX)?,
+        model: text("model", message.model)?,
+    })
+}
+
+fn mode(value: i32) -> Result<Mode, EngineError> {
+    Ok(match enumeration("mode", value)? {
+        v1::CheckMode::Unspecified | v1::CheckMode::Consume => Mode::Consume,
+        v1::CheckMode::Peek => Mode::Peek,
+        v1::CheckMode::Reserve => Mode::Reserve,
+    })
+}
+
+fn estimate(message: v1::Estimate, currency: Currency) -> Result<Estimate, EngineError> {
+    Ok(Estimate {
+        input_tokens: message.input_tokens.map(|n| tokens("estimate.input_tokens", n)).transpose()?,
+        output_tokens_max: message
+            .max_output_tokens
+            .map(|n| tokens("estimate.max_output_tokens", n))
+            .transpose()?,
+        cost: message.cost.map(|cost| money("estimate.cost", &cost, currency)).transpose()?,
+    })
+}
+
+/// A number of tokens.
+///
+/// # Errors
+/// [`Reason::FieldOutOfBounds`].
+pub fn tokens(field: &str, value: i64) -> Result<i64, EngineError> {
+    if (0..=TOKENS_MAX).contains(&value) {
+        return Ok(value);
+    }
+    Err(out_of_bounds(field, format!("must be 0 to {TOKENS_MAX}")))
+}
+
+fn reservation_ttl_ms(value: Option<i64>) -> Result<i64, EngineError> {
+    let ttl_ms = value.unwrap_or(RESERVATION_TTL_MS_DEFAULT);
+    if (RESERVATION_TTL_MS_MIN..=RESERVATION_TTL_MS_MAX).contains(&ttl_ms) {
+        return Ok(ttl_ms);
+    }
+    let message = format!("must be {RESERVATION_TTL_MS_MIN} to {RESERVATION_TTL_MS_MAX}");
+    Err(out_of_bounds("reservation_ttl_ms", message))
+}
+
+/// A decision for the wire.
+///
+/// # Errors
+/// [`Reason::SumOutOfRange`].
+pub fn check_response(
+    response: CheckResponse,
+    currency: Currency,
+) -> Result<v1::CheckQuotaResponse, EngineError> {
+    let decision = if response.allowed { v1::Decision::Allowed } else { v1::Decision::Denied };
+    let limiting = response.limiting.or_else(|| tightest(&response.limits));
+    let status = |status: &LimitStatus| limit_status(status, limiting.as_ref(), currency);
+    let limits = response.limits.iter().map(status).collect::<Result<_, _>>()?;
+    let (reservation_id, expire_time) = match &response.reservation {
+        Some((id, expires_at)) => (id.to_string(), Some(timestamp(*expires_at))),
+        None => (String::new(), None),
+    };
+    Ok(v1::CheckQuotaResponse {
+        decision: decision.into(),
+        reservation_id,
+        reservation_expire_time: expire_time,
+        limits,
+        limiting_limit_id: limiting.map(|id| id.as_str().to_owned()).unwrap_or_default(),
+        retry_after_ms: response.retry_after_ms,
+        replayed: response.replayed,
+        reserved: response.reserved.map(|nanos| nano_money(nanos, currency)),
+        explanation: response.explanation.iter().map(explained).collect(),
+    })
+}
+
+/// Of an allowed call, the enforced limit with the smallest share left.
+fn tightest(limits: &[LimitStatus]) -> Option<LimitId> {
+    let enforced = limits.iter().filter(|status| status.enforcement == Enforcement::Enforced);
+    let share = |status: &&LimitStatus| {
+        // Parts of a million are fine enough to compare shares.
+        i128::from(status.reading.remaining) * 1_000_000 / i128::from(status.limit.size().max(1))
+    };
+    enforced.min_by_key(share).map(|status| status.id.clone())
+}
+
+/// A limit for the wire.
+///
+/// # Errors
+/// [`Reason::SumOutOfRange`].
+pub fn limit_status(
+    status: &LimitStatus,
+    limiting: Option<&LimitId>,
+    currency: Currency,
+) -> Result<v1::LimitStatus, EngineError> {
+    let kind = match status.id {
+        LimitId::Rule(_) => v1::LimitKind::Rule,
+        LimitId::Budget(_) => v1::LimitKind::Budget,
+    };
+    let budget_state = match status.id {
+        LimitId::Budget(_) => Some(budget_state(status, currency)?),
+        LimitId::Rule(_) => None,
+    };
+    Ok(v1::LimitStatus {
+        kind: kind.into(),
+        id: status.id.as_str().to_owned(),
+        name: status.name.to_string(),
+        unit: status.unit.to_string(),
+        limit: status.limit.size(),
+        remaining: status.reading.remaining,
+        used: sum("limits.used", status.reading.used)?,
+        reset_time: status.reading.reset_at.map(timestamp),
+        window_ms: window_ms(status),
+        enforced: status.enforcement == Enforcement::Enforced,
+        allowed: status.denial.is_none(),
+        limiting: limiting == Some(&status.id),
+        denial_cause: denial_cause(status.denial).into(),
+        budget_state,
+    })
+}
+
+fn budget_state(status: &LimitStatus, currency: Currency) -> Result<v1::BudgetState, EngineError> {
+    let reading = &status.reading;
+    let bounds = status.bounds();
+    Ok(v1::BudgetState {
+        currency_code: currency.as_str().to_owned(),
+        amount_nanos: status.limit.size(),
+        spent_nanos: sum("budget_state.spent_nanos", reading.used - reading.held)?,
+        held_nanos: sum("budget_state.held_nanos", reading.held)?,
+        remaining_nanos: reading.remaining,
+        period_start_time: bounds.map(|bounds| timestamp(bounds.start)),
+        period_end_time: bounds.map(|bounds| timestamp(bounds.end)),
+    })
+}
+
+fn window_ms(status: &LimitStatus) -> i64 {
+    match status.limit {
+        Limit::FixedWindow { window_ms, .. } | Limit::SlidingWindow { window_ms, .. } => window_ms,
+        // A bucket has no window: it is full again after this long.
+        Limit::TokenBucket { capacity, refill } => refill.ms_to_give_back(capacity),
+        Limit::CalendarWindow { .. } | Limit::Budget { .. } => {
+            status.bounds().map_or(0, |bounds| bounds.end.since(bounds.start))
+        }
+    }
+}
+
+fn denial_cause(denial: Option<Denial>) -> v1::DenialCause {
+    match denial {
+        None => v1::DenialCause::Unspecified,
+        Some(Denial::Exhausted(_)) => v1::DenialCause::Exhausted,
+        Some(Denial::AboveLimit) => v1::DenialCause::AmountAboveLimit,
+        Some(Denial::ScopeValueMissing) => v1::DenialCause::ScopeValueMissing,
+    }
+}
+
+fn explained((id, name, reason): &(LimitId, std::sync::Arc<str>, Unselected)) -> v1::ExplainedLimit {
+    let kind = match id {
+        LimitId::Rule(_) => v1::LimitKind::Rule,
+        LimitId::Budget(_) => v1::LimitKind::Budget,
+    };
+    v1::ExplainedLimit {
+        kind: kind.into(),
+        id: id.as_str().to_owned(),
+        name: name.to_string(),
+        matched: false,
+        reason: mismatch_reason(*reason).into(),
+    }
+}
+
+fn mismatch_reason(reason: Unselected) -> v1::MismatchReason {
+    use v1::MismatchReason as M;
+    match reason {
+        Unselected::Mismatch(Mismatch::Api) => M::Api,
+        Unselected::Mismatch(Mismatch::Endpoint) => M::Endpoint,
+        Unselected::Mismatch(Mismatch::Method) => M::Method,
+        Unselected::Mismatch(Mismatch::Model) => M::Model,
+        Unselected::Mismatch(Mismatch::Key) => M::Key,
+        Unselected::Mismatch(Mismatch::Ip) => M::Ip,
+        Unselected::Mismatch(Mismatch::Subject) => M::Subject,
+        Unselected::Mismatch(Mismatch::Attribute) => M::Attribute,
+        Unselected::MissingValue => M::ScopeValueMissing,
+        Unselected::Overridden => M::Overridden,
+    }
+}
+
+/// A reservation's state for the wire.
+pub fn reservation_state(state: ReservationState) -> v1::ReservationState {
+    match state {
+        ReservationState::Open => v1::ReservationState::Open,
+        ReservationState::Settled => v1::ReservationState::Settled,
+        ReservationState::Released => v1::ReservationState::Released,
+        ReservationState::Expired => v1::ReservationState::Expired,
+    }
+}
+
+/// Why an item of a batch could not be answered.
+pub fn check_error(error: &EngineError) -> v1::CheckError {
+    let code = crate::status::code(error.reason.kind());
+    v1::CheckError {
+        code: code.into(),
+        reason: crate::status::reason(error.reason).into(),
+        message: error.message.clone(),
+        field: error.field.clone().unwrap_or_default(),
+    }
+}
+
+/// The reason for a batch that is too long or empty.
+///
+/// # Errors
+/// [`Reason::FieldOutOfBounds`].
+pub fn batch_size(field: &str, len: usize, max: usize) -> Result<(), EngineError> {
+    if (1..=max).contains(&len) {
+        return Ok(());
+    }
+    Err(EngineError::field(Reason::FieldOutOfBounds, field, format!("must have 1 to {max} elements")))
+}

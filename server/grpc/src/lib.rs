@@ -1,0 +1,9 @@
+//! The gRPC face of the engine: thin adapters, one file per service, with authentication,
+//! conversions and the mapping of errors each in one place.
+
+pub mod auth;
+pub mod convert;
+pub mod page;
+pub mod server;
+pub mod services;
+pub mod status;

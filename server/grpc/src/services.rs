@@ -1,0 +1,37 @@
+//! The services: thin. Each finds its caller, converts, asks the engine, converts back.
+
+pub mod quota;
+pub mod usage;
+
+use std::sync::Arc;
+
+use rateguard_engine::caller::Caller;
+use rateguard_engine::directory::WorkspaceView;
+use rateguard_engine::engine::Engine;
+use rateguard_engine::error::EngineError;
+use tonic::{Request, Status};
+
+use crate::status::status;
+
+/// A request with who sent it and their workspace.
+pub struct Call<M> {
+    /// Who.
+    pub caller: Caller,
+    /// Their workspace, as of now.
+    pub view: Arc<WorkspaceView>,
+    /// What.
+    pub message: M,
+}
+
+/// Takes a request apart. The layer in front has put the caller there.
+///
+/// # Errors
+/// INTERNAL when it has not: then the layer is missing.
+pub fn open<M>(engine: &Engine, request: Request<M>) -> Result<Call<M>, Status> {
+    let (_, mut extensions, message) = request.into_parts();
+    let unauthenticated = || status(&EngineError::internal("a request came past authentication"));
+    let caller: Caller = extensions.remove().ok_or_else(unauthenticated)?;
+    let gone = || status(&EngineError::internal("a caller's workspace is not in memory"));
+    let view = engine.directory().view(&caller.workspace).ok_or_else(gone)?;
+    Ok(Call { caller, view, message })
+}

@@ -1,0 +1,111 @@
+//! The one mapping from the engine's errors to gRPC statuses. Every status carries details that a
+//! program can read.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use rateguard_engine::error::{EngineError, ErrorKind, Reason};
+use rateguard_proto::{ERROR_DOMAIN, v1};
+use tonic::{Code, Status};
+use tonic_types::{ErrorDetails, StatusExt};
+
+/// The status of an error.
+pub fn status(error: &EngineError) -> Status {
+    let mut details = ErrorDetails::new();
+    details.set_error_info(reason(error.reason).as_error_info_reason(), ERROR_DOMAIN, HashMap::new());
+    if let (Some(field), ErrorKind::InvalidArgument) = (&error.field, error.reason.kind()) {
+        details.add_bad_request_violation(field.clone(), error.message.clone());
+    }
+    if let Some(wait_ms) = error.retry_after_ms.and_then(|ms| u64::try_from(ms).ok()) {
+        details.set_retry_info(Some(Duration::from_millis(wait_ms)));
+    }
+    Status::with_error_details(code(error.reason.kind()), message(error), details)
+}
+
+/// The message for people: it begins with the field at fault.
+pub fn message(error: &EngineError) -> String {
+    match &error.field {
+        Some(field) => format!("{field}: {}", error.message),
+        None => error.message.clone(),
+    }
+}
+
+/// The gRPC code of a kind.
+pub fn code(kind: ErrorKind) -> Code {
+    match kind {
+        ErrorKind::InvalidArgument => Code::InvalidArgument,
+        ErrorKind::Unauthenticated => Code::Unauthenticated,
+        ErrorKind::PermissionDenied => Code::PermissionDenied,
+        ErrorKind::NotFound => Code::NotFound,
+        ErrorKind::AlreadyExists => Code::AlreadyExists,
+        ErrorKind::FailedPrecondition => Code::FailedPrecondition,
+        ErrorKind::Aborted => Code::Aborted,
+        ErrorKind::OutOfRange => Code::OutOfRange,
+        ErrorKind::ResourceExhausted => Code::ResourceExhausted,
+        ErrorKind::DeadlineExceeded => Code::DeadlineExceeded,
+        ErrorKind::Unavailable => Code::Unavailable,
+        ErrorKind::Internal => Code::Internal,
+    }
+}
+
+/// The HTTP status of a kind, for the gateway's own answers and the documents.
+pub fn http_status(kind: ErrorKind) -> u16 {
+    match kind {
+        ErrorKind::InvalidArgument | ErrorKind::FailedPrecondition | ErrorKind::OutOfRange => 400,
+        ErrorKind::Unauthenticated => 401,
+        ErrorKind::PermissionDenied => 403,
+        ErrorKind::NotFound => 404,
+        ErrorKind::AlreadyExists | ErrorKind::Aborted => 409,
+        ErrorKind::ResourceExhausted => 429,
+        ErrorKind::DeadlineExceeded => 504,
+        ErrorKind::Unavailable => 503,
+        ErrorKind::Internal => 500,
+    }
+}
+
+/// The reason as the wire names it.
+pub fn reason(reason: Reason) -> v1::ErrorReason {
+    use v1::ErrorReason as E;
+    match reason {
+        Reason::FieldMissing => E::FieldMissing,
+        Reason::FieldMalformed => E::FieldMalformed,
+        Reason::FieldOutOfBounds => E::FieldOutOfBounds,
+        Reason::FieldConflict => E::FieldConflict,
+        Reason::EstimateNeedsReserve => E::EstimateNeedsReserve,
+        Reason::CurrencyMismatch => E::CurrencyMismatch,
+        Reason::PageTokenInvalid => E::PageTokenInvalid,
+        Reason::UpdateMaskInvalid => E::UpdateMaskInvalid,
+        Reason::EventIdReserved => E::EventIdReserved,
+        Reason::OccurTimeTooOld => E::OccurTimeTooOld,
+        Reason::OccurTimeInFuture => E::OccurTimeInFuture,
+        Reason::QueryTooLarge => E::QueryTooLarge,
+        Reason::CredentialMissing => E::CredentialMissing,
+        Reason::CredentialUnknown => E::CredentialUnknown,
+        Reason::KeyExpired => E::KeyExpired,
+        Reason::KeyDisabled => E::KeyDisabled,
+        Reason::ScopeMissing => E::ScopeMissing,
+        Reason::KeyRestricted => E::KeyRestricted,
+        Reason::SubjectNotAllowed => E::SubjectNotAllowed,
+        Reason::ReservationNotOwned => E::ReservationNotOwned,
+        Reason::GatewayOnly => E::GatewayOnly,
+        Reason::ResourceNotFound => E::ResourceNotFound,
+        Reason::RequestIdReused => E::RequestIdReused,
+        Reason::SlugTaken => E::SlugTaken,
+        Reason::PriceOverridden => E::PriceOverridden,
+        Reason::AttemptSettled => E::AttemptSettled,
+        Reason::ApiInactive => E::ApiInactive,
+        Reason::PriceUnknown => E::PriceUnknown,
+        Reason::TooManyLimits => E::TooManyLimits,
+        Reason::WorkspaceFull => E::WorkspaceFull,
+        Reason::PriceReadOnly => E::PriceReadOnly,
+        Reason::EtagMismatch => E::EtagMismatch,
+        Reason::SumOutOfRange => E::SumOutOfRange,
+        Reason::QueueFull => E::QueueFull,
+        Reason::DeadlineExceeded => E::DeadlineExceeded,
+        Reason::StoreUnavailable => E::StoreUnavailable,
+        Reason::OutcomeUnknown => E::OutcomeUnknown,
+        Reason::Draining => E::Draining,
+        Reason::ConfigStale => E::ConfigStale,
+        Reason::Internal => E::Internal,
+    }
+}

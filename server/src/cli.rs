@@ -1,0 +1,97 @@
+//! The commands.
+
+mod check;
+mod demo;
+mod health;
+mod init;
+mod serve;
+mod usage;
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+
+use crate::config::{Config, Override};
+
+/// Quota, metering and cost control for every API that a company calls or sells.
+#[derive(Debug, Parser)]
+#[command(name = "rateguard", version)]
+pub struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Make an installation: data folder, encryption key, first workspace and key
+    Init(init::Init),
+    /// Run the server
+    Serve(serve::Serve),
+    /// Run a server with demo data and a demo upstream, making both on first use
+    Demo(demo::Demo),
+    /// Ask whether a call may go ahead
+    Check(check::Check),
+    /// Report usage, or list what was reported
+    #[command(subcommand)]
+    Usage(usage::Usage),
+    /// Ask a server whether it is ready
+    Health(health::Health),
+}
+
+impl Cli {
+    /// Runs the command that was given.
+    ///
+    /// # Errors
+    /// What went wrong, for people.
+    pub async fn run(self) -> anyhow::Result<()> {
+        match self.command {
+            Command::Init(init) => init.run().await,
+            Command::Serve(serve) => serve.run().await,
+            Command::Demo(demo) => demo.run().await,
+            Command::Check(check) => check.run().await,
+            Command::Usage(usage) => usage.run().await,
+            Command::Health(health) => health.run().await,
+        }
+    }
+}
+
+/// Where the configuration comes from.
+#[derive(Debug, Args)]
+struct ConfigArgs {
+    /// A configuration file over the built-in default
+    #[arg(long, env = "RATEGUARD_CONFIG")]
+    config: Option<PathBuf>,
+    /// The data folder (data.folder)
+    #[arg(long)]
+    data_dir: Option<PathBuf>,
+    /// The address to listen on (server.listen)
+    #[arg(long)]
+    listen: Option<String>,
+}
+
+impl ConfigArgs {
+    fn load(&self) -> anyhow::Result<Config> {
+        let environment: Vec<(String, String)> = std::env::vars().collect();
+        let folder = self.data_dir.as_ref().map(|folder| ("data.folder", folder.display().to_string()));
+        let listen = self.listen.clone().map(|listen| ("server.listen", listen));
+        let flags: Vec<Override> = folder.into_iter().chain(listen).collect();
+        Ok(Config::load(self.config.as_deref(), &environment, &flags)?)
+    }
+}
+
+/// Which server, and with which key.
+#[derive(Debug, Args)]
+struct ServerArgs {
+    /// The server's address
+    #[arg(long, env = "RATEGUARD_ADDRESS", default_value = "http://127.0.0.1:8080")]
+    address: String,
+    /// The API key
+    #[arg(long, env = "RATEGUARD_KEY", hide_env_values = true)]
+    key: String,
+}
+
+/// Prints what a command was asked for. A reader that has gone away is an error like any other.
+fn print(text: &str) -> anyhow::Result<()> {
+    use std::io::Write;
+    Ok(writeln!(std::io::stdout().lock(), "{text}")?)
+}

@@ -1,0 +1,148 @@
+//! `rateguard check`.
+
+use anyhow::bail;
+use clap::{Args, ValueEnum};
+use rateguard_proto::v1;
+
+use super::ServerArgs;
+use crate::client::{Client, describe};
+
+#[derive(Debug, Args)]
+pub(super) struct Check {
+    #[command(flatten)]
+    server: ServerArgs,
+    /// The API's slug or id
+    #[arg(long, default_value = "")]
+    api: String,
+    /// The path within the API
+    #[arg(long, default_value = "")]
+    endpoint: String,
+    /// The method
+    #[arg(long, default_value = "")]
+    method: String,
+    /// The model asked for
+    #[arg(long, default_value = "")]
+    model: String,
+    /// Who is charged
+    #[arg(long, default_value = "")]
+    subject: String,
+    /// The id of this check, for idempotency
+    #[arg(long, default_value = "")]
+    request_id: String,
+    /// Amounts as unit=number, for example tokens=1200
+    #[arg(long = "amount", value_parser = amount)]
+    amounts: Vec<v1::UnitAmount>,
+    /// Input tokens expected, with --mode reserve
+    #[arg(long)]
+    input_tokens: Option<i64>,
+    /// The most output tokens asked for, with --mode reserve
+    #[arg(long)]
+    max_output_tokens: Option<i64>,
+    /// What the check does to the limits
+    #[arg(long, value_enum, default_value_t = Mode::Consume)]
+    mode: Mode,
+    /// Say also why limits do not apply
+    #[arg(long)]
+    explain: bool,
+    /// Print the answer as JSON
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum Mode {
+    /// Takes for good
+    Consume,
+    /// Takes nothing
+    Peek,
+    /// Holds until reported or released
+    Reserve,
+}
+
+/// Parses `unit=number`.
+pub(super) fn amount(text: &str) -> Result<v1::UnitAmount, String> {
+    let (unit, amount) = text.split_once('=').ok_or("must be unit=number")?;
+    let amount = amount.parse().map_err(|_| "must be unit=number".to_owned())?;
+    Ok(v1::UnitAmount { unit: unit.to_owned(), amount })
+}
+
+impl Check {
+    pub(super) async fn run(self) -> anyhow::Result<()> {
+        let client = Client::connect(&self.server.address, &self.server.key).await?;
+        let json = self.json;
+        let answer = client.quota().check_quota(self.request()).await.map_err(|s| describe(&s))?.into_inner();
+        super::print(&if json { as_json(&answer)? } else { as_text(&answer) })?;
+        if answer.decision() != v1::Decision::Allowed {
+            bail!("denied");
+        }
+        Ok(())
+    }
+
+    fn request(self) -> v1::CheckQuotaRequest {
+        let mode = match self.mode {
+            Mode::Consume => v1::CheckMode::Consume,
+            Mode::Peek => v1::CheckMode::Peek,
+            Mode::Reserve => v1::CheckMode::Reserve,
+        };
+        let (input_tokens, max_output_tokens) = (self.input_tokens, self.max_output_tokens);
+        let has_estimate = input_tokens.is_some() || max_output_tokens.is_some();
+        v1::CheckQuotaRequest {
+            request_id: self.request_id,
+            api: self.api,
+            endpoint: self.endpoint,
+            method: self.method,
+            model: self.model,
+            subject: self.subject,
+            amounts: self.amounts,
+            estimate: has_estimate.then_some(v1::Estimate { input_tokens, max_output_tokens, cost: None }),
+            mode: mode.into(),
+            explain: self.explain,
+            ..v1::CheckQuotaRequest::default()
+        }
+    }
+}
+
+fn as_text(answer: &v1::CheckQuotaResponse) -> String {
+    let mut lines = vec![answer.decision().as_str_name().trim_start_matches("DECISION_").to_owned()];
+    if !answer.reservation_id.is_empty() {
+        lines.push(format!("reservation {}", answer.reservation_id));
+    }
+    if let Some(wait_ms) = answer.retry_after_ms {
+        lines.push(format!("retry after {wait_ms} ms"));
+    }
+    lines.extend(answer.limits.iter().map(limit_line));
+    lines.extend(
+        answer
+            .explanation
+            .iter()
+            .map(|limit| format!("  {:28} does not apply: {}", limit.name, limit.reason().as_str_name())),
+    );
+    lines.join("\n")
+}
+
+fn limit_line(limit: &v1::LimitStatus) -> String {
+    let mark = if limit.allowed { "ok" } else { "denies" };
+    let shadow = if limit.enforced { "" } else { " (watching only)" };
+    format!("  {:28} {} of {} {} left, {mark}{shadow}", limit.name, limit.remaining, limit.limit, limit.unit)
+}
+
+fn as_json(answer: &v1::CheckQuotaResponse) -> anyhow::Result<String> {
+    let limits: Vec<_> = answer
+        .limits
+        .iter()
+        .map(|limit| {
+            serde_json::json!({
+                "id": limit.id, "name": limit.name, "unit": limit.unit, "limit": limit.limit,
+                "remaining": limit.remaining, "used": limit.used, "enforced": limit.enforced,
+                "allowed": limit.allowed,
+            })
+        })
+        .collect();
+    Ok(serde_json::to_string(&serde_json::json!({
+        "decision": answer.decision().as_str_name().trim_start_matches("DECISION_"),
+        "reservation_id": answer.reservation_id,
+        "retry_after_ms": answer.retry_after_ms,
+        "replayed": answer.replayed,
+        "limits": limits,
+    }))?)
+}

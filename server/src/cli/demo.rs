@@ -1,0 +1,47 @@
+//! `rateguard demo`.
+
+use std::path::PathBuf;
+
+use clap::Args;
+
+use super::serve::told_to_stop;
+use crate::config::Config;
+use crate::demo::{self, DemoKeys};
+use crate::logging;
+
+#[derive(Debug, Args)]
+pub(super) struct Demo {
+    /// The demo's own data folder
+    #[arg(long, default_value = "data/demo")]
+    data_dir: PathBuf,
+    /// The address to listen on
+    #[arg(long, default_value = "127.0.0.1:8080")]
+    listen: String,
+    /// Say that it is ready in one line of JSON
+    #[arg(long)]
+    print_json: bool,
+}
+
+impl Demo {
+    pub(super) async fn run(self) -> anyhow::Result<()> {
+        let environment: Vec<(String, String)> = std::env::vars().collect();
+        let flags =
+            [("data.folder", self.data_dir.display().to_string()), ("server.listen", self.listen.clone())];
+        let config = Config::load(None, &environment, &flags)?;
+        logging::start(&config.log)?;
+        let told = told_to_stop()?;
+        let demo = demo::Demo::start(&config).await?;
+        super::print(&self.welcome(&demo, &demo.keys))?;
+        told.await;
+        tracing::info!("stopping: calls in flight finish first");
+        demo.stop().await
+    }
+
+    fn welcome(&self, demo: &demo::Demo, keys: &DemoKeys) -> String {
+        let address = demo.running.address;
+        if self.print_json {
+            return demo::as_json(address, keys);
+        }
+        demo::as_text(address, &self.data_dir, keys)
+    }
+}

@@ -1,0 +1,43 @@
+//! `rateguard serve`.
+
+use anyhow::Context;
+use clap::Args;
+use tokio::signal::unix::{SignalKind, signal};
+
+use super::ConfigArgs;
+use crate::logging;
+use crate::running::Running;
+
+#[derive(Debug, Args)]
+pub(super) struct Serve {
+    #[command(flatten)]
+    config: ConfigArgs,
+}
+
+impl Serve {
+    pub(super) async fn run(self) -> anyhow::Result<()> {
+        let config = self.config.load()?;
+        logging::start(&config.log)?;
+        let told = told_to_stop()?;
+        let running = Running::start(&config).await?;
+        super::print(&format!("ready at http://{}", running.address))?;
+        told.await;
+        tracing::info!("stopping: calls in flight finish first");
+        running.stop().await?;
+        tracing::info!("stopped");
+        Ok(())
+    }
+}
+
+/// Ends when the process is asked to stop, by Ctrl-C or by whoever supervises it. It listens from
+/// the moment it is made, so that no signal falls into a gap.
+pub(super) fn told_to_stop() -> anyhow::Result<impl Future<Output = ()>> {
+    let mut interrupt = signal(SignalKind::interrupt()).context("signals cannot be received")?;
+    let mut terminate = signal(SignalKind::terminate()).context("signals cannot be received")?;
+    Ok(async move {
+        tokio::select! {
+            _ = interrupt.recv() => {}
+            _ = terminate.recv() => {}
+        }
+    })
+}

@@ -1,0 +1,165 @@
+//! `rateguard usage report` and `rateguard usage list`.
+
+use anyhow::bail;
+use clap::{Args, Subcommand};
+use rateguard_proto::v1;
+
+use super::ServerArgs;
+use super::check::amount;
+use crate::client::{Client, describe};
+
+#[derive(Debug, Subcommand)]
+pub(super) enum Usage {
+    /// Report what one call used
+    Report(Box<Report>),
+    /// List reported events, newest first
+    List(List),
+}
+
+impl Usage {
+    pub(super) async fn run(self) -> anyhow::Result<()> {
+        match self {
+            Self::Report(report) => report.run().await,
+            Self::List(list) => list.run().await,
+        }
+    }
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Report {
+    #[command(flatten)]
+    server: ServerArgs,
+    /// The event's id, unique in the workspace; the same again counts once
+    #[arg(long)]
+    event_id: String,
+    /// The API's slug or id
+    #[arg(long, default_value = "")]
+    api: String,
+    /// The model that answered
+    #[arg(long, default_value = "")]
+    model: String,
+    /// Who is charged
+    #[arg(long, default_value = "")]
+    subject: String,
+    /// The reservation that the call was made under
+    #[arg(long, default_value = "")]
+    reservation_id: String,
+    /// Input tokens, cached ones included
+    #[arg(long)]
+    input_tokens: Option<i64>,
+    /// Output tokens
+    #[arg(long)]
+    output_tokens: Option<i64>,
+    /// Other amounts as unit=number
+    #[arg(long = "amount", value_parser = amount)]
+    amounts: Vec<v1::UnitAmount>,
+    /// The HTTP status of the call
+    #[arg(long, default_value_t = 200)]
+    status: i32,
+}
+
+impl Report {
+    async fn run(self) -> anyhow::Result<()> {
+        let client = Client::connect(&self.server.address, &self.server.key).await?;
+        let request = v1::ReportUsageRequest { records: vec![self.record()] };
+        let answer = client.usage().report_usage(request).await.map_err(|s| describe(&s))?.into_inner();
+        let Some(result) = answer.results.first() else { bail!("the server answered nothing") };
+        let status = result.status().as_str_name().trim_start_matches("RECORD_STATUS_");
+        if result.status() == v1::RecordStatus::Rejected {
+            bail!("{status}: {} {}", result.field, result.message);
+        }
+        let cost = result.cost.clone().unwrap_or_default();
+        super::print(&format!("{status} {}: {} nano-{}", result.event_id, cost.nanos, cost.currency_code))
+    }
+
+    fn record(self) -> v1::UsageRecord {
+        v1::UsageRecord {
+            event_id: self.event_id,
+            api: self.api,
+            model: self.model,
+            subject: self.subject,
+            reservation_id: self.reservation_id,
+            tokens: Some(v1::TokenUsage {
+                input_total: self.input_tokens,
+                output: self.output_tokens,
+                ..v1::TokenUsage::default()
+            }),
+            amounts: self.amounts,
+            status_code: self.status,
+            ..v1::UsageRecord::default()
+        }
+    }
+}
+
+#[derive(Debug, Args)]
+pub(super) struct List {
+    #[command(flatten)]
+    server: ServerArgs,
+    /// Only events of this check
+    #[arg(long, default_value = "")]
+    request_id: String,
+    /// Only the event with this id
+    #[arg(long, default_value = "")]
+    event_id: String,
+    /// At most so many
+    #[arg(long, default_value_t = 20)]
+    limit: i32,
+    /// Print one JSON object a line
+    #[arg(long)]
+    json: bool,
+}
+
+impl List {
+    async fn run(self) -> anyhow::Result<()> {
+        let client = Client::connect(&self.server.address, &self.server.key).await?;
+        let filter = v1::UsageEventFilter {
+            request_id: self.request_id,
+            event_id: self.event_id,
+            ..v1::UsageEventFilter::default()
+        };
+        let request = v1::ListUsageEventsRequest {
+            filter: Some(filter),
+            page_size: self.limit,
+            page_token: String::new(),
+        };
+        let answer = client.usage().list_usage_events(request).await.map_err(|s| describe(&s))?.into_inner();
+        let line = if self.json { as_json } else { as_text };
+        answer.events.iter().try_for_each(|event| super::print(&line(event)))
+    }
+}
+
+fn as_text(event: &v1::UsageEvent) -> String {
+    let record = event.record.clone().unwrap_or_default();
+    let cost = event.cost.clone().unwrap_or_default();
+    format!(
+        "{:40} {:16} {:24} {:>14} nano-{}",
+        record.event_id, record.api, record.model, cost.nanos, cost.currency_code
+    )
+}
+
+fn as_json(event: &v1::UsageEvent) -> String {
+    let record = event.record.clone().unwrap_or_default();
+    let tokens = record.tokens.unwrap_or_default();
+    serde_json::json!({
+        "event_id": record.event_id,
+        "request_id": record.request_id,
+        "reservation_id": record.reservation_id,
+        "kind": event.kind().as_str_name().trim_start_matches("USAGE_EVENT_KIND_"),
+        "api": record.api,
+        "model": record.model,
+        "subject": record.subject,
+        "status_code": record.status_code,
+        "exactness": record.exactness().as_str_name().trim_start_matches("USAGE_EXACTNESS_"),
+        "cost_nanos": event.cost.as_ref().map(|cost| cost.nanos),
+        "currency_code": event.cost.as_ref().map(|cost| cost.currency_code.clone()),
+        "tokens": {
+            "input_total": tokens.input_total,
+            "cached_input": tokens.cached_input,
+            "cache_write_5m": tokens.cache_write_5m,
+            "cache_write_1h": tokens.cache_write_1h,
+            "output": tokens.output,
+            "reasoning": tokens.reasoning,
+        },
+    })
+    .to_string()
+}

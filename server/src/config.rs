@@ -1,0 +1,197 @@
+//! The configuration: the commented default that is compiled in, then a file, then the environment,
+//! then flags, put together as one tree and read once into types that cannot be half-set.
+
+mod layers;
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use serde::Deserialize;
+use thiserror::Error;
+
+pub use layers::{DEFAULT, Override, merged};
+
+/// Why a configuration cannot be used.
+#[derive(Debug, Error)]
+pub enum ConfigError {
+    /// The file could not be read.
+    #[error("{path}: {source}")]
+    Unreadable {
+        /// Which file.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// Not TOML.
+    #[error("{origin} is not valid TOML: {source}")]
+    Syntax {
+        /// Where it came from.
+        origin: String,
+        /// Where in it.
+        source: Box<toml::de::Error>,
+    },
+    /// A key that does not exist.
+    #[error("{origin}: there is no key {key:?}; did you mean {nearest:?}?")]
+    UnknownKey {
+        /// Where it came from.
+        origin: String,
+        /// The key.
+        key: String,
+        /// The key that is most like it.
+        nearest: String,
+    },
+    /// A value of the wrong type.
+    #[error("the configuration cannot be used: {0}")]
+    Value(Box<toml::de::Error>),
+    /// A value out of its bounds.
+    #[error("{key} {description}")]
+    OutOfBounds {
+        /// The key.
+        key: &'static str,
+        /// What it must be.
+        description: String,
+    },
+}
+
+/// Everything, checked.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Config {
+    /// Listeners.
+    pub server: Server,
+    /// Folders.
+    pub data: Data,
+    /// Keys of the installation.
+    pub secrets: Secrets,
+    /// Bounds of the counters.
+    pub counters: Counters,
+    /// The HTTP gateway.
+    pub gateway: Gateway,
+    /// Logging.
+    pub log: Log,
+}
+
+/// Listeners.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Server {
+    /// Where everything is served.
+    pub listen: SocketAddr,
+    /// Origins that browsers may call from.
+    pub cors_origins: Vec<String>,
+    /// Where gateways of other processes connect; empty for nowhere.
+    pub gateway_listen: String,
+    /// The file with their token.
+    pub gateway_token_file: PathBuf,
+    /// Longest drain.
+    drain_seconds_max: u64,
+}
+
+/// Folders.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Data {
+    /// The embedded stores' folder.
+    pub folder: PathBuf,
+}
+
+/// Keys of the installation.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Secrets {
+    encryption_key_file: PathBuf,
+}
+
+/// Bounds of the counters.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Counters {
+    /// Live counters of one workspace.
+    pub live_counters_max: usize,
+    /// Memory for the ids of decisions.
+    pub request_ids_bytes_max: usize,
+    /// Reservations on record of one workspace.
+    pub reservations_max: usize,
+}
+
+/// The HTTP gateway.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Gateway {
+    /// Whether it is served.
+    pub enabled: bool,
+    /// Calls at once.
+    pub concurrent_calls_max: usize,
+}
+
+/// Logging.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Log {
+    /// Which messages.
+    pub filter: String,
+    /// For whom.
+    pub format: LogFormat,
+}
+
+/// For whom messages are written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LogFormat {
+    /// People.
+    Text,
+    /// Machines.
+    Json,
+}
+
+/// Bounds of numbers: key, value, smallest, largest.
+type Bound = (&'static str, u64, u64, u64);
+
+impl Config {
+    /// Reads the configuration: the default, `file` if any, `environment`, then `flags`.
+    ///
+    /// # Errors
+    /// [`ConfigError`] naming the key and where it came from.
+    pub fn load(
+        file: Option<&Path>,
+        environment: &[(String, String)],
+        flags: &[Override],
+    ) -> Result<Self, ConfigError> {
+        let tree = merged(file, environment, flags)?;
+        let config: Self = tree.try_into().map_err(|error| ConfigError::Value(Box::new(error)))?;
+        config.check()?;
+        Ok(config)
+    }
+
+    /// Longest wait for calls in flight when the server stops.
+    pub fn drain_max(&self) -> Duration {
+        Duration::from_secs(self.server.drain_seconds_max)
+    }
+
+    /// The file with the key that seals credentials.
+    pub fn encryption_key_file(&self) -> PathBuf {
+        self.data.folder.join(&self.secrets.encryption_key_file)
+    }
+
+    fn check(&self) -> Result<(), ConfigError> {
+        let wide = |n: usize| u64::try_from(n).unwrap_or(u64::MAX);
+        let bounds: [Bound; 5] = [
+            ("server.drain_seconds_max", self.server.drain_seconds_max, 1, 3_600),
+            ("counters.live_counters_max", wide(self.counters.live_counters_max), 1_000, 100_000_000),
+            ("counters.request_ids_bytes_max", wide(self.counters.request_ids_bytes_max), 1 << 20, 1 << 36),
+            ("counters.reservations_max", wide(self.counters.reservations_max), 1_000, 100_000_000),
+            ("gateway.concurrent_calls_max", wide(self.gateway.concurrent_calls_max), 1, 1_000_000),
+        ];
+        match bounds.into_iter().find(|(_, value, least, most)| !(least..=most).contains(&value)) {
+            Some((key, value, least, most)) => {
+                let description = format!("must be {least} to {most}, not {value}");
+                Err(ConfigError::OutOfBounds { key, description })
+            }
+            None => Ok(()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

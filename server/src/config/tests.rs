@@ -1,0 +1,65 @@
+//! The layers, and that the default and the types have the same keys.
+
+use super::{Config, ConfigError};
+
+fn environment(pairs: &[(&str, &str)]) -> Vec<(String, String)> {
+    pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
+}
+
+fn load_text(text: &str) -> Result<Config, ConfigError> {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("config.toml");
+    std::fs::write(&file, text).unwrap();
+    Config::load(Some(&file), &[], &[])
+}
+
+/// The types have no defaults of their own and refuse unknown keys, so that this one load proves
+/// both directions: every key of the file is read, and every key read is in the file.
+#[test]
+fn the_default_alone_is_a_whole_configuration() {
+    let config = Config::load(None, &[], &[]).unwrap();
+    assert_eq!(config.server.listen.to_string(), "127.0.0.1:8080");
+}
+
+#[test]
+fn flags_go_over_the_environment_and_the_environment_over_the_file() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("config.toml");
+    std::fs::write(
+        &file,
+        "[server]\nlisten = \"127.0.0.1:1\"\ndrain_seconds_max = 5\n[data]\nfolder = \"a\"\n",
+    )
+    .unwrap();
+    let environment =
+        environment(&[("RATEGUARD_SERVER__LISTEN", "127.0.0.1:2"), ("RATEGUARD_DATA__FOLDER", "b")]);
+    let config = Config::load(Some(&file), &environment, &[("data.folder", "c".to_owned())]).unwrap();
+    assert_eq!(config.server.listen.port(), 2);
+    assert_eq!(config.data.folder.to_str(), Some("c"));
+    assert_eq!(config.drain_max().as_secs(), 5);
+}
+
+#[test]
+fn an_unknown_key_names_the_nearest_one() {
+    let error = load_text("[server]\nlisten_addr = \"127.0.0.1:1\"\n").unwrap_err().to_string();
+    assert!(error.contains("server.listen_addr") && error.contains("\"server.listen\""), "{error}");
+    let error =
+        Config::load(None, &environment(&[("RATEGUARD_LOG__FILTR", "info")]), &[]).unwrap_err().to_string();
+    assert!(error.contains("RATEGUARD_LOG__FILTR") && error.contains("log.filter"), "{error}");
+}
+
+#[test]
+fn a_value_of_the_wrong_type_or_out_of_bounds_names_its_key() {
+    let error = load_text("[server]\nlisten = \"nowhere\"\n").unwrap_err().to_string();
+    assert!(error.contains("listen"), "{error}");
+    let error = load_text("[server]\ndrain_seconds_max = 0\n").unwrap_err().to_string();
+    assert!(error.contains("server.drain_seconds_max must be 1 to 3600"), "{error}");
+}
+
+#[test]
+fn every_key_of_the_default_is_commented() {
+    let lines: Vec<&str> = super::DEFAULT.lines().collect();
+    let keys = lines.iter().enumerate().filter(|(_, line)| line.contains(" = ") && !line.starts_with('#'));
+    for (place, line) in keys {
+        assert!(lines[place - 1].starts_with('#'), "{line} has no comment above it");
+    }
+}

@@ -1,0 +1,57 @@
+//! What the demo says when it is ready.
+
+use std::net::SocketAddr;
+use std::path::Path;
+
+use super::{DemoKeys, keys};
+
+/// For people: the address, the keys, and four commands to paste.
+pub fn as_text(address: SocketAddr, folder: &Path, keys: &DemoKeys) -> String {
+    let program = program();
+    let file = keys::path(folder);
+    let file = file.display();
+    let DemoKeys { manage, app, .. } = keys;
+    format!(
+        r#"RateGuard is ready at http://{address}
+
+  key for back ends (check, report, read, manage)   {manage}
+  key for apps (through the gateway)                {app}
+  both, and two more to try limits with, in         {file}
+
+1. May this call go ahead?
+
+  . {file}; {program} check --address http://{address} --key "$MANAGE_KEY" --api demo-openai --model gpt-4o-mini
+
+2. Call a model through the gateway (the upstream is a demo: no model runs):
+
+  . {file}; curl -si http://{address}/proxy/demo-openai/v1/chat/completions -H "authorization: Bearer $APP_KEY" -H 'content-type: application/json' -d '{{"model":"gpt-4o-mini","messages":[{{"role":"user","content":"Hello"}}]}}'
+
+3. The same as a stream, from the other vendor:
+
+  . {file}; curl -sN http://{address}/proxy/demo-anthropic/v1/messages -H "x-api-key: $APP_KEY" -H 'anthropic-version: 2023-06-01' -H 'content-type: application/json' -d '{{"model":"claude-haiku-4-5","max_tokens":256,"stream":true,"messages":[{{"role":"user","content":"Hello"}}]}}'
+
+4. Report what a call of your own used:
+
+  . {file}; {program} usage report --address http://{address} --key "$MANAGE_KEY" --event-id "my-call-$(date +%s)" --api demo-openai --model gpt-4o-mini --input-tokens 1200 --output-tokens 300
+
+Ctrl-C stops it; nothing that was accepted is lost."#
+    )
+}
+
+/// For programs: one line.
+pub fn as_json(address: SocketAddr, keys: &DemoKeys) -> String {
+    let DemoKeys { manage, app, tight, broke } = keys;
+    serde_json::json!({
+        "address": format!("http://{address}"),
+        "keys": { "manage": manage, "app": app, "tight": tight, "broke": broke },
+        "apis": { "openai": "demo-openai", "anthropic": "demo-anthropic" },
+    })
+    .to_string()
+}
+
+/// How the program was started, relative to the present folder where it lies below it.
+fn program() -> String {
+    let here = std::env::current_dir().unwrap_or_default();
+    let Ok(program) = std::env::current_exe() else { return "rateguard".to_owned() };
+    program.strip_prefix(&here).unwrap_or(&program).display().to_string()
+}

@@ -1,0 +1,13 @@
+//! The program `rateguard`: configuration, wiring, commands. What it does lives in the engine and
+//! the adapters; here it is put together, started and stopped.
+
+pub mod cli;
+pub mod client;
+pub mod config;
+pub mod demo;
+pub mod keyfile;
+pub mod listen;
+pub mod logging;
+pub mod running;
+pub mod setup;
+pub mod wiring;

@@ -1,0 +1,97 @@
+//! Making an installation: its folder, its encryption key, its first workspace and key.
+
+use std::sync::Arc;
+
+use anyhow::bail;
+use rateguard_core::ids::{DisplayName, KeyId, WorkspaceId};
+use rateguard_core::money::Currency;
+use rateguard_core::time::{Millis, Zone};
+use rateguard_engine::clock::{Clock, SystemClock};
+use rateguard_engine::manage::{KEYS_PER_WORKSPACE_MAX, equip};
+use rateguard_engine::ports::{ConfigStore, Resource};
+use rateguard_engine::resources::{Key, KeyLabel, Scope, Scopes, Workspace};
+use rateguard_engine::secrets::{SecretText, random};
+
+use crate::config::Config;
+use crate::keyfile;
+use crate::wiring::Embedded;
+
+/// The first workspace, as its owner wants it.
+#[derive(Clone, Debug)]
+pub struct FirstWorkspace {
+    /// Its name.
+    pub name: DisplayName,
+    /// Whose calendar its windows follow.
+    pub zone: Zone,
+    /// The currency of its money.
+    pub currency: Currency,
+}
+
+/// A new installation.
+#[derive(Debug)]
+pub struct Installed {
+    /// The first workspace.
+    pub workspace: WorkspaceId,
+    /// The first key, which may manage and read.
+    pub key: Key,
+    /// Its secret: the only copy.
+    pub secret: SecretText,
+}
+
+/// Makes an installation in the configured data folder.
+///
+/// # Errors
+/// When there is one already.
+pub async fn install(config: &Config, first: FirstWorkspace) -> anyhow::Result<Installed> {
+    let stores = Embedded::open(config).await?;
+    let store = stores.config_store();
+    if !store.snapshot().await?.workspaces.is_empty() {
+        bail!("{} holds an installation already", config.data.folder.display());
+    }
+    let key_file = config.encryption_key_file();
+    if !key_file.exists() {
+        keyfile::create_encryption_key(&key_file)?;
+    }
+    let installed = first_workspace(&store, first, SystemClock::default().now()).await;
+    stores.close().await;
+    installed
+}
+
+async fn first_workspace(
+    store: &Arc<dyn ConfigStore>,
+    first: FirstWorkspace,
+    now: Millis,
+) -> anyhow::Result<Installed> {
+    let workspace = WorkspaceId::from_random(random()?);
+    let FirstWorkspace { name, zone, currency } = first;
+    store.create_workspace(Workspace { id: workspace.clone(), name, zone, currency }, now).await?;
+    let (key, secret) = equip(first_key()?)?;
+    store.insert(&workspace, Resource::Key(key.clone()), KEYS_PER_WORKSPACE_MAX, now).await?;
+    Ok(Installed { workspace, key, secret })
+}
+
+fn first_key() -> anyhow::Result<Key> {
+    plain_key("first manage key", [Scope::Manage, Scope::Read].into_iter().collect())
+}
+
+/// A key without restrictions, not yet equipped with a secret.
+///
+/// # Errors
+/// When the name is out of bounds.
+pub fn plain_key(name: &str, scopes: Scopes) -> anyhow::Result<Key> {
+    Ok(Key {
+        id: KeyId::from_random([0; 16]),
+        display_name: DisplayName::parse("display_name", name)?,
+        secret_sha256: [0; 32],
+        prefix: String::new(),
+        label: KeyLabel::Live,
+        scopes,
+        apis: Vec::new(),
+        models: Vec::new(),
+        ip_ranges: Vec::new(),
+        bound_subject: None,
+        allow_subject_header: false,
+        expires_at: None,
+        active: true,
+    })
+}

@@ -1,0 +1,180 @@
+//! Generated clients with a key, and short forms of what tests ask.
+
+use std::time::Duration;
+
+use rateguard_proto::v1;
+use rateguard_proto::v1::analytics_service_client::AnalyticsServiceClient;
+use rateguard_proto::v1::budget_service_client::BudgetServiceClient;
+use rateguard_proto::v1::key_service_client::KeyServiceClient;
+use rateguard_proto::v1::quota_service_client::QuotaServiceClient;
+use rateguard_proto::v1::rule_service_client::RuleServiceClient;
+use rateguard_proto::v1::usage_service_client::UsageServiceClient;
+use rateguard_server::client::Bearer;
+use tonic::service::interceptor::InterceptedService;
+use tonic::transport::{Channel, Endpoint};
+
+/// Longest wait for one answer.
+const CALL_WITHIN: Duration = Duration::from_secs(20);
+
+pub type Transport = InterceptedService<Channel, Bearer>;
+
+/// A server with a key.
+#[derive(Clone)]
+pub struct Clients {
+    channel: Channel,
+    key: String,
+}
+
+impl Clients {
+    pub async fn connect(address: &str, key: &str) -> Self {
+        let endpoint = Endpoint::from_shared(address.to_owned()).unwrap().timeout(CALL_WITHIN);
+        Self { channel: endpoint.connect().await.unwrap(), key: key.to_owned() }
+    }
+
+    fn transport(&self) -> Transport {
+        InterceptedService::new(self.channel.clone(), Bearer::new(&self.key).unwrap())
+    }
+
+    pub fn quota(&self) -> QuotaServiceClient<Transport> {
+        QuotaServiceClient::new(self.transport())
+    }
+
+    pub fn usage(&self) -> UsageServiceClient<Transport> {
+        UsageServiceClient::new(self.transport())
+    }
+
+    pub fn budgets(&self) -> BudgetServiceClient<Transport> {
+        BudgetServiceClient::new(self.transport())
+    }
+
+    pub fn rules(&self) -> RuleServiceClient<Transport> {
+        RuleServiceClient::new(self.transport())
+    }
+
+    pub fn analytics(&self) -> AnalyticsServiceClient<Transport> {
+        AnalyticsServiceClient::new(self.transport())
+    }
+
+    /// Makes a key with these scopes and returns its secret.
+    pub async fn make_key(&self, scopes: &[v1::KeyScope]) -> String {
+        let key = v1::Key {
+            display_name: "test".to_owned(),
+            scopes: scopes.iter().map(|scope| i32::from(*scope)).collect(),
+            ..v1::Key::default()
+        };
+        let request = v1::CreateKeyRequest { key: Some(key) };
+        let answer = KeyServiceClient::new(self.transport()).create_key(request).await.unwrap();
+        answer.into_inner().secret.unwrap().value
+    }
+
+    /// Makes a rule of so many requests in an hour from the epoch, shared by the workspace.
+    pub async fn make_rule(&self, name: &str, limit: i64) -> v1::Rule {
+        let window = v1::FixedWindow { limit, window_ms: 3_600_000 };
+        let rule = v1::Rule {
+            display_name: name.to_owned(),
+            unit: "requests".to_owned(),
+            algorithm: Some(v1::rule::Algorithm::FixedWindow(window)),
+            ..v1::Rule::default()
+        };
+        let answer = self.rules().create_rule(v1::CreateRuleRequest { rule: Some(rule) }).await.unwrap();
+        answer.into_inner().rule.unwrap()
+    }
+
+    /// Makes a hard monthly budget over the calls of one subject; of all when it is empty.
+    pub async fn make_budget(&self, subject: &str, nanos: i64) -> v1::Budget {
+        let subjects = if subject.is_empty() { Vec::new() } else { vec![subject.to_owned()] };
+        let calendar =
+            v1::CalendarBudget { period: v1::CalendarPeriod::Month.into(), time_zone: String::new() };
+        let budget = v1::Budget {
+            display_name: format!("month of {subject}"),
+            r#match: Some(v1::CallMatch { subjects, ..v1::CallMatch::default() }),
+            amount: Some(dollars(nanos)),
+            enforcement: v1::BudgetEnforcement::Hard.into(),
+            period: Some(v1::budget::Period::Calendar(calendar)),
+            ..v1::Budget::default()
+        };
+        let answer =
+            self.budgets().create_budget(v1::CreateBudgetRequest { budget: Some(budget) }).await.unwrap();
+        answer.into_inner().budget.unwrap()
+    }
+
+    /// How a budget stands.
+    pub async fn budget_state(&self, id: &str) -> v1::BudgetState {
+        let answer = self.budgets().get_budget(v1::GetBudgetRequest { id: id.to_owned() }).await.unwrap();
+        answer.into_inner().budget.unwrap().state.unwrap()
+    }
+
+    /// Reserves money for one call of a subject.
+    pub async fn reserve(&self, subject: &str, nanos: i64) -> v1::CheckQuotaResponse {
+        let request = v1::CheckQuotaRequest {
+            subject: subject.to_owned(),
+            mode: v1::CheckMode::Reserve.into(),
+            estimate: Some(v1::Estimate { cost: Some(dollars(nanos)), ..v1::Estimate::default() }),
+            ..v1::CheckQuotaRequest::default()
+        };
+        self.quota().check_quota(request).await.unwrap().into_inner()
+    }
+
+    /// Reserves until a denial, and says how many were allowed.
+    pub async fn reserve_until_denied(&self, subject: &str, nanos: i64, at_most: usize) -> usize {
+        for allowed in 0..at_most {
+            if self.reserve(subject, nanos).await.decision() == v1::Decision::Denied {
+                return allowed;
+            }
+        }
+        at_most
+    }
+
+    /// Every event, newest first.
+    pub async fn all_events(&self) -> Vec<v1::UsageEvent> {
+        let mut events = Vec::new();
+        let mut page_token = String::new();
+        loop {
+            let request = v1::ListUsageEventsRequest { filter: None, page_size: 1_000, page_token };
+            let page = self.usage().list_usage_events(request).await.unwrap().into_inner();
+            events.extend(page.events);
+            page_token = page.next_page_token;
+            if page_token.is_empty() {
+                return events;
+            }
+        }
+    }
+
+    /// The cost of everything in the rollups of the last day and the next hour.
+    pub async fn rolled_up_nanos(&self) -> i64 {
+        let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
+        let seconds = i64::try_from(now.as_secs()).unwrap();
+        // Whole hours, which rollups answer.
+        let hour = seconds - seconds % 3_600;
+        let at = |seconds| Some(prost_types::Timestamp { seconds, nanos: 0 });
+        let range = v1::TimeRange { start_time: at(hour - 86_400), end_time: at(hour + 7_200) };
+        let request = v1::GetSummaryRequest { range: Some(range), filter: None };
+        let answer = self.analytics().get_summary(request).await.unwrap().into_inner();
+        answer.summary.unwrap().cost.unwrap().nanos
+    }
+}
+
+/// Money in the workspace's currency.
+pub fn dollars(nanos: i64) -> v1::NanoMoney {
+    v1::NanoMoney { currency_code: "USD".to_owned(), nanos }
+}
+
+/// A record of a known cost.
+pub fn record(event_id: &str, subject: &str, nanos: i64) -> v1::UsageRecord {
+    v1::UsageRecord {
+        event_id: event_id.to_owned(),
+        subject: subject.to_owned(),
+        cost: Some(dollars(nanos)),
+        status_code: 200,
+        ..v1::UsageRecord::default()
+    }
+}
+
+/// Waits until a condition holds, looking again and again.
+pub async fn eventually<F: Future<Output = bool>>(what: &str, mut holds: impl FnMut() -> F) {
+    let deadline = tokio::time::Instant::now() + Duration::from_secs(20);
+    while !holds().await {
+        assert!(tokio::time::Instant::now() < deadline, "{what} did not come true");
+        tokio::task::yield_now().await;
+    }
+}
