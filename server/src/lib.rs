@@ -6,7 +6,6 @@ pub mod client;
 pub mod config;
 pub mod demo;
 pub mod keyfile;
-pub mod listen;
 pub mod logging;
 pub mod running;
 pub mod setup;

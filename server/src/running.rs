@@ -1,18 +1,29 @@
-//! A running server: its listener, its engine, and how it stops.
+//! A running server: its listeners, its engine, its gateway, and how they stop.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
-use anyhow::Context;
+use anyhow::{Context, ensure};
 use axum::Router;
 use axum::routing::get;
 use rateguard_engine::engine::{Background, Engine};
+use rateguard_engine::secrets::random;
+use rateguard_gateway_http::serve::serve;
+use rateguard_gateway_http::{Drained, Gateway, GatewayConfig, Secret, Transport};
+use rateguard_grpc::server::{gateway_router, health, in_process, public_router};
 use tokio::net::TcpListener;
+use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
+use tonic_health::server::HealthReporter;
 
 use crate::config::Config;
-use crate::listen::serve;
 use crate::wiring::Embedded;
+
+/// Shortest token that gateways of other processes may present.
+const GATEWAY_TOKEN_CHARS_MIN: usize = 32;
+/// The name under which the health service knows the server as a whole.
+const WHOLE_SERVER: &str = "";
 
 /// A server that answers.
 pub struct Running {
@@ -21,47 +32,122 @@ pub struct Running {
     /// Its engine, for whoever runs in the same process.
     pub engine: Arc<Engine>,
     background: Background,
+    gateway: Option<Gateway>,
     stores: Embedded,
+    health: HealthReporter,
     stop: CancellationToken,
-    listener: tokio::task::JoinHandle<std::io::Result<()>>,
+    listeners: Vec<JoinHandle<std::io::Result<()>>>,
+    drain_max: Duration,
 }
 
 impl Running {
     /// Opens the stores, recovers, listens. Decisions are true from the moment it returns.
     ///
     /// # Errors
-    /// When the folder, the key file or the address cannot be used.
+    /// When the folder, a key file or an address cannot be used.
     pub async fn start(config: &Config) -> anyhow::Result<Self> {
-        // The address first: a port that is taken is the commonest mistake, and nothing is open yet.
-        let listener = TcpListener::bind(config.server.listen)
-            .await
-            .with_context(|| format!("cannot listen on {}", config.server.listen))?;
-        let address = listener.local_addr()?;
+        // The addresses first: a port that is taken is the commonest mistake, and nothing is open
+        // yet.
+        let public = bind(&config.server.listen.to_string()).await?;
+        let for_gateways = ForGateways::bind(config).await?;
+        let address = public.local_addr()?;
         let stores = Embedded::open(config).await?;
-        let (engine, background) = stores.start_engine(config, None).await?;
-        let stop = CancellationToken::new();
-        let router = router(config, &engine)?;
-        let serving = serve(listener, router, stop.clone().cancelled_owned(), config.drain_max());
-        Ok(Self { address, engine, background, stores, stop, listener: tokio::spawn(serving) })
+        let token = match &for_gateways {
+            Some(listener) => listener.token.clone(),
+            None => draw_token()?,
+        };
+        let (engine, background) = stores.start_engine(config, Some(token.clone())).await?;
+        let gateway = gateway(config, &engine, token)?;
+        let (reporter, health) = health();
+        let router = with_proxy(
+            probes().merge(public_router(&engine, health, &config.server.cors_origins)?),
+            gateway.clone(),
+        );
+        let (stop, drain_max) = (CancellationToken::new(), config.drain_max());
+        let listen = |listener, router| tokio::spawn(serve(listener, router, stop.clone().cancelled_owned()));
+        let mut listeners = vec![listen(public, router)];
+        listeners.extend(for_gateways.map(|it| listen(it.listener, gateway_router(&engine))));
+        Ok(Self { address, engine, background, gateway, stores, health: reporter, stop, listeners, drain_max })
     }
 
-    /// Stops in order: no new calls, calls in flight finish, events are written, counters are
-    /// written down, files are closed.
+    /// Stops in order: no new calls, calls in flight and their reports finish, events are written,
+    /// counters are written down, files are closed.
     ///
     /// # Errors
     /// When something could not be written down; what was accepted is durable all the same.
     pub async fn stop(self) -> anyhow::Result<()> {
+        self.health.set_service_status(WHOLE_SERVER, tonic_health::ServingStatus::NotServing).await;
         self.stop.cancel();
-        self.listener.await.context("the listener failed")??;
+        for listener in self.listeners {
+            listener.await.context("a listener failed")??;
+        }
+        if let Some(gateway) = &self.gateway {
+            drain(gateway, self.drain_max).await;
+        }
         self.background.stop().await.context("the counters could not be written down")?;
         self.stores.close().await;
         Ok(())
     }
 }
 
-fn router(config: &Config, engine: &Arc<Engine>) -> anyhow::Result<Router> {
-    let (reporter, health) = rateguard_grpc::server::health();
-    let services = rateguard_grpc::server::public_router(engine, health, &config.server.cors_origins)?;
-    drop(reporter);
-    Ok(Router::new().route("/health", get(async || "ok\n")).merge(services))
+/// The listener for gateways of other processes, with the token that they present.
+struct ForGateways {
+    listener: TcpListener,
+    token: String,
+}
+
+impl ForGateways {
+    async fn bind(config: &Config) -> anyhow::Result<Option<Self>> {
+        let address = &config.server.gateway_listen;
+        if address.is_empty() {
+            return Ok(None);
+        }
+        let file = &config.server.gateway_token_file;
+        let text = std::fs::read_to_string(file)
+            .with_context(|| format!("server.gateway_token_file {}", file.display()))?;
+        let token = text.trim().to_owned();
+        ensure!(
+            token.len() >= GATEWAY_TOKEN_CHARS_MIN,
+            "the token in {} must have at least {GATEWAY_TOKEN_CHARS_MIN} characters",
+            file.display()
+        );
+        Ok(Some(Self { listener: bind(address).await?, token }))
+    }
+}
+
+async fn bind(address: &str) -> anyhow::Result<TcpListener> {
+    TcpListener::bind(address).await.with_context(|| format!("cannot listen on {address}"))
+}
+
+/// The token by which the gateway of this process is known, new with each start.
+fn draw_token() -> anyhow::Result<String> {
+    Ok(hex::encode(random::<32>()?))
+}
+
+fn gateway(config: &Config, engine: &Arc<Engine>, token: String) -> anyhow::Result<Option<Gateway>> {
+    if !config.gateway.enabled {
+        return Ok(None);
+    }
+    let mut bounds = GatewayConfig::new(Secret::new(token));
+    bounds.calls_max = config.gateway.concurrent_calls_max;
+    Ok(Some(Gateway::new(Transport::new(in_process(engine)), bounds)?))
+}
+
+fn with_proxy(router: Router, gateway: Option<Gateway>) -> Router {
+    match gateway {
+        Some(gateway) => router.merge(rateguard_gateway_http::router(gateway)),
+        None => router,
+    }
+}
+
+/// `/health` answers while the process is up; `/ready` once decisions are true, which is before the
+/// first connection is accepted.
+fn probes() -> Router {
+    Router::new().route("/health", get(async || "ok\n")).route("/ready", get(async || "ready\n"))
+}
+
+async fn drain(gateway: &Gateway, drain_max: Duration) {
+    if let Drained::Cut { unfinished, records_waiting } = gateway.drain(drain_max).await {
+        tracing::warn!(unfinished, records_waiting, "the gateway was not done when the drain ended");
+    }
 }

@@ -121,11 +121,22 @@ pub enum Mismatch {
 }
 
 impl Match {
-    /// Checks the bounds of every list.
+    /// Checks the bounds of every list, and of the texts that have no type of their own.
     ///
     /// # Errors
-    /// [`Invalid`] naming the list that is too long.
+    /// [`Invalid`] naming the list that is too long, or holds a text that is.
     pub fn check(&self) -> Result<(), Invalid> {
+        let texts = [
+            ("match.methods", self.methods.iter().map(String::len).max()),
+            ("match.subjects", self.subjects.iter().map(String::len).max()),
+            (
+                "match.attributes",
+                self.attributes.iter().map(|(name, value)| name.len().max(value.len())).max(),
+            ),
+        ];
+        if let Some((field, _)) = texts.into_iter().find(|(_, longest)| *longest > Some(TEXT_BYTES_MAX)) {
+            return Err(Invalid::new(field, format!("must have values of at most {TEXT_BYTES_MAX} bytes")));
+        }
         let lists = [
             ("match.apis", self.apis.len()),
             ("match.endpoints", self.endpoints.len()),

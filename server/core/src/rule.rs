@@ -3,7 +3,7 @@
 use crate::counter::Refill;
 use crate::ids::{BudgetId, DisplayName, RuleId};
 use crate::invalid::Invalid;
-use crate::limits::{LIMIT_MAX, MONEY_NANOS_MAX, WINDOW_MS_MAX, WINDOW_MS_MIN};
+use crate::limits::{LIMIT_MAX, MONEY_NANOS_MAX, NAME_BYTES_MAX, PRIORITY_MAX, WINDOW_MS_MAX, WINDOW_MS_MIN};
 use crate::matching::{Match, Scope};
 use crate::money::Nanos;
 use crate::time::{CalendarPeriod, Zone};
@@ -126,6 +126,12 @@ impl Rule {
         self.algorithm.check()?;
         if self.enforcement == Enforcement::Soft {
             return Err(Invalid::new("mode", "must be ENFORCED or SHADOW"));
+        }
+        if self.priority.unsigned_abs() > PRIORITY_MAX.unsigned_abs() {
+            return Err(Invalid::new("priority", format!("must be within {PRIORITY_MAX}")));
+        }
+        if self.override_group.as_ref().is_some_and(|group| group.len() > NAME_BYTES_MAX) {
+            return Err(Invalid::new("override_group", format!("must be at most {NAME_BYTES_MAX} bytes")));
         }
         Ok(())
     }

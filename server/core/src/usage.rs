@@ -190,7 +190,8 @@ pub struct UsageEvent {
     pub is_final: bool,
     /// When the call happened.
     pub occurred_at: Millis,
-    /// When its cost counts: the reservation's decision, else when it happened.
+    /// When its cost counts: the reservation's decision, else when it happened, but never later than
+    /// when it was received.
     pub accounted_at: Millis,
     /// When the server took it.
     pub received_at: Millis,

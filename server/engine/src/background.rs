@@ -112,7 +112,8 @@ impl Engine {
         loop {
             let now = self.now();
             let expired = self.counters.expire_due(now, EXPIRE_RESERVATIONS).await?;
-            let events: Vec<UsageEvent> = expired.iter().map(|expired| floor::expired(expired, now)).collect();
+            let events: Vec<UsageEvent> =
+                expired.iter().map(|expired| floor::expired(expired, now)).collect();
             let full = events.len() == EXPIRE_RESERVATIONS;
             self.recorder.record(events).await?;
             if !full {

@@ -61,9 +61,10 @@ impl Caller {
             || ip.is_some_and(|ip| key.ip_ranges.iter().any(|range| range.contains(&ip.to_canonical())));
         let checks = [(api_fits, "API"), (model_fits, "model"), (ip_fits, "IP address")];
         match checks.into_iter().find(|(fits, _)| !fits) {
-            Some((_, what)) => {
-                Err(EngineError::new(Reason::KeyRestricted, format!("the key may not be used for this {what}")))
-            }
+            Some((_, what)) => Err(EngineError::new(
+                Reason::KeyRestricted,
+                format!("the key may not be used for this {what}"),
+            )),
             None => Ok(()),
         }
     }

@@ -25,7 +25,8 @@ use crate::directory::WorkspaceView;
 use crate::engine::Engine;
 use crate::error::{EngineError, Reason};
 use crate::ports::{
-    CheckCommand, CheckOutcome, Decided, Principal, ReleaseOutcome, RequestFingerprint, ReservationRequest, Stored,
+    CheckCommand, CheckOutcome, Decided, Principal, ReleaseOutcome, RequestFingerprint, ReservationRequest,
+    Stored,
 };
 use crate::resources::Api;
 use crate::secrets::random;
@@ -154,7 +155,8 @@ impl Engine {
             }
         };
         let mut response = respond(&selection, &charges, decided);
-        response.reserved = prepared.reserved.as_ref().map(|reserved| reserved.cost).filter(|_| response.allowed);
+        response.reserved =
+            prepared.reserved.as_ref().map(|reserved| reserved.cost).filter(|_| response.allowed);
         if request.explain {
             response.explanation = explain(&view.plan, &prepared.facts(caller), now);
         }
@@ -172,7 +174,8 @@ impl Engine {
         let subject = caller.subject(&call.subject)?;
         let facts = facts(caller, api.map(|api| &api.value), call, subject);
         let selection = select(&view.plan, &facts, now)?;
-        let wanted: Vec<(CounterId, Limit)> = selection.selected.iter().map(|s| (s.counter, s.limit)).collect();
+        let wanted: Vec<(CounterId, Limit)> =
+            selection.selected.iter().map(|s| (s.counter, s.limit)).collect();
         let readings = self.counters.read(&caller.workspace, &wanted, now).await?;
         Ok(selection
             .selected
@@ -187,8 +190,7 @@ impl Engine {
     /// # Errors
     /// [`Reason::ResourceNotFound`] for one that does not exist or is another principal's.
     pub async fn release(&self, caller: &Caller, id: &ReservationId) -> Result<ReleaseOutcome, EngineError> {
-        let outcome =
-            self.counters.release(&caller.workspace, id, &caller.principal(), self.now()).await?;
+        let outcome = self.counters.release(&caller.workspace, id, &caller.principal(), self.now()).await?;
         match outcome {
             ReleaseOutcome::Unknown => Err(EngineError::not_found("reservation", id.as_str())),
             state => Ok(state),
@@ -294,7 +296,10 @@ impl Prepared<'_> {
 }
 
 /// The API that a check names. An unknown one is an error here, unlike in a report.
-fn resolve_api<'a>(view: &'a WorkspaceView, named: &str) -> Result<Option<&'a Arc<Stored<Api>>>, EngineError> {
+fn resolve_api<'a>(
+    view: &'a WorkspaceView,
+    named: &str,
+) -> Result<Option<&'a Arc<Stored<Api>>>, EngineError> {
     if named.is_empty() {
         return Ok(None);
     }
@@ -357,7 +362,11 @@ fn fingerprint(principal: &Principal, request: &CheckRequest, now: Millis) -> Op
     for (unit, amount) in request.amounts.iter() {
         (unit, amount).hash(&mut content);
     }
-    Some(RequestFingerprint { id: name.digest128(), content: content.finish(), expires_at: now.plus(life_ms) })
+    Some(RequestFingerprint {
+        id: name.digest128(),
+        content: content.finish(),
+        expires_at: now.plus(life_ms),
+    })
 }
 
 fn respond(selection: &Selection<'_>, charges: &SmallVec<[Charge; 8]>, decided: Decided) -> CheckResponse {

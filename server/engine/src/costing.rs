@@ -5,8 +5,8 @@ use rateguard_core::amounts::Amounts;
 use rateguard_core::limits::OUTPUT_TOKENS_DEFAULT;
 use rateguard_core::money::Nanos;
 use rateguard_core::pricing::{
-    Cost, ExpectedUsage, ModelQuery, PriceSheet, PricedUsage, Unpriceable, UnknownPricePolicy, estimate, price,
-    price_requests,
+    Cost, ExpectedUsage, ModelQuery, PriceSheet, PricedUsage, UnknownPricePolicy, Unpriceable, estimate,
+    price, price_requests,
 };
 use rateguard_core::time::Millis;
 use rateguard_core::unit::Unit;
@@ -107,16 +107,17 @@ fn estimated(
 fn expected_tokens(expected: &Estimate) -> Option<i64> {
     match (expected.input_tokens, expected.output_tokens_max) {
         (None, None) => None,
-        (input, output) => {
-            Some(input.unwrap_or(0).saturating_add(output.unwrap_or(OUTPUT_TOKENS_DEFAULT)))
-        }
+        (input, output) => Some(input.unwrap_or(0).saturating_add(output.unwrap_or(OUTPUT_TOKENS_DEFAULT))),
     }
 }
 
 fn unpriced(api: Option<&Api>, reason: &Unpriceable, tokens: Option<i64>) -> Result<Reserved, EngineError> {
     let resolution = policy(api).resolve(reason);
     if !resolution.allowed {
-        return Err(EngineError::new(Reason::PriceUnknown, format!("{reason}, and the API refuses such calls")));
+        return Err(EngineError::new(
+            Reason::PriceUnknown,
+            format!("{reason}, and the API refuses such calls"),
+        ));
     }
     let cost = resolution.cost.total;
     Ok(Reserved { cost, floor: cost, tokens })

@@ -7,8 +7,8 @@ use std::sync::Arc;
 use arc_swap::ArcSwap;
 use parking_lot::RwLock;
 use rateguard_core::ids::{ApiId, WorkspaceId};
-use rateguard_core::plan::Plan;
 use rateguard_core::money::Currency;
+use rateguard_core::plan::Plan;
 use rateguard_core::pricing::{ModelQuery, PriceBook, PriceSheet, find_price};
 use rateguard_core::rule::{Budget, Rule};
 use rateguard_core::time::Millis;
@@ -242,7 +242,8 @@ impl Directory {
     fn swap(&self, loaded: &Loaded, touched: &[WorkspaceId], now: Millis) {
         let mut views: Views = self.views.load().as_ref().clone();
         for id in touched {
-            if let (Some(workspace), Some(resources)) = (loaded.workspaces.get(id), loaded.resources.get(id)) {
+            if let (Some(workspace), Some(resources)) = (loaded.workspaces.get(id), loaded.resources.get(id))
+            {
                 views.insert(id.clone(), Arc::new(self.compile(workspace, resources, now)));
             }
         }

@@ -162,7 +162,9 @@ impl Reason {
             Self::SumOutOfRange => K::OutOfRange,
             Self::QueueFull => K::ResourceExhausted,
             Self::DeadlineExceeded => K::DeadlineExceeded,
-            Self::StoreUnavailable | Self::OutcomeUnknown | Self::Draining | Self::ConfigStale => K::Unavailable,
+            Self::StoreUnavailable | Self::OutcomeUnknown | Self::Draining | Self::ConfigStale => {
+                K::Unavailable
+            }
             Self::Internal => K::Internal,
         }
     }
@@ -225,7 +227,8 @@ impl From<StoreError> for EngineError {
             }
             StoreError::OutcomeUnknown { store, ref detail } => {
                 tracing::warn!(store, detail, "a store did not say whether it was done");
-                let message = format!("the {store} store did not say whether it was done; send the same again");
+                let message =
+                    format!("the {store} store did not say whether it was done; send the same again");
                 Self::new(Reason::OutcomeUnknown, message)
             }
             StoreError::Full { what } => Self::new(Reason::QueueFull, format!("{what} is full")),

@@ -110,11 +110,12 @@ impl Engine {
         let (kind, id) = (resource.kind(), resource.id().to_owned());
         let before = self.get(caller, kind, &id).await?;
         let now = self.now();
-        let stored =
-            self.config.replace(&caller.workspace, resource, expected, now).await.map_err(|error| match error {
+        let stored = self.config.replace(&caller.workspace, resource, expected, now).await.map_err(
+            |error| match error {
                 StoreError::NotFound => EngineError::not_found(kind.as_str(), &id),
                 error => describe(error, kind, limit_of(kind)),
-            })?;
+            },
+        )?;
         self.directory.refresh(now).await?;
         let counters_reset = self.resets_counters(&caller.workspace, &before.value, &stored.value)?;
         if let (true, Resource::Budget(budget)) = (counters_reset, &stored.value) {
@@ -182,7 +183,9 @@ impl Engine {
     ) -> Result<bool, EngineError> {
         let zone = &self.view(workspace)?.workspace.zone;
         Ok(match (before, after) {
-            (Resource::Rule(before), Resource::Rule(after)) => !keeps_counters(workspace, zone, before, after),
+            (Resource::Rule(before), Resource::Rule(after)) => {
+                !keeps_counters(workspace, zone, before, after)
+            }
             (Resource::Budget(before), Resource::Budget(after)) => {
                 !budget_keeps_counters(workspace, zone, before, after)
             }
@@ -207,7 +210,8 @@ fn describe(error: StoreError, kind: ResourceKind, limit: usize) -> EngineError 
             EngineError::field(Reason::SlugTaken, "api.slug", "another API of the workspace has this slug")
         }
         StoreError::Full { .. } => {
-            let message = format!("the workspace has {limit} resources of the kind {:?} already", kind.as_str());
+            let message =
+                format!("the workspace has {limit} resources of the kind {:?} already", kind.as_str());
             EngineError::new(Reason::WorkspaceFull, message)
         }
         error => error.into(),

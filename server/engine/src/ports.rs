@@ -20,7 +20,8 @@ pub use counter_store::{
 };
 pub use event_log::{AppendOutcome, EventLog};
 pub use usage_store::{
-    EventFilter, EventPage, EventQuery, GroupBy, Granularity, SeriesPoint, SeriesQuery, Summary, UsageFilter, UsageStore,
+    EventFilter, EventPage, EventQuery, Granularity, GroupBy, SeriesPoint, SeriesQuery, Summary, UsageFilter,
+    UsageStore,
 };
 
 /// Why a store did not do what it was asked. Surely not done and perhaps done are kept apart,

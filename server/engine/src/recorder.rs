@@ -103,7 +103,9 @@ impl Recorder {
             mpsc::error::TrySendError::Full(_) => {
                 EngineError::new(Reason::QueueFull, "the queue of usage reports is full")
             }
-            mpsc::error::TrySendError::Closed(_) => EngineError::new(Reason::Draining, "the server is stopping"),
+            mpsc::error::TrySendError::Closed(_) => {
+                EngineError::new(Reason::Draining, "the server is stopping")
+            }
         })?;
         match tokio::time::timeout(ANSWER_TIMEOUT, answer).await {
             Ok(Ok(outcome)) => Ok(outcome?),
@@ -216,7 +218,8 @@ impl RecorderTask {
         event: &UsageEvent,
         reservation: Option<&Reservation>,
     ) -> Result<Option<UsageEvent>, StoreError> {
-        let Some(expired) = reservation.filter(|_| event.flags.contains(EventFlags::RESERVATION_EXPIRED)) else {
+        let Some(expired) = reservation.filter(|_| event.flags.contains(EventFlags::RESERVATION_EXPIRED))
+        else {
             return Ok(None);
         };
         let id = floor::event_id(&expired.id);
@@ -257,7 +260,8 @@ impl RecorderTask {
             let logged = self.log.read_after(from, CATCH_UP_EVENTS).await?;
             let Some(last) = logged.last().map(|logged| logged.position) else { break };
             let now = self.clock.now();
-            let commands = logged.iter().map(|l| command(&self.directory, &l.event, l.position, now)).collect();
+            let commands =
+                logged.iter().map(|l| command(&self.directory, &l.event, l.position, now)).collect();
             self.counters.settle(commands).await?;
             self.settled.send_replace(last);
         }
@@ -307,6 +311,9 @@ impl Batch {
             let (event, outcome) = (self.events.get(place)?, outcomes.get(place)?);
             Some(Recorded { outcome: outcome.clone(), cost: event.cost, flags: event.flags })
         };
-        self.calls.iter().map(|call| call.iter().flatten().filter_map(|place| recorded(*place)).collect()).collect()
+        self.calls
+            .iter()
+            .map(|call| call.iter().flatten().filter_map(|place| recorded(*place)).collect())
+            .collect()
     }
 }

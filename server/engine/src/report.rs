@@ -124,7 +124,8 @@ impl Engine {
             }
         }
         let mut recorded = self.recorder.record(events).await?.into_iter();
-        let answers = outcomes.into_iter().map(|rejected| rejected.or_else(|| recorded.next().map(Into::into)));
+        let answers =
+            outcomes.into_iter().map(|rejected| rejected.or_else(|| recorded.next().map(Into::into)));
         answers.collect::<Option<Vec<_>>>().ok_or_else(|| EngineError::internal("a record was not answered"))
     }
 
@@ -154,7 +155,14 @@ impl Engine {
             return Err(EngineError::field(Reason::ReservationNotOwned, "reservation_id", message));
         }
         let subject = caller.subject(&record.subject)?.to_owned();
-        Ok(build(caller, view, record, Times { occurred_at, received_at: now }, reservation.as_ref(), subject))
+        Ok(build(
+            caller,
+            view,
+            record,
+            Times { occurred_at, received_at: now },
+            reservation.as_ref(),
+            subject,
+        ))
     }
 }
 
@@ -186,8 +194,10 @@ fn build(
 ) -> UsageEvent {
     let api = view.api(&record.api);
     let settles = reservation.filter(|reservation| settles(reservation));
-    let accounted_at = settles.map_or(times.occurred_at, |reservation| reservation.decided_at);
-    let Costed { cost, price } = costing::cost(view, api.map(|api| &api.value), &usage_of(&record, accounted_at));
+    // A clock that runs ahead must not put money into a period that has not begun.
+    let accounted_at = settles.map_or(times.occurred_at.min(times.received_at), |open| open.decided_at);
+    let Costed { cost, price } =
+        costing::cost(view, api.map(|api| &api.value), &usage_of(&record, accounted_at));
     let mut flags = cost.flags;
     flags.insert(api_flag(&record.api, api));
     flags.insert(reservation_flag(record.reservation.is_some(), reservation));
@@ -256,7 +266,9 @@ pub(crate) fn settles(reservation: &Reservation) -> bool {
 pub(crate) fn reservation_flag(named: bool, reservation: Option<&Reservation>) -> EventFlags {
     match reservation {
         None if named => EventFlags::RESERVATION_UNKNOWN,
-        Some(gone) if !settles(gone) && gone.state == ReservationState::Expired => EventFlags::RESERVATION_EXPIRED,
+        Some(gone) if !settles(gone) && gone.state == ReservationState::Expired => {
+            EventFlags::RESERVATION_EXPIRED
+        }
         Some(gone) if !settles(gone) => EventFlags::RESERVATION_RELEASED,
         _ => EventFlags::default(),
     }

@@ -83,7 +83,9 @@ pub fn draw_key(label: KeyLabel) -> Result<SecretText, SecretError> {
     while text.len() < wanted {
         // Only bytes below the largest multiple of 62 are used, so that no character is likelier.
         let usable = random::<64>()?.into_iter().filter(|byte| usize::from(*byte) < 4 * ALPHABET.len());
-        text.extend(usable.take(wanted - text.len()).map(|b| char::from(ALPHABET[usize::from(b) % ALPHABET.len()])));
+        text.extend(
+            usable.take(wanted - text.len()).map(|b| char::from(ALPHABET[usize::from(b) % ALPHABET.len()])),
+        );
     }
     Ok(SecretText::new(text))
 }

@@ -26,7 +26,11 @@ impl Engine {
     ///
     /// # Errors
     /// As [`Engine::events`].
-    pub async fn series(&self, caller: &Caller, query: &SeriesQuery) -> Result<Vec<SeriesPoint>, EngineError> {
+    pub async fn series(
+        &self,
+        caller: &Caller,
+        query: &SeriesQuery,
+    ) -> Result<Vec<SeriesPoint>, EngineError> {
         self.usage.series(&caller.workspace, query).await.map_err(too_large)
     }
 }

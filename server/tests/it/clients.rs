@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use rateguard_proto::v1;
 use rateguard_proto::v1::analytics_service_client::AnalyticsServiceClient;
+use rateguard_proto::v1::api_service_client::ApiServiceClient;
 use rateguard_proto::v1::budget_service_client::BudgetServiceClient;
 use rateguard_proto::v1::key_service_client::KeyServiceClient;
 use rateguard_proto::v1::quota_service_client::QuotaServiceClient;
@@ -41,6 +42,10 @@ impl Clients {
 
     pub fn usage(&self) -> UsageServiceClient<Transport> {
         UsageServiceClient::new(self.transport())
+    }
+
+    pub fn apis(&self) -> ApiServiceClient<Transport> {
+        ApiServiceClient::new(self.transport())
     }
 
     pub fn budgets(&self) -> BudgetServiceClient<Transport> {

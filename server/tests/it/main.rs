@@ -3,6 +3,10 @@
 
 mod admission;
 mod clients;
+mod gateway;
+mod http;
 mod kill;
 mod process;
 mod sync;
+mod upstream;
+mod walk;

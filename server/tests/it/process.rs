@@ -47,6 +47,15 @@ impl Installation {
         self.serve_under(Command::new(PROGRAM)).await
     }
 
+    /// Starts a server that gateways of other processes may connect to with the token in a file.
+    pub async fn serve_for_gateways(&self, token_file: &Path) -> GatewayServer {
+        let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        let mut command = Command::new(PROGRAM);
+        command.env("RATEGUARD_SERVER__GATEWAY_LISTEN", free.to_string());
+        command.env("RATEGUARD_SERVER__GATEWAY_TOKEN_FILE", token_file);
+        GatewayServer { server: self.serve_under(command).await, gateway_address: format!("http://{free}") }
+    }
+
     /// Starts a server through another program, which is given the server's command line.
     pub async fn serve_under(&self, mut command: Command) -> Server {
         command
@@ -55,13 +64,37 @@ impl Installation {
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .kill_on_drop(true);
-        let mut child = command.spawn().unwrap();
-        let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
-        let ready = tokio::time::timeout(READY_WITHIN, lines.next_line()).await.expect("not ready in time");
-        let line = ready.unwrap().expect("the server ended before it was ready");
-        let address = line.strip_prefix("ready at ").unwrap().to_owned();
-        Server { child, address }
+        Server::started(command).await
     }
+}
+
+/// A server with a listener for gateways of other processes.
+pub struct GatewayServer {
+    pub server: Server,
+    gateway_address: String,
+}
+
+impl GatewayServer {
+    /// Starts a gateway in a process of its own, whose reservations last a second.
+    pub async fn start_gateway(&self, token_file: &Path) -> Server {
+        let mut command = Command::new(gateway_program().await);
+        command
+            .args(["--listen", "127.0.0.1:0", "--reservation-ms", "1000", "--server", &self.gateway_address])
+            .arg("--token-file")
+            .arg(token_file)
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .kill_on_drop(true);
+        Server::started(command).await
+    }
+}
+
+/// The gateway's program, beside the server's. Cargo builds it when it is not there yet.
+async fn gateway_program() -> std::path::PathBuf {
+    let package = ["build", "--quiet", "-p", "rateguard-gateway-http", "--bin", "rateguard-gateway"];
+    let built = Command::new(env!("CARGO")).args(package).status().await.unwrap();
+    assert!(built.success());
+    Path::new(PROGRAM).with_file_name("rateguard-gateway")
 }
 
 /// A running server.
@@ -72,6 +105,16 @@ pub struct Server {
 }
 
 impl Server {
+    /// Starts a command and waits until it says that it is ready.
+    async fn started(mut command: Command) -> Self {
+        let mut child = command.spawn().unwrap();
+        let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        let ready = tokio::time::timeout(READY_WITHIN, lines.next_line()).await.expect("not ready in time");
+        let line = ready.unwrap().expect("the program ended before it was ready");
+        let address = line.strip_prefix("ready at ").unwrap().to_owned();
+        Self { child, address }
+    }
+
     /// Its process id.
     pub fn pid(&self) -> u32 {
         self.child.id().unwrap()

@@ -56,6 +56,10 @@ impl Engine {
         api: &Api,
     ) -> Result<Option<SecretText>, EngineError> {
         let open = |sealed: &SealedCredential| self.cipher.open(workspace, &api.id, sealed);
-        api.credential.as_ref().map(open).transpose().map_err(|error| EngineError::internal(&error.to_string()))
+        api.credential
+            .as_ref()
+            .map(open)
+            .transpose()
+            .map_err(|error| EngineError::internal(&error.to_string()))
     }
 }

@@ -54,7 +54,11 @@ impl Engine {
     /// Adds to a new calendar budget what its period has seen before it existed: the plan has it
     /// already, so every record after the barrier is charged by itself. A prepaid budget begins
     /// with nothing spent.
-    pub(super) async fn open_budget(&self, workspace: &WorkspaceId, budget: &Budget) -> Result<(), EngineError> {
+    pub(super) async fn open_budget(
+        &self,
+        workspace: &WorkspaceId,
+        budget: &Budget,
+    ) -> Result<(), EngineError> {
         let (view, now) = (self.view(workspace)?, self.now());
         let wanted = LimitId::Budget(budget.id.clone());
         let Some(planned) = view.plan.limits().iter().find(|limit| limit.id == wanted) else {
@@ -65,7 +69,8 @@ impl Engine {
         let spent = self.spent_since(workspace, planned, bounds.start, through).await?;
         let limit = planned.limit_at(now);
         let overflow = planned.overflow_counter();
-        let openings = spent.into_iter().map(|(counter, amount)| SettleCharge { counter, overflow, limit, amount });
+        let openings =
+            spent.into_iter().map(|(counter, amount)| SettleCharge { counter, overflow, limit, amount });
         Ok(self.counters.open_budget(workspace, openings.collect(), through, now).await?)
     }
 

@@ -61,5 +61,8 @@ pub trait CheckpointStore: Send + Sync + 'static {
     ///
     /// # Errors
     /// [`StoreError::Unavailable`] when nothing was written.
-    async fn save_reservations(&self, reservations: Vec<(WorkspaceId, Reservation)>) -> Result<(), StoreError>;
+    async fn save_reservations(
+        &self,
+        reservations: Vec<(WorkspaceId, Reservation)>,
+    ) -> Result<(), StoreError>;
 }

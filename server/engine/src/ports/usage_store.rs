@@ -182,5 +182,9 @@ pub trait UsageStore: Send + Sync + 'static {
     ///
     /// # Errors
     /// As [`UsageStore::summary`]; [`StoreError::Full`] also beyond `points_max`.
-    async fn series(&self, workspace: &WorkspaceId, query: &SeriesQuery) -> Result<Vec<SeriesPoint>, StoreError>;
+    async fn series(
+        &self,
+        workspace: &WorkspaceId,
+        query: &SeriesQuery,
+    ) -> Result<Vec<SeriesPoint>, StoreError>;
 }

@@ -1,0 +1,24 @@
+-- Counters as of their last checkpoint. `state` is a compact encoding that carries its version and
+-- kind; `included` is the log position up to which settlements are in it.
+CREATE TABLE counters (
+    workspace_id TEXT NOT NULL,
+    id BLOB NOT NULL,
+    included BIGINT NOT NULL,
+    state BLOB NOT NULL,
+    PRIMARY KEY (workspace_id, id)
+) WITHOUT ROWID;
+
+-- One row: every counter includes the log up to here.
+CREATE TABLE positions (
+    only_row INTEGER NOT NULL PRIMARY KEY CHECK (only_row = 1),
+    position BIGINT NOT NULL
+);
+INSERT INTO positions (only_row, position) VALUES (1, 0);
+
+-- Reservations of a clean stop, until the next start takes them.
+CREATE TABLE reservations (
+    workspace_id TEXT NOT NULL,
+    id TEXT NOT NULL,
+    state BLOB NOT NULL,
+    PRIMARY KEY (workspace_id, id)
+) WITHOUT ROWID;

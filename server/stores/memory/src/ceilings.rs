@@ -1,0 +1,171 @@
+//! Ceilings: what a budget may hold before more is promised on disk.
+//!
+//! A crash forgets the reservations. What they held is bounded by the ceiling that was on disk
+//! before, so a RESERVE that would pass it raises it first. Raising happens without the
+//! workspace's lock: checks that pass no ceiling go on meanwhile, and those that wait share one
+//! write.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use rateguard_core::counter::{BudgetCounter, Counter, CounterId, Limit};
+use rateguard_core::decision::{Charge, Counters, Entry, Verdict};
+use rateguard_core::ids::WorkspaceId;
+use rateguard_core::rule::Enforcement;
+use rateguard_engine::ports::{CheckpointBatch, CounterRow, StoreError};
+use smallvec::SmallVec;
+
+use crate::counters::CounterTable;
+use crate::store::{MemoryCounterStore, STORE};
+use crate::workspace::{State, Workspace};
+
+/// Longest wait for a ceiling, with the writes before it.
+const RAISE_TIMEOUT: Duration = Duration::from_secs(5);
+/// A step of the ceiling: at least this part of the limit.
+const STEP_OF_LIMIT: i128 = 100;
+/// A step of the ceiling: at least this many times what is held.
+const STEP_OF_HELD: i128 = 2;
+
+/// A hold that passes a ceiling.
+#[derive(Clone, Debug)]
+pub(crate) struct Want {
+    /// The charge's place in its check.
+    place: usize,
+    counter: CounterId,
+    limit: Limit,
+    amount: i64,
+}
+
+/// The holds of one check that pass ceilings.
+pub(crate) type Wants = SmallVec<[Want; 2]>;
+
+impl Want {
+    /// What a charge wants of its ceiling, when it would pass it.
+    pub(crate) fn of(counters: &CounterTable, place: usize, charge: &Charge) -> Option<Self> {
+        let is_hold = matches!(charge.limit, Limit::Budget { .. }) && charge.demand.take > 0;
+        let want =
+            || Self { place, counter: charge.counter, limit: charge.limit, amount: charge.demand.take };
+        is_hold.then(want).filter(|want| want.is_open(counters))
+    }
+
+    /// Whether the hold is made if the check is allowed: a shadow that would deny takes nothing.
+    pub(crate) fn is_taken(&self, charges: &[Charge], verdict: &Verdict) -> bool {
+        let shadow = charges.get(self.place).is_some_and(|c| c.enforcement == Enforcement::Shadow);
+        let denied = verdict.readings.get(self.place).is_some_and(|reading| reading.denied.is_some());
+        !(shadow && denied)
+    }
+
+    fn is_open(&self, counters: &CounterTable) -> bool {
+        let (held, ceiling) = budget(counters, self.counter).map_or((0, 0), |b| (b.held(), b.ceiling));
+        held + i128::from(self.amount) > ceiling
+    }
+}
+
+fn budget(counters: &CounterTable, id: CounterId) -> Option<&BudgetCounter> {
+    match &counters.get(id)?.counter {
+        Counter::Budget(budget) => Some(budget),
+        _ => None,
+    }
+}
+
+/// The ceiling for `held` nano-units and a step ahead of them.
+fn ceiling_for(held: i128, limit: &Limit) -> i128 {
+    held + (i128::from(limit.size()) / STEP_OF_LIMIT).max(held * STEP_OF_HELD)
+}
+
+/// All that is wanted of one counter.
+pub(crate) struct Raise {
+    workspace: Arc<Workspace>,
+    counter: CounterId,
+    limit: Limit,
+    amount: i128,
+}
+
+impl Raise {
+    fn is_for(&self, workspace: &WorkspaceId, counter: CounterId) -> bool {
+        self.workspace.id == *workspace && self.counter == counter
+    }
+
+    /// The counter as it stands, under its new ceiling. Its row carries the position that it
+    /// includes, so that it may be written at any time.
+    fn row(&self) -> CounterRow {
+        let state = self.workspace.lock();
+        let Entry { mut counter, included } = state.entry_or_fresh(self.counter, &self.limit);
+        if let Counter::Budget(budget) = &mut counter {
+            budget.ceiling = budget.ceiling.max(ceiling_for(budget.held() + self.amount, &self.limit));
+        }
+        CounterRow { workspace: self.workspace.id.clone(), id: self.counter, included, counter }
+    }
+
+    /// Puts a ceiling that is on disk in force.
+    fn apply(&self, row: &CounterRow) {
+        let mut state = self.workspace.lock();
+        let entry = state.entry_or_insert(self.counter, &self.limit);
+        if let (Counter::Budget(budget), Counter::Budget(written)) = (&mut entry.counter, &row.counter) {
+            budget.ceiling = written.ceiling;
+        }
+    }
+}
+
+/// Puts what is wanted of the same counter together.
+fn enqueue(pending: &mut Vec<Raise>, workspace: &Arc<Workspace>, wants: &Wants) {
+    for want in wants {
+        let amount = i128::from(want.amount);
+        match pending.iter_mut().find(|raise| raise.is_for(&workspace.id, want.counter)) {
+            Some(raise) => raise.amount += amount,
+            None => {
+                let Want { counter, limit, .. } = *want;
+                pending.push(Raise { workspace: workspace.clone(), counter, limit, amount });
+            }
+        }
+    }
+}
+
+impl MemoryCounterStore {
+    /// Raises ceilings until the holds fit, unless others take what was raised meanwhile.
+    ///
+    /// # Errors
+    /// [`StoreError::Unavailable`] when nothing could be written; nothing is held then.
+    pub(crate) async fn raise(&self, workspace: &Arc<Workspace>, wants: Wants) -> Result<(), StoreError> {
+        enqueue(&mut self.raises.lock(), workspace, &wants);
+        // Whatever became of the write, nothing was decided.
+        let unavailable = |detail| StoreError::Unavailable { store: STORE, detail };
+        match tokio::time::timeout(RAISE_TIMEOUT, self.raise_pending(workspace, &wants)).await {
+            Ok(raised) => raised.map_err(|error| unavailable(error.to_string())),
+            Err(_) => Err(unavailable("a budget's ceiling could not be written in time".to_owned())),
+        }
+    }
+
+    /// Whoever comes first writes for all who wait.
+    async fn raise_pending(&self, workspace: &Arc<Workspace>, wants: &Wants) -> Result<(), StoreError> {
+        let mut disk = self.disk.lock().await;
+        let open: Wants = open(&workspace.lock(), wants);
+        if open.is_empty() {
+            return Ok(());
+        }
+        let raises = self.take_raises(workspace, &open);
+        let rows: Vec<CounterRow> = raises.iter().map(Raise::row).collect();
+        disk.save(CheckpointBatch { rows: rows.clone(), ..CheckpointBatch::default() }).await?;
+        for (raise, row) in raises.iter().zip(&rows) {
+            raise.apply(row);
+        }
+        Ok(())
+    }
+
+    /// What all who wait want. One whose write failed for somebody else is in it no more and comes
+    /// in again.
+    fn take_raises(&self, workspace: &Arc<Workspace>, open: &Wants) -> Vec<Raise> {
+        let mut raises = std::mem::take(&mut *self.raises.lock());
+        let known = |want: &Want| raises.iter().any(|raise| raise.is_for(&workspace.id, want.counter));
+        let missing: Wants = open.iter().filter(|want| !known(want)).cloned().collect();
+        enqueue(&mut raises, workspace, &missing);
+        raises
+    }
+}
+
+fn open(state: &State, wants: &Wants) -> Wants {
+    wants.iter().filter(|want| want.is_open(&state.counters)).cloned().collect()
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,142 @@
+use std::sync::atomic::Ordering;
+
+use rateguard_core::counter::Position;
+use rateguard_engine::ports::CounterStore;
+use rateguard_store_suite::counter_store::world::Caller;
+use rateguard_store_suite::counter_store::world::{
+    MINUTE_MS, Report, a_minute, any_minute, ask, at, counter_id, prepaid,
+};
+
+use super::BATCH_COUNTERS_MAX;
+use crate::testing::MemoryBackend;
+use crate::{MemoryCounterStore, MemoryCounterStoreConfig};
+
+fn saves(backend: &MemoryBackend) -> usize {
+    backend.disk.saves.load(Ordering::SeqCst)
+}
+
+#[tokio::test]
+async fn what_changed_is_written_with_the_position_that_it_includes() {
+    let backend = MemoryBackend::default();
+    let store = backend.load(at(0)).await;
+    let (ours, budget) = (Caller::new(store.clone(), 1), ask(1, prepaid(1_000), 0));
+    ours.report(Report::of_cost(5).charging(&budget, 5), at(0)).await;
+    ours.report(Report::of_cost(7), at(1)).await;
+    store.checkpoint(false).await.expect("the fake disk is well");
+    assert_eq!((backend.disk.position(), backend.disk.rows(), saves(&backend)), (Position(2), 1, 1));
+    store.checkpoint(false).await.expect("the fake disk is well");
+    assert_eq!(saves(&backend), 1, "nothing has changed since");
+    ours.report(Report::of_cost(7), at(2)).await;
+    store.checkpoint(false).await.expect("the fake disk is well");
+    assert_eq!(backend.disk.position(), Position(3), "a record that charges nothing moves it too");
+}
+
+#[tokio::test]
+async fn what_could_not_be_written_is_written_with_the_next_checkpoint() {
+    let backend = MemoryBackend::default();
+    let store = backend.load(at(0)).await;
+    let caller = Caller::new(store.clone(), 1);
+    assert!(caller.consume(&[ask(1, a_minute(5), 1), ask(2, any_minute(5), 1)], at(0)).await);
+    backend.disk.fails.store(true, Ordering::SeqCst);
+    assert!(store.checkpoint(false).await.is_err());
+    assert_eq!(backend.disk.rows(), 0);
+    backend.disk.fails.store(false, Ordering::SeqCst);
+    store.checkpoint(false).await.expect("the fake disk is well");
+    assert_eq!(backend.disk.rows(), 2);
+}
+
+#[tokio::test]
+async fn a_checkpoint_that_is_given_up_loses_no_change() {
+    let backend = MemoryBackend::default();
+    let store = backend.load(at(0)).await;
+    let caller = Caller::new(store.clone(), 1);
+    assert!(caller.consume(&[ask(1, a_minute(5), 1)], at(0)).await);
+    backend.disk.hold_up();
+    let writing = tokio::spawn({
+        let store = store.clone();
+        async move { store.checkpoint(false).await }
+    });
+    tokio::task::yield_now().await;
+    writing.abort();
+    assert!(writing.await.is_err_and(|error| error.is_cancelled()));
+    backend.disk.passes.add_permits(1);
+    store.checkpoint(false).await.expect("the fake disk is well");
+    assert_eq!(backend.disk.rows(), 1);
+}
+
+#[tokio::test]
+async fn dropped_counters_leave_the_disk() {
+    let backend = MemoryBackend::default();
+    let store = backend.load(at(0)).await;
+    let caller = Caller::new(store.clone(), 1);
+    assert!(caller.consume(&[ask(1, a_minute(5), 1), ask(2, prepaid(5), 0).probe()], at(0)).await);
+    caller.report(Report::of_cost(1).charging(&ask(2, prepaid(5), 0), 1), at(0)).await;
+    store.checkpoint(false).await.expect("the fake disk is well");
+    assert_eq!(backend.disk.rows(), 2);
+    for _ in 0..16 {
+        store.sweep(at(MINUTE_MS)).await.expect("memory is swept");
+    }
+    assert_eq!(store.live_counters(&caller.workspace), 1);
+    store.checkpoint(false).await.expect("the fake disk is well");
+    assert_eq!(backend.disk.rows(), 1);
+}
+
+#[tokio::test]
+async fn many_changes_are_written_in_batches_and_the_position_with_the_last() {
+    let backend = MemoryBackend::default();
+    let config = MemoryCounterStoreConfig::default();
+    let store = MemoryCounterStore::load(backend.disk.clone(), config, at(0)).await.expect("an empty disk");
+    let store = std::sync::Arc::new(store);
+    let (ours, theirs) = (Caller::new(store.clone(), 1), Caller::new(store.clone(), 2));
+    let values = 2 * BATCH_COUNTERS_MAX + 10;
+    for value in 0..values {
+        let limited = ask(1, a_minute(5), 1).scoped(value as u128);
+        assert!(ours.consume(std::slice::from_ref(&limited), at(0)).await);
+        if value % 2 == 0 {
+            assert!(theirs.consume(&[limited], at(0)).await);
+        }
+    }
+    ours.report(Report::of_cost(1), at(0)).await;
+    backend.disk.hold_up();
+    backend.disk.passes.add_permits(3);
+    let writing = tokio::spawn({
+        let store = store.clone();
+        async move { store.checkpoint(false).await }
+    });
+    while saves(&backend) < 3 {
+        tokio::task::yield_now().await;
+    }
+    assert_eq!((backend.disk.position(), backend.disk.rows()), (Position(0), 3 * BATCH_COUNTERS_MAX));
+    backend.disk.passes.add_permits(1);
+    writing.await.expect("no panic").expect("the fake disk is well");
+    assert_eq!((backend.disk.position(), backend.disk.rows()), (Position(1), values + values.div_ceil(2)));
+}
+
+#[tokio::test]
+async fn reservations_of_a_clean_stop_are_found_once() {
+    let backend = MemoryBackend::default();
+    let first = Caller::new(backend.load(at(0)).await, 1);
+    let budget = ask(1, prepaid(1_000), 100);
+    let open = first.reserve(std::slice::from_ref(&budget), at(0)).await.expect("there is room");
+    first.store.checkpoint(true).await.expect("the fake disk is well");
+    let second = Caller::new(backend.load(at(1)).await, 1);
+    assert_eq!(second.reservation(&open.id).await, Some(open.clone()));
+    let after_a_crash = Caller::new(backend.load(at(2)).await, 1);
+    assert_eq!(after_a_crash.reservation(&open.id).await, None);
+    assert_eq!(after_a_crash.held(&budget, at(2)).await, 300, "the whole ceiling, since nobody knows");
+}
+
+#[tokio::test]
+async fn a_store_that_goes_on_after_its_clean_checkpoint_takes_the_reservations_back() {
+    let backend = MemoryBackend::default();
+    let caller = Caller::new(backend.load(at(0)).await, 1);
+    let budget = ask(1, prepaid(1_000), 100);
+    let open = caller.reserve(std::slice::from_ref(&budget), at(0)).await.expect("there is room");
+    caller.store.checkpoint(true).await.expect("the fake disk is well");
+    caller.release(&open.id, at(1)).await;
+    caller.store.checkpoint(false).await.expect("the fake disk is well");
+    let after_a_crash = Caller::new(backend.load(at(2)).await, 1);
+    assert_eq!(after_a_crash.reservation(&open.id).await, None);
+    assert_eq!(after_a_crash.held(&budget, at(2)).await, 0);
+    assert!(backend.disk.counter(&caller.workspace, counter_id(1)).is_some());
+}

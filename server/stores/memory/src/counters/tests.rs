@@ -1,0 +1,110 @@
+use super::*;
+
+const NOW: Millis = Millis::ZERO;
+const LIMIT: Limit = Limit::FixedWindow { limit: 10, window_ms: 1_000 };
+
+fn table() -> CounterTable {
+    CounterTable::new(Position(4))
+}
+
+fn workspace() -> WorkspaceId {
+    WorkspaceId::from_random([1; 16])
+}
+
+fn id(number: u128) -> CounterId {
+    CounterId(number << 120 | number)
+}
+
+fn use_one(table: &mut CounterTable, number: u128, now: Millis) {
+    table.get_or_insert(id(number), &LIMIT, now).counter.take(&LIMIT, 1, now);
+}
+
+/// What a batch would write and remove.
+fn written(table: &mut CounterTable) -> (usize, usize) {
+    let mut batch = CheckpointBatch::default();
+    table.take_changes(&workspace(), usize::MAX, &mut batch);
+    (batch.rows.len(), batch.removed.len())
+}
+
+fn sweep_all(table: &mut CounterTable, now: Millis) {
+    for _ in 0..MAPS {
+        table.sweep_next(now);
+    }
+}
+
+#[test]
+fn a_new_counter_includes_what_was_settled() {
+    let mut table = table();
+    assert_eq!(table.get_or_insert(id(1), &LIMIT, NOW).included, Position(4));
+    assert_eq!(table.live(), 1);
+}
+
+#[test]
+fn a_change_is_taken_once() {
+    let mut table = table();
+    use_one(&mut table, 1, NOW);
+    use_one(&mut table, 1, NOW);
+    use_one(&mut table, 2, NOW);
+    assert_eq!((table.changes(), written(&mut table), written(&mut table)), (2, (2, 0), (0, 0)));
+}
+
+#[test]
+fn reading_changes_nothing() {
+    let mut table = table();
+    use_one(&mut table, 1, NOW);
+    written(&mut table);
+    assert!(table.get(id(1)).is_some() && table.get(id(2)).is_none());
+    assert!(table.get_mut(id(2)).is_none());
+    assert_eq!((table.live(), table.changes()), (1, 0));
+}
+
+#[test]
+fn changes_that_were_put_back_are_taken_again() {
+    let mut table = table();
+    use_one(&mut table, 1, NOW);
+    use_one(&mut table, 2, NOW);
+    let taken = table.take_changes(&workspace(), 1, &mut CheckpointBatch::default());
+    use_one(&mut table, 1, NOW);
+    table.put_back(&taken);
+    assert_eq!(written(&mut table), (2, 0));
+}
+
+#[test]
+fn a_dropped_counter_is_removed_unless_it_came_back() {
+    let mut table = table();
+    use_one(&mut table, 1, NOW);
+    use_one(&mut table, 2, NOW);
+    written(&mut table);
+    sweep_all(&mut table, NOW.plus(1_000));
+    assert_eq!(table.live(), 0);
+    use_one(&mut table, 2, NOW.plus(1_000));
+    assert_eq!(written(&mut table), (1, 1));
+}
+
+#[test]
+fn counters_that_still_count_are_not_dropped() {
+    let mut table = table();
+    use_one(&mut table, 1, NOW);
+    sweep_all(&mut table, NOW.plus(999));
+    assert_eq!(table.live(), 1);
+}
+
+#[test]
+fn a_sweep_gives_memory_back() {
+    let mut table = table();
+    for number in 0..10_000 {
+        table.get_or_insert(CounterId(number), &LIMIT, NOW).counter.take(&LIMIT, 1, NOW);
+    }
+    sweep_all(&mut table, NOW.plus(1_000));
+    assert!(table.maps.iter().all(|map| map.capacity() == 0));
+}
+
+#[test]
+fn new_counters_fall_over_once_the_bound_is_reached() {
+    let mut table = table();
+    use_one(&mut table, 1, NOW);
+    assert_eq!(table.fallen(id(2), id(9), 2), id(2));
+    assert_eq!(table.fallen(id(2), id(9), 1), id(9));
+    assert_eq!(table.fallen(id(1), id(9), 1), id(1));
+    assert!(table.is_nearly_full(2, 2) && !table.is_nearly_full(1, 2));
+}

@@ -1,0 +1,75 @@
+//! Starting from what was written down.
+
+use std::collections::BTreeMap;
+
+use rateguard_core::counter::{Counter, Position};
+use rateguard_core::decision::Entry;
+use rateguard_core::ids::WorkspaceId;
+use rateguard_core::limits::RESERVATION_TTL_MS_MAX;
+use rateguard_core::reservation::Reservation;
+use rateguard_core::time::Millis;
+use rateguard_engine::ports::{Checkpoint, CounterRow};
+
+use crate::workspace::Workspace;
+
+/// The workspaces of a checkpoint.
+pub(crate) fn workspaces(checkpoint: Checkpoint, now: Millis) -> BTreeMap<WorkspaceId, Workspace> {
+    let Checkpoint { position, rows, reservations } = checkpoint;
+    // A clean stop without reservations left nothing held and no ceiling, so the two look alike.
+    let crashed = reservations.is_empty();
+    let mut loading = Loading { workspaces: BTreeMap::new(), position, now };
+    for mut row in rows {
+        if crashed {
+            forget_holders(&mut row.counter, now);
+        }
+        loading.counter(row);
+    }
+    loading.reservations(reservations);
+    loading.workspaces
+}
+
+/// Nobody knows who held what. All that may have been held stays held until the longest of the
+/// reservations must be over.
+fn forget_holders(counter: &mut Counter, now: Millis) {
+    let Counter::Budget(budget) = counter else { return };
+    budget.current.held = 0;
+    if let Some(previous) = &mut budget.previous {
+        previous.held = 0;
+    }
+    if now >= budget.anonymous.until {
+        budget.anonymous.nanos = 0;
+    }
+    if budget.ceiling > 0 {
+        budget.anonymous.nanos += std::mem::take(&mut budget.ceiling);
+        budget.anonymous.until = now.plus(RESERVATION_TTL_MS_MAX);
+    }
+}
+
+struct Loading {
+    workspaces: BTreeMap<WorkspaceId, Workspace>,
+    position: Position,
+    now: Millis,
+}
+
+impl Loading {
+    fn workspace(&mut self, id: WorkspaceId) -> &Workspace {
+        let (position, now) = (self.position, self.now);
+        self.workspaces.entry(id).or_insert_with_key(|id| Workspace::new(id.clone(), position, now))
+    }
+
+    fn counter(&mut self, row: CounterRow) {
+        let CounterRow { workspace, id, included, counter } = row;
+        self.workspace(workspace).lock().counters.load(id, Entry { counter, included });
+    }
+
+    fn reservations(&mut self, mut reservations: Vec<(WorkspaceId, Reservation)>) {
+        // Records of those that are over are dropped in the order in which they come in.
+        reservations.sort_by_key(|(_, reservation)| reservation.expires_at);
+        for (workspace, reservation) in reservations {
+            self.workspace(workspace).lock().reservations.insert(reservation);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

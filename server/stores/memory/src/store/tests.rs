@@ -1,0 +1,79 @@
+use rateguard_engine::ports::{CounterStore, SettleCommand};
+use rateguard_store_suite::counter_store::world::{Caller, MINUTE_MS, Report, a_minute, ask, at, prepaid};
+
+use crate::testing::MemoryBackend;
+
+rateguard_store_suite::counter_store_suite!(MemoryBackend::default());
+
+#[tokio::test]
+async fn a_replayed_report_takes_the_place_of_as_much_of_the_ceiling() {
+    let backend = MemoryBackend::default();
+    let before = Caller::new(backend.load(at(0)).await, 1);
+    let (matching, unmatched) = (ask(1, prepaid(50_000), 1_000), ask(2, prepaid(50_000), 1_000));
+    let both = [matching.clone(), unmatched.clone()];
+    let open = before.reserve(&both, at(0)).await.expect("there is room");
+    let logged = before.report(Report::settling(&open, 700).charging(&matching, 700), at(1)).await;
+    let store = backend.load(at(10)).await;
+    let after = Caller::new(store.clone(), 1);
+    assert_eq!((after.held(&matching, at(10)).await, after.held(&unmatched, at(10)).await), (3_000, 3_000));
+    store.settle(vec![SettleCommand { now: at(10), ..logged }]).await.expect("memory settles");
+    for budget in both {
+        let figures = (after.used(&budget, at(11)).await, after.held(&budget, at(11)).await);
+        assert_eq!(figures, (3_000, 2_300));
+    }
+}
+
+#[tokio::test]
+async fn denied_and_peeked_checks_make_no_counter() {
+    let store = MemoryBackend::default().load(at(0)).await;
+    let caller = Caller::new(store.clone(), 1);
+    let none_left = ask(1, a_minute(0), 1);
+    for value in 0..10 {
+        let fresh = [ask(2, a_minute(5), 1).scoped(value), none_left.clone()];
+        assert!(!caller.consume(&fresh, at(0)).await);
+        assert!(caller.reserve(&fresh, at(0)).await.is_none());
+        assert!(caller.peek(&fresh[..1], at(0)).await);
+        assert_eq!(caller.used(&fresh[0], at(0)).await, 0);
+    }
+    assert_eq!(store.live_counters(&caller.workspace), 0);
+}
+
+#[tokio::test]
+async fn charges_on_the_overflow_counter_are_counted() {
+    let store = MemoryBackend::default().load(at(0)).await;
+    let caller = Caller::new(store.clone(), 1);
+    let value = |value| [ask(1, a_minute(5), 1).scoped(value)];
+    for each in 0..100 {
+        assert!(caller.consume(&value(each), at(0)).await);
+    }
+    assert_eq!((store.overflowed(), store.live_counters(&caller.workspace)), (0, 100));
+    assert!(caller.consume(&value(100), at(0)).await);
+    assert!(caller.consume(&value(101), at(0)).await);
+    caller.report(Report::default().charging(&value(102)[0], 1), at(0)).await;
+    assert_eq!((store.overflowed(), store.live_counters(&caller.workspace)), (3, 101));
+    for _ in 0..16 {
+        store.sweep(at(MINUTE_MS)).await.expect("memory is swept");
+    }
+    assert!(caller.consume(&value(103), at(MINUTE_MS)).await);
+    assert_eq!(store.overflowed(), 3, "there is room again");
+}
+
+#[tokio::test]
+async fn what_was_held_on_the_overflow_counter_is_settled_there_alone() {
+    let store = MemoryBackend::default().load(at(0)).await;
+    let caller = Caller::new(store.clone(), 1);
+    for value in 0..100 {
+        assert!(caller.consume(&[ask(1, a_minute(5), 1).scoped(value)], at(0)).await);
+    }
+    let budget = ask(2, prepaid(1_000), 100);
+    let open = caller.reserve(std::slice::from_ref(&budget), at(0)).await.expect("there is room");
+    assert_eq!(open.captured[0].counter, budget.charge.overflow);
+    for _ in 0..16 {
+        store.sweep(at(MINUTE_MS)).await.expect("memory is swept");
+    }
+    caller.report(Report::settling(&open, 80).charging(&budget, 80), at(MINUTE_MS)).await;
+    assert_eq!(caller.used(&budget, at(MINUTE_MS)).await, 0);
+    let mut shared = budget.clone();
+    shared.charge.counter = budget.charge.overflow;
+    assert_eq!(caller.used(&shared, at(MINUTE_MS)).await, 80);
+}

@@ -1,0 +1,160 @@
+//! A checkpoint store in memory, for tests, that can fail and be held up.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+
+use async_trait::async_trait;
+use parking_lot::Mutex;
+use rateguard_core::counter::{Counter, CounterId, Position};
+use rateguard_core::decision::Entry;
+use rateguard_core::ids::WorkspaceId;
+use rateguard_core::reservation::Reservation;
+use rateguard_core::time::Millis;
+use rateguard_engine::ports::{
+    Checkpoint, CheckpointBatch, CheckpointStore, CounterRow, CounterStore, StoreError,
+};
+use rateguard_store_suite::counter_store::CounterBackend;
+use tokio::sync::Semaphore;
+
+use crate::{MemoryCounterStore, MemoryCounterStoreConfig};
+
+/// Saves that pass before the store is held up.
+const UNBOUNDED: usize = 1 << 20;
+
+#[derive(Default)]
+struct Kept {
+    position: Position,
+    rows: BTreeMap<(WorkspaceId, CounterId), Entry>,
+    reservations: Vec<(WorkspaceId, Reservation)>,
+}
+
+/// Keeps what a checkpoint wrote.
+pub(crate) struct FakeCheckpointStore {
+    kept: Mutex<Kept>,
+    pub(crate) fails: AtomicBool,
+    pub(crate) saves: AtomicUsize,
+    /// A save takes one; without any it waits.
+    pub(crate) passes: Semaphore,
+}
+
+impl Default for FakeCheckpointStore {
+    fn default() -> Self {
+        Self {
+            kept: Mutex::default(),
+            fails: AtomicBool::new(false),
+            saves: AtomicUsize::new(0),
+            passes: Semaphore::new(UNBOUNDED),
+        }
+    }
+}
+
+impl FakeCheckpointStore {
+    /// The counter as it stands on disk.
+    pub(crate) fn counter(&self, workspace: &WorkspaceId, id: CounterId) -> Option<Counter> {
+        self.kept.lock().rows.get(&(workspace.clone(), id)).map(|entry| entry.counter.clone())
+    }
+
+    /// The ceiling of a budget on disk.
+    pub(crate) fn ceiling(&self, workspace: &WorkspaceId, id: CounterId) -> i128 {
+        match self.counter(workspace, id) {
+            Some(Counter::Budget(budget)) => budget.ceiling,
+            _ => 0,
+        }
+    }
+
+    pub(crate) fn rows(&self) -> usize {
+        self.kept.lock().rows.len()
+    }
+
+    pub(crate) fn position(&self) -> Position {
+        self.kept.lock().position
+    }
+
+    /// Lets no further save pass.
+    pub(crate) fn hold_up(&self) {
+        self.passes.forget_permits(UNBOUNDED);
+    }
+
+    async fn pass(&self) -> Result<(), StoreError> {
+        let pass = self.passes.acquire().await.expect("the gate is never closed");
+        pass.forget();
+        if self.fails.load(Ordering::SeqCst) {
+            return Err(StoreError::Unavailable {
+                store: "checkpoint",
+                detail: "the disk is full".to_owned(),
+            });
+        }
+        Ok(())
+    }
+}
+
+#[async_trait]
+impl CheckpointStore for FakeCheckpointStore {
+    async fn save(&self, batch: CheckpointBatch) -> Result<(), StoreError> {
+        self.pass().await?;
+        self.saves.fetch_add(1, Ordering::SeqCst);
+        let mut kept = self.kept.lock();
+        for removed in batch.removed {
+            kept.rows.remove(&removed);
+        }
+        for CounterRow { workspace, id, included, counter } in batch.rows {
+            kept.rows.insert((workspace, id), Entry { counter, included });
+        }
+        kept.position = batch.position.unwrap_or(kept.position);
+        Ok(())
+    }
+
+    async fn load(&self) -> Result<Checkpoint, StoreError> {
+        let kept = self.kept.lock();
+        let rows = kept.rows.iter().map(|((workspace, id), entry)| CounterRow {
+            workspace: workspace.clone(),
+            id: *id,
+            included: entry.included,
+            counter: entry.counter.clone(),
+        });
+        Ok(Checkpoint {
+            position: kept.position,
+            rows: rows.collect(),
+            reservations: kept.reservations.clone(),
+        })
+    }
+
+    async fn save_reservations(
+        &self,
+        reservations: Vec<(WorkspaceId, Reservation)>,
+    ) -> Result<(), StoreError> {
+        self.pass().await?;
+        self.kept.lock().reservations = reservations;
+        Ok(())
+    }
+}
+
+/// Bounds small enough for a test to reach.
+pub(crate) fn small() -> MemoryCounterStoreConfig {
+    MemoryCounterStoreConfig { live_counters_max: 100, reservations_max: 500, request_ids_bytes_max: 1 << 16 }
+}
+
+/// Memory stores on one fake disk.
+#[derive(Default)]
+pub(crate) struct MemoryBackend {
+    pub(crate) disk: Arc<FakeCheckpointStore>,
+}
+
+impl MemoryBackend {
+    pub(crate) async fn load(&self, now: Millis) -> Arc<MemoryCounterStore> {
+        let loaded = MemoryCounterStore::load(self.disk.clone(), small(), now).await;
+        Arc::new(loaded.expect("the fake disk is read"))
+    }
+}
+
+#[async_trait]
+impl CounterBackend for MemoryBackend {
+    async fn open(&self, now: Millis) -> Arc<dyn CounterStore> {
+        self.load(now).await
+    }
+
+    fn live_counters_max(&self) -> usize {
+        small().live_counters_max
+    }
+}

@@ -1,0 +1,325 @@
+//! One workspace: everything that a decision needs, behind one lock.
+
+mod settle;
+
+use std::hash::BuildHasher;
+use std::ops::ControlFlow;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use hashbrown::DefaultHashBuilder;
+use parking_lot::{Mutex, MutexGuard};
+use rateguard_core::counter::{Counter, CounterId, Limit, Position, Reading};
+use rateguard_core::decision::{Charge, Counters, Entry, Mode, Verdict, decide};
+use rateguard_core::ids::{ReservationId, WorkspaceId};
+use rateguard_core::reservation::{Reservation, ReservationState, capture};
+use rateguard_core::time::Millis;
+use rateguard_engine::ports::{
+    CheckCommand, CheckOutcome, Decided, ExpiredReservation, Principal, ReleaseOutcome, RequestFingerprint,
+    ReservationRequest, StoreError,
+};
+use smallvec::SmallVec;
+
+use crate::ceilings::{Want, Wants};
+use crate::config::MemoryCounterStoreConfig;
+use crate::counters::CounterTable;
+use crate::ids::{Remembered, RequestIds};
+use crate::reservations::ReservationTable;
+use crate::store::STORE;
+
+/// Reservations that a check or a settlement expires on its way, so that what they held is free
+/// again without waiting for the sweep.
+const EXPIRED_PER_STEP: usize = 4;
+
+/// What the workspaces of a store have in common.
+pub(crate) struct Shared {
+    pub(crate) config: MemoryCounterStoreConfig,
+    pub(crate) ids: RequestIds,
+    /// Charges that fell on an overflow counter.
+    pub(crate) overflowed: AtomicU64,
+}
+
+impl Shared {
+    fn count_overflowed(&self, charges: usize) {
+        self.overflowed.fetch_add(charges as u64, Ordering::Relaxed);
+    }
+}
+
+pub(crate) struct Workspace {
+    pub(crate) id: WorkspaceId,
+    /// Keeps the ids of one workspace apart from those of another.
+    salt: u128,
+    state: Mutex<State>,
+}
+
+pub(crate) struct State {
+    /// The last instant seen: a clock that steps back stays here.
+    clock: Millis,
+    pub(crate) counters: CounterTable,
+    pub(crate) reservations: ReservationTable,
+}
+
+/// How far a check came under the lock: to its end, or to ceilings on disk that stand in its way,
+/// with nothing changed.
+pub(crate) type Step = ControlFlow<CheckOutcome, Wants>;
+
+impl Workspace {
+    pub(crate) fn new(id: WorkspaceId, settled_through: Position, now: Millis) -> Self {
+        let hasher = DefaultHashBuilder::default();
+        let half = |n: u8| u128::from(hasher.hash_one(n));
+        let state = State {
+            clock: now,
+            counters: CounterTable::new(settled_through),
+            reservations: ReservationTable::default(),
+        };
+        Self { id, salt: half(0) << 64 | half(1), state: Mutex::new(state) }
+    }
+
+    pub(crate) fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock()
+    }
+
+    /// Decides a check, or says which ceilings have to be raised before.
+    pub(crate) fn check(&self, command: &CheckCommand, shared: &Shared) -> Result<Step, StoreError> {
+        let mut state = self.lock();
+        let now = state.tick(command.now);
+        state.expire_some(now);
+        let live_max = shared.config.live_counters_max;
+        let fallen;
+        let charges: &[Charge] = if state.counters.is_nearly_full(command.charges.len(), live_max) {
+            fallen = state.counters.fall(&command.charges, live_max);
+            &fallen
+        } else {
+            &command.charges
+        };
+        let request = command.request.filter(|_| command.mode != Mode::Peek);
+        let request = request.map(|request| RequestFingerprint { id: request.id ^ self.salt, ..request });
+        let check = Check { command, charges, request, now, shared };
+        if let Some(outcome) = state.replay(&check) {
+            return Ok(Step::Break(outcome));
+        }
+        let step = match command.mode {
+            Mode::Reserve => state.reserve(&check)?,
+            Mode::Consume | Mode::Peek => Step::Break(state.consume(&check)),
+        };
+        if step.is_break() {
+            let fell = charges.iter().zip(&command.charges).filter(|(fell, own)| fell.counter != own.counter);
+            shared.count_overflowed(fell.count());
+        }
+        Ok(step)
+    }
+
+    pub(crate) fn read(&self, wanted: &[(CounterId, Limit)], now: Millis) -> Vec<Reading> {
+        let mut state = self.lock();
+        let now = state.tick(now);
+        wanted.iter().map(|(id, limit)| state.read(*id, limit, now)).collect()
+    }
+
+    /// Expires at most `limit` reservations that are due; says whether that were all.
+    pub(crate) fn expire_due(&self, now: Millis, limit: usize) -> bool {
+        let mut state = self.lock();
+        let now = state.tick(now);
+        let State { counters, reservations, .. } = &mut *state;
+        reservations.expire_due(counters, now, limit)
+    }
+
+    /// Names expired reservations whose floor has no event yet, `limit` of all workspaces.
+    pub(crate) fn name_floors(&self, limit: usize, named: &mut Vec<ExpiredReservation>) {
+        let state = self.lock();
+        let room = limit.saturating_sub(named.len());
+        named.extend(state.reservations.awaiting_floor_event().take(room).map(|reservation| {
+            ExpiredReservation { workspace: self.id.clone(), reservation: reservation.clone() }
+        }));
+    }
+
+    /// Drops the idle counters of the next map.
+    pub(crate) fn sweep_counters(&self, now: Millis) {
+        let mut state = self.lock();
+        let now = state.tick(now);
+        state.counters.sweep_next(now);
+    }
+
+    /// Drops at most `limit` records of reservations that have stood for their time.
+    pub(crate) fn sweep_reservations(&self, now: Millis, limit: usize) {
+        let mut state = self.lock();
+        let now = state.tick(now);
+        state.reservations.drop_old(now, limit);
+    }
+
+    pub(crate) fn release(&self, id: &ReservationId, principal: &Principal, now: Millis) -> ReleaseOutcome {
+        let mut state = self.lock();
+        let now = state.tick(now);
+        let State { counters, reservations, .. } = &mut *state;
+        if !reservations.get(id).is_some_and(|reservation| principal.holds(reservation)) {
+            return ReleaseOutcome::Unknown;
+        }
+        let released = reservations.change(id, |reservation| match reservation.state {
+            ReservationState::Open if reservation.expires_at <= now => reservation.expire(counters, now),
+            ReservationState::Open => reservation.release(counters, now),
+            _ => {}
+        });
+        released.map_or(ReleaseOutcome::Unknown, |reservation| ReleaseOutcome::State(reservation.state))
+    }
+}
+
+/// A check on its way.
+struct Check<'a> {
+    command: &'a CheckCommand,
+    /// Its charges, on the counters that they fall on.
+    charges: &'a [Charge],
+    /// Its id, unless it is not to be remembered.
+    request: Option<RequestFingerprint>,
+    now: Millis,
+    shared: &'a Shared,
+}
+
+impl Check<'_> {
+    /// An instant of the command in the workspace's time, which may be ahead of the clock.
+    fn in_workspace_time(&self, at: Millis) -> Millis {
+        at.plus(self.now.since(self.command.now))
+    }
+
+    fn remember(&self, reservation: Option<u128>) {
+        if let Some(request) = &self.request {
+            let expires_at = self.in_workspace_time(request.expires_at);
+            let decision = Remembered::new(request.content, expires_at, reservation);
+            self.shared.ids.remember(request.id, decision, self.now);
+        }
+    }
+}
+
+fn decided(verdict: Verdict, reservation: Option<(ReservationId, Millis)>) -> CheckOutcome {
+    CheckOutcome::Decided(Decided { verdict, reservation, replayed: false })
+}
+
+impl State {
+    /// The instant of an operation: never before the last one.
+    pub(crate) fn tick(&mut self, now: Millis) -> Millis {
+        self.clock = self.clock.max(now);
+        self.clock
+    }
+
+    /// A counter as it stands, or as it would begin.
+    pub(crate) fn entry_or_fresh(&self, id: CounterId, limit: &Limit) -> Entry {
+        self.counters.get(id).cloned().unwrap_or_else(|| Entry {
+            counter: Counter::fresh(limit, self.clock),
+            included: self.counters.settled_through,
+        })
+    }
+
+    /// A counter to change, made fresh where it does not exist.
+    pub(crate) fn entry_or_insert(&mut self, id: CounterId, limit: &Limit) -> &mut Entry {
+        self.counters.get_or_insert(id, limit, self.clock)
+    }
+
+    pub(crate) fn expire_some(&mut self, now: Millis) {
+        self.reservations.expire_due(&mut self.counters, now, EXPIRED_PER_STEP);
+    }
+
+    fn read(&self, id: CounterId, limit: &Limit, now: Millis) -> Reading {
+        match self.counters.get(id) {
+            Some(entry) => entry.counter.read(limit, 0, now),
+            None => Counter::fresh(limit, now).read(limit, 0, now),
+        }
+    }
+
+    /// The decision that was taken before for the same id, with the limits as they are now.
+    fn replay(&self, check: &Check<'_>) -> Option<CheckOutcome> {
+        let request = check.request.as_ref()?;
+        let known = check.shared.ids.recall(request.id, check.now)?;
+        let reservation = match known.reservation() {
+            // An id lives as long as its reservation: once that was given back, it is free again.
+            Some(bits) => Some(self.reservations.by_bits(bits).filter(|r| stands(r))?),
+            None => None,
+        };
+        if known.content != request.content {
+            return Some(CheckOutcome::ContentDiffers);
+        }
+        let readings = check.charges.iter().map(|c| self.read(c.counter, &c.limit, check.now)).collect();
+        let marks = SmallVec::from_elem(None, check.charges.len());
+        Some(CheckOutcome::Decided(Decided {
+            verdict: Verdict { allowed: true, readings, marks },
+            reservation: reservation.map(|r| (r.id.clone(), r.expires_at)),
+            replayed: true,
+        }))
+    }
+
+    fn consume(&mut self, check: &Check<'_>) -> CheckOutcome {
+        let verdict = decide(&mut self.counters, check.charges, check.command.mode, check.now);
+        if verdict.allowed {
+            check.remember(None);
+        }
+        decided(verdict, None)
+    }
+
+    fn reserve(&mut self, check: &Check<'_>) -> Result<Step, StoreError> {
+        let request = self.reservation_request(check)?;
+        let mut wants = self.wants(check.charges);
+        if !wants.is_empty() {
+            let verdict = decide(&mut self.counters, check.charges, Mode::Peek, check.now);
+            if !verdict.allowed {
+                return Ok(Step::Break(decided(verdict, None)));
+            }
+            wants.retain(|want| want.is_taken(check.charges, &verdict));
+        }
+        if !wants.is_empty() {
+            return Ok(Step::Continue(wants));
+        }
+        if !self.reservations.make_room(check.shared.config.reservations_max) {
+            return Err(StoreError::Full { what: "the table of reservations" });
+        }
+        let verdict = decide(&mut self.counters, check.charges, Mode::Reserve, check.now);
+        let made = verdict.allowed.then(|| self.insert(check, request, &verdict));
+        Ok(Step::Break(decided(verdict, made)))
+    }
+
+    fn reservation_request<'a>(&self, check: &Check<'a>) -> Result<&'a ReservationRequest, StoreError> {
+        let missing = || StoreError::Unavailable {
+            store: STORE,
+            detail: "a check that reserves came without a reservation to make".to_owned(),
+        };
+        let request = check.command.reservation.as_ref().ok_or_else(missing)?;
+        if self.reservations.is_taken(&request.id) {
+            return Err(StoreError::AlreadyExists { field: "reservation id" });
+        }
+        Ok(request)
+    }
+
+    fn insert(
+        &mut self,
+        check: &Check<'_>,
+        request: &ReservationRequest,
+        verdict: &Verdict,
+    ) -> (ReservationId, Millis) {
+        let expires_at = check.in_workspace_time(request.expires_at);
+        check.remember(Some(request.id.to_bits()));
+        self.reservations.insert(Reservation {
+            id: request.id.clone(),
+            key: request.principal.key.clone(),
+            by_gateway: request.principal.by_gateway,
+            state: ReservationState::Open,
+            decided_at: check.now,
+            expires_at,
+            floor: request.floor,
+            call: request.call.clone(),
+            request_id: request.request_id.clone(),
+            captured: capture(check.charges, check.command.units.iter(), verdict),
+        });
+        (request.id.clone(), expires_at)
+    }
+
+    /// The ceilings that the charges would pass.
+    fn wants(&self, charges: &[Charge]) -> Wants {
+        charges
+            .iter()
+            .enumerate()
+            .filter_map(|(place, charge)| Want::of(&self.counters, place, charge))
+            .collect()
+    }
+}
+
+fn stands(reservation: &Reservation) -> bool {
+    matches!(reservation.state, ReservationState::Open | ReservationState::Settled)
+}
+
+#[cfg(test)]
+mod tests;

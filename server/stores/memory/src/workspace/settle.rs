@@ -1,0 +1,138 @@
+//! Settling one logged record: what a reservation stands for, what it does not, and what a crash
+//! has forgotten.
+
+use rateguard_core::counter::{Counter, CounterId};
+use rateguard_core::decision::{Counters, Entry};
+use rateguard_core::reservation::{Settlement, charge_unreserved};
+use rateguard_core::time::Millis;
+use rateguard_engine::ports::{SettleCharge, SettleCommand, SettleReservation};
+use smallvec::SmallVec;
+
+use super::{Shared, State, Workspace};
+
+/// What a record does to money that a crash left held.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Anonymous {
+    /// The record's reservation may be part of it, so its cost takes the place of as much.
+    DrawnDown,
+    /// It has nothing to do with it.
+    Untouched,
+}
+
+impl Workspace {
+    /// Settles a record, unless the counters have it.
+    pub(crate) fn settle(&self, command: &SettleCommand, shared: &Shared) {
+        let mut state = self.lock();
+        if command.position <= state.counters.settled_through {
+            return;
+        }
+        let now = state.tick(command.now);
+        Settling { state: &mut state, command, shared, now }.settle();
+        state.counters.settled_through = command.position;
+        state.expire_some(now);
+    }
+}
+
+struct Settling<'a> {
+    state: &'a mut State,
+    command: &'a SettleCommand,
+    shared: &'a Shared,
+    now: Millis,
+}
+
+impl Settling<'_> {
+    fn settle(&mut self) {
+        let Some(reservation) = &self.command.reservation else {
+            return self.charge_all(Anonymous::Untouched);
+        };
+        let known = self.state.reservations.get(&reservation.id).is_some();
+        match (known, reservation.lost) {
+            (true, false) => self.settle_reserved(reservation),
+            (true, true) => self.charge_all(Anonymous::Untouched),
+            (false, true) => self.charge_all(Anonymous::DrawnDown),
+            (false, false) => self.charge_forgotten(reservation),
+        }
+    }
+
+    fn charge_all(&mut self, anonymous: Anonymous) {
+        for charge in &self.command.charges {
+            self.charge(charge, anonymous);
+        }
+    }
+
+    /// What was captured is corrected; budgets that match now and were not captured are charged.
+    fn settle_reserved(&mut self, reservation: &SettleReservation) {
+        let command = self.command;
+        let settlement = Settlement {
+            position: command.position,
+            amounts: &command.amounts,
+            cost: command.cost,
+            is_final: reservation.is_final,
+            refund: reservation.refund,
+            now: self.now,
+        };
+        let State { counters, reservations, .. } = &mut *self.state;
+        let settled = reservations.change(&reservation.id, |r| r.settle(counters, &settlement));
+        let captured: SmallVec<[CounterId; 8]> =
+            settled.into_iter().flat_map(|r| &r.captured).map(|captured| captured.counter).collect();
+        let was_captured =
+            |charge: &SettleCharge| captured.contains(&charge.counter) || captured.contains(&charge.overflow);
+        for charge in command.charges.iter().filter(|charge| charge.is_budget() && !was_captured(charge)) {
+            self.charge(charge, Anonymous::Untouched);
+        }
+    }
+
+    /// The reservation stood when the record was taken, and a crash has forgotten it since. What
+    /// it took of plain limits is in their counters, as far as these were written down.
+    fn charge_forgotten(&mut self, reservation: &SettleReservation) {
+        let command = self.command;
+        for charge in command.charges.iter().filter(|charge| charge.is_budget()) {
+            self.charge(charge, Anonymous::DrawnDown);
+        }
+        for id in &reservation.captured_budgets {
+            if !command.charges.iter().any(|charge| charge.counter == *id || charge.overflow == *id) {
+                self.spend_unmatched(*id);
+            }
+        }
+    }
+
+    fn charge(&mut self, charge: &SettleCharge, anonymous: Anonymous) {
+        let counters = &mut self.state.counters;
+        let live_max = self.shared.config.live_counters_max;
+        let id = counters.fallen(charge.counter, charge.overflow, live_max);
+        let known = counters.get(id).map(|entry| entry.included);
+        if known.is_none() && charge.amount == 0 {
+            // Nothing to add, and no counter to make for it.
+            return;
+        }
+        self.shared.count_overflowed(usize::from(id != charge.counter));
+        let SettleCommand { position, accounted_at, .. } = *self.command;
+        charge_unreserved(counters, id, &charge.limit, charge.amount, position, accounted_at, self.now);
+        if anonymous == Anonymous::DrawnDown && known.is_none_or(|included| included < position) {
+            self.draw_down(id);
+        }
+    }
+
+    fn draw_down(&mut self, id: CounterId) {
+        if let Some(Entry { counter: Counter::Budget(budget), .. }) = self.state.counters.get_mut(id) {
+            budget.draw_down(self.command.cost.get());
+        }
+    }
+
+    /// A budget that the reservation had captured and that does not match any more: the cost goes
+    /// to the period that the counter knows.
+    fn spend_unmatched(&mut self, id: CounterId) {
+        let SettleCommand { position, accounted_at, cost, .. } = *self.command;
+        let entry = self.state.counters.get_mut(id).filter(|entry| entry.included < position);
+        let Some(Entry { counter: Counter::Budget(budget), included }) = entry else { return };
+        let periods = [Some(budget.current), budget.previous];
+        // A prepaid budget's only period ends at zero.
+        let holds =
+            |start: Millis, end: Millis| end == Millis::ZERO || (start <= accounted_at && accounted_at < end);
+        if let Some(period) = periods.into_iter().flatten().find(|period| holds(period.start, period.end)) {
+            budget.settle(period.start, 0, cost.get());
+        }
+        budget.draw_down(cost.get());
+        *included = position;
+    }
+}

@@ -1,0 +1,175 @@
+//! [`ConfigStore`] in SQL: a table for each kind of resource, and the feed of their changes.
+//!
+//! Each change takes the next revision first, by updating the one row that holds it. A second
+//! writer waits there, so revisions become visible in their order and checks that precede a write
+//! stay true until it is committed.
+
+mod body;
+mod change;
+mod read;
+mod table;
+
+use async_trait::async_trait;
+use rateguard_core::ids::WorkspaceId;
+use rateguard_core::time::Millis;
+use rateguard_engine::ports::{Change, ConfigStore, Resource, ResourceKind, Snapshot, StoreError, Stored};
+use rateguard_engine::resources::Workspace;
+use sqlx::migrate::Migrator;
+
+use crate::database::{DataFolder, Database, Durability, LOAD_MS_MAX, OpenError, Schema};
+
+/// The name by which errors know the store.
+const STORE: &str = "config";
+static MIGRATOR: Migrator = sqlx::migrate!("../../../migrations/config/sqlite");
+const SCHEMA: Schema =
+    Schema { store: STORE, file: "config.db", migrator: &MIGRATOR, durability: Durability::EveryCommit };
+/// The version of a new resource.
+const FIRST_VERSION: u64 = 1;
+
+/// Managed resources in `config.db`.
+#[derive(Clone, Debug)]
+pub struct SqlConfigStore {
+    database: Database,
+}
+
+impl SqlConfigStore {
+    /// Opens the store in a data folder.
+    ///
+    /// # Errors
+    /// [`OpenError`].
+    pub async fn open(folder: &DataFolder) -> Result<Self, OpenError> {
+        Ok(Self { database: Database::open(folder, &SCHEMA).await? })
+    }
+
+    /// Closes it; calls afterwards are unavailable.
+    pub async fn close(&self) {
+        self.database.close().await;
+    }
+
+    #[cfg(test)]
+    pub(crate) fn database(&self) -> &Database {
+        &self.database
+    }
+}
+
+#[async_trait]
+impl ConfigStore for SqlConfigStore {
+    async fn create_workspace(&self, workspace: Workspace, now: Millis) -> Result<(), StoreError> {
+        let work = async {
+            let mut transaction = self.database.begin().await?;
+            change::insert_workspace(&mut transaction, &workspace, now).await?;
+            Ok((transaction, ()))
+        };
+        self.database.write(work).await
+    }
+
+    async fn insert(
+        &self,
+        workspace: &WorkspaceId,
+        resource: Resource,
+        limit: usize,
+        now: Millis,
+    ) -> Result<Stored<Resource>, StoreError> {
+        let stored = Stored {
+            workspace: workspace.clone(),
+            value: resource,
+            version: FIRST_VERSION,
+            created_at: now,
+            updated_at: now,
+        };
+        let work = async {
+            let mut transaction = self.database.begin().await?;
+            change::insert_resource(&mut transaction, &stored, limit).await?;
+            Ok((transaction, ()))
+        };
+        self.database.write(work).await?;
+        Ok(stored)
+    }
+
+    async fn replace(
+        &self,
+        workspace: &WorkspaceId,
+        resource: Resource,
+        expected: u64,
+        now: Millis,
+    ) -> Result<Stored<Resource>, StoreError> {
+        let work = async {
+            let mut transaction = self.database.begin().await?;
+            let stored =
+                change::replace_resource(&mut transaction, workspace.clone(), resource, expected, now)
+                    .await?;
+            Ok((transaction, stored))
+        };
+        self.database.write(work).await
+    }
+
+    async fn remove(
+        &self,
+        workspace: &WorkspaceId,
+        kind: ResourceKind,
+        id: &str,
+        expected: Option<u64>,
+        now: Millis,
+    ) -> Result<(), StoreError> {
+        let work = async {
+            let mut transaction = self.database.begin().await?;
+            change::remove_resource(&mut transaction, workspace, kind, id, expected, now).await?;
+            Ok((transaction, ()))
+        };
+        self.database.write(work).await
+    }
+
+    async fn get(
+        &self,
+        workspace: &WorkspaceId,
+        kind: ResourceKind,
+        id: &str,
+    ) -> Result<Option<Stored<Resource>>, StoreError> {
+        let work = async {
+            let mut reader = self.database.reader().await?;
+            read::find(&mut reader, workspace, kind, id).await
+        };
+        self.database.within_deadline(work).await
+    }
+
+    async fn list(
+        &self,
+        workspace: &WorkspaceId,
+        kind: ResourceKind,
+        after: Option<&str>,
+        limit: usize,
+    ) -> Result<Vec<Stored<Resource>>, StoreError> {
+        let work = async {
+            let mut reader = self.database.reader().await?;
+            read::list(&mut reader, workspace, kind, after, limit).await
+        };
+        self.database.within_deadline(work).await
+    }
+
+    async fn snapshot(&self) -> Result<Snapshot, StoreError> {
+        let work = async {
+            let mut transaction = self.database.begin_read().await?;
+            read::snapshot(&mut transaction).await
+        };
+        self.database.within(LOAD_MS_MAX, work).await
+    }
+
+    async fn changes_after(&self, revision: u64, limit: usize) -> Result<Vec<Change>, StoreError> {
+        let work = async {
+            let mut reader = self.database.reader().await?;
+            read::changes(&mut reader, revision, limit).await
+        };
+        self.database.within_deadline(work).await
+    }
+}
+
+fn row_limit(limit: usize) -> i64 {
+    i64::try_from(limit).unwrap_or(i64::MAX)
+}
+
+fn corrupt(detail: String) -> StoreError {
+    StoreError::Corrupt { store: STORE, detail }
+}
+
+#[cfg(test)]
+mod tests;

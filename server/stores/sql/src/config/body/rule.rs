@@ -1,0 +1,105 @@
+//! A rule's row.
+
+use rateguard_core::counter::Refill;
+use rateguard_core::ids::{DisplayName, RuleId};
+use rateguard_core::invalid::Invalid;
+use rateguard_core::rule::{Algorithm, Rule};
+use rateguard_core::unit::Unit;
+use serde::{Deserialize, Serialize};
+
+use super::limit::{EnforcementBody, MatchBody, PeriodBody, ScopeBody, zone};
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RuleBody {
+    name: String,
+    matches: MatchBody,
+    scope: ScopeBody,
+    unit: String,
+    algorithm: AlgorithmBody,
+    enforcement: EnforcementBody,
+    priority: i32,
+    override_group: Option<String>,
+    active: bool,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+enum AlgorithmBody {
+    TokenBucket { capacity: i64, refill_units: i64, refill_period_ms: i64 },
+    FixedWindow { limit: i64, window_ms: i64 },
+    SlidingWindow { limit: i64, window_ms: i64 },
+    CalendarWindow { limit: i64, period: PeriodBody, zone: Option<String> },
+}
+
+impl From<&Rule> for RuleBody {
+    fn from(rule: &Rule) -> Self {
+        Self {
+            name: rule.name.as_str().to_owned(),
+            matches: MatchBody::from(&rule.matches),
+            scope: ScopeBody::from(&rule.scope),
+            unit: rule.unit.as_str().to_owned(),
+            algorithm: AlgorithmBody::from(&rule.algorithm),
+            enforcement: rule.enforcement.into(),
+            priority: rule.priority,
+            override_group: rule.override_group.clone(),
+            active: rule.active,
+        }
+    }
+}
+
+impl RuleBody {
+    pub(super) fn into_rule(self, id: &str) -> Result<Rule, Invalid> {
+        Ok(Rule {
+            id: RuleId::parse("id", id)?,
+            name: DisplayName::parse("name", &self.name)?,
+            matches: self.matches.into_match()?,
+            scope: self.scope.into(),
+            unit: Unit::parse("unit", &self.unit)?,
+            algorithm: self.algorithm.into_algorithm()?,
+            enforcement: self.enforcement.into(),
+            priority: self.priority,
+            override_group: self.override_group,
+            active: self.active,
+        })
+    }
+}
+
+impl From<&Algorithm> for AlgorithmBody {
+    fn from(algorithm: &Algorithm) -> Self {
+        match algorithm {
+            Algorithm::TokenBucket { capacity, refill } => Self::TokenBucket {
+                capacity: *capacity,
+                refill_units: refill.units(),
+                refill_period_ms: refill.period_ms(),
+            },
+            Algorithm::FixedWindow { limit, window_ms } => {
+                Self::FixedWindow { limit: *limit, window_ms: *window_ms }
+            }
+            Algorithm::SlidingWindow { limit, window_ms } => {
+                Self::SlidingWindow { limit: *limit, window_ms: *window_ms }
+            }
+            Algorithm::CalendarWindow { limit, period, zone } => Self::CalendarWindow {
+                limit: *limit,
+                period: (*period).into(),
+                zone: zone.as_ref().map(|zone| zone.name().to_owned()),
+            },
+        }
+    }
+}
+
+impl AlgorithmBody {
+    fn into_algorithm(self) -> Result<Algorithm, Invalid> {
+        Ok(match self {
+            Self::TokenBucket { capacity, refill_units, refill_period_ms } => Algorithm::TokenBucket {
+                capacity,
+                refill: Refill::new(refill_units, refill_period_ms, capacity)?,
+            },
+            Self::FixedWindow { limit, window_ms } => Algorithm::FixedWindow { limit, window_ms },
+            Self::SlidingWindow { limit, window_ms } => Algorithm::SlidingWindow { limit, window_ms },
+            Self::CalendarWindow { limit, period, zone: name } => {
+                Algorithm::CalendarWindow { limit, period: period.into(), zone: zone(name.as_deref())? }
+            }
+        })
+    }
+}

@@ -1,0 +1,209 @@
+//! Changes of the configuration, each within a transaction that the caller commits.
+
+use rateguard_core::ids::WorkspaceId;
+use rateguard_core::time::Millis;
+use rateguard_engine::ports::{Resource, ResourceKind, StoreError, Stored};
+use rateguard_engine::resources::Workspace;
+use sqlx::QueryBuilder;
+
+use super::body::{self, BodyError, Unique};
+use super::table::{self, Table, from_column, push_place};
+use super::{STORE, row_limit};
+use crate::database::{Connection, failure};
+
+pub(super) async fn insert_workspace(
+    connection: &mut Connection,
+    workspace: &Workspace,
+    now: Millis,
+) -> Result<(), StoreError> {
+    let inserted = sqlx::query(
+        "INSERT INTO workspaces (id, name, zone, currency, created_at) \
+         VALUES ($1, $2, $3, $4, $5) ON CONFLICT DO NOTHING",
+    )
+    .bind(workspace.id.as_str())
+    .bind(workspace.name.as_str())
+    .bind(workspace.zone.name())
+    .bind(workspace.currency.as_str())
+    .bind(now.get())
+    .execute(connection)
+    .await
+    .map_err(failure(STORE))?;
+    if inserted.rows_affected() == 0 {
+        return Err(StoreError::AlreadyExists { field: "id" });
+    }
+    Ok(())
+}
+
+pub(super) async fn insert_resource(
+    connection: &mut Connection,
+    stored: &Stored<Resource>,
+    limit: usize,
+) -> Result<(), StoreError> {
+    let revision = next_revision(connection).await?;
+    let (workspace, table) = (&stored.workspace, table::of(stored.value.kind()));
+    if !workspace_exists(connection, workspace).await? {
+        return Err(StoreError::NotFound);
+    }
+    let mut insert = table.insert(stored).map_err(unwritable)?;
+    let inserted = insert.build().execute(&mut *connection).await.map_err(failure(STORE))?;
+    if inserted.rows_affected() == 0 {
+        let id_exists = find_versioned(connection, table, workspace, stored.value.id()).await?.is_some();
+        let unique_field = table.unique.as_ref().map_or("id", |column| column.field);
+        return Err(StoreError::AlreadyExists { field: if id_exists { "id" } else { unique_field } });
+    }
+    if count(connection, table, workspace).await? > row_limit(limit) {
+        return Err(StoreError::Full { what: table.full });
+    }
+    Change { revision, workspace, table, id: stored.value.id(), at: stored.updated_at }
+        .record(connection)
+        .await
+}
+
+pub(super) async fn replace_resource(
+    connection: &mut Connection,
+    workspace: WorkspaceId,
+    resource: Resource,
+    expected: u64,
+    now: Millis,
+) -> Result<Stored<Resource>, StoreError> {
+    let revision = next_revision(connection).await?;
+    let table = table::of(resource.kind());
+    let before = find_versioned(connection, table, &workspace, resource.id()).await?;
+    let before = at_version(before, Some(expected))?;
+    let unique = body::columns(&resource).unique;
+    if let Some(column) = &table.unique
+        && unique_is_taken(connection, table, &workspace, resource.id(), &unique).await?
+    {
+        return Err(StoreError::AlreadyExists { field: column.field });
+    }
+    let version = before.version + 1;
+    let stored =
+        Stored { workspace, value: resource, version, created_at: before.created_at, updated_at: now };
+    let mut update = table.update(&stored).map_err(unwritable)?;
+    update.build().execute(&mut *connection).await.map_err(failure(STORE))?;
+    let change = Change {
+        revision,
+        workspace: &stored.workspace,
+        table,
+        id: stored.value.id(),
+        at: stored.updated_at,
+    };
+    change.record(connection).await?;
+    Ok(stored)
+}
+
+pub(super) async fn remove_resource(
+    connection: &mut Connection,
+    workspace: &WorkspaceId,
+    kind: ResourceKind,
+    id: &str,
+    expected: Option<u64>,
+    now: Millis,
+) -> Result<(), StoreError> {
+    let revision = next_revision(connection).await?;
+    let table = table::of(kind);
+    at_version(find_versioned(connection, table, workspace, id).await?, expected)?;
+    let mut delete = QueryBuilder::new(format!("DELETE FROM {}", table.name));
+    push_place(&mut delete, workspace, id);
+    delete.build().execute(&mut *connection).await.map_err(failure(STORE))?;
+    Change { revision, workspace, table, id, at: now }.record(connection).await
+}
+
+/// What a change must know of a row. The body is not read, so that a row whose body cannot be
+/// understood can still be replaced or removed.
+struct Versioned {
+    version: u64,
+    created_at: Millis,
+}
+
+async fn find_versioned(
+    connection: &mut Connection,
+    table: &Table,
+    workspace: &WorkspaceId,
+    id: &str,
+) -> Result<Option<Versioned>, StoreError> {
+    let mut query = QueryBuilder::new(format!("SELECT version, created_at FROM {}", table.name));
+    push_place(&mut query, workspace, id);
+    let found: Option<(i64, i64)> =
+        query.build_query_as().fetch_optional(connection).await.map_err(failure(STORE))?;
+    let Some((version, created_at)) = found else { return Ok(None) };
+    Ok(Some(Versioned { version: from_column(version)?, created_at: Millis::new(created_at) }))
+}
+
+fn at_version(found: Option<Versioned>, expected: Option<u64>) -> Result<Versioned, StoreError> {
+    let found = found.ok_or(StoreError::NotFound)?;
+    if expected.is_some_and(|expected| expected != found.version) {
+        return Err(StoreError::VersionMismatch);
+    }
+    Ok(found)
+}
+
+/// Takes the next revision. It must be the first statement of a change: see the module.
+async fn next_revision(connection: &mut Connection) -> Result<i64, StoreError> {
+    sqlx::query_scalar("UPDATE revisions SET revision = revision + 1 WHERE only_row = 1 RETURNING revision")
+        .fetch_one(connection)
+        .await
+        .map_err(failure(STORE))
+}
+
+/// An entry of the feed.
+struct Change<'a> {
+    revision: i64,
+    workspace: &'a WorkspaceId,
+    table: &'a Table,
+    id: &'a str,
+    at: Millis,
+}
+
+impl Change<'_> {
+    async fn record(&self, connection: &mut Connection) -> Result<(), StoreError> {
+        let insert = "INSERT INTO changes (revision, workspace_id, kind, id, changed_at) \
+                      VALUES ($1, $2, $3, $4, $5)";
+        sqlx::query(insert)
+            .bind(self.revision)
+            .bind(self.workspace.as_str())
+            .bind(self.table.code)
+            .bind(self.id)
+            .bind(self.at.get())
+            .execute(connection)
+            .await
+            .map_err(failure(STORE))?;
+        Ok(())
+    }
+}
+
+async fn workspace_exists(connection: &mut Connection, workspace: &WorkspaceId) -> Result<bool, StoreError> {
+    let found = sqlx::query("SELECT id FROM workspaces WHERE id = $1")
+        .bind(workspace.as_str())
+        .fetch_optional(connection)
+        .await;
+    Ok(found.map_err(failure(STORE))?.is_some())
+}
+
+async fn count(
+    connection: &mut Connection,
+    table: &Table,
+    workspace: &WorkspaceId,
+) -> Result<i64, StoreError> {
+    let mut query = QueryBuilder::new(format!("SELECT count(*) FROM {}", table.name));
+    query.push(" WHERE workspace_id = ").push_bind(workspace.as_str().to_owned());
+    query.build_query_scalar().fetch_one(connection).await.map_err(failure(STORE))
+}
+
+/// Whether another resource than this one has the unique value.
+async fn unique_is_taken(
+    connection: &mut Connection,
+    table: &Table,
+    workspace: &WorkspaceId,
+    id: &str,
+    unique: &Unique,
+) -> Result<bool, StoreError> {
+    let Some(mut query) = table.select_by_unique(workspace, unique) else { return Ok(false) };
+    let found: Option<(String, String)> =
+        query.build_query_as().fetch_optional(connection).await.map_err(failure(STORE))?;
+    Ok(found.is_some_and(|(owner, other)| owner != workspace.as_str() || other != id))
+}
+
+fn unwritable(error: BodyError) -> StoreError {
+    StoreError::Unavailable { store: STORE, detail: error.to_string() }
+}

@@ -1,0 +1,111 @@
+//! Reads of the configuration.
+
+use rateguard_core::ids::{DisplayName, WorkspaceId};
+use rateguard_core::money::Currency;
+use rateguard_core::time::Zone;
+use rateguard_engine::ports::{Change, Resource, ResourceKind, Snapshot, StoreError, Stored};
+use rateguard_engine::resources::Workspace;
+use sqlx::{QueryBuilder, Row as _};
+
+use super::body::BodyError;
+use super::table::{self, from_column, push_place, to_column};
+use super::{STORE, corrupt, row_limit};
+use crate::database::{Connection, Kind, Row, failure};
+
+pub(super) async fn find(
+    connection: &mut Connection,
+    workspace: &WorkspaceId,
+    kind: ResourceKind,
+    id: &str,
+) -> Result<Option<Stored<Resource>>, StoreError> {
+    let mut query = table::of(kind).select();
+    push_place(&mut query, workspace, id);
+    let row = query.build().fetch_optional(connection).await.map_err(failure(STORE))?;
+    row.map(|row| table::stored(kind, &row)).transpose()
+}
+
+pub(super) async fn list(
+    connection: &mut Connection,
+    workspace: &WorkspaceId,
+    kind: ResourceKind,
+    after: Option<&str>,
+    limit: usize,
+) -> Result<Vec<Stored<Resource>>, StoreError> {
+    let mut query = table::of(kind).select();
+    query.push(" WHERE workspace_id = ").push_bind(workspace.as_str().to_owned());
+    if let Some(after) = after {
+        query.push(" AND id > ").push_bind(after.to_owned());
+    }
+    query.push(" ORDER BY id LIMIT ").push_bind(row_limit(limit));
+    fetch_resources(connection, kind, query).await
+}
+
+pub(super) async fn changes(
+    connection: &mut Connection,
+    after: u64,
+    limit: usize,
+) -> Result<Vec<Change>, StoreError> {
+    let rows = sqlx::query(
+        "SELECT revision, workspace_id, kind, id FROM changes \
+         WHERE revision > $1 ORDER BY revision LIMIT $2",
+    )
+    .bind(to_column(after))
+    .bind(row_limit(limit))
+    .fetch_all(connection)
+    .await
+    .map_err(failure(STORE))?;
+    rows.iter().map(change).collect()
+}
+
+async fn fetch_resources(
+    connection: &mut Connection,
+    kind: ResourceKind,
+    mut query: QueryBuilder<Kind>,
+) -> Result<Vec<Stored<Resource>>, StoreError> {
+    let rows = query.build().fetch_all(connection).await.map_err(failure(STORE))?;
+    rows.iter().map(|row| table::stored(kind, row)).collect()
+}
+
+pub(super) async fn snapshot(connection: &mut Connection) -> Result<Snapshot, StoreError> {
+    let revision: i64 = sqlx::query_scalar("SELECT revision FROM revisions WHERE only_row = 1")
+        .fetch_one(&mut *connection)
+        .await
+        .map_err(failure(STORE))?;
+    let rows = sqlx::query("SELECT id, name, zone, currency FROM workspaces ORDER BY id")
+        .fetch_all(&mut *connection)
+        .await
+        .map_err(failure(STORE))?;
+    let workspaces = rows.iter().map(workspace).collect::<Result<_, _>>()?;
+    let mut resources = Vec::new();
+    for kind in ResourceKind::ALL {
+        let mut query = table::of(kind).select();
+        query.push(" ORDER BY workspace_id, id");
+        resources.extend(fetch_resources(connection, kind, query).await?);
+    }
+    Ok(Snapshot { revision: from_column(revision)?, workspaces, resources })
+}
+
+fn workspace(row: &Row) -> Result<Workspace, StoreError> {
+    let text = |column: &str| row.try_get::<String, _>(column).map_err(failure(STORE));
+    let (id, name, zone, currency) = (text("id")?, text("name")?, text("zone")?, text("currency")?);
+    let parse = || {
+        Ok(Workspace {
+            id: WorkspaceId::parse("id", &id)?,
+            name: DisplayName::parse("name", &name)?,
+            zone: Zone::parse("zone", &zone)?,
+            currency: Currency::parse("currency", &currency)?,
+        })
+    };
+    parse().map_err(|error: BodyError| corrupt(format!("workspace {id}: {error}")))
+}
+
+fn change(row: &Row) -> Result<Change, StoreError> {
+    let text = |column: &str| row.try_get::<String, _>(column).map_err(failure(STORE));
+    let workspace = WorkspaceId::parse("workspace_id", &text("workspace_id")?);
+    Ok(Change {
+        revision: from_column(row.try_get("revision").map_err(failure(STORE))?)?,
+        workspace: workspace.map_err(|invalid| corrupt(invalid.to_string()))?,
+        kind: table::kind_of(&text("kind")?)?,
+        id: text("id")?,
+    })
+}

@@ -1,0 +1,203 @@
+//! The tables of resources, and their rows.
+
+use rateguard_core::ids::WorkspaceId;
+use rateguard_core::time::Millis;
+use rateguard_engine::ports::{Resource, ResourceKind, StoreError, Stored};
+use sqlx::{Error, QueryBuilder, Row as _};
+
+use super::body::{self, BodyError, Columns, Unique};
+use super::{STORE, corrupt};
+use crate::database::{Kind, Row, failure};
+
+/// Where the resources of one kind stand.
+pub(super) struct Table {
+    /// The kind as the feed of changes writes it.
+    pub code: &'static str,
+    /// The table.
+    pub name: &'static str,
+    /// The column that is unique besides the id.
+    pub unique: Option<UniqueColumn>,
+    /// What is full when a workspace has too many of them.
+    pub full: &'static str,
+}
+
+/// A column that is unique besides the id.
+pub(super) struct UniqueColumn {
+    /// The column.
+    pub name: &'static str,
+    /// The field, as errors name it.
+    pub field: &'static str,
+    /// Whether two workspaces may have the same value.
+    pub by_workspace: bool,
+}
+
+const APIS: Table = Table {
+    code: "api",
+    name: "apis",
+    unique: Some(UniqueColumn { name: "slug", field: "slug", by_workspace: true }),
+    full: "the workspace's list of APIs",
+};
+const KEYS: Table = Table {
+    code: "key",
+    name: "keys",
+    unique: Some(UniqueColumn { name: "secret_sha256", field: "secret", by_workspace: false }),
+    full: "the workspace's list of keys",
+};
+const RULES: Table =
+    Table { code: "rule", name: "rules", unique: None, full: "the workspace's list of rules" };
+const BUDGETS: Table =
+    Table { code: "budget", name: "budgets", unique: None, full: "the workspace's list of budgets" };
+const PRICE_OVERRIDES: Table = Table {
+    code: "price_override",
+    name: "price_overrides",
+    unique: None,
+    full: "the workspace's list of prices",
+};
+
+/// The table of a kind.
+pub(super) fn of(kind: ResourceKind) -> &'static Table {
+    match kind {
+        ResourceKind::Api => &APIS,
+        ResourceKind::Key => &KEYS,
+        ResourceKind::Rule => &RULES,
+        ResourceKind::Budget => &BUDGETS,
+        ResourceKind::PriceOverride => &PRICE_OVERRIDES,
+    }
+}
+
+/// The kind that the feed of changes wrote.
+pub(super) fn kind_of(code: &str) -> Result<ResourceKind, StoreError> {
+    ResourceKind::ALL
+        .into_iter()
+        .find(|kind| of(*kind).code == code)
+        .ok_or_else(|| corrupt(format!("change of an unknown kind {code:?}")))
+}
+
+impl Table {
+    /// A query of whole rows, to be continued with conditions.
+    pub fn select(&self) -> QueryBuilder<Kind> {
+        let unique = self.unique.as_ref().map_or("NULL", |column| column.name);
+        QueryBuilder::new(format!(
+            "SELECT workspace_id, id, {unique} AS unique_value, version, created_at, updated_at, \
+             body_version, body FROM {}",
+            self.name
+        ))
+    }
+
+    /// A query of one row's id among those that have a unique value.
+    pub fn select_by_unique(&self, workspace: &WorkspaceId, unique: &Unique) -> Option<QueryBuilder<Kind>> {
+        let column = self.unique.as_ref()?;
+        let mut query = QueryBuilder::new(format!("SELECT workspace_id, id FROM {} WHERE ", self.name));
+        query.push(column.name).push(" = ");
+        push_unique(&mut query, unique);
+        if column.by_workspace {
+            query.push(" AND workspace_id = ").push_bind(workspace.as_str().to_owned());
+        }
+        Some(query)
+    }
+
+    /// The insertion of a new row; no row is affected where the id or the unique value exists.
+    pub fn insert(&self, stored: &Stored<Resource>) -> Result<QueryBuilder<Kind>, BodyError> {
+        let columns = body::columns(&stored.value);
+        let unique = self.unique.as_ref().map_or(String::new(), |column| format!(", {}", column.name));
+        let mut query = QueryBuilder::new(format!(
+            "INSERT INTO {} (workspace_id, id, version, created_at, updated_at, body_version, body{unique}) VALUES (",
+            self.name
+        ));
+        let mut values = query.separated(", ");
+        values.push_bind(stored.workspace.as_str().to_owned()).push_bind(columns.id);
+        values.push_bind(to_column(stored.version));
+        values.push_bind(stored.created_at.get()).push_bind(stored.updated_at.get());
+        values.push_bind(body::BODY_VERSION).push_bind(body::encode(&stored.value)?);
+        if self.unique.is_some() {
+            query.push(", ");
+            push_unique(&mut query, &columns.unique);
+        }
+        query.push(") ON CONFLICT DO NOTHING");
+        Ok(query)
+    }
+
+    /// The change of a row.
+    pub fn update(&self, stored: &Stored<Resource>) -> Result<QueryBuilder<Kind>, BodyError> {
+        let columns = body::columns(&stored.value);
+        let mut query = QueryBuilder::new(format!("UPDATE {} SET version = ", self.name));
+        query.push_bind(to_column(stored.version));
+        query.push(", updated_at = ").push_bind(stored.updated_at.get());
+        query.push(", body_version = ").push_bind(body::BODY_VERSION);
+        query.push(", body = ").push_bind(body::encode(&stored.value)?);
+        if let Some(column) = &self.unique {
+            query.push(", ").push(column.name).push(" = ");
+            push_unique(&mut query, &columns.unique);
+        }
+        push_place(&mut query, &stored.workspace, &columns.id);
+        Ok(query)
+    }
+}
+
+/// Continues a query with the place of one resource.
+pub(super) fn push_place(query: &mut QueryBuilder<Kind>, workspace: &WorkspaceId, id: &str) {
+    query.push(" WHERE workspace_id = ").push_bind(workspace.as_str().to_owned());
+    query.push(" AND id = ").push_bind(id.to_owned());
+}
+
+fn push_unique(query: &mut QueryBuilder<Kind>, unique: &Unique) {
+    match unique {
+        Unique::Slug(slug) => query.push_bind(slug.clone()),
+        Unique::Secret(secret) => query.push_bind(secret.clone()),
+        Unique::None => query.push("NULL"),
+    };
+}
+
+/// A resource from its row.
+pub(super) fn stored(kind: ResourceKind, row: &Row) -> Result<Stored<Resource>, StoreError> {
+    let raw = raw(kind, row).map_err(failure(STORE))?;
+    let workspace = WorkspaceId::parse("workspace_id", &raw.workspace);
+    let workspace = workspace.map_err(|invalid| corrupt(invalid.to_string()))?;
+    let place = format!("{} {} of {workspace}", kind.as_str(), raw.columns.id);
+    let value = body::decode(kind, raw.columns, raw.body_version, &raw.body)
+        .map_err(|error| corrupt(format!("{place}: {error}")))?;
+    Ok(Stored {
+        workspace,
+        value,
+        version: from_column(raw.version)?,
+        created_at: Millis::new(raw.created_at),
+        updated_at: Millis::new(raw.updated_at),
+    })
+}
+
+struct RawRow {
+    workspace: String,
+    columns: Columns,
+    version: i64,
+    created_at: i64,
+    updated_at: i64,
+    body_version: i64,
+    body: String,
+}
+
+fn raw(kind: ResourceKind, row: &Row) -> Result<RawRow, Error> {
+    let unique = match kind {
+        ResourceKind::Api => Unique::Slug(row.try_get("unique_value")?),
+        ResourceKind::Key => Unique::Secret(row.try_get("unique_value")?),
+        ResourceKind::Rule | ResourceKind::Budget | ResourceKind::PriceOverride => Unique::None,
+    };
+    Ok(RawRow {
+        workspace: row.try_get("workspace_id")?,
+        columns: Columns { id: row.try_get("id")?, unique },
+        version: row.try_get("version")?,
+        created_at: row.try_get("created_at")?,
+        updated_at: row.try_get("updated_at")?,
+        body_version: row.try_get("body_version")?,
+        body: row.try_get("body")?,
+    })
+}
+
+/// A version or revision as a column holds it. One beyond the column's range equals none there.
+pub(super) fn to_column(number: u64) -> i64 {
+    i64::try_from(number).unwrap_or(i64::MAX)
+}
+
+/// A version or revision from a column.
+pub(super) fn from_column(number: i64) -> Result<u64, StoreError> {
+    u64::try_from(number).map_err(|_| corrupt(format!("negative version or revision {number}")))
+}

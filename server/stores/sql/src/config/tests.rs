@@ -1,0 +1,78 @@
+//! Tests of what only SQL can show: rows that somebody else has changed.
+
+use rateguard_engine::ports::ConfigStore;
+use rateguard_store_suite::config_store::samples::{varied, workspace};
+use tempfile::TempDir;
+
+use super::*;
+
+async fn filled() -> (TempDir, SqlConfigStore) {
+    let folder = tempfile::tempdir().unwrap();
+    let store = SqlConfigStore::open(&DataFolder::open(folder.path()).unwrap()).await.unwrap();
+    store.create_workspace(workspace("ws_1"), Millis::ZERO).await.unwrap();
+    for resource in varied() {
+        store.insert(&owner(), resource, 100, Millis::ZERO).await.unwrap();
+    }
+    (folder, store)
+}
+
+fn owner() -> WorkspaceId {
+    WorkspaceId::parse("id", "ws_1").unwrap()
+}
+
+async fn after(statement: &'static str) -> StoreError {
+    let (_folder, store) = filled().await;
+    let mut transaction = store.database().begin().await.unwrap();
+    sqlx::query(statement).execute(&mut *transaction).await.unwrap();
+    transaction.commit().await.unwrap();
+    store.snapshot().await.unwrap_err()
+}
+
+#[tokio::test]
+async fn a_row_that_cannot_be_understood_is_corrupt_and_is_named() {
+    let statements = [
+        ("UPDATE rules SET body = '{}'", "rule rule_1 of ws_1"),
+        ("UPDATE rules SET body = 'no json'", "rule rule_1 of ws_1"),
+        ("UPDATE budgets SET body_version = 2", "body version 2 is not known"),
+        ("UPDATE keys SET secret_sha256 = x'00' WHERE id = 'key_1'", "key key_1 of ws_1"),
+        ("UPDATE apis SET slug = 'No Slug' WHERE id = 'api_1'", "api api_1 of ws_1"),
+        ("UPDATE price_overrides SET version = -1", "negative version"),
+        ("UPDATE workspaces SET zone = 'Mars/Olympus'", "workspace ws_1"),
+    ];
+    for (statement, named) in statements {
+        let error = after(statement).await;
+        assert!(matches!(error, StoreError::Corrupt { store: "config", .. }), "{error}");
+        assert!(error.to_string().contains(named), "{statement}: {error}");
+    }
+}
+
+#[tokio::test]
+async fn a_secret_never_stands_in_a_body() {
+    let (_folder, store) = filled().await;
+    let mut reader = store.database().reader().await.unwrap();
+    let bodies: Vec<String> =
+        sqlx::query_scalar("SELECT body FROM keys").fetch_all(&mut *reader).await.unwrap();
+    assert!(bodies.iter().all(|body| !body.contains("secret") && !body.contains(&"01".repeat(32))));
+    assert!(!bodies.is_empty());
+}
+
+#[tokio::test]
+async fn a_change_of_an_unknown_kind_is_corrupt() {
+    let (_folder, store) = filled().await;
+    let mut transaction = store.database().begin().await.unwrap();
+    sqlx::query("UPDATE changes SET kind = 'lease'").execute(&mut *transaction).await.unwrap();
+    transaction.commit().await.unwrap();
+    let error = store.changes_after(0, 10).await.unwrap_err();
+    assert!(matches!(error, StoreError::Corrupt { .. }), "{error}");
+}
+
+#[tokio::test]
+async fn a_row_that_cannot_be_understood_can_still_be_removed() {
+    let (_folder, store) = filled().await;
+    let mut transaction = store.database().begin().await.unwrap();
+    sqlx::query("UPDATE rules SET body = 'no json'").execute(&mut *transaction).await.unwrap();
+    transaction.commit().await.unwrap();
+    store.get(&owner(), ResourceKind::Rule, "rule_1").await.unwrap_err();
+    store.remove(&owner(), ResourceKind::Rule, "rule_1", Some(1), Millis::ZERO).await.unwrap();
+    assert_eq!(store.get(&owner(), ResourceKind::Rule, "rule_1").await, Ok(None));
+}

@@ -1,0 +1,195 @@
+//! Opening a database: its file, its schema, and the refusal of what this version cannot read.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use sqlx::migrate::{MigrateError, Migrator};
+use sqlx::sqlite::{
+    SqliteConnectOptions, SqliteConnection, SqliteJournalMode, SqlitePool, SqlitePoolOptions,
+    SqliteSynchronous,
+};
+use sqlx::{Connection as _, Error};
+use thiserror::Error;
+
+use super::{CALL_MS_MAX, DataFolder, Database, failure};
+
+/// SQLite has one writer at a time; more connections would only wait for each other.
+const WRITERS: u32 = 1;
+/// Reading connections: queries of a few people at once, each with a thread of its own.
+const READERS_MAX: u32 = 4;
+/// How long SQLite itself waits for a lock, for example of a backup tool.
+const BUSY_MS_MAX: u64 = 5_000;
+/// Files up to this size are checked whole when they are opened, in some tens of milliseconds;
+/// larger ones are checked as they are read.
+const CHECKED_BYTES_MAX: u64 = 32 * 1024 * 1024;
+/// The write-ahead log is cut back to this after a checkpoint.
+const WAL_BYTES_KEPT_MAX: u64 = 64 * 1024 * 1024;
+/// What a sound file answers to a check.
+const CHECK_OK: &str = "ok";
+
+/// What survives a loss of power. A killed process loses nothing either way.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Durability {
+    /// Every commit is synced before it returns.
+    EveryCommit,
+    /// The last commits may be lost, in order; for what can be built again.
+    Checkpoints,
+}
+
+/// One store's database.
+#[derive(Debug)]
+pub(crate) struct Schema {
+    /// The store, as errors name it.
+    pub store: &'static str,
+    /// The file's name.
+    pub file: &'static str,
+    /// Its tables.
+    pub migrator: &'static Migrator,
+    /// What survives a loss of power.
+    pub durability: Durability,
+}
+
+/// Why a data folder or a database was not opened. Each says what to do.
+#[derive(Debug, Error)]
+pub enum OpenError {
+    /// Another process has the folder.
+    #[error("{} is in use by another process; stop that one or name another data folder", path.display())]
+    Locked {
+        /// The folder.
+        path: PathBuf,
+    },
+    /// The folder or a file in it cannot be made or written.
+    #[error("{} cannot be opened; make it writable or name another data folder: {source}", path.display())]
+    Folder {
+        /// The folder or file.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// A newer version has written the file.
+    #[error(
+        "{} has the schema {version}, which this version does not know; start the version that wrote it, \
+         or restore a backup from before the upgrade",
+        path.display()
+    )]
+    Newer {
+        /// The file.
+        path: PathBuf,
+        /// The first migration that is not known.
+        version: i64,
+    },
+    /// The file is no database, or a damaged one.
+    #[error("{} is damaged; restore it from a backup, or move it away to begin anew without it: {detail}", path.display())]
+    Corrupt {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        detail: String,
+    },
+    /// The file cannot be read or written now.
+    #[error("{} cannot be opened now: {detail}", path.display())]
+    Unavailable {
+        /// The file.
+        path: PathBuf,
+        /// What the database said.
+        detail: String,
+    },
+}
+
+impl Database {
+    /// Opens a store's file in the folder, making it where it is missing, and brings its schema up
+    /// to date.
+    ///
+    /// # Errors
+    /// [`OpenError`]; the file is as it was, but for migrations that this version knows.
+    pub(crate) async fn open(folder: &DataFolder, schema: &Schema) -> Result<Self, OpenError> {
+        let path = folder.file(schema.file)?;
+        let options = connect_options(&path, schema.durability);
+        let writer = writer_pool(&path, options.clone()).await?;
+        let readers = pool_options(READERS_MAX).connect_lazy_with(options.pragma("query_only", "ON"));
+        let database = Self { store: schema.store, writer, readers, _folder: folder.clone() };
+        if let Err(error) = database.prepare(&path, schema.migrator).await {
+            database.close().await;
+            return Err(error);
+        }
+        Ok(database)
+    }
+
+    async fn prepare(&self, path: &Path, migrator: &Migrator) -> Result<(), OpenError> {
+        let mut writer = self.writer.acquire().await.map_err(|error| refusal(path, &error))?;
+        check_file(path, &mut writer).await?;
+        migrator.run_direct(None, &mut *writer, false).await.map_err(|error| migration_refusal(path, &error))
+    }
+}
+
+fn connect_options(path: &Path, durability: Durability) -> SqliteConnectOptions {
+    let synchronous = match durability {
+        Durability::EveryCommit => SqliteSynchronous::Full,
+        Durability::Checkpoints => SqliteSynchronous::Normal,
+    };
+    SqliteConnectOptions::new()
+        .filename(path)
+        .journal_mode(SqliteJournalMode::Wal)
+        .synchronous(synchronous)
+        .foreign_keys(true)
+        .busy_timeout(Duration::from_millis(BUSY_MS_MAX))
+        .pragma("journal_size_limit", WAL_BYTES_KEPT_MAX.to_string())
+        .pragma("temp_store", "MEMORY")
+}
+
+/// Connections are never retired: there is no server that would forget them.
+fn pool_options(connections_max: u32) -> SqlitePoolOptions {
+    SqlitePoolOptions::new()
+        .max_connections(connections_max)
+        .acquire_timeout(Duration::from_millis(CALL_MS_MAX))
+        .idle_timeout(None)
+        .max_lifetime(None)
+        .test_before_acquire(false)
+}
+
+async fn writer_pool(path: &Path, options: SqliteConnectOptions) -> Result<SqlitePool, OpenError> {
+    pool_options(WRITERS)
+        .after_release(|connection, _| Box::pin(is_reusable(connection)))
+        .connect_with(options)
+        .await
+        .map_err(|error| refusal(path, &error))
+}
+
+/// SQLite ends a transaction by itself when the disk is full, and refuses the rollback that
+/// follows; the driver then believes that it is still inside. Such a connection is replaced.
+async fn is_reusable(connection: &mut SqliteConnection) -> Result<bool, Error> {
+    connection.ping().await?;
+    Ok(!connection.is_in_transaction())
+}
+
+async fn check_file(path: &Path, connection: &mut SqliteConnection) -> Result<(), OpenError> {
+    let size = std::fs::metadata(path).map(|metadata| metadata.len());
+    let size = size.map_err(|source| OpenError::Folder { path: path.to_owned(), source })?;
+    if size > CHECKED_BYTES_MAX {
+        return Ok(());
+    }
+    let found = sqlx::query_scalar::<_, String>("PRAGMA quick_check(1)").fetch_one(connection).await;
+    match found.map_err(|error| refusal(path, &error))? {
+        found if found == CHECK_OK => Ok(()),
+        detail => Err(OpenError::Corrupt { path: path.to_owned(), detail }),
+    }
+}
+
+fn refusal(path: &Path, error: &Error) -> OpenError {
+    let (path, detail) = (path.to_owned(), error.to_string());
+    if failure::is_corruption(error) {
+        return OpenError::Corrupt { path, detail };
+    }
+    OpenError::Unavailable { path, detail }
+}
+
+fn migration_refusal(path: &Path, error: &MigrateError) -> OpenError {
+    match error {
+        MigrateError::Execute(error) | MigrateError::ExecuteMigration(error, _) => refusal(path, error),
+        MigrateError::VersionMissing(version) => {
+            OpenError::Newer { path: path.to_owned(), version: *version }
+        }
+        _ => OpenError::Corrupt { path: path.to_owned(), detail: error.to_string() },
+    }
+}

@@ -1,0 +1,135 @@
+//! [`EventLog`] in SQL: one table of events, written by one transaction at a time.
+//!
+//! Each transaction takes its positions from one row, which it holds until it ends. So positions
+//! become visible in their order, and a reader that has seen one has seen all before it.
+
+mod append;
+mod details;
+mod hash;
+mod row;
+
+use async_trait::async_trait;
+use rateguard_core::counter::Position;
+use rateguard_core::ids::{EventId, WorkspaceId};
+use rateguard_core::usage::{LoggedEvent, UsageEvent};
+use rateguard_engine::ports::{AppendOutcome, EventLog, StoreError};
+use sqlx::migrate::Migrator;
+use sqlx::{AssertSqlSafe, Error};
+
+use crate::database::{DataFolder, Database, Durability, OpenError, Row, Schema, failure};
+pub(crate) use hash::{id_hash, request_hash};
+pub(crate) use row::{KIND_USAGE, SELECT, column, read};
+
+/// The name by which errors know the store.
+pub(crate) const STORE: &str = "event";
+/// Events that one call reads: a caller that wants more asks again.
+pub(crate) const READ_EVENTS_MAX: usize = 10_000;
+static MIGRATOR: Migrator = sqlx::migrate!("../../../migrations/events/sqlite");
+const SCHEMA: Schema =
+    Schema { store: STORE, file: "events.db", migrator: &MIGRATOR, durability: Durability::EveryCommit };
+
+/// The event log in `events.db`. Clones share its connections.
+#[derive(Clone, Debug)]
+pub struct SqlEventLog {
+    database: Database,
+}
+
+impl SqlEventLog {
+    /// Opens the log in a data folder.
+    ///
+    /// # Errors
+    /// [`OpenError`].
+    pub async fn open(folder: &DataFolder) -> Result<Self, OpenError> {
+        Ok(Self { database: Database::open(folder, &SCHEMA).await? })
+    }
+
+    /// Closes it; calls afterwards are unavailable.
+    pub async fn close(&self) {
+        self.database.close().await;
+    }
+
+    /// Its database, for queries of raw events.
+    pub(crate) fn database(&self) -> &Database {
+        &self.database
+    }
+
+    async fn read_rows(&self, from: i64, limit: i64) -> Result<Vec<Row>, StoreError> {
+        let sql = format!("{SELECT} WHERE e.position > $1 ORDER BY e.position LIMIT $2");
+        let mut reader = self.database.reader().await?;
+        let query = sqlx::query(AssertSqlSafe(sql)).bind(from).bind(limit);
+        query.fetch_all(&mut *reader).await.map_err(failure(STORE))
+    }
+
+    async fn find_row(&self, workspace: &WorkspaceId, id: &EventId) -> Result<Option<Row>, StoreError> {
+        let sql = format!("{SELECT} WHERE e.event_hash = $1");
+        let mut reader = self.database.reader().await?;
+        let query = sqlx::query(AssertSqlSafe(sql)).bind(id_hash(workspace, id.as_str()));
+        query.fetch_optional(&mut *reader).await.map_err(failure(STORE))
+    }
+
+    async fn last_position(&self) -> Result<i64, StoreError> {
+        let mut reader = self.database.reader().await?;
+        let query = sqlx::query_scalar("SELECT position FROM head");
+        query.fetch_one(&mut *reader).await.map_err(failure(STORE))
+    }
+}
+
+#[async_trait]
+impl EventLog for SqlEventLog {
+    async fn append(&self, events: &[UsageEvent]) -> Result<Vec<AppendOutcome>, StoreError> {
+        if events.is_empty() {
+            return Ok(Vec::new());
+        }
+        let work = async {
+            let mut transaction = self.database.begin().await?;
+            let outcomes = append::append(&mut transaction, events).await?;
+            Ok((transaction, outcomes))
+        };
+        self.database.write(work).await
+    }
+
+    async fn read_after(&self, position: Position, limit: usize) -> Result<Vec<LoggedEvent>, StoreError> {
+        let limit = limit.min(READ_EVENTS_MAX);
+        let from = to_position_column(position);
+        let rows = self.database.within_deadline(self.read_rows(from, to_limit(limit))).await?;
+        rows.iter().map(read).collect()
+    }
+
+    async fn end(&self) -> Result<Position, StoreError> {
+        let last = self.database.within_deadline(self.last_position()).await?;
+        Ok(from_position_column(last))
+    }
+
+    async fn find(&self, workspace: &WorkspaceId, id: &EventId) -> Result<Option<LoggedEvent>, StoreError> {
+        let found = self.database.within_deadline(self.find_row(workspace, id)).await?;
+        found.as_ref().map(read).transpose()
+    }
+}
+
+/// A position as a column holds it. Positions count events, so they fit.
+pub(crate) fn to_position_column(position: Position) -> i64 {
+    i64::try_from(position.0).unwrap_or(i64::MAX)
+}
+
+/// The position that a column holds.
+pub(crate) fn from_position_column(position: i64) -> Position {
+    Position(u64::try_from(position).unwrap_or(0))
+}
+
+/// A bound on rows as a statement takes it.
+pub(crate) fn to_limit(rows: usize) -> i64 {
+    i64::try_from(rows).unwrap_or(i64::MAX)
+}
+
+/// The error of data that the log did not write like this.
+pub(crate) fn corrupt(detail: impl Into<String>) -> StoreError {
+    StoreError::Corrupt { store: STORE, detail: detail.into() }
+}
+
+/// The error of a column.
+pub(crate) fn column_failure(error: Error) -> StoreError {
+    failure(STORE)(error)
+}
+
+#[cfg(test)]
+mod tests;

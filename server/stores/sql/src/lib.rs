@@ -1,0 +1,19 @@
+//! The stores that keep their data in SQL: configuration, events, usage and the counters'
+//! checkpoints, each in a database of its own. No transaction spans two of them.
+//!
+//! The module `database` alone knows which database it is: how files are opened and locked, what
+//! an error code means, and when a commit's outcome is unknown. The statements are written for the
+//! common ground of SQLite and PostgreSQL: `$N` placeholders, `ON CONFLICT`, `RETURNING`, and
+//! integers for booleans.
+
+mod config;
+mod counters;
+mod database;
+mod events;
+mod usage;
+
+pub use config::SqlConfigStore;
+pub use counters::SqlCheckpointStore;
+pub use database::{DataFolder, OpenError};
+pub use events::SqlEventLog;
+pub use usage::SqlUsageStore;

@@ -1,0 +1,146 @@
+//! [`UsageStore`] in SQL: rollups in a database of their own, raw events in that of the log.
+//!
+//! A batch of events is folded in memory and added to each row that it touches, together with the
+//! position that it reaches, in one transaction. A query takes its figures from the coarsest
+//! rollup that has them, and from raw events for the ragged ends of its range.
+
+mod apply;
+mod histogram;
+mod listing;
+mod plan;
+mod query;
+mod rollup;
+mod scan;
+mod sums;
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use rateguard_core::counter::Position;
+use rateguard_core::ids::WorkspaceId;
+use rateguard_core::usage::LoggedEvent;
+use rateguard_engine::ports::{
+    EventLog, EventPage, EventQuery, SeriesPoint, SeriesQuery, StoreError, Summary, UsageFilter, UsageStore,
+};
+use sqlx::migrate::Migrator;
+use tokio::sync::{Semaphore, SemaphorePermit};
+
+use crate::database::{DataFolder, Database, Durability, OpenError, Schema};
+use crate::events::{SqlEventLog, from_position_column};
+use query::Question;
+
+/// The name by which errors know the store.
+const STORE: &str = "usage";
+/// Queries that may read raw events at once. The log has four reading connections; these leave
+/// some to whoever follows it.
+const RAW_READS_MAX: usize = 2;
+const FILE: &str = "usage.db";
+static MIGRATOR: Migrator = sqlx::migrate!("../../../migrations/usage/sqlite");
+/// A loss of power may take the last rollups with their position; the log gives them again.
+const SCHEMA: Schema =
+    Schema { store: STORE, file: FILE, migrator: &MIGRATOR, durability: Durability::Checkpoints };
+
+/// Rollups in `usage.db`, and raw events out of the log's `events.db`.
+#[derive(Clone, Debug)]
+pub struct SqlUsageStore {
+    rollups: Database,
+    log: SqlEventLog,
+    raw_reads: Arc<Semaphore>,
+}
+
+impl SqlUsageStore {
+    /// Opens the store in a data folder, beside the log whose events it sums.
+    ///
+    /// # Errors
+    /// [`OpenError`]; [`OpenError::Corrupt`] also when the rollups hold more than the log.
+    pub async fn open(folder: &DataFolder, log: &SqlEventLog) -> Result<Self, OpenError> {
+        let rollups = Database::open(folder, &SCHEMA).await?;
+        let raw_reads = Arc::new(Semaphore::new(RAW_READS_MAX));
+        let store = Self { rollups, log: log.clone(), raw_reads };
+        if let Err(error) = store.check_against_log(folder).await {
+            store.close().await;
+            return Err(error);
+        }
+        Ok(store)
+    }
+
+    /// Closes the rollups; calls afterwards are unavailable. The log stays open.
+    pub async fn close(&self) {
+        self.rollups.close().await;
+    }
+
+    async fn check_against_log(&self, folder: &DataFolder) -> Result<(), OpenError> {
+        let path = folder.path().join(FILE);
+        let unavailable = |error: StoreError| OpenError::Unavailable { path: path.clone(), detail: error.to_string() };
+        let cursor = self.cursor().await.map_err(unavailable)?;
+        let end = self.log.end().await.map_err(unavailable)?;
+        if cursor <= end {
+            return Ok(());
+        }
+        let detail = format!("it sums events up to position {}, and the log ends at {}", cursor.0, end.0);
+        Err(OpenError::Corrupt { path, detail })
+    }
+
+    /// Waits for a turn to read raw events.
+    async fn raw_read(&self) -> Result<SemaphorePermit<'_>, StoreError> {
+        self.raw_reads.acquire().await.map_err(|error| unavailable(error.to_string()))
+    }
+
+    async fn read_cursor(&self) -> Result<i64, StoreError> {
+        let mut reader = self.rollups.reader().await?;
+        apply::cursor(&mut reader).await
+    }
+}
+
+#[async_trait]
+impl UsageStore for SqlUsageStore {
+    async fn apply(&self, events: &[LoggedEvent]) -> Result<(), StoreError> {
+        if events.is_empty() {
+            return Ok(());
+        }
+        let work = async {
+            let mut transaction = self.rollups.begin().await?;
+            apply::apply(&mut transaction, events).await?;
+            Ok((transaction, ()))
+        };
+        self.rollups.write(work).await
+    }
+
+    async fn cursor(&self) -> Result<Position, StoreError> {
+        self.rollups.within_deadline(self.read_cursor()).await.map(from_position_column)
+    }
+
+    async fn events(&self, workspace: &WorkspaceId, query: &EventQuery) -> Result<EventPage, StoreError> {
+        let page = async {
+            let _turn = self.raw_read().await?;
+            let mut reader = self.log.database().reader().await?;
+            listing::page(&mut reader, workspace, query).await
+        };
+        self.rollups.within_deadline(page).await
+    }
+
+    async fn summary(&self, workspace: &WorkspaceId, filter: &UsageFilter) -> Result<Summary, StoreError> {
+        let answer = self.rollups.within_deadline(self.answer(workspace, Question::whole(filter))).await?;
+        let through = from_position_column(answer.through);
+        let sums = answer.points.into_values().next().unwrap_or_default();
+        Ok(sums.into_summary(through))
+    }
+
+    async fn series(&self, workspace: &WorkspaceId, query: &SeriesQuery) -> Result<Vec<SeriesPoint>, StoreError> {
+        let question = Question::series(query)?;
+        let answer = self.rollups.within_deadline(self.answer(workspace, question)).await?;
+        Ok(answer.into_series())
+    }
+}
+
+fn unavailable(detail: String) -> StoreError {
+    StoreError::Unavailable { store: STORE, detail }
+}
+
+/// The error of data that this store did not write like this.
+fn corrupt(detail: impl Into<String>) -> StoreError {
+    StoreError::Corrupt { store: STORE, detail: detail.into() }
+}
+
+#[cfg(test)]
+mod tests;

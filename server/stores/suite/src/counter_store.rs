@@ -1,0 +1,104 @@
+//! What every [`CounterStore`] promises. Each function is one promise, on storage of its own;
+//! [`counter_store_suite`](crate::counter_store_suite) makes a test of each.
+
+mod concurrency;
+mod decisions;
+mod recovery;
+mod request_ids;
+mod reservations;
+mod settlements;
+pub mod world;
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use rateguard_core::time::Millis;
+use rateguard_engine::ports::CounterStore;
+
+pub use concurrency::*;
+pub use decisions::*;
+pub use recovery::*;
+pub use request_ids::*;
+pub use reservations::*;
+pub use settlements::*;
+
+/// How a store ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stop {
+    /// It was told to, and wrote down what it had.
+    Clean,
+    /// It was killed.
+    Crash,
+}
+
+/// Storage for one counter store, empty at first.
+#[async_trait]
+pub trait CounterBackend: Send + Sync {
+    /// Opens a store on the storage. The last one that was opened has ended by then, and how
+    /// decides what this one finds.
+    async fn open(&self, now: Millis) -> Arc<dyn CounterStore>;
+
+    /// Live counters that a workspace of these stores may have.
+    fn live_counters_max(&self) -> usize;
+}
+
+/// Makes a test of every promise. `$backend` is an expression that gives a fresh
+/// [`CounterBackend`].
+#[macro_export]
+macro_rules! counter_store_suite {
+    ($backend:expr) => {
+        $crate::counter_store_suite! { $backend;
+            takes_from_all_limits_or_from_none,
+            counts_a_shadow_only_when_it_would_allow,
+            changes_nothing_on_peek_and_denial,
+            says_when_a_denied_call_passes,
+            says_that_waiting_does_not_help,
+            renews_nothing_when_the_clock_steps_back,
+            shares_one_counter_beyond_the_bound,
+            keeps_workspaces_apart,
+            forgets_idle_counters_without_a_trace,
+            admits_exactly_the_smaller_limit_to_concurrent_callers,
+            holds_a_budget_exactly_for_concurrent_callers,
+            takes_once_for_concurrent_repetitions,
+            conserves_what_is_taken_under_random_concurrency,
+            repeats_an_allowed_decision_without_taking,
+            decides_a_denial_anew,
+            refuses_an_id_with_other_content,
+            forgets_an_id_after_its_time,
+            remembers_no_id_of_a_peek,
+            repeats_a_reservation_while_it_stands,
+            decides_anew_once_a_reservation_was_given_back,
+            corrects_a_reservation_to_what_was_used,
+            gives_nothing_back_for_a_guess,
+            holds_until_the_final_attempt,
+            keeps_an_overshoot_as_debt,
+            keeps_an_overshoot_of_a_bucket_that_was_full_again,
+            releases_a_reservation_once,
+            lets_only_its_holder_release,
+            expires_into_the_floor,
+            frees_what_is_due_with_the_next_check,
+            settles_a_late_report_before_the_floor_is_an_event,
+            charges_a_report_after_the_floor_in_full,
+            charges_matching_limits_without_a_reservation,
+            charges_a_budget_that_was_not_captured,
+            settles_every_position_once,
+            adds_an_opening_to_a_new_budget,
+            admits_exactly_what_is_left_after_a_crash,
+            keeps_what_was_held_after_a_crash,
+            frees_what_a_crash_left_held_in_time,
+            draws_a_lost_hold_down_by_its_report,
+            settles_a_replayed_reservation_without_its_record,
+            keeps_reservations_over_a_clean_stop,
+            keeps_counters_over_a_clean_stop,
+            keeps_an_opening_over_a_crash,
+        }
+    };
+    ($backend:expr; $($promise:ident),* $(,)?) => {
+        $(
+            #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+            async fn $promise() {
+                $crate::counter_store::$promise(&$backend).await;
+            }
+        )*
+    };
+}

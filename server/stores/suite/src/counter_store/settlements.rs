@@ -1,0 +1,68 @@
+//! Records: what they charge with and without a reservation, each position once.
+
+use rateguard_core::counter::Position;
+use rateguard_core::unit::Unit;
+
+use super::CounterBackend;
+use super::world::{MINUTE_MS, Report, World, a_minute, ask, at, hourly, prepaid};
+
+/// A record without a reservation charges every limit that it names, never asking.
+pub async fn charges_matching_limits_without_a_reservation(backend: &impl CounterBackend) {
+    let world = World::open(backend).await;
+    let (budget, tokens) = (ask(1, hourly(100), 1), ask(2, a_minute(50), 1).of(Unit::Tokens));
+    world.report(Report::of_cost(70).charging(&budget, 70).charging(&tokens, 40), at(0)).await;
+    world.report(Report::of_cost(70).charging(&budget, 70).charging(&tokens, 40), at(1)).await;
+    assert_eq!((world.used(&budget, at(2)).await, world.used(&tokens, at(2)).await), (140, 80));
+    assert!(!world.peek(&[budget.probe()], at(2)).await);
+    // What was used in a window that has closed is corrected in the books alone.
+    let past = Report { accounted_at: Some(at(3)), ..Report::default() };
+    world.report(past.charging(&tokens, 40), at(MINUTE_MS)).await;
+    assert_eq!(world.used(&tokens, at(MINUTE_MS)).await, 0);
+}
+
+/// A budget that matches the record and was not captured when the call was reserved gets the whole
+/// cost; limits on units that were not captured get nothing.
+pub async fn charges_a_budget_that_was_not_captured(backend: &impl CounterBackend) {
+    let world = World::open(backend).await;
+    let (captured, other) = (ask(1, prepaid(1_000), 100), ask(2, prepaid(1_000), 0));
+    let requests = ask(3, a_minute(10), 1);
+    let open = world.reserve(std::slice::from_ref(&captured), at(0)).await.expect("there is room");
+    let report = Report::settling(&open, 80).charging(&captured, 80).charging(&other, 80);
+    world.report(report.charging(&requests, 1), at(1)).await;
+    let used = [&captured, &other, &requests];
+    let mut figures = Vec::new();
+    for limited in used {
+        figures.push(world.used(limited, at(2)).await);
+    }
+    assert_eq!(figures, [80, 80, 0]);
+}
+
+/// Settling a position again changes nothing, whoever does it.
+pub async fn settles_every_position_once(backend: &impl CounterBackend) {
+    let world = World::open(backend).await;
+    let (budget, requests) = (ask(1, prepaid(1_000), 100), ask(2, a_minute(10), 1));
+    let open = world.reserve(std::slice::from_ref(&budget), at(0)).await.expect("there is room");
+    let reserved = world.report(Report::settling(&open, 60).charging(&budget, 60), at(1)).await;
+    let plain = Report::of_cost(5).charging(&budget, 5).charging(&requests, 1);
+    let plain = world.report(plain, at(2)).await;
+    assert_eq!(plain.position, Position(2));
+    for _ in 0..2 {
+        let again = vec![reserved.clone(), plain.clone()];
+        world.store.settle(again).await.expect("a store that is well settles");
+    }
+    assert_eq!((world.used(&budget, at(3)).await, world.used(&requests, at(3)).await), (65, 1));
+}
+
+/// What was spent before a budget existed is added to what it took since.
+pub async fn adds_an_opening_to_a_new_budget(backend: &impl CounterBackend) {
+    let world = World::open(backend).await;
+    let budget = ask(1, hourly(1_000), 100);
+    world.report(Report::of_cost(30).charging(&budget, 30), at(0)).await;
+    let openings = vec![budget.charged(500), ask(2, prepaid(1_000), 0).charged(70)];
+    let opened = world.store.open_budget(&world.workspace, openings, Position(0), at(1)).await;
+    opened.expect("a store that is well opens a budget");
+    assert_eq!(world.used(&budget, at(2)).await, 530);
+    assert_eq!(world.used(&ask(2, prepaid(1_000), 0), at(2)).await, 70);
+    world.report(Report::of_cost(30).charging(&budget, 30), at(3)).await;
+    assert_eq!(world.used(&budget, at(4)).await, 560);
+}

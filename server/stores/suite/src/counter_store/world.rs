@@ -1,0 +1,433 @@
+//! A workspace with its callers and its log, so that the promises read like sentences.
+
+use std::ops::Deref;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use rateguard_core::amounts::Amounts;
+use rateguard_core::counter::{CounterId, Demand, Limit, Position, Reading, Refill, RetryAfter};
+use rateguard_core::decision::{Charge, Mode};
+use rateguard_core::ids::{KeyId, ReservationId, WorkspaceId};
+use rateguard_core::money::Nanos;
+use rateguard_core::reservation::Reservation;
+use rateguard_core::rule::Enforcement;
+use rateguard_core::time::{Bounds, Millis};
+use rateguard_core::unit::Unit;
+use rateguard_core::usage::CallIdentity;
+use rateguard_engine::ports::{
+    CheckCommand, CheckOutcome, CounterStore, Decided, Principal, ReleaseOutcome, RequestFingerprint,
+    ReservationRequest, SettleCharge, SettleCommand, SettleReservation,
+};
+use tokio::sync::Mutex;
+
+use super::{CounterBackend, Stop};
+
+/// A minute.
+pub const MINUTE_MS: i64 = 60_000;
+/// How long the suite's reservations live.
+pub const RESERVATION_MS: i64 = 10 * MINUTE_MS;
+/// Records of one turn after a start.
+const REPLAY_RECORDS: usize = 100;
+
+/// The suite's first instant and `ms` more.
+pub fn at(ms: i64) -> Millis {
+    // 2027-01-15T08:00:00Z.
+    Millis::new(1_800_000_000_000).plus(ms)
+}
+
+/// What a call asks of one limit.
+#[derive(Clone, Debug)]
+pub struct Ask {
+    /// The charge.
+    pub charge: Charge,
+    /// The limit's unit.
+    pub unit: Unit,
+}
+
+/// `amount` of a limit whose counter has the number `counter`.
+pub fn ask(counter: u8, limit: Limit, amount: i64) -> Ask {
+    let unit = if matches!(limit, Limit::Budget { .. }) { Unit::Cost } else { Unit::Requests };
+    let charge = Charge {
+        counter: counter_id(counter.into()),
+        overflow: counter_id(u128::from(counter) + 1_000),
+        limit,
+        demand: Demand::take(amount),
+        enforcement: Enforcement::Enforced,
+    };
+    Ask { charge, unit }
+}
+
+impl Ask {
+    /// The same in another unit.
+    #[must_use]
+    pub fn of(self, unit: Unit) -> Self {
+        Self { unit, ..self }
+    }
+
+    /// The same of a limit that only watches.
+    #[must_use]
+    pub fn shadow(mut self) -> Self {
+        self.charge.enforcement = Enforcement::Shadow;
+        self
+    }
+
+    /// The same for another value of the limit's scope.
+    #[must_use]
+    pub fn scoped(mut self, value: u128) -> Self {
+        self.charge.counter = counter_id(self.charge.counter.0 + (value << 32));
+        self
+    }
+
+    /// The same that only tests whether anything is left.
+    #[must_use]
+    pub fn probe(mut self) -> Self {
+        self.charge.demand = Demand::PROBE;
+        self
+    }
+
+    /// What a record charges this limit.
+    pub fn charged(&self, amount: i64) -> SettleCharge {
+        let Charge { counter, overflow, limit, .. } = self.charge;
+        SettleCharge { counter, overflow, limit, amount }
+    }
+}
+
+/// Spreads numbers over all bits, as the hashes that ids are.
+pub fn counter_id(number: u128) -> CounterId {
+    CounterId(number.wrapping_mul(0x9e37_79b9_7f4a_7c15_f39c_c060_5ced_c835).rotate_left(77) ^ number)
+}
+
+/// At most `limit` a minute.
+pub fn a_minute(limit: i64) -> Limit {
+    Limit::FixedWindow { limit, window_ms: MINUTE_MS }
+}
+
+/// At most `limit` in any minute.
+pub fn any_minute(limit: i64) -> Limit {
+    Limit::SlidingWindow { limit, window_ms: MINUTE_MS }
+}
+
+/// A bucket of `capacity`, refilled by `units` a minute.
+pub fn bucket(capacity: i64, units: i64) -> Limit {
+    let refill = Refill::new(units, MINUTE_MS, capacity).expect("the suite's buckets are within bounds");
+    Limit::TokenBucket { capacity, refill }
+}
+
+/// The calendar's hour of the suite.
+pub fn this_hour() -> Bounds {
+    let hour_ms = 60 * MINUTE_MS;
+    Bounds { start: at(0), end: at(hour_ms), next_end: at(2 * hour_ms) }
+}
+
+/// At most `limit` an hour of the calendar.
+pub fn an_hour(limit: i64) -> Limit {
+    Limit::CalendarWindow { limit, bounds: this_hour() }
+}
+
+/// A budget without reset.
+pub fn prepaid(nanos: i64) -> Limit {
+    Limit::Budget { nanos, bounds: None }
+}
+
+/// A budget of a calendar's hour.
+pub fn hourly(nanos: i64) -> Limit {
+    Limit::Budget { nanos, bounds: Some(this_hour()) }
+}
+
+/// A hash of a request id with one of its content, standing for a minute from the first instant.
+pub fn request(id: u128, content: u64) -> RequestFingerprint {
+    RequestFingerprint { id: counter_id(id).0, content, expires_at: at(MINUTE_MS) }
+}
+
+/// What a record says.
+#[derive(Clone, Debug, Default)]
+pub struct Report {
+    /// The reservation that it settles.
+    pub reservation: Option<SettleReservation>,
+    /// Amounts by unit.
+    pub amounts: Amounts,
+    /// The cost.
+    pub cost: i64,
+    /// What it charges each matching limit.
+    pub charges: Vec<SettleCharge>,
+    /// When its cost counts; `None` for the instant of the settlement.
+    pub accounted_at: Option<Millis>,
+}
+
+impl Report {
+    /// One of a call without a reservation, at a cost.
+    pub fn of_cost(cost: i64) -> Self {
+        Self { cost, ..Self::default() }
+    }
+
+    /// One that settles a reservation for good, with exact figures.
+    pub fn settling(reservation: &Reservation, cost: i64) -> Self {
+        let captured = reservation.captured.iter().filter(|c| c.is_budget()).map(|c| c.counter);
+        let settles = SettleReservation {
+            id: reservation.id.clone(),
+            is_final: true,
+            refund: true,
+            lost: false,
+            captured_budgets: captured.collect(),
+        };
+        let accounted_at = Some(reservation.decided_at);
+        Self { reservation: Some(settles), cost, accounted_at, ..Self::default() }
+    }
+
+    /// The same on a reservation that was gone when the record was taken.
+    #[must_use]
+    pub fn lost(mut self) -> Self {
+        if let Some(reservation) = &mut self.reservation {
+            reservation.lost = true;
+            reservation.captured_budgets.clear();
+        }
+        self
+    }
+
+    /// The same of an attempt after which others may come.
+    #[must_use]
+    pub fn not_final(mut self) -> Self {
+        if let Some(reservation) = &mut self.reservation {
+            reservation.is_final = false;
+        }
+        self
+    }
+
+    /// The same with figures that give nothing back.
+    #[must_use]
+    pub fn guessed(mut self) -> Self {
+        if let Some(reservation) = &mut self.reservation {
+            reservation.refund = false;
+        }
+        self
+    }
+
+    /// The same with an amount.
+    #[must_use]
+    pub fn used(mut self, unit: Unit, amount: i64) -> Self {
+        self.amounts.insert("amount", unit, amount).expect("the suite's amounts are within bounds");
+        self
+    }
+
+    /// The same where this limit matches and is charged `amount`.
+    #[must_use]
+    pub fn charging(mut self, ask: &Ask, amount: i64) -> Self {
+        self.charges.push(ask.charged(amount));
+        self
+    }
+}
+
+/// One workspace of a store, with its callers and its log.
+#[derive(Clone)]
+pub struct Caller {
+    /// The store of now.
+    pub store: Arc<dyn CounterStore>,
+    /// The tenant.
+    pub workspace: WorkspaceId,
+    /// Who calls.
+    pub principal: Principal,
+    log: Arc<Mutex<Vec<SettleCommand>>>,
+    reservations: Arc<AtomicU64>,
+}
+
+/// A workspace with the storage that it is on, so that it can be opened again.
+pub struct World<'b> {
+    backend: &'b dyn CounterBackend,
+    caller: Caller,
+}
+
+impl Deref for World<'_> {
+    type Target = Caller;
+
+    fn deref(&self) -> &Caller {
+        &self.caller
+    }
+}
+
+impl<'b> World<'b> {
+    /// A workspace on fresh storage.
+    pub async fn open(backend: &'b dyn CounterBackend) -> Self {
+        Self { backend, caller: Caller::new(backend.open(at(0)).await, 1) }
+    }
+
+    /// Another workspace of the same store. Only one of them may settle.
+    pub fn in_workspace(&self, number: u8) -> World<'b> {
+        World { backend: self.backend, caller: Caller::new(self.store.clone(), number) }
+    }
+
+    /// Ends the store, opens it again and settles what the log has beyond it.
+    pub async fn reopen(&mut self, stop: Stop, now: Millis) {
+        if stop == Stop::Clean {
+            self.store.checkpoint(true).await.expect("a store that is well writes everything down");
+        }
+        self.caller.store = self.backend.open(now).await;
+        let from = self.store.recovered_through().await.expect("a store knows where it begins");
+        let log = self.log.lock().await;
+        let open = log.iter().filter(|record| record.position > from);
+        let replayed: Vec<_> = open.map(|record| SettleCommand { now, ..record.clone() }).collect();
+        for records in replayed.chunks(REPLAY_RECORDS) {
+            self.store.settle(records.to_vec()).await.expect("a store that is well settles");
+        }
+    }
+}
+
+impl Caller {
+    /// A caller in the workspace with this number.
+    pub fn new(store: Arc<dyn CounterStore>, workspace: u8) -> Self {
+        Self {
+            store,
+            workspace: WorkspaceId::from_random([workspace; 16]),
+            principal: Principal { key: KeyId::from_random([workspace; 16]), by_gateway: false },
+            log: Arc::default(),
+            reservations: Arc::new(AtomicU64::new(1 + (u64::from(workspace) << 32))),
+        }
+    }
+
+    /// The command for a call.
+    pub fn command(&self, mode: Mode, asks: &[Ask], now: Millis) -> CheckCommand {
+        CheckCommand {
+            workspace: self.workspace.clone(),
+            now,
+            mode,
+            charges: asks.iter().map(|ask| ask.charge).collect(),
+            units: asks.iter().map(|ask| ask.unit.clone()).collect(),
+            request: None,
+            reservation: (mode == Mode::Reserve).then(|| self.reservation_request(now)),
+        }
+    }
+
+    fn reservation_request(&self, now: Millis) -> ReservationRequest {
+        let number = self.reservations.fetch_add(1, Ordering::Relaxed);
+        ReservationRequest {
+            id: ReservationId::from_bits(number.into()),
+            principal: self.principal.clone(),
+            expires_at: now.plus(RESERVATION_MS),
+            floor: Nanos::ZERO,
+            call: Arc::new(call_of(&self.principal)),
+            request_id: None,
+        }
+    }
+
+    /// Sends a command.
+    pub async fn send(&self, command: CheckCommand) -> CheckOutcome {
+        self.store.check(command).await.expect("a store that is well decides")
+    }
+
+    /// Sends a command whose id, if any, is used for the same content only.
+    pub async fn decide(&self, command: CheckCommand) -> Decided {
+        match self.send(command).await {
+            CheckOutcome::Decided(decided) => decided,
+            CheckOutcome::ContentDiffers => panic!("the id was used for other content before"),
+        }
+    }
+
+    /// Takes for good. Says whether it was allowed.
+    pub async fn consume(&self, asks: &[Ask], now: Millis) -> bool {
+        self.decide(self.command(Mode::Consume, asks, now)).await.verdict.allowed
+    }
+
+    /// Tests without taking.
+    pub async fn peek(&self, asks: &[Ask], now: Millis) -> bool {
+        self.decide(self.command(Mode::Peek, asks, now)).await.verdict.allowed
+    }
+
+    /// Holds; `None` when denied.
+    pub async fn reserve(&self, asks: &[Ask], now: Millis) -> Option<Reservation> {
+        self.reserve_with_floor(asks, 0, now).await
+    }
+
+    /// Holds with a cost of input that its expiry is charged.
+    pub async fn reserve_with_floor(&self, asks: &[Ask], floor: i64, now: Millis) -> Option<Reservation> {
+        let mut command = self.command(Mode::Reserve, asks, now);
+        if let Some(reservation) = &mut command.reservation {
+            reservation.floor = Nanos::from_stored(floor);
+        }
+        let (id, _) = self.decide(command).await.reservation?;
+        self.reservation(&id).await
+    }
+
+    /// How many calls in a row are allowed to hold, at most `count_max`.
+    pub async fn reserve_until_denied(&self, asks: &[Ask], count_max: usize, now: Millis) -> usize {
+        let mut admitted = 0;
+        while admitted < count_max && self.reserve(asks, now).await.is_some() {
+            admitted += 1;
+        }
+        admitted
+    }
+
+    /// A reservation as the store knows it.
+    pub async fn reservation(&self, id: &ReservationId) -> Option<Reservation> {
+        self.store.reservation(&self.workspace, id).await.expect("a store that is well reads")
+    }
+
+    /// Gives a reservation back.
+    pub async fn release(&self, id: &ReservationId, now: Millis) -> ReleaseOutcome {
+        let released = self.store.release(&self.workspace, id, &self.principal, now).await;
+        released.expect("a store that is well releases")
+    }
+
+    /// Logs a record and settles it.
+    pub async fn report(&self, report: Report, now: Millis) -> SettleCommand {
+        let mut log = self.log.lock().await;
+        let command = self.append(&mut log, report, now);
+        self.store.settle(vec![command.clone()]).await.expect("a store that is well settles");
+        command
+    }
+
+    /// Logs a record that a crash keeps from being settled.
+    pub async fn log_only(&self, report: Report, now: Millis) {
+        self.append(&mut *self.log.lock().await, report, now);
+    }
+
+    fn append(&self, log: &mut Vec<SettleCommand>, report: Report, now: Millis) -> SettleCommand {
+        let command = SettleCommand {
+            workspace: self.workspace.clone(),
+            position: Position(log.len() as u64 + 1),
+            now,
+            accounted_at: report.accounted_at.unwrap_or(now),
+            reservation: report.reservation,
+            amounts: report.amounts,
+            cost: Nanos::from_stored(report.cost),
+            charges: report.charges,
+        };
+        log.push(command.clone());
+        command
+    }
+
+    /// How limits stand.
+    pub async fn read(&self, asks: &[Ask], now: Millis) -> Vec<Reading> {
+        let wanted: Vec<_> = asks.iter().map(|ask| (ask.charge.counter, ask.charge.limit)).collect();
+        self.store.read(&self.workspace, &wanted, now).await.expect("a store that is well reads")
+    }
+
+    /// What is used of one limit, held amounts included.
+    pub async fn used(&self, ask: &Ask, now: Millis) -> i128 {
+        self.read(std::slice::from_ref(ask), now).await.first().map_or(0, |reading| reading.used)
+    }
+
+    /// What is held of one limit.
+    pub async fn held(&self, ask: &Ask, now: Millis) -> i128 {
+        self.read(std::slice::from_ref(ask), now).await.first().map_or(0, |reading| reading.held)
+    }
+
+    /// How long a denied call has to wait; `None` when it is allowed.
+    pub async fn wait_of(&self, asks: &[Ask], now: Millis) -> Option<RetryAfter> {
+        let command = self.command(Mode::Peek, asks, now);
+        let charges = command.charges.clone();
+        let verdict = self.decide(command).await.verdict;
+        verdict.limiting(&charges).map(|(_, wait)| wait).filter(|_| !verdict.allowed)
+    }
+}
+
+fn call_of(principal: &Principal) -> CallIdentity {
+    CallIdentity {
+        key: principal.key.clone(),
+        api: None,
+        api_name: "chat".to_owned(),
+        endpoint: "/v1/messages".to_owned(),
+        method: "POST".to_owned(),
+        model: "small".to_owned(),
+        service_tier: String::new(),
+        subject: String::new(),
+    }
+}

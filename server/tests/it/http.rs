@@ -1,0 +1,124 @@
+//! A plain HTTP client, to call the gateway as an app would.
+
+use std::time::Duration;
+
+use http_body_util::{BodyExt, Full};
+use hyper::body::{Bytes, Incoming};
+use hyper::{Request, Response};
+use hyper_util::client::legacy::Client;
+use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_util::rt::TokioExecutor;
+
+/// Longest wait for the head of an answer.
+const ANSWER_WITHIN: Duration = Duration::from_secs(30);
+
+/// One pool of connections.
+#[derive(Clone)]
+pub struct Http(Client<HttpConnector, Full<Bytes>>);
+
+/// A call of OpenAI's chat completions through the gateway.
+pub struct ChatCall {
+    pub url: String,
+    pub key: String,
+    /// Headers that steer the demo upstream.
+    pub knobs: Vec<(&'static str, String)>,
+    pub max_tokens: u32,
+    pub stream: bool,
+}
+
+impl ChatCall {
+    pub fn new(address: &str, slug: &str, key: &str) -> Self {
+        Self {
+            url: format!("{address}/proxy/{slug}/v1/chat/completions"),
+            key: key.to_owned(),
+            knobs: Vec::new(),
+            max_tokens: 10,
+            stream: false,
+        }
+    }
+
+    pub fn with(mut self, knob: &'static str, value: impl ToString) -> Self {
+        self.knobs.push((knob, value.to_string()));
+        self
+    }
+
+    pub fn body(&self) -> String {
+        format!(
+            r#"{{"model":"gpt-4o-mini","max_tokens":{},"stream":{},"messages":[{{"role":"user","content":"Hello"}}]}}"#,
+            self.max_tokens, self.stream
+        )
+    }
+
+    /// What the gateway reserves for the input: a token for each three bytes of the body.
+    pub fn input_tokens_estimated(&self) -> i64 {
+        i64::try_from(self.body().len().div_ceil(3)).unwrap()
+    }
+}
+
+impl Http {
+    pub fn new() -> Self {
+        let mut connector = HttpConnector::new();
+        connector.set_nodelay(true);
+        Self(Client::builder(TokioExecutor::new()).build(connector))
+    }
+
+    /// Sends a call and waits for the head of its answer.
+    pub async fn send(&self, call: &ChatCall) -> Response<Incoming> {
+        let mut request = Request::post(&call.url)
+            .header("authorization", format!("Bearer {}", call.key))
+            .header("content-type", "application/json");
+        for (name, value) in &call.knobs {
+            request = request.header(*name, value);
+        }
+        let request = request.body(Full::from(call.body())).unwrap();
+        tokio::time::timeout(ANSWER_WITHIN, self.0.request(request)).await.expect("no answer").unwrap()
+    }
+
+    /// Sends a call and reads the whole answer.
+    pub async fn call(&self, call: &ChatCall) -> Answer {
+        let (head, body) = self.send(call).await.into_parts();
+        let body = body.collect().await.unwrap().to_bytes();
+        let header = |name: &str| head.headers.get(name).map(|value| value.to_str().unwrap().to_owned());
+        Answer {
+            status: head.status.as_u16(),
+            should_retry: header("x-should-retry"),
+            retry_after: header("retry-after"),
+            request_id: header("x-rateguard-request-id").unwrap_or_default(),
+            body: String::from_utf8(body.to_vec()).unwrap(),
+        }
+    }
+}
+
+/// What an app sees.
+#[derive(Debug)]
+pub struct Answer {
+    pub status: u16,
+    pub should_retry: Option<String>,
+    pub retry_after: Option<String>,
+    pub request_id: String,
+    pub body: String,
+}
+
+/// A gRPC-Web frame that holds an empty message.
+const EMPTY_FRAME: &[u8] = &[0, 0, 0, 0, 0];
+
+impl Http {
+    /// Calls a method with an empty message over grpc-web, and returns its status code; empty when
+    /// there was no method to answer.
+    pub async fn grpc_web_status(&self, url: &str, key: Option<&str>) -> String {
+        let mut request = Request::post(url).header("content-type", "application/grpc-web+proto");
+        if let Some(key) = key {
+            request = request.header("authorization", format!("Bearer {key}"));
+        }
+        let request = request.body(Full::from(EMPTY_FRAME)).unwrap();
+        let response = tokio::time::timeout(ANSWER_WITHIN, self.0.request(request)).await.unwrap().unwrap();
+        let (head, body) = response.into_parts();
+        if let Some(status) = head.headers.get("grpc-status") {
+            return status.to_str().unwrap().to_owned();
+        }
+        let body = body.collect().await.unwrap().to_bytes();
+        let text = String::from_utf8_lossy(&body).into_owned();
+        let found = text.split("grpc-status:").nth(1).unwrap_or_default();
+        found.trim_start().split(['\r', '\n']).next().unwrap_or_default().to_owned()
+    }
+}
