@@ -66,8 +66,18 @@ impl Running {
         let (stop, drain_max) = (CancellationToken::new(), config.drain_max());
         let listen = |listener, router| tokio::spawn(serve(listener, router, stop.clone().cancelled_owned()));
         let mut listeners = vec![listen(public, router)];
-        listeners.extend(for_gateways.map(|it| listen(it.listener, gateway_router(&engine))));
-        Ok(Self { address, engine, background, gateway, stores, health: reporter, stop, listeners, drain_max })
+        listeners.extend(for_gateways.map(|it| listen(it.listener, gateway_router(&engine, &stop))));
+        Ok(Self {
+            address,
+            engine,
+            background,
+            gateway,
+            stores,
+            health: reporter,
+            stop,
+            listeners,
+            drain_max,
+        })
     }
 
     /// Stops in order: no new calls, calls in flight and their reports finish, events are written,

@@ -5,6 +5,7 @@
 mod apis;
 mod budgets;
 mod keys;
+mod prices;
 
 use rateguard_core::ids::WorkspaceId;
 use rateguard_core::limits::{BUDGETS_PER_WORKSPACE_MAX, RULES_PER_WORKSPACE_MAX};
@@ -16,7 +17,9 @@ use crate::error::{EngineError, Reason};
 use crate::ports::{Resource, ResourceKind, StoreError, Stored};
 
 pub use apis::{ApiDraft, CredentialChange};
+pub use budgets::BudgetStanding;
 pub use keys::{NewKey, equip};
+pub use prices::{ListedPrice, PriceFilter, PricePage, PricePlace};
 
 /// APIs of one workspace.
 pub const APIS_PER_WORKSPACE_MAX: usize = 1_000;
@@ -47,10 +50,13 @@ impl Engine {
     /// Makes a resource. Its id is the caller's to draw.
     ///
     /// # Errors
-    /// [`Reason::FieldOutOfBounds`], [`Reason::SlugTaken`], [`Reason::WorkspaceFull`],
-    /// [`Reason::ResourceNotFound`] for something that it names.
+    /// [`Reason::FieldOutOfBounds`], [`Reason::SlugTaken`], [`Reason::PriceOverridden`],
+    /// [`Reason::WorkspaceFull`], [`Reason::ResourceNotFound`] for something that it names.
     pub async fn create(&self, caller: &Caller, resource: Resource) -> Result<Stored<Resource>, EngineError> {
         self.check_resource(&caller.workspace, &resource)?;
+        if let Resource::PriceOverride(price) = &resource {
+            self.check_new_price(caller, price).await?;
+        }
         let (kind, limit) = (resource.kind(), limit_of(resource.kind()));
         let stored = self
             .config
@@ -109,6 +115,7 @@ impl Engine {
         self.check_resource(&caller.workspace, &resource)?;
         let (kind, id) = (resource.kind(), resource.id().to_owned());
         let before = self.get(caller, kind, &id).await?;
+        let resource = prices::succeed(&before.value, resource);
         let now = self.now();
         let stored = self.config.replace(&caller.workspace, resource, expected, now).await.map_err(
             |error| match error {

@@ -76,7 +76,6 @@ fn admitted(answers: &[Answer]) -> i64 {
     for answer in answers.iter().filter(|answer| answer.status != 200) {
         assert_eq!(answer.status, 402, "{answer:?}");
         assert_eq!(answer.should_retry.as_deref(), Some("false"));
-        assert!(answer.retry_after.is_none() || answer.status == 402);
     }
     i64::try_from(answers.iter().filter(|answer| answer.status == 200).count()).unwrap()
 }
@@ -88,7 +87,11 @@ async fn where_the_estimate_equals_the_cost_a_budget_worth_20_calls_admits_exact
     let cost = input * INPUT_NANOS + 10 * OUTPUT_NANOS;
     let budget = scene.reader.make_budget("", WORTH_CALLS * cost).await;
     let make = || {
-        scene.chat().with("x-demo-delay-ms", 20).with("x-demo-input-tokens", input).with("x-demo-output-tokens", 10)
+        scene
+            .chat()
+            .with("x-demo-delay-ms", 20)
+            .with("x-demo-input-tokens", input)
+            .with("x-demo-output-tokens", 10)
     };
     let answers = scene.storm(make).await;
     assert_eq!(admitted(&answers), WORTH_CALLS);
@@ -103,7 +106,11 @@ async fn where_the_estimate_covers_the_cost_never_more_than_20_are_admitted() {
     let cost = input * INPUT_NANOS + 4 * OUTPUT_NANOS;
     let budget = scene.reader.make_budget("", WORTH_CALLS * cost).await;
     let make = || {
-        scene.chat().with("x-demo-delay-ms", 20).with("x-demo-input-tokens", input).with("x-demo-output-tokens", 4)
+        scene
+            .chat()
+            .with("x-demo-delay-ms", 20)
+            .with("x-demo-input-tokens", input)
+            .with("x-demo-output-tokens", 4)
     };
     let answers = scene.storm(make).await;
     let admitted = admitted(&answers);

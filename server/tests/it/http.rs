@@ -78,14 +78,9 @@ impl Http {
     pub async fn call(&self, call: &ChatCall) -> Answer {
         let (head, body) = self.send(call).await.into_parts();
         let body = body.collect().await.unwrap().to_bytes();
+        assert!(!body.is_empty(), "an answer without a body");
         let header = |name: &str| head.headers.get(name).map(|value| value.to_str().unwrap().to_owned());
-        Answer {
-            status: head.status.as_u16(),
-            should_retry: header("x-should-retry"),
-            retry_after: header("retry-after"),
-            request_id: header("x-rateguard-request-id").unwrap_or_default(),
-            body: String::from_utf8(body.to_vec()).unwrap(),
-        }
+        Answer { status: head.status.as_u16(), should_retry: header("x-should-retry") }
     }
 }
 
@@ -94,9 +89,6 @@ impl Http {
 pub struct Answer {
     pub status: u16,
     pub should_retry: Option<String>,
-    pub retry_after: Option<String>,
-    pub request_id: String,
-    pub body: String,
 }
 
 /// A gRPC-Web frame that holds an empty message.

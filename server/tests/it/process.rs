@@ -79,7 +79,14 @@ impl GatewayServer {
     pub async fn start_gateway(&self, token_file: &Path) -> Server {
         let mut command = Command::new(gateway_program().await);
         command
-            .args(["--listen", "127.0.0.1:0", "--reservation-ms", "1000", "--server", &self.gateway_address])
+            .args([
+                "--listen",
+                "127.0.0.1:0",
+                "--reservation-ttl-ms",
+                "1000",
+                "--server",
+                &self.gateway_address,
+            ])
             .arg("--token-file")
             .arg(token_file)
             .stdin(Stdio::null())

@@ -71,7 +71,8 @@ impl SqlUsageStore {
 
     async fn check_against_log(&self, folder: &DataFolder) -> Result<(), OpenError> {
         let path = folder.path().join(FILE);
-        let unavailable = |error: StoreError| OpenError::Unavailable { path: path.clone(), detail: error.to_string() };
+        let unavailable =
+            |error: StoreError| OpenError::Unavailable { path: path.clone(), detail: error.to_string() };
         let cursor = self.cursor().await.map_err(unavailable)?;
         let end = self.log.end().await.map_err(unavailable)?;
         if cursor <= end {
@@ -126,7 +127,11 @@ impl UsageStore for SqlUsageStore {
         Ok(sums.into_summary(through))
     }
 
-    async fn series(&self, workspace: &WorkspaceId, query: &SeriesQuery) -> Result<Vec<SeriesPoint>, StoreError> {
+    async fn series(
+        &self,
+        workspace: &WorkspaceId,
+        query: &SeriesQuery,
+    ) -> Result<Vec<SeriesPoint>, StoreError> {
         let question = Question::series(query)?;
         let answer = self.rollups.within_deadline(self.answer(workspace, question)).await?;
         Ok(answer.into_series())

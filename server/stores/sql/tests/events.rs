@@ -1,19 +1,20 @@
 //! The behaviour suite of event logs, on SQLite.
 
-use std::path::Path;
+#[path = "sqlite/held_write.rs"]
+mod held_write;
 
 use async_trait::async_trait;
 use rateguard_store_sql::{DataFolder, SqlEventLog};
 use rateguard_store_suite::{Backend, HeldWriter, event_log_suite};
-use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection};
-use sqlx::{ConnectOptions, Connection};
 use tempfile::TempDir;
+
+use held_write::HeldWrite;
 
 struct Sqlite(TempDir);
 
 impl Sqlite {
     fn fresh() -> Self {
-        Self(tempfile::tempdir().unwrap())
+        Self(tempfile::tempdir().expect("a temporary folder is made"))
     }
 }
 
@@ -22,7 +23,8 @@ impl Backend for Sqlite {
     type Store = SqlEventLog;
 
     async fn open(&self) -> SqlEventLog {
-        SqlEventLog::open(&DataFolder::open(self.0.path()).unwrap()).await.unwrap()
+        let folder = DataFolder::open(self.0.path()).expect("the folder is free");
+        SqlEventLog::open(&folder).await.expect("the log opens")
     }
 
     async fn close(&self, store: SqlEventLog) {
@@ -30,25 +32,7 @@ impl Backend for Sqlite {
     }
 
     async fn hold_writer(&self) -> Option<Box<dyn HeldWriter>> {
-        Some(Box::new(OpenWrite::begin(&self.0.path().join("events.db")).await))
-    }
-}
-
-struct OpenWrite(SqliteConnection);
-
-impl OpenWrite {
-    async fn begin(file: &Path) -> Self {
-        let mut connection = SqliteConnectOptions::new().filename(file).connect().await.unwrap();
-        sqlx::query("BEGIN IMMEDIATE").execute(&mut connection).await.unwrap();
-        Self(connection)
-    }
-}
-
-#[async_trait]
-impl HeldWriter for OpenWrite {
-    async fn release(mut self: Box<Self>) {
-        sqlx::query("ROLLBACK").execute(&mut self.0).await.unwrap();
-        self.0.close().await.unwrap();
+        Some(Box::new(HeldWrite::begin(&self.0.path().join("events.db")).await))
     }
 }
 

@@ -15,7 +15,7 @@ struct Sqlite(TempDir);
 
 impl Sqlite {
     fn fresh() -> Self {
-        Self(tempfile::tempdir().unwrap())
+        Self(tempfile::tempdir().expect("a temporary folder is made"))
     }
 }
 
@@ -24,9 +24,9 @@ impl Backend for Sqlite {
     type Store = (SqlEventLog, SqlUsageStore);
 
     async fn open(&self) -> Self::Store {
-        let folder = DataFolder::open(self.0.path()).unwrap();
-        let log = SqlEventLog::open(&folder).await.unwrap();
-        let usage = SqlUsageStore::open(&folder, &log).await.unwrap();
+        let folder = DataFolder::open(self.0.path()).expect("the folder is free");
+        let log = SqlEventLog::open(&folder).await.expect("the log opens");
+        let usage = SqlUsageStore::open(&folder, &log).await.expect("the usage opens");
         (log, usage)
     }
 

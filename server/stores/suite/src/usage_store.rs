@@ -1,13 +1,12 @@
 //! What every [`UsageStore`] promises, beside the [`EventLog`] whose events it sums.
 
 mod naive;
-
-use std::ops::Range;
+mod questions;
 
 use rateguard_core::counter::Position;
-use rateguard_core::ids::{ApiId, KeyId, RequestId, WorkspaceId};
+use rateguard_core::ids::WorkspaceId;
 use rateguard_core::money::Nanos;
-use rateguard_core::time::{Millis, Zone};
+use rateguard_core::time::Millis;
 use rateguard_core::usage::{EventKind, LoggedEvent, TokenCounts, UsageEvent};
 use rateguard_engine::ports::{
     EventFilter, EventLog, EventPage, EventQuery, Granularity, GroupBy, SeriesQuery, StoreError, Summary,
@@ -15,10 +14,9 @@ use rateguard_engine::ports::{
 };
 
 use crate::Backend;
-use crate::event_log::samples::{
-    APIS, KEYS, MODELS, Numbers, START_MS, SUBJECTS, WORKSPACES, event, reservation, varied, workspace,
-};
+use crate::event_log::samples::{Numbers, START_MS, WORKSPACES, event, varied, workspace};
 use naive::assert_agrees;
+use questions::{all_events, any_range, days, event_filter_of, everything, filter_of, occurred, zone};
 
 /// A promise is kept unless it panics or meets an error that it does not expect.
 type Outcome = Result<(), StoreError>;
@@ -82,7 +80,9 @@ macro_rules! usage_store_suite {
 }
 
 /// A new store has summed nothing, and answers so.
-pub async fn a_new_store_is_empty<L: EventLog, U: UsageStore>(backend: &impl Backend<Store = (L, U)>) -> Outcome {
+pub async fn a_new_store_is_empty<L: EventLog, U: UsageStore>(
+    backend: &impl Backend<Store = (L, U)>,
+) -> Outcome {
     let (_log, usage) = backend.open().await;
     assert_eq!(usage.cursor().await?, Position(0));
     usage.apply(&[]).await?;
@@ -184,7 +184,8 @@ pub async fn series_of_every_kind_equal_the_events<L: EventLog, U: UsageStore>(
     for granularity in GRANULARITIES {
         for group_by in GROUPS {
             for parts in [0, numbers.below(16)] {
-                let filter = UsageFilter { accounted: any_range(&mut numbers), ..filter_of(parts, &mut numbers) };
+                let filter =
+                    UsageFilter { accounted: any_range(&mut numbers), ..filter_of(parts, &mut numbers) };
                 let zone = zone(numbers.one_of(&ZONES));
                 let query = SeriesQuery { filter, granularity, group_by, zone, points_max: ALL };
                 check_series(&usage, "ws_a", &query, &logged).await?;
@@ -233,7 +234,9 @@ pub async fn floors_and_corrections_count_their_cost_alone<L: EventLog, U: Usage
 }
 
 /// Ten events of the largest cost, and of its opposite, add up exactly.
-pub async fn sums_pass_64_bits<L: EventLog, U: UsageStore>(backend: &impl Backend<Store = (L, U)>) -> Outcome {
+pub async fn sums_pass_64_bits<L: EventLog, U: UsageStore>(
+    backend: &impl Backend<Store = (L, U)>,
+) -> Outcome {
     let (log, usage) = backend.open().await;
     let largest = 1_000_000_000_000_000_000;
     for (owner, cost) in [("ws_a", largest), ("ws_b", -largest)] {
@@ -451,67 +454,4 @@ fn listed(owner: &str, filter: &EventFilter, logged: &[LoggedEvent]) -> Vec<Logg
     let owner: WorkspaceId = workspace(owner);
     let fits = |logged: &&LoggedEvent| naive::is_listed(&owner, filter, &logged.event);
     logged.iter().rev().filter(fits).cloned().collect()
-}
-
-fn everything() -> UsageFilter {
-    let accounted = Millis::ZERO..Millis::new(i64::MAX);
-    UsageFilter { accounted, api: None, key: None, subject: None, model: None }
-}
-
-fn all_events() -> EventQuery {
-    EventQuery { filter: EventFilter::default(), before: None, limit: ALL }
-}
-
-fn occurred(range: Range<Millis>) -> EventFilter {
-    EventFilter { occurred: Some(range), ..EventFilter::default() }
-}
-
-/// A range around varied events that begins and ends anywhere, or at a whole minute, hour or day.
-fn any_range(numbers: &mut Numbers) -> Range<Millis> {
-    let mut end = || {
-        let length = numbers.one_of(&[1, MINUTE_MS, HOUR_MS, DAY_MS]);
-        Millis::new(numbers.instant_ms() / length * length)
-    };
-    let (one, other) = (end(), end());
-    one.min(other)..one.max(other)
-}
-
-/// A filter with the parts whose bits are set.
-fn filter_of(parts: u64, numbers: &mut Numbers) -> UsageFilter {
-    let part = |bit: u64| parts >> bit & 1 == 1;
-    UsageFilter {
-        api: part(0).then(|| ApiId::parse("api", numbers.one_of(&APIS)).expect("a sample is valid")),
-        key: part(1).then(|| KeyId::parse("key", numbers.one_of(&KEYS)).expect("a sample is valid")),
-        subject: part(2).then(|| numbers.one_of(&SUBJECTS).to_owned()),
-        model: part(3).then(|| numbers.one_of(&MODELS).to_owned()),
-        ..everything()
-    }
-}
-
-/// A filter with the parts whose bits are set, most of them as one event has them.
-fn event_filter_of(parts: u64, event: &UsageEvent, numbers: &mut Numbers) -> EventFilter {
-    let part = |bit: u64| parts >> bit & 1 == 1;
-    let stranger = RequestId::parse("request_id", "stranger").ok();
-    let filter = filter_of(parts & 0b1111, numbers);
-    EventFilter {
-        occurred: part(4).then(|| any_range(numbers)),
-        api: filter.api.and_then(|_| event.call.api.clone()),
-        key: filter.key.map(|_| event.call.key.clone()),
-        subject: filter.subject.map(|_| event.call.subject.clone()),
-        model: filter.model.map(|_| event.call.model.clone()),
-        event_id: part(5).then(|| event.event_id.clone()),
-        request_id: part(6).then(|| event.request_id.clone().or(stranger)).flatten(),
-        reservation: part(7).then(|| event.reservation.clone().unwrap_or_else(|| reservation(u128::MAX))),
-    }
-}
-
-fn days(filter: UsageFilter, group_by: Option<GroupBy>, zone_name: &str) -> SeriesQuery {
-    let month = Millis::new(START_MS - 15 * DAY_MS)..Millis::new(START_MS + 15 * DAY_MS);
-    let start = filter.accounted.start.max(month.start);
-    let filter = UsageFilter { accounted: start..filter.accounted.end.min(month.end), ..filter };
-    SeriesQuery { filter, granularity: Granularity::Day, group_by, zone: zone(zone_name), points_max: ALL }
-}
-
-fn zone(name: &str) -> Zone {
-    Zone::parse("zone", name).expect("a sample is valid")
 }

@@ -162,7 +162,10 @@ async fn lookups_go_by_their_index() {
     let log = backend.open().await;
     let plans = [
         ("SELECT 1 FROM events WHERE event_hash = x'00'", "events_by_id"),
-        ("SELECT 1 FROM events WHERE reservation_hash = x'00' AND nullif(attempt, 0) = 1", "events_by_attempt"),
+        (
+            "SELECT 1 FROM events WHERE reservation_hash = x'00' AND nullif(attempt, 0) = 1",
+            "events_by_attempt",
+        ),
         ("SELECT 1 FROM events WHERE position > 5 ORDER BY position", "PRIMARY KEY"),
     ];
     for (sql, index) in plans {

@@ -69,7 +69,8 @@ async fn raw_events_are_read_up_to_a_bound() -> Result<(), StoreError> {
     add_copies(&store.log, RAW_EVENTS_MAX).await;
     change(&store.usage.rollups, format!("UPDATE progress SET position = {}", RAW_EVENTS_MAX + 1)).await;
     let owner = workspace("ws_a");
-    let by_no_rollup = |to_ms| UsageFilter { key: Some(other_key()), subject: Some("x".to_owned()), ..filter(0, to_ms) };
+    let by_no_rollup =
+        |to_ms| UsageFilter { key: Some(other_key()), subject: Some("x".to_owned()), ..filter(0, to_ms) };
     let bound = i64::try_from(RAW_EVENTS_MAX).unwrap();
     assert_eq!(store.usage.summary(&owner, &by_no_rollup(bound)).await?.requests, 0);
     let refused = store.usage.summary(&owner, &by_no_rollup(DAY_MS)).await;
@@ -98,8 +99,13 @@ async fn raw_events_are_read_up_to_a_bound() -> Result<(), StoreError> {
 async fn a_series_of_too_many_days_is_refused() -> Result<(), StoreError> {
     let store = opened().await;
     let filter = UsageFilter { accounted: Millis::ZERO..Millis::new(i64::MAX), ..filter(0, 0) };
-    let query =
-        SeriesQuery { filter, granularity: Granularity::Day, group_by: None, zone: Zone::UTC, points_max: 10 };
+    let query = SeriesQuery {
+        filter,
+        granularity: Granularity::Day,
+        group_by: None,
+        zone: Zone::UTC,
+        points_max: 10,
+    };
     let refused = store.usage.series(&workspace("ws_a"), &query).await;
     assert!(matches!(refused, Err(StoreError::Full { .. })), "{refused:?}");
     Ok(())

@@ -1,0 +1,191 @@
+//! Prices: the catalogue's, which nobody changes, and the workspace's own, which go before them.
+
+use rateguard_core::ids::PriceId;
+use rateguard_core::pricing::{PriceSheet, PriceSource};
+
+use super::PRICES_PER_WORKSPACE_MAX;
+use crate::caller::Caller;
+use crate::directory::WorkspaceView;
+use crate::engine::Engine;
+use crate::error::{EngineError, Reason};
+use crate::ports::{Resource, ResourceKind, Stored};
+use crate::resources::PriceOverride;
+
+/// Which prices. Every part that is set must hold.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct PriceFilter {
+    /// Who offers the model.
+    pub provider: Option<String>,
+    /// The model, whole.
+    pub model: Option<String>,
+    /// Where the price comes from.
+    pub source: Option<PriceSource>,
+}
+
+/// A price, with what the store knows of it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ListedPrice {
+    /// The price.
+    pub sheet: PriceSheet,
+    /// The stored version of an override; the catalogue has none.
+    pub stored_version: Option<u64>,
+}
+
+/// Where a price stands in the listing: overrides first, then by provider and model.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct PricePlace {
+    /// Whether it is the catalogue's.
+    pub is_catalogue: bool,
+    /// Who offers the model.
+    pub provider: String,
+    /// The model.
+    pub model: String,
+}
+
+/// A page of prices.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct PricePage {
+    /// The prices.
+    pub items: Vec<ListedPrice>,
+    /// The place to go on after; `None` at the end.
+    pub next_after: Option<PricePlace>,
+}
+
+impl PriceFilter {
+    fn holds(&self, sheet: &PriceSheet) -> bool {
+        self.provider.as_ref().is_none_or(|provider| *provider == sheet.provider)
+            && self.model.as_ref().is_none_or(|model| *model == sheet.model)
+            && self.source.is_none_or(|source| source == sheet.source)
+    }
+}
+
+impl ListedPrice {
+    /// Where it stands in the listing.
+    pub fn place(&self) -> PricePlace {
+        place(&self.sheet)
+    }
+}
+
+impl Engine {
+    /// A page of prices after a place.
+    ///
+    /// # Errors
+    /// Those of the store.
+    pub async fn prices(
+        &self,
+        caller: &Caller,
+        filter: &PriceFilter,
+        after: Option<&PricePlace>,
+        limit: usize,
+    ) -> Result<PricePage, EngineError> {
+        let view = self.view(&caller.workspace)?;
+        let overrides = self.overrides(caller).await?;
+        let mut found: Vec<(&PriceSheet, Option<u64>)> = overrides
+            .iter()
+            .map(|stored| (&stored.value.sheet, Some(stored.version)))
+            .chain(view.catalogue.iter().map(|sheet| (sheet, None)))
+            .filter(|(sheet, _)| filter.holds(sheet) && after.is_none_or(|after| place(sheet) > *after))
+            .collect();
+        found.sort_by_cached_key(|(sheet, _)| place(sheet));
+        let more = found.len() > limit;
+        found.truncate(limit);
+        let items: Vec<ListedPrice> = found
+            .into_iter()
+            .map(|(sheet, stored_version)| ListedPrice { sheet: sheet.clone(), stored_version })
+            .collect();
+        let next_after = items.last().filter(|_| more).map(ListedPrice::place);
+        Ok(PricePage { items, next_after })
+    }
+
+    /// The newest version of a price, of the workspace's own or the catalogue's.
+    ///
+    /// # Errors
+    /// [`Reason::ResourceNotFound`].
+    pub async fn price(&self, caller: &Caller, id: &str) -> Result<ListedPrice, EngineError> {
+        let view = self.view(&caller.workspace)?;
+        if let Some(sheet) = listed(&view, id) {
+            return Ok(ListedPrice { sheet: sheet.clone(), stored_version: None });
+        }
+        let stored = self.get(caller, ResourceKind::PriceOverride, id).await?;
+        let version = stored.version;
+        match stored.value {
+            Resource::PriceOverride(price) => {
+                Ok(ListedPrice { sheet: price.sheet, stored_version: Some(version) })
+            }
+            _ => Err(EngineError::internal("the store gave a resource of another kind")),
+        }
+    }
+
+    /// Refuses to change a price of the catalogue.
+    ///
+    /// # Errors
+    /// [`Reason::PriceReadOnly`].
+    pub fn check_price_writable(&self, caller: &Caller, id: &str) -> Result<(), EngineError> {
+        let view = self.view(&caller.workspace)?;
+        match listed(&view, id) {
+            Some(_) => Err(EngineError::new(
+                Reason::PriceReadOnly,
+                "a price of the catalogue cannot be changed; make an override of the model",
+            )),
+            None => Ok(()),
+        }
+    }
+
+    /// A model has one override. Of two that are made in the same instant both may be taken; the one
+    /// that came into force last is used.
+    pub(super) async fn check_new_price(
+        &self,
+        caller: &Caller,
+        price: &PriceOverride,
+    ) -> Result<(), EngineError> {
+        let overrides = self.overrides(caller).await?;
+        let same =
+            |sheet: &PriceSheet| sheet.provider == price.sheet.provider && sheet.model == price.sheet.model;
+        match overrides.iter().find(|stored| same(&stored.value.sheet)) {
+            Some(stored) => {
+                let message =
+                    format!("the model has the override {} already", stored.value.sheet.reference.id);
+                Err(EngineError::field(Reason::PriceOverridden, "price.model", message))
+            }
+            None => Ok(()),
+        }
+    }
+
+    async fn overrides(&self, caller: &Caller) -> Result<Vec<Stored<PriceOverride>>, EngineError> {
+        let kind = ResourceKind::PriceOverride;
+        let page = self.list(caller, kind, None, PRICES_PER_WORKSPACE_MAX).await?;
+        let own = |stored: Stored<Resource>| match stored.value {
+            Resource::PriceOverride(value) => Some(Stored {
+                workspace: stored.workspace,
+                value,
+                version: stored.version,
+                created_at: stored.created_at,
+                updated_at: stored.updated_at,
+            }),
+            _ => None,
+        };
+        Ok(page.items.into_iter().filter_map(own).collect())
+    }
+}
+
+/// A changed override is the next version of the one before, in force since the same instant. Every
+/// other resource stays as it is.
+pub(super) fn succeed(before: &Resource, mut after: Resource) -> Resource {
+    if let (Resource::PriceOverride(before), Resource::PriceOverride(after)) = (before, &mut after) {
+        after.sheet.reference.version = before.sheet.reference.version.saturating_add(1);
+        after.sheet.effective_from = before.sheet.effective_from;
+    }
+    after
+}
+
+fn listed<'v>(view: &'v WorkspaceView, id: &str) -> Option<&'v PriceSheet> {
+    PriceId::parse("id", id).ok().and_then(|id| view.catalogue.newest(&id))
+}
+
+fn place(sheet: &PriceSheet) -> PricePlace {
+    PricePlace {
+        is_catalogue: sheet.source == PriceSource::Catalogue,
+        provider: sheet.provider.clone(),
+        model: sheet.model.clone(),
+    }
+}
