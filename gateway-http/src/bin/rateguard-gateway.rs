@@ -1,0 +1,114 @@
+//! `rateguard-gateway`: the proxy as a process of its own, in front of a remote RateGuard server.
+
+use std::future::Future;
+use std::io::Write as _;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::{Context as _, ensure};
+use clap::Parser;
+use http::HeaderName;
+use rateguard_gateway_http::{
+    ClientAddress, Drained, Gateway, GatewayConfig, Secret, Transport, config, remote, router, serve,
+};
+use tokio::net::TcpListener;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tracing_subscriber::EnvFilter;
+
+/// Longest that a stop waits for reports, once the last call is answered or cut off.
+const REPORTS_WAIT_MAX: Duration = Duration::from_secs(30);
+
+/// Puts limits, budgets and metering in front of HTTP APIs, as a RateGuard server decides.
+#[derive(Debug, Parser)]
+#[command(name = "rateguard-gateway", version)]
+struct Arguments {
+    /// Address to listen on.
+    #[arg(long, env = "RATEGUARD_GATEWAY_LISTEN", default_value = "127.0.0.1:8081")]
+    listen: SocketAddr,
+
+    /// URL of the server's listener for gateways, http:// or https://.
+    #[arg(long, env = "RATEGUARD_GATEWAY_SERVER", default_value = "http://127.0.0.1:8080")]
+    server: String,
+
+    /// File that holds the gateway's token.
+    #[arg(long, env = "RATEGUARD_GATEWAY_TOKEN_FILE")]
+    token_file: PathBuf,
+
+    /// File with the certificate authority (PEM) of an https server. Default: the roots of the web.
+    #[arg(long, env = "RATEGUARD_GATEWAY_SERVER_CA_FILE")]
+    server_ca_file: Option<PathBuf>,
+
+    /// Header in which a trusted proxy in front puts the client's address. Default: the peer counts.
+    #[arg(long, env = "RATEGUARD_GATEWAY_CLIENT_ADDRESS_HEADER")]
+    client_address_header: Option<HeaderName>,
+
+    /// Life of a reservation in milliseconds, 1,000 to 3,600,000.
+    #[arg(
+        long,
+        env = "RATEGUARD_GATEWAY_RESERVATION_TTL_MS",
+        default_value_t = 600_000,
+        value_parser = clap::value_parser!(u64).range(1_000..=3_600_000)
+    )]
+    reservation_ttl_ms: u64,
+}
+
+impl Arguments {
+    fn gateway_config(&self) -> anyhow::Result<GatewayConfig> {
+        let mut config = GatewayConfig::new(token(&self.token_file)?);
+        config.reservation_lifetime = Duration::from_millis(self.reservation_ttl_ms);
+        if let Some(header) = &self.client_address_header {
+            config.client_address = ClientAddress::Header(header.clone());
+        }
+        Ok(config)
+    }
+
+    fn transport(&self) -> anyhow::Result<Transport> {
+        let authority = self.server_ca_file.as_deref().map(read).transpose()?;
+        let channel = remote::channel(&self.server, authority.as_deref());
+        Ok(Transport::new(channel.with_context(|| format!("--server {}", self.server))?))
+    }
+}
+
+#[tokio::main]
+async fn main() -> anyhow::Result<()> {
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+    let arguments = Arguments::parse();
+    let gateway = Gateway::new(arguments.transport()?, arguments.gateway_config()?)?;
+    let listener = TcpListener::bind(arguments.listen).await;
+    let listener = listener.with_context(|| format!("--listen {}", arguments.listen))?;
+    let stop = stop_signal()?;
+    let address = listener.local_addr()?;
+    tracing::info!(%address, server = arguments.server, "gateway listens");
+    writeln!(std::io::stdout().lock(), "ready at http://{address}")?;
+    serve::serve(listener, router(gateway.clone()), stop).await?;
+    let drained = gateway.drain(REPORTS_WAIT_MAX).await;
+    ensure!(drained == Drained::Whole, "stopped with calls unreported: {drained:?}");
+    tracing::info!("gateway stopped");
+    Ok(())
+}
+
+/// Completes at the first request to stop.
+fn stop_signal() -> anyhow::Result<impl Future<Output = ()>> {
+    let (mut interrupt, mut terminate): (Signal, Signal) =
+        (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
+    Ok(async move {
+        tokio::select! {
+            _ = interrupt.recv() => {}
+            _ = terminate.recv() => {}
+        }
+    })
+}
+
+fn token(path: &Path) -> anyhow::Result<Secret> {
+    let text = String::from_utf8(read(path)?).with_context(|| format!("{} is not text", path.display()))?;
+    let token = text.trim();
+    ensure!(!token.is_empty(), "{} holds no token", path.display());
+    ensure!(token.len() <= config::TOKEN_BYTES_MAX, "{} holds more than a token", path.display());
+    Ok(Secret::new(token))
+}
+
+fn read(path: &Path) -> anyhow::Result<Vec<u8>> {
+    std::fs::read(path).with_context(|| format!("{} cannot be read", path.display()))
+}

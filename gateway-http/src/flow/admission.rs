@@ -1,0 +1,139 @@
+//! May the call go ahead? What is asked, and what a denial becomes.
+
+use rateguard_proto::v1::{
+    CheckMode, CheckQuotaRequest, CheckQuotaResponse, Decision, Estimate, LimitKind, LimitStatus, NanoMoney,
+};
+
+use super::facts::{Expected, Facts};
+use super::problem::Problem;
+use super::shown;
+use crate::config::GatewayConfig;
+use crate::problem::ProblemKind;
+use crate::proxy::response_headers;
+use crate::routes::Route;
+use crate::usage::TOKEN_COUNT_MAX;
+
+/// A call that may go ahead.
+pub(crate) struct Admitted {
+    pub(crate) reservation_id: String,
+    pub(crate) limits: Vec<LimitStatus>,
+    /// What the reservation holds.
+    pub(crate) reserved: Option<NanoMoney>,
+}
+
+/// The question.
+pub(crate) fn question(facts: &Facts, config: &GatewayConfig) -> CheckQuotaRequest {
+    let lifetime_ms = i64::try_from(config.reservation_lifetime.as_millis()).unwrap_or(i64::MAX);
+    CheckQuotaRequest {
+        request_id: facts.request_id.clone(),
+        api: facts.route.slug.clone(),
+        endpoint: facts.endpoint.clone(),
+        method: facts.method.as_str().to_owned(),
+        ip: facts.ip.map(|ip| ip.to_string()).unwrap_or_default(),
+        subject: facts.subject.clone(),
+        model: facts.expected.as_ref().and_then(|expected| expected.model.clone()).unwrap_or_default(),
+        estimate: facts.expected.as_ref().map(estimate),
+        mode: CheckMode::Reserve.into(),
+        reservation_ttl_ms: Some(lifetime_ms),
+        ..CheckQuotaRequest::default()
+    }
+}
+
+fn estimate(expected: &Expected) -> Estimate {
+    Estimate {
+        input_tokens: Some(wire_count(expected.input_tokens)),
+        max_output_tokens: Some(wire_count(expected.output_tokens_max)),
+        cost: None,
+    }
+}
+
+/// A count within the contract's bound: what is above it reserves as much as may be asked for.
+fn wire_count(count: u64) -> i64 {
+    i64::try_from(count.min(TOKEN_COUNT_MAX)).unwrap_or(i64::MAX)
+}
+
+/// The decision: leave to go ahead, or what the client is told.
+pub(crate) fn admitted(answer: CheckQuotaResponse, route: &Route) -> Result<Admitted, Problem> {
+    if answer.decision() != Decision::Allowed {
+        return Err(denied(&answer, route));
+    }
+    Ok(Admitted { reservation_id: answer.reservation_id, limits: answer.limits, reserved: answer.reserved })
+}
+
+/// 402 where any budget takes part, 429 otherwise. Another attempt is discouraged where time alone
+/// will not help, since vendors' SDKs repeat a 429 by themselves.
+fn denied(answer: &CheckQuotaResponse, route: &Route) -> Problem {
+    let denying = || answer.limits.iter().filter(|limit| limit.enforced && !limit.allowed);
+    let mut problem = if denying().any(|limit| limit.kind() == LimitKind::Budget) {
+        Problem::new(ProblemKind::BudgetExceeded, "the budget for this call is exhausted")
+    } else {
+        let name = denying().next().map_or("a limit", |limit| limit.name.as_str());
+        Problem::new(ProblemKind::RateLimited, format!("the call is over the limit {name:?}"))
+    };
+    shown::add_limits(problem.headers_mut(), &answer.limits, route.show_spend);
+    let wait_ms = answer.retry_after_ms.and_then(|wait_ms| u64::try_from(wait_ms).ok());
+    match wait_ms.filter(|_| problem.kind == ProblemKind::RateLimited) {
+        Some(wait_ms) => response_headers::add_retry_after(problem.headers_mut(), wait_ms),
+        None => response_headers::forbid_retry(problem.headers_mut()),
+    }
+    problem
+}
+
+#[cfg(test)]
+mod tests {
+    use rateguard_proto::internal_v1;
+    use rateguard_proto::v1::ApiAuthScheme;
+
+    use super::*;
+
+    fn route() -> Route {
+        let message = internal_v1::Route {
+            base_url: "https://api.example.com".to_owned(),
+            auth_scheme: ApiAuthScheme::None.into(),
+            ..internal_v1::Route::default()
+        };
+        Route::try_from(message).unwrap()
+    }
+
+    fn limit(kind: LimitKind, enforced: bool, allowed: bool) -> LimitStatus {
+        let name = "per minute".to_owned();
+        LimitStatus { kind: kind.into(), enforced, allowed, name, limit: 10, ..LimitStatus::default() }
+    }
+
+    fn denial(limits: Vec<LimitStatus>, retry_after_ms: Option<i64>) -> Problem {
+        let decision = Decision::Denied.into();
+        let answer = CheckQuotaResponse { decision, limits, retry_after_ms, ..CheckQuotaResponse::default() };
+        admitted(answer, &route()).err().expect("a denial is a problem")
+    }
+
+    #[test]
+    fn a_denial_in_which_a_budget_takes_part_is_402_and_not_to_be_repeated() {
+        let limits = vec![limit(LimitKind::Rule, true, false), limit(LimitKind::Budget, true, false)];
+        let mut problem = denial(limits, Some(1_500));
+        assert_eq!(problem.kind, ProblemKind::BudgetExceeded);
+        assert_eq!(problem.headers_mut()["x-should-retry"], "false");
+        assert!(!problem.headers_mut().contains_key("retry-after"));
+    }
+
+    #[test]
+    fn a_budget_that_only_watches_takes_no_part() {
+        let limits = vec![limit(LimitKind::Budget, false, false), limit(LimitKind::Rule, true, false)];
+        let mut problem = denial(limits, Some(1_500));
+        assert_eq!(problem.kind, ProblemKind::RateLimited);
+        assert_eq!(problem.headers_mut()["retry-after"], "2");
+        assert_eq!(problem.headers_mut()["retry-after-ms"], "1500");
+        assert!(!problem.headers_mut().contains_key("x-should-retry"));
+    }
+
+    #[test]
+    fn a_call_that_never_fits_is_not_to_be_repeated() {
+        let mut problem = denial(vec![limit(LimitKind::Rule, true, false)], None);
+        assert_eq!(problem.kind, ProblemKind::RateLimited);
+        assert_eq!(problem.headers_mut()["x-should-retry"], "false");
+    }
+
+    #[test]
+    fn an_answer_without_a_decision_admits_nothing() {
+        assert!(admitted(CheckQuotaResponse::default(), &route()).is_err());
+    }
+}
