@@ -67,7 +67,7 @@ struct Connections {
 }
 
 /// Serves `router` until `shutdown` completes, then lets calls in flight finish for at most
-/// [`DRAIN_WAIT_MAX`]. `TCP_NODELAY` is set on every accepted socket, and the peer's address is among
+/// `drain_wait_max`. `TCP_NODELAY` is set on every accepted socket, and the peer's address is among
 /// each request's extensions as [`ConnectInfo`]. Dropping the future cuts every connection.
 ///
 /// # Errors
@@ -76,6 +76,7 @@ pub async fn serve(
     listener: TcpListener,
     router: Router,
     shutdown: impl Future<Output = ()>,
+    drain_wait_max: Duration,
 ) -> io::Result<()> {
     let mut connections = Connections::new();
     let mut shutdown = pin!(shutdown);
@@ -88,7 +89,7 @@ pub async fn serve(
         connections.spawn(stream, peer, slot, router.clone());
     }
     drop(listener);
-    connections.drain().await;
+    connections.drain(drain_wait_max).await;
     Ok(())
 }
 
@@ -142,9 +143,9 @@ impl Connections {
         });
     }
 
-    async fn drain(self) {
+    async fn drain(self, wait_max: Duration) {
         let Self { mut tasks, graceful, .. } = self;
-        if time::timeout(DRAIN_WAIT_MAX, graceful.shutdown()).await.is_err() {
+        if time::timeout(wait_max, graceful.shutdown()).await.is_err() {
             tracing::warn!(connections = tasks.len(), "calls that outlasted the drain were cut off");
         }
         tasks.shutdown().await;

@@ -2,6 +2,7 @@
 //! then flags, put together as one tree and read once into types that cannot be half-set.
 
 mod layers;
+pub mod reference;
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};

@@ -64,7 +64,9 @@ impl Running {
             gateway.clone(),
         );
         let (stop, drain_max) = (CancellationToken::new(), config.drain_max());
-        let listen = |listener, router| tokio::spawn(serve(listener, router, stop.clone().cancelled_owned()));
+        let listen = |listener, router| {
+            tokio::spawn(serve(listener, router, stop.clone().cancelled_owned(), drain_max))
+        };
         let mut listeners = vec![listen(public, router)];
         listeners.extend(for_gateways.map(|it| listen(it.listener, gateway_router(&engine, &stop))));
         Ok(Self {

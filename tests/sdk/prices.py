@@ -29,11 +29,9 @@ class Tokens:
     output: int = 0
 
 
-def cost_nanos(
-    provider: str, model: str, tokens: Tokens, service_tier: str | None = None
-) -> int:
+def cost_nanos(provider: str, model: str, tokens: Tokens) -> int:
     """The list price in nano-USD, summed exactly and rounded up once."""
-    rates = _rates(provider, model, service_tier)
+    rates = _rates(provider, model)
     cache_read = rates.get("cache_read", rates["input"])
     usd_millionths = (
         tokens.plain_input * rates["input"]
@@ -52,13 +50,8 @@ def nanos_of_header(decimal_usd: str) -> Fraction:
     return Fraction(decimal_usd) * NANOS_PER_USD
 
 
-def _rates(
-    provider: str, model: str, service_tier: str | None
-) -> Mapping[str, Fraction]:
-    entry = _entry(provider, model)
-    rates: dict[str, str] = dict(entry["usd_per_million_tokens"])
-    if service_tier not in (None, "default", "standard"):
-        rates.update(entry["service_tiers"][service_tier])
+def _rates(provider: str, model: str) -> Mapping[str, Fraction]:
+    rates: dict[str, str] = _entry(provider, model)["usd_per_million_tokens"]
     return {name: Fraction(rate) for name, rate in rates.items()}
 
 

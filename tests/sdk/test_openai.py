@@ -81,22 +81,17 @@ def test_cached_tokens_cost_their_own_rate(
     assert nanos_of_header(raw.headers["x-rateguard-cost"]) == expected
 
 
-def test_half_a_nano_is_rounded_up_once(app: OpenAiCaller) -> None:
-    knobs = {
-        "x-demo-input-tokens": "3",
-        "x-demo-output-tokens": "4",
-        "x-demo-cached-tokens": "1",
-    }
+def test_reasoning_is_part_of_the_output_and_charged_once(app: OpenAiCaller) -> None:
     raw = app.client.chat.completions.with_raw_response.create(
-        model="gpt-5-mini", messages=MESSAGES, service_tier="flex", extra_headers=knobs
+        model="gpt-5-mini",
+        messages=MESSAGES,
+        extra_headers={"x-demo-output-tokens": "400"},
     )
     answer = raw.parse()
-    assert answer.service_tier == "flex"
-    tokens = Tokens(plain_input=2, cache_read=1, output=4)
-    expected = cost_nanos("openai", answer.model, tokens, "flex")
-    assert expected == 2 * 125 + 13 + 4 * 1_000, (
-        "one cached token costs 12.5 nano-dollars"
-    )
+    assert answer.usage is not None and answer.usage.completion_tokens_details
+    assert answer.usage.completion_tokens == 400
+    assert answer.usage.completion_tokens_details.reasoning_tokens == 100
+    expected = cost_nanos("openai", answer.model, tokens_of(answer.usage))
     assert nanos_of_header(raw.headers["x-rateguard-cost"]) == expected
 
 

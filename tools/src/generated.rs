@@ -19,7 +19,10 @@ pub struct Generated {
 
 /// Every generated document, in the order in which they are written.
 pub fn documents() -> Vec<Generated> {
-    Vec::new()
+    vec![
+        Generated { path: "docs/CONFIGURATION.md", text: rateguard_server::config::reference::markdown() },
+        Generated { path: "docs/ERRORS.md", text: rateguard_grpc::documents::errors_markdown() },
+    ]
 }
 
 /// Writes `documents` below `root`, making the folders that they lie in.

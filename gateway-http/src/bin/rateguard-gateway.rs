@@ -82,7 +82,7 @@ async fn main() -> anyhow::Result<()> {
     let address = listener.local_addr()?;
     tracing::info!(%address, server = arguments.server, "gateway listens");
     writeln!(std::io::stdout().lock(), "ready at http://{address}")?;
-    serve::serve(listener, router(gateway.clone()), stop).await?;
+    serve::serve(listener, router(gateway.clone()), stop, serve::DRAIN_WAIT_MAX).await?;
     let drained = gateway.drain(REPORTS_WAIT_MAX).await;
     ensure!(drained == Drained::Whole, "stopped with calls unreported: {drained:?}");
     tracing::info!("gateway stopped");

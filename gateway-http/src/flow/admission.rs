@@ -43,6 +43,7 @@ fn estimate(expected: &Expected) -> Estimate {
     Estimate {
         input_tokens: Some(wire_count(expected.input_tokens)),
         max_output_tokens: Some(wire_count(expected.output_tokens_max)),
+        choices: Some(i32::try_from(expected.choices).unwrap_or(i32::MAX)),
         cost: None,
     }
 }

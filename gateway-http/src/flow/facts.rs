@@ -43,8 +43,10 @@ pub(crate) struct Facts {
 pub(crate) struct Expected {
     pub(crate) model: Option<String>,
     pub(crate) input_tokens: u64,
-    /// Over all answers that are asked for; not yet clamped to what the model can make.
+    /// Of one answer; not yet clamped to what the model can make.
     pub(crate) output_tokens_max: u64,
+    /// Answers that are asked for.
+    pub(crate) choices: u64,
 }
 
 impl Expected {
@@ -53,8 +55,14 @@ impl Expected {
         Self {
             model: prepared.model.clone(),
             input_tokens: prepared.input_bytes.div_ceil(INPUT_BYTES_PER_TOKEN),
-            output_tokens_max: each.saturating_mul(prepared.choices),
+            output_tokens_max: each,
+            choices: prepared.choices,
         }
+    }
+
+    /// Over all answers.
+    pub(crate) fn output_tokens_in_all(&self) -> u64 {
+        self.output_tokens_max.saturating_mul(self.choices)
     }
 }
 

@@ -130,7 +130,7 @@ impl WholeMeter {
 
     /// The answer's bytes bound its tokens, and so does what was asked for.
     fn estimate(&self, reach: Reach, expected: Option<&Expected>) -> Figures {
-        let most = expected.map_or(u64::MAX, |expected| expected.output_tokens_max);
+        let most = expected.map_or(u64::MAX, Expected::output_tokens_in_all);
         let output = output_tokens_of(self.bytes_seen).min(most);
         let tokens = TokenUsage {
             input_total: expected.map(|expected| expected.input_tokens),

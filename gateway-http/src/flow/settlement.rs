@@ -60,6 +60,9 @@ pub(crate) struct Ending {
 pub(crate) struct Priced {
     pub(crate) cost: NanoMoney,
     pub(crate) price: Option<PriceReference>,
+    /// Whether the cost follows from a price and the upstream's figures. One that the API's policy
+    /// put in their place is flagged on the event, and not told as if it were known.
+    pub(crate) is_known: bool,
 }
 
 impl Figures {
@@ -86,6 +89,11 @@ impl Figures {
     }
 }
 
+/// Whether a flag says that the API's policy decided the cost.
+fn is_of_policy(flag: v1::UsageFlag) -> bool {
+    matches!(flag, v1::UsageFlag::PriceUnknown | v1::UsageFlag::UsageMissing)
+}
+
 impl Settlement {
     pub(crate) fn new(shared: Arc<Shared>, facts: Facts, reservation_id: String, place: Place) -> Self {
         Self { shared, facts, reservation_id, place }
@@ -99,7 +107,10 @@ impl Settlement {
     pub(crate) async fn price(&self, figures: &Figures, ending: &Ending) -> Option<Priced> {
         let record = self.record(figures, ending, None);
         match self.shared.control.price(&self.facts.app, record).await {
-            Ok(answer) => answer.cost.map(|cost| Priced { cost, price: answer.price }),
+            Ok(mut answer) => {
+                let is_known = !answer.flags().any(is_of_policy);
+                answer.cost.take().map(|cost| Priced { cost, price: answer.price, is_known })
+            }
             Err(error) => {
                 let request_id = &self.facts.request_id;
                 tracing::warn!(

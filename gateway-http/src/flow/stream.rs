@@ -217,6 +217,8 @@ async fn drain(mut live: Live) {
 /// The cost as fields of a head or behind a body.
 pub(crate) fn cost_fields(priced: &Priced) -> HeaderMap {
     let mut fields = HeaderMap::new();
-    response_headers::add_cost(&mut fields, shown::money(&priced.cost));
+    if priced.is_known {
+        response_headers::add_cost(&mut fields, shown::money(&priced.cost));
+    }
     fields
 }

@@ -15,7 +15,7 @@ async fn start() -> SocketAddr {
     let (listener, address) = bound().await;
     let router = Router::new()
         .route("/", get(|ConnectInfo(peer): ConnectInfo<SocketAddr>| async move { peer.to_string() }));
-    tokio::spawn(serve(listener, router, std::future::pending()));
+    tokio::spawn(serve(listener, router, std::future::pending(), DRAIN_WAIT_MAX));
     address
 }
 

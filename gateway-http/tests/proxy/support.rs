@@ -14,7 +14,10 @@ use hyper::body::Incoming;
 use hyper_util::client::legacy::{Client, connect::HttpConnector};
 use hyper_util::rt::TokioExecutor;
 use rateguard_demo_upstream::{DemoUpstream, DemoUpstreamConfig, Observations};
-use rateguard_gateway_http::{Gateway, GatewayConfig, Secret, Transport, router, serve::serve};
+use rateguard_gateway_http::{
+    Gateway, GatewayConfig, Secret, Transport, router,
+    serve::{DRAIN_WAIT_MAX, serve},
+};
 use rateguard_proto::internal_v1::Route;
 use rateguard_proto::v1::{ApiAuthScheme, ApiDialect, Estimate, SecretText, UsageRecord};
 use serde_json::{Value, json};
@@ -92,7 +95,7 @@ pub async fn start_server(
 ) -> (SocketAddr, JoinHandle<std::io::Result<()>>) {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port is free");
     let address = listener.local_addr().expect("a bound listener has an address");
-    (address, tokio::spawn(serve(listener, router, stop.cancelled_owned())))
+    (address, tokio::spawn(serve(listener, router, stop.cancelled_owned(), DRAIN_WAIT_MAX)))
 }
 
 pub async fn start_demo() -> (SocketAddr, Observations) {

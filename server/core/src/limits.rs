@@ -70,6 +70,8 @@ pub const OCCURRED_AHEAD_MS_MAX: i64 = 5 * 60 * 1_000;
 pub const ATTEMPT_MAX: u32 = 1_000;
 /// Tokens assumed for an answer when neither the caller nor the API nor the model states a bound.
 pub const OUTPUT_TOKENS_DEFAULT: i64 = 4_096;
+/// Answers of one call (`n` of chat completions).
+pub const ANSWERS_MAX: i64 = 1_000;
 /// Largest input-token estimate or count taken from one call.
 pub const TOKENS_MAX: i64 = AMOUNT_MAX;
 /// Longest secret taken from a caller, in bytes.

@@ -207,16 +207,19 @@ impl Engine {
     ) -> Result<CheckCommand, EngineError> {
         let principal = caller.principal();
         let charges = selection.selected.iter().map(|s| charge(s, &prepared.amounts, request.mode)).collect();
-        let reservation = match request.mode {
-            Mode::Reserve => Some(prepared.reservation(&principal, request, caller, now)?),
-            Mode::Consume | Mode::Peek => None,
+        let (reservation, units) = match request.mode {
+            Mode::Reserve => (
+                Some(prepared.reservation(&principal, request, caller, now)?),
+                selection.selected.iter().map(|s| s.planned.unit.clone()).collect(),
+            ),
+            Mode::Consume | Mode::Peek => (None, SmallVec::new()),
         };
         Ok(CheckCommand {
             workspace: caller.workspace.clone(),
             now,
             mode: request.mode,
             charges,
-            units: selection.selected.iter().map(|s| s.planned.unit.clone()).collect(),
+            units,
             request: fingerprint(&principal, request, now),
             reservation,
         })

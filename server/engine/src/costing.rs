@@ -2,7 +2,7 @@
 //! and the policy of its API.
 
 use rateguard_core::amounts::Amounts;
-use rateguard_core::limits::OUTPUT_TOKENS_DEFAULT;
+use rateguard_core::limits::{OUTPUT_TOKENS_DEFAULT, TOKENS_MAX};
 use rateguard_core::money::Nanos;
 use rateguard_core::pricing::{
     Cost, ExpectedUsage, ModelQuery, PriceSheet, PricedUsage, UnknownPricePolicy, Unpriceable, estimate,
@@ -23,6 +23,8 @@ pub struct Estimate {
     pub input_tokens: Option<i64>,
     /// The most output tokens asked for.
     pub output_tokens_max: Option<i64>,
+    /// Answers asked for at once; the output is bounded for each. `None` for one.
+    pub answers: Option<i64>,
     /// The cost itself, which then is not computed.
     pub cost: Option<Nanos>,
 }
@@ -95,6 +97,7 @@ fn estimated(
         input_tokens: expected.input_tokens,
         output_tokens_asked: expected.output_tokens_max,
         output_tokens_default: api.and_then(|api| api.output_tokens_default),
+        answers: expected.answers.unwrap_or(1),
         amounts,
         api_request_price,
     };
@@ -107,7 +110,11 @@ fn estimated(
 fn expected_tokens(expected: &Estimate) -> Option<i64> {
     match (expected.input_tokens, expected.output_tokens_max) {
         (None, None) => None,
-        (input, output) => Some(input.unwrap_or(0).saturating_add(output.unwrap_or(OUTPUT_TOKENS_DEFAULT))),
+        (input, output) => {
+            let answers = expected.answers.unwrap_or(1);
+            let output = output.unwrap_or(OUTPUT_TOKENS_DEFAULT).saturating_mul(answers);
+            Some(input.unwrap_or(0).saturating_add(output).min(TOKENS_MAX))
+        }
     }
 }
 

@@ -94,7 +94,11 @@ impl Check {
             model: self.model,
             subject: self.subject,
             amounts: self.amounts,
-            estimate: has_estimate.then_some(v1::Estimate { input_tokens, max_output_tokens, cost: None }),
+            estimate: has_estimate.then_some(v1::Estimate {
+                input_tokens,
+                max_output_tokens,
+                ..v1::Estimate::default()
+            }),
             mode: mode.into(),
             explain: self.explain,
             ..v1::CheckQuotaRequest::default()

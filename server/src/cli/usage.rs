@@ -150,6 +150,7 @@ fn as_json(event: &v1::UsageEvent) -> String {
         "subject": record.subject,
         "status_code": record.status_code,
         "exactness": record.exactness().as_str_name().trim_start_matches("USAGE_EXACTNESS_"),
+        "flags": event.flags().map(|flag| flag.as_str_name().trim_start_matches("USAGE_FLAG_")).collect::<Vec<_>>(),
         "cost_nanos": event.cost.as_ref().map(|cost| cost.nanos),
         "currency_code": event.cost.as_ref().map(|cost| cost.currency_code.clone()),
         "tokens": {

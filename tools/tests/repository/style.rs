@@ -13,6 +13,9 @@ const FUNCTION_LINES_MAX: usize = 70;
 /// Half of all functions are shorter than this.
 const FUNCTION_LINES_MEDIAN_MAX: usize = 12;
 
+/// A data file may be one endless line.
+const EXCERPT_CHARS_MAX: usize = 120;
+
 /// What is read by machines, or from the first line to the last like a book.
 const UNBOUNDED_EXTENSIONS: &[&str] = &["json", "lock", "md"];
 const UNBOUNDED_FILES: &[&str] = &["LICENSE"];
@@ -215,9 +218,14 @@ fn lines_where(matches: impl Fn(&TextFile, &str) -> bool) -> Vec<String> {
     let mut found = Vec::new();
     for file in tree::text_files() {
         let hits = file.text.split('\n').enumerate().filter(|(_, line)| matches(&file, line));
-        found.extend(hits.map(|(index, line)| format!("{}:{}: {line}", file.path, index + 1)));
+        found.extend(hits.map(|(index, line)| format!("{}:{}: {}", file.path, index + 1, excerpt(line))));
     }
     found
+}
+
+/// Enough of a line to find it by.
+fn excerpt(line: &str) -> String {
+    line.chars().take(EXCERPT_CHARS_MAX).collect()
 }
 
 fn words(line: &str) -> impl Iterator<Item = &str> {

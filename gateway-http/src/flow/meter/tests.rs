@@ -34,7 +34,7 @@ fn chat_meter(body: &'static str) -> Meter {
 }
 
 fn expected() -> Expected {
-    Expected { model: None, input_tokens: 40, output_tokens_max: 100 }
+    Expected { model: None, input_tokens: 40, output_tokens_max: 100, choices: 1 }
 }
 
 /// Feeds a stream in pieces of these lengths and gives what goes on to the client.

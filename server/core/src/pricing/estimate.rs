@@ -1,7 +1,7 @@
 //! What to hold for a call before it is made.
 
 use crate::amounts::Amounts;
-use crate::limits::OUTPUT_TOKENS_DEFAULT;
+use crate::limits::{OUTPUT_TOKENS_DEFAULT, TOKENS_MAX};
 use crate::money::{Nanos, Price};
 
 use super::bill::Bill;
@@ -16,6 +16,8 @@ pub struct ExpectedUsage<'a> {
     pub output_tokens_asked: Option<i64>,
     /// The API's default where the caller asks for none.
     pub output_tokens_default: Option<i64>,
+    /// Answers asked for at once, at least 1; the output is bounded for each.
+    pub answers: i64,
     /// Other amounts. Requests are 1 unless they are named.
     pub amounts: &'a Amounts,
     /// What the API charges for one request, on top of the sheet.
@@ -55,8 +57,9 @@ pub fn estimate(sheet: &PriceSheet, expected: &ExpectedUsage<'_>) -> Result<Esti
         return Err(Unpriceable::UsageMissing);
     }
     let input_tokens = expected.input_tokens.unwrap_or(0);
-    let output_tokens =
+    let of_one =
         output_tokens_expected(Some(sheet), expected.output_tokens_asked, expected.output_tokens_default);
+    let output_tokens = of_one.saturating_mul(expected.answers.max(1)).min(TOKENS_MAX);
     let (mut most, mut least) = (Bill::default(), Bill::default());
     if !sheet.token_rates.is_empty() {
         sheet.check_input(input_tokens)?;

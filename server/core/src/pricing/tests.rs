@@ -85,6 +85,7 @@ fn expect(asked: Option<i64>, input_tokens: i64, amounts: &Amounts) -> ExpectedU
         input_tokens: Some(input_tokens),
         output_tokens_asked: asked,
         output_tokens_default: None,
+        answers: 1,
         amounts,
         api_request_price: None,
     }

@@ -154,6 +154,7 @@ fn embeddings_and_rankings_reserve_no_output() {
         input_tokens: Some(1_000),
         output_tokens_asked: None,
         output_tokens_default: None,
+        answers: 1,
         amounts: &amounts,
         api_request_price: None,
     };

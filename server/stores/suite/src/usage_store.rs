@@ -59,6 +59,7 @@ macro_rules! usage_store_suite {
             sums_of_every_filter_equal_the_events
             series_of_every_kind_equal_the_events
             days_of_every_zone_equal_the_events
+            days_may_begin_within_a_minute
             floors_and_corrections_count_their_cost_alone
             sums_pass_64_bits
             events_beyond_the_cursor_are_in_no_sum
@@ -211,6 +212,29 @@ pub async fn days_of_every_zone_equal_the_events<L: EventLog, U: UsageStore>(
     Ok(())
 }
 
+/// Monrovia's days began at 00:44:30 UTC until 1972: events of one minute belong to two days.
+pub async fn days_may_begin_within_a_minute<L: EventLog, U: UsageStore>(
+    backend: &impl Backend<Store = (L, U)>,
+) -> Outcome {
+    let (log, usage) = backend.open().await;
+    let midnight = 44 * MINUTE_MS + MINUTE_MS / 2;
+    let at = |place: i64| {
+        Millis::new(DAY_MS * (1 + place / 4) + midnight + [-20_000, -1, 0, 20_000][place as usize % 4])
+    };
+    let events: Vec<_> = (0..12)
+        .map(|place| UsageEvent { accounted_at: at(place), ..event("ws_a", &format!("{place}")) })
+        .collect();
+    let logged = append(&log, &events).await?;
+    usage.apply(&logged).await?;
+    for start in [DAY_MS, DAY_MS + midnight - 10_000, DAY_MS + midnight] {
+        let accounted = Millis::new(start)..Millis::new(9 * DAY_MS);
+        let filter = UsageFilter { accounted, ..everything() };
+        let query = SeriesQuery { filter, zone: zone("Africa/Monrovia"), ..days(everything(), None, "UTC") };
+        check_series(&usage, "ws_a", &query, &logged).await?;
+    }
+    Ok(())
+}
+
 /// An event that is no call of its own counts its cost, below zero for a correction, and nothing
 /// else.
 pub async fn floors_and_corrections_count_their_cost_alone<L: EventLog, U: UsageStore>(
@@ -299,7 +323,7 @@ pub async fn pages_go_back_from_the_newest<L: EventLog, U: UsageStore>(
             let mut query = EventQuery { filter, before: None, limit };
             let expected = listed("ws_a", &query.filter, &logged);
             let mut seen = Vec::new();
-            loop {
+            while seen.len() < ALL {
                 let page = usage.events(&workspace("ws_a"), &query).await?;
                 assert!(page.events.len() <= limit);
                 seen.extend(page.events);

@@ -247,6 +247,7 @@ proptest! {
             input_tokens: used.input_total.map(|input| input + spare_input),
             output_tokens_asked: asked,
             output_tokens_default,
+            answers: 1,
             amounts: &amounts,
             api_request_price,
         };
@@ -275,6 +276,7 @@ proptest! {
             input_tokens,
             output_tokens_asked,
             output_tokens_default,
+            answers: 1,
             amounts: &amounts,
             api_request_price: sheet.per_request,
         };

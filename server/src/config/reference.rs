@@ -1,0 +1,39 @@
+//! `docs/CONFIGURATION.md`, made from the commented default.
+
+use super::DEFAULT;
+
+const HEAD: &str = "\
+# Configuration
+
+Made by `make gen` from `server/config.default.toml`; do not edit.
+
+The built-in default comes first, then the file given with `--config`, then environment variables, then flags. A key
+that does not exist is an error that names the nearest one. The environment variable of a key is its name in capitals
+behind `RATEGUARD_`, with two underscores for the dot: `RATEGUARD_SERVER__LISTEN` is `server.listen`.
+";
+
+/// The reference of every key: what it means, its default, its environment variable.
+pub fn markdown() -> String {
+    let mut document = HEAD.to_owned();
+    let (mut section, mut comment) = (String::new(), Vec::new());
+    // The first paragraph is about the file itself.
+    for line in DEFAULT.lines().skip_while(|line| !line.starts_with('[')) {
+        if let Some(text) = line.strip_prefix('#') {
+            comment.push(text.trim());
+        } else if let Some(name) = line.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')) {
+            section = name.to_owned();
+            document += &format!(
+                "\n## `[{section}]`\n\n| key | default | meaning | environment |\n|---|---|---|---|\n"
+            );
+        } else if let Some((key, default)) = line.split_once(" = ") {
+            document += &row(&section, key, default, &comment.join(" "));
+            comment.clear();
+        }
+    }
+    document
+}
+
+fn row(section: &str, key: &str, default: &str, meaning: &str) -> String {
+    let variable = format!("RATEGUARD_{}__{}", section.to_uppercase(), key.to_uppercase());
+    format!("| `{section}.{key}` | `{default}` | {meaning} | `{variable}` |\n")
+}
