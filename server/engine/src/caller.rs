@@ -57,7 +57,9 @@ impl Caller {
         let api_fits = key.apis.is_empty() || api.is_some_and(|api| key.apis.contains(api));
         let model_fits =
             key.models.is_empty() || model.is_empty() || key.models.iter().any(|m| m.matches(model));
-        let ip_fits = key.ip_ranges.is_empty()
+        // Whoever calls by themselves was tested by the address of their connection.
+        let ip_fits = !self.by_gateway
+            || key.ip_ranges.is_empty()
             || ip.is_some_and(|ip| key.ip_ranges.iter().any(|range| range.contains(&ip.to_canonical())));
         let checks = [(api_fits, "API"), (model_fits, "model"), (ip_fits, "IP address")];
         match checks.into_iter().find(|(fits, _)| !fits) {
@@ -119,6 +121,18 @@ impl Authenticator {
     /// `gateway`.
     pub fn by_gateway(&self, on_behalf_of: &str, now: Millis) -> Result<Caller, EngineError> {
         let caller = self.by_key(on_behalf_of, now)?;
+        caller.require(Scope::Gateway)?;
+        Ok(Caller { by_gateway: true, ..caller })
+    }
+
+    /// The same for what follows a call that was admitted: it counts also when the key was disabled
+    /// or has expired since.
+    ///
+    /// # Errors
+    /// [`Reason::CredentialUnknown`], [`Reason::ScopeMissing`].
+    pub fn by_gateway_after_call(&self, on_behalf_of: &str) -> Result<Caller, EngineError> {
+        let KnownKey { workspace, key } = self.known(on_behalf_of)?;
+        let caller = Caller { workspace, key, by_gateway: false };
         caller.require(Scope::Gateway)?;
         Ok(Caller { by_gateway: true, ..caller })
     }

@@ -2,11 +2,13 @@
 //!
 //! The layer turns the credential into a [`Caller`] and checks the scope that the method demands,
 //! by one table. A service finds the caller among the request's extensions and asks nothing more.
-//! A method that is not in the table is refused.
+//! A method that is not in the table finds no caller and answers nothing.
 
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
+use axum::extract::ConnectInfo;
 use futures::future::{Either, Ready, ready};
 use http::{HeaderMap, Request, Response};
 use rateguard_engine::caller::Caller;
@@ -25,46 +27,50 @@ pub const ON_BEHALF_OF: &str = "x-rateguard-on-behalf-of";
 pub enum Demand {
     /// Nothing: health and reflection tell no secrets.
     Open,
-    /// A key with this scope.
-    Scope(Scope),
+    /// A key with one of these scopes.
+    OneOf(&'static [Scope]),
+    /// The same, for what follows a call that was admitted: a gateway may do it also when its app's
+    /// key was disabled or has expired since.
+    AfterCall(&'static [Scope]),
     /// A gateway that acts for an app's key.
+    GatewayForApp,
+    /// A gateway, whomever it acts for.
     Gateway,
 }
 
+const QUOTA: Demand = Demand::OneOf(&[Scope::Quota]);
+const STATE: Demand = Demand::OneOf(&[Scope::Quota, Scope::Read]);
+const RELEASE: Demand = Demand::AfterCall(&[Scope::Quota]);
+const USAGE: Demand = Demand::AfterCall(&[Scope::Usage]);
+const READ: Demand = Demand::OneOf(&[Scope::Read]);
+const MANAGE: Demand = Demand::OneOf(&[Scope::Manage]);
+const LOOK: Demand = Demand::OneOf(&[Scope::Manage, Scope::Read]);
+
 /// What each method demands. The whole of it, so that it can be read and tested in one place.
 pub const DEMANDS: &[(&str, &[&str], Demand)] = &[
-    (
-        "rateguard.v1.QuotaService",
-        &["CheckQuota", "BatchCheckQuota", "GetQuota", "ReleaseReservation"],
-        Demand::Scope(Scope::Quota),
-    ),
-    ("rateguard.v1.UsageService", &["ReportUsage"], Demand::Scope(Scope::Usage)),
-    ("rateguard.v1.UsageService", &["ListUsageEvents"], Demand::Scope(Scope::Read)),
-    ("rateguard.v1.ApiService", &["GetApi", "ListApis"], Demand::Scope(Scope::Read)),
-    ("rateguard.v1.ApiService", &["CreateApi", "UpdateApi", "DeleteApi"], Demand::Scope(Scope::Manage)),
-    ("rateguard.v1.KeyService", &["GetKey", "ListKeys"], Demand::Scope(Scope::Read)),
-    ("rateguard.v1.KeyService", &["CreateKey", "UpdateKey", "DeleteKey"], Demand::Scope(Scope::Manage)),
-    ("rateguard.v1.RuleService", &["GetRule", "ListRules"], Demand::Scope(Scope::Read)),
-    ("rateguard.v1.RuleService", &["CreateRule", "UpdateRule", "DeleteRule"], Demand::Scope(Scope::Manage)),
-    ("rateguard.v1.BudgetService", &["GetBudget", "ListBudgets"], Demand::Scope(Scope::Read)),
-    (
-        "rateguard.v1.BudgetService",
-        &["CreateBudget", "UpdateBudget", "DeleteBudget"],
-        Demand::Scope(Scope::Manage),
-    ),
-    ("rateguard.v1.PriceService", &["GetPrice", "ListPrices"], Demand::Scope(Scope::Read)),
+    ("rateguard.v1.QuotaService", &["CheckQuota", "BatchCheckQuota"], QUOTA),
+    ("rateguard.v1.QuotaService", &["ReleaseReservation"], RELEASE),
+    ("rateguard.v1.QuotaService", &["GetQuota"], STATE),
+    ("rateguard.v1.UsageService", &["ReportUsage"], USAGE),
+    ("rateguard.v1.UsageService", &["ListUsageEvents"], READ),
+    ("rateguard.v1.ApiService", &["GetApi", "ListApis"], LOOK),
+    ("rateguard.v1.ApiService", &["CreateApi", "UpdateApi", "DeleteApi"], MANAGE),
+    ("rateguard.v1.KeyService", &["GetKey", "ListKeys"], LOOK),
+    ("rateguard.v1.KeyService", &["CreateKey", "UpdateKey", "DeleteKey"], MANAGE),
+    ("rateguard.v1.RuleService", &["GetRule", "ListRules"], LOOK),
+    ("rateguard.v1.RuleService", &["CreateRule", "UpdateRule", "DeleteRule"], MANAGE),
+    ("rateguard.v1.BudgetService", &["GetBudget", "ListBudgets"], LOOK),
+    ("rateguard.v1.BudgetService", &["CreateBudget", "UpdateBudget", "DeleteBudget"], MANAGE),
+    ("rateguard.v1.PriceService", &["GetPrice", "ListPrices"], LOOK),
     (
         "rateguard.v1.PriceService",
         &["CreatePriceOverride", "UpdatePriceOverride", "DeletePriceOverride"],
-        Demand::Scope(Scope::Manage),
+        MANAGE,
     ),
-    ("rateguard.v1.AnalyticsService", &["GetSummary", "QueryTimeSeries"], Demand::Scope(Scope::Read)),
-    (
-        "rateguard.internal.v1.GatewayService",
-        &["ResolveRoute", "WatchRoutes", "PriceUsage"],
-        Demand::Gateway,
-    ),
-    ("grpc.health.v1.Health", &["Check", "List", "Watch"], Demand::Open),
+    ("rateguard.v1.AnalyticsService", &["GetSummary", "QueryTimeSeries"], READ),
+    ("rateguard.internal.v1.GatewayService", &["ResolveRoute", "PriceUsage"], Demand::GatewayForApp),
+    ("rateguard.internal.v1.GatewayService", &["WatchRoutes"], Demand::Gateway),
+    ("grpc.health.v1.Health", &["Check", "Watch"], Demand::Open),
     ("grpc.reflection.v1.ServerReflection", &["ServerReflectionInfo"], Demand::Open),
 ];
 
@@ -131,7 +137,8 @@ where
         let Some(demand) = demand(request.uri().path()) else {
             return Either::Left(self.inner.call(request));
         };
-        match self.auth.admit(demand, request.headers()) {
+        let peer = request.extensions().get().map(|ConnectInfo::<SocketAddr>(peer)| peer.ip());
+        match self.auth.admit(demand, request.headers(), peer) {
             Ok(caller) => {
                 caller.map(|caller| request.extensions_mut().insert(caller));
                 Either::Left(self.inner.call(request))
@@ -142,30 +149,64 @@ where
 }
 
 impl AuthLayer {
-    fn admit(&self, demand: Demand, headers: &HeaderMap) -> Result<Option<Caller>, EngineError> {
+    fn admit(
+        &self,
+        demand: Demand,
+        headers: &HeaderMap,
+        peer: Option<IpAddr>,
+    ) -> Result<Option<Caller>, EngineError> {
         if demand == Demand::Open {
             return Ok(None);
         }
-        let caller = self.caller(headers)?;
-        match demand {
-            Demand::Scope(scope) => caller.require(scope)?,
-            Demand::Gateway if caller.by_gateway => {}
-            Demand::Gateway | Demand::Open => {
-                return Err(EngineError::new(Reason::GatewayOnly, "only a gateway may call this"));
-            }
-        }
-        Ok(Some(caller))
+        let token = bearer(headers)?;
+        let is_gateway =
+            self.gateways == GatewayAccess::Allowed && self.engine.authenticator().is_gateway(token);
+        let caller = match (demand, is_gateway) {
+            (Demand::Gateway, true) => return Ok(None),
+            (_, true) => self.app_behind(demand, headers)?,
+            (_, false) => self.key_holder(token, peer)?,
+        };
+        meets(&caller, demand).map(|()| Some(caller))
     }
 
-    fn caller(&self, headers: &HeaderMap) -> Result<Caller, EngineError> {
-        let (authenticator, now) = (self.engine.authenticator(), self.engine.now());
-        let token = bearer(headers)?;
-        if self.gateways == GatewayAccess::Allowed && authenticator.is_gateway(token) {
-            let app_key = text(headers, ON_BEHALF_OF).ok_or_else(missing_credential)?;
-            return authenticator.by_gateway(app_key, now);
+    /// The app that a gateway acts for.
+    fn app_behind(&self, demand: Demand, headers: &HeaderMap) -> Result<Caller, EngineError> {
+        let app_key = text(headers, ON_BEHALF_OF).ok_or_else(missing_app_key)?;
+        match demand {
+            Demand::AfterCall(_) => self.engine.authenticator().by_gateway_after_call(app_key),
+            _ => self.engine.authenticator().by_gateway(app_key, self.engine.now()),
         }
-        authenticator.by_key(token, now)
     }
+
+    /// Whoever presents a key by themselves, from where the key may be used.
+    fn key_holder(&self, token: &str, peer: Option<IpAddr>) -> Result<Caller, EngineError> {
+        let caller = self.engine.authenticator().by_key(token, self.engine.now())?;
+        let ranges = &caller.key.ip_ranges;
+        let holds = |ip: IpAddr| ranges.iter().any(|range| range.contains(&ip.to_canonical()));
+        if ranges.is_empty() || peer.is_some_and(holds) {
+            return Ok(caller);
+        }
+        Err(EngineError::new(Reason::KeyRestricted, "the key may not be used from this address"))
+    }
+}
+
+fn meets(caller: &Caller, demand: Demand) -> Result<(), EngineError> {
+    match demand {
+        Demand::Open => Ok(()),
+        Demand::OneOf(scopes) | Demand::AfterCall(scopes) => require_one(caller, scopes),
+        Demand::GatewayForApp if caller.by_gateway => Ok(()),
+        Demand::GatewayForApp | Demand::Gateway => {
+            Err(EngineError::new(Reason::GatewayOnly, "only a gateway may call this"))
+        }
+    }
+}
+
+fn require_one(caller: &Caller, scopes: &[Scope]) -> Result<(), EngineError> {
+    if scopes.iter().any(|scope| caller.require(*scope).is_ok()) {
+        return Ok(());
+    }
+    let names: Vec<String> = scopes.iter().map(|scope| format!("{scope:?}").to_lowercase()).collect();
+    Err(EngineError::new(Reason::ScopeMissing, format!("the key lacks the scope {}", names.join(" or "))))
 }
 
 fn bearer(headers: &HeaderMap) -> Result<&str, EngineError> {
@@ -178,6 +219,13 @@ fn text<'h>(headers: &'h HeaderMap, name: &str) -> Option<&'h str> {
     headers.get(name).and_then(|value| value.to_str().ok())
 }
 
+fn missing_app_key() -> EngineError {
+    EngineError::new(Reason::CredentialMissing, format!("name the app's key in {ON_BEHALF_OF}"))
+}
+
 fn missing_credential() -> EngineError {
     EngineError::new(Reason::CredentialMissing, "send the API key as authorization: Bearer rg_…")
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,7 +1,15 @@
 //! Conversions between the wire's messages and the domain's types: fallible inward, naming the
 //! field at fault; total outward.
 
+pub mod analytics;
+pub mod apis;
+pub mod budgets;
 pub mod check;
+pub mod gateway;
+pub mod keys;
+pub mod limits;
+pub mod prices;
+pub mod rules;
 pub mod usage;
 
 use std::collections::BTreeMap;
@@ -10,9 +18,12 @@ use std::net::IpAddr;
 use prost_types::Timestamp;
 use rateguard_core::amounts::Amounts;
 use rateguard_core::invalid::Invalid;
-use rateguard_core::limits::{NAME_BYTES_MAX, PAGE_SIZE_DEFAULT, PAGE_SIZE_MAX, TEXT_BYTES_MAX, UNIT_AMOUNTS_MAX};
+use rateguard_core::limits::{
+    MATCH_VALUES_MAX, MONEY_NANOS_MAX, NAME_BYTES_MAX, PAGE_SIZE_DEFAULT, PAGE_SIZE_MAX, TEXT_BYTES_MAX,
+    UNIT_AMOUNTS_MAX,
+};
 use rateguard_core::money::{Currency, Nanos};
-use rateguard_core::time::Millis;
+use rateguard_core::time::{Millis, Zone};
 use rateguard_core::unit::Unit;
 use rateguard_engine::error::{EngineError, Reason};
 use rateguard_proto::v1;
@@ -30,6 +41,67 @@ pub fn missing(field: &str) -> EngineError {
 /// A field beyond its bound.
 pub fn out_of_bounds(field: impl Into<String>, message: impl Into<String>) -> EngineError {
     EngineError::field(Reason::FieldOutOfBounds, field, message)
+}
+
+/// Fields that exclude each other.
+pub fn conflict(field: impl Into<String>, message: impl Into<String>) -> EngineError {
+    EngineError::field(Reason::FieldConflict, field, message)
+}
+
+/// The same error seen from the message that holds the field.
+#[must_use]
+pub fn within(prefix: &str, mut error: EngineError) -> EngineError {
+    error.field = error.field.map(|field| format!("{prefix}.{field}"));
+    error
+}
+
+/// A name of at most 64 bytes without control characters; may be empty.
+///
+/// # Errors
+/// [`Reason::FieldOutOfBounds`].
+pub fn name(field: &str, value: String) -> Result<String, EngineError> {
+    bounded_text(field, value, NAME_BYTES_MAX)
+}
+
+/// The id by which a request names a resource.
+///
+/// # Errors
+/// [`Reason::FieldMissing`], [`Reason::FieldOutOfBounds`].
+pub fn resource_id<'a>(field: &str, id: &'a str) -> Result<&'a str, EngineError> {
+    if id.is_empty() {
+        return Err(missing(field));
+    }
+    name(field, id.to_owned()).map(|_| id)
+}
+
+/// A list of at most 64 texts that stand for something.
+///
+/// # Errors
+/// [`Reason::FieldOutOfBounds`] for too many, [`Reason::FieldMalformed`] naming the element.
+pub fn list<T>(
+    field: &str,
+    values: &[String],
+    parse: impl Fn(&'static str, &str) -> Result<T, Invalid>,
+) -> Result<Vec<T>, EngineError> {
+    if values.len() > MATCH_VALUES_MAX {
+        return Err(out_of_bounds(field, format!("must have at most {MATCH_VALUES_MAX} values")));
+    }
+    let element = |(place, value): (usize, &String)| {
+        parse("", value).map_err(|invalid| malformed(format!("{field}[{place}]"), invalid.description))
+    };
+    values.iter().enumerate().map(element).collect()
+}
+
+/// A time zone; empty text for none.
+///
+/// # Errors
+/// [`Reason::FieldOutOfBounds`], [`Reason::FieldMalformed`].
+pub fn zone(field: &str, value: String) -> Result<Option<Zone>, EngineError> {
+    if value.is_empty() {
+        return Ok(None);
+    }
+    let name = name(field, value)?;
+    Zone::parse("", &name).map(Some).map_err(|invalid| malformed(field, invalid.description))
 }
 
 /// Text of at most 512 bytes without control characters.
@@ -54,7 +126,8 @@ fn bounded_text(field: &str, value: String, bytes_max: usize) -> Result<String, 
 pub fn instant(field: &str, value: &Timestamp) -> Result<Millis, EngineError> {
     let outside = || malformed(field, "must be an instant of the years 1970 to 9999");
     let nanos = u32::try_from(value.nanos).ok().filter(|nanos| *nanos < 1_000_000_000).ok_or_else(outside)?;
-    let ms = value.seconds.checked_mul(1_000).ok_or_else(outside)?.saturating_add(i64::from(nanos / 1_000_000));
+    let ms =
+        value.seconds.checked_mul(1_000).ok_or_else(outside)?.saturating_add(i64::from(nanos / 1_000_000));
     let instant = Millis::new(ms);
     if instant.get() == ms { Ok(instant) } else { Err(outside()) }
 }
@@ -65,19 +138,17 @@ pub fn timestamp(at: Millis) -> Timestamp {
     Timestamp { seconds: at.get() / 1_000, nanos }
 }
 
-/// Money in the workspace's currency.
+/// Money in the workspace's currency, which a request may leave out.
 ///
 /// # Errors
 /// [`Reason::CurrencyMismatch`], [`Reason::FieldOutOfBounds`].
 pub fn money(field: &'static str, value: &v1::NanoMoney, currency: Currency) -> Result<Nanos, EngineError> {
-    if value.currency_code != currency.as_str() {
+    if !value.currency_code.is_empty() && value.currency_code != currency.as_str() {
         let message = format!("must be in the workspace's currency {currency}");
         return Err(EngineError::field(Reason::CurrencyMismatch, format!("{field}.currency_code"), message));
     }
-    if value.nanos < 0 {
-        return Err(out_of_bounds(format!("{field}.nanos"), "must not be negative"));
-    }
-    Ok(Nanos::parse(field, value.nanos)?)
+    let bounded = Nanos::parse(field, value.nanos).ok().filter(|nanos| nanos.get() >= 0);
+    bounded.ok_or_else(|| out_of_bounds(format!("{field}.nanos"), format!("must be 0 to {MONEY_NANOS_MAX}")))
 }
 
 /// Money for the wire.
@@ -90,9 +161,16 @@ pub fn nano_money(nanos: Nanos, currency: Currency) -> v1::NanoMoney {
 /// # Errors
 /// [`Reason::SumOutOfRange`] beyond 64 bits: it never wraps.
 pub fn sum(field: &str, value: i128) -> Result<i64, EngineError> {
-    i64::try_from(value).map_err(|_| {
-        EngineError::field(Reason::SumOutOfRange, field, "the sum does not fit 64 bits")
-    })
+    i64::try_from(value)
+        .map_err(|_| EngineError::field(Reason::SumOutOfRange, field, "the sum does not fit 64 bits"))
+}
+
+/// A sum of money for the wire.
+///
+/// # Errors
+/// As [`sum`].
+pub fn nano_sum(field: &str, nanos: i128, currency: Currency) -> Result<v1::NanoMoney, EngineError> {
+    Ok(v1::NanoMoney { currency_code: currency.as_str().to_owned(), nanos: sum(field, nanos)? })
 }
 
 /// Amounts by unit. Money is no amount.
@@ -141,14 +219,23 @@ pub fn labels(
         return Err(out_of_bounds(field, format!("must have at most {entries_max} entries")));
     }
     let check = |(name, value): (String, String)| {
-        if name.is_empty() {
-            return Err(out_of_bounds(field, "must not have an empty name"));
-        }
-        let name = bounded_text(&format!("{field} (a name)"), name, NAME_BYTES_MAX)?;
+        let name = label_name(field, name)?;
         let value = text(&format!("{field}[{name:?}]"), value)?;
         Ok((name, value))
     };
     values.into_iter().map(check).collect()
+}
+
+/// The name of an attribute, a dimension or a unit: `[a-z][a-z0-9_]{0,63}`. Nothing else, since
+/// words in capitals stand for other facts where counters are told apart.
+///
+/// # Errors
+/// [`Reason::FieldOutOfBounds`].
+pub fn label_name(field: &str, name: String) -> Result<String, EngineError> {
+    match Unit::parse("", &name) {
+        Ok(_) => Ok(name),
+        Err(invalid) => Err(out_of_bounds(field, format!("has a name that {}", invalid.description))),
+    }
 }
 
 /// An IP address; empty text for none.
@@ -180,4 +267,18 @@ pub fn page_size(value: i32) -> Result<usize, EngineError> {
         Ok(size) if size <= PAGE_SIZE_MAX => Ok(size),
         _ => Err(out_of_bounds("page_size", format!("must be 0 to {PAGE_SIZE_MAX}"))),
     }
+}
+
+/// The etag of a stored version.
+pub fn etag(version: u64) -> String {
+    version.to_string()
+}
+
+/// The version that an etag stands for; `None` for an empty one, which stands for any.
+///
+/// # Errors
+/// [`Reason::EtagMismatch`] for a text that was never an etag: it surely is not the stored one.
+pub fn etag_version(etag: &str) -> Result<Option<u64>, EngineError> {
+    let changed = |_| EngineError::new(Reason::EtagMismatch, "the etag is not the resource's");
+    if etag.is_empty() { Ok(None) } else { etag.parse().map(Some).map_err(changed) }
 }

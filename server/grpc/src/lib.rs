@@ -3,7 +3,12 @@
 
 pub mod auth;
 pub mod convert;
+pub mod deadline;
+pub mod documents;
 pub mod page;
 pub mod server;
 pub mod services;
 pub mod status;
+
+#[cfg(test)]
+mod tests;

@@ -7,8 +7,8 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use rateguard_core::counter::Position;
 use rateguard_engine::error::{EngineError, Reason};
 
-/// Longest token that is looked at.
-const TOKEN_BYTES_MAX: usize = 512;
+/// Longest token that is looked at: a place may hold a model's name of 512 bytes, in base64.
+const TOKEN_BYTES_MAX: usize = 1_024;
 
 /// The token for the page that goes on at `place` of `query`.
 pub fn next_token<P: ToString, Q: std::fmt::Debug>(place: P, query: &Q) -> String {
@@ -26,7 +26,7 @@ pub fn place_of<Q: std::fmt::Debug>(token: &str, query: &Q) -> Result<Option<Str
     let decoded = (token.len() <= TOKEN_BYTES_MAX).then(|| URL_SAFE_NO_PAD.decode(token).ok()).flatten();
     let text = decoded.and_then(|bytes| String::from_utf8(bytes).ok());
     let place = text.as_deref().and_then(|text| text.strip_prefix(&format!("{:016x}", digest(query))));
-    place.map(|place| Some(place.to_owned())).ok_or_else(invalid)
+    place.map(|place| Some(place.to_owned())).ok_or_else(invalid_token)
 }
 
 /// The log position that a token names.
@@ -35,10 +35,11 @@ pub fn place_of<Q: std::fmt::Debug>(token: &str, query: &Q) -> Result<Option<Str
 /// As [`place_of`].
 pub fn position_of<Q: std::fmt::Debug>(token: &str, query: &Q) -> Result<Option<Position>, EngineError> {
     let place = place_of(token, query)?;
-    place.map(|place| place.parse().map(Position).map_err(|_| invalid())).transpose()
+    place.map(|place| place.parse().map(Position).map_err(|_| invalid_token())).transpose()
 }
 
-fn invalid() -> EngineError {
+/// The error of a token that is none of ours.
+pub fn invalid_token() -> EngineError {
     EngineError::field(
         Reason::PageTokenInvalid,
         "page_token",

@@ -8,9 +8,17 @@ use axum::Router;
 use http::{HeaderName, HeaderValue, Method, Request, Response};
 use rateguard_engine::engine::Engine;
 use rateguard_proto::FILE_DESCRIPTOR_SET;
+use rateguard_proto::internal_v1::gateway_service_server::GatewayServiceServer;
+use rateguard_proto::v1::analytics_service_server::AnalyticsServiceServer;
+use rateguard_proto::v1::api_service_server::ApiServiceServer;
+use rateguard_proto::v1::budget_service_server::BudgetServiceServer;
+use rateguard_proto::v1::key_service_server::KeyServiceServer;
+use rateguard_proto::v1::price_service_server::PriceServiceServer;
 use rateguard_proto::v1::quota_service_server::QuotaServiceServer;
+use rateguard_proto::v1::rule_service_server::RuleServiceServer;
 use rateguard_proto::v1::usage_service_server::UsageServiceServer;
 use thiserror::Error;
+use tokio_util::sync::CancellationToken;
 use tonic::body::Body;
 use tonic::service::{Routes, RoutesBuilder};
 use tonic_health::server::HealthReporter;
@@ -20,13 +28,28 @@ use tower::{Layer, ServiceExt};
 use tower_http::cors::{AllowOrigin, CorsLayer};
 
 use crate::auth::{AuthLayer, GatewayAccess};
+use crate::deadline::DeadlineLayer;
+use crate::services::analytics::Analytics;
+use crate::services::apis::Apis;
+use crate::services::budgets::Budgets;
+use crate::services::gateway::Gateway;
+use crate::services::keys::Keys;
+use crate::services::prices::Prices;
 use crate::services::quota::Quota;
+use crate::services::rules::Rules;
 use crate::services::usage::Usage;
 
 /// Largest message taken: a full batch of records with every field at its bound is smaller.
 const MESSAGE_BYTES_MAX: usize = 8 * 1024 * 1024;
 /// How long a browser may remember what CORS allows.
 const CORS_MAX_AGE: Duration = Duration::from_secs(3_600);
+
+/// A server of a service that takes no message beyond the bound.
+macro_rules! bounded {
+    ($server:ident, $service:expr) => {
+        $server::new($service).max_decoding_message_size(MESSAGE_BYTES_MAX)
+    };
+}
 
 /// Why the services could not be put together.
 #[derive(Debug, Error)]
@@ -61,16 +84,31 @@ pub fn public_router(
     let router = services.routes().prepare().into_axum_router().reset_fallback();
     Ok(router
         .route_layer(AuthLayer::new(engine.clone(), GatewayAccess::Refused))
+        .route_layer(DeadlineLayer)
         .route_layer(GrpcWebLayer::new())
         .route_layer(cors(cors_origins)?))
 }
 
-/// Every service, for the gateway of this process alone.
+/// What a remote gateway speaks to, for a listener made for gateways alone. `drain` ends what would
+/// otherwise keep a server that stops waiting.
+pub fn gateway_router(engine: &Arc<Engine>, drain: &CancellationToken) -> Router {
+    gateway_services(engine, drain)
+        .into_axum_router()
+        .reset_fallback()
+        .route_layer(AuthLayer::new(engine.clone(), GatewayAccess::Allowed))
+        .route_layer(DeadlineLayer)
+}
+
+/// The same for the gateway of this process, which is known by its token.
 pub fn in_process(engine: &Arc<Engine>) -> InProcess {
-    let services = public_services(engine);
-    let routes: Routes = services.routes().prepare();
-    let layered = AuthLayer::new(engine.clone(), GatewayAccess::Allowed).layer(routes);
-    BoxCloneSyncService::new(ServiceExt::<Request<Body>>::map_err(layered, |error: Infallible| match error {}))
+    // The gateway stops by itself and lets go of what it watches.
+    let never = CancellationToken::new();
+    let layers = (DeadlineLayer, AuthLayer::new(engine.clone(), GatewayAccess::Allowed));
+    let layered = layers.layer(gateway_services(engine, &never));
+    BoxCloneSyncService::new(ServiceExt::<Request<Body>>::map_err(
+        layered,
+        |error: Infallible| match error {},
+    ))
 }
 
 /// A health service whose state the program sets.
@@ -82,15 +120,31 @@ pub fn health() -> (
 }
 
 fn public_services(engine: &Arc<Engine>) -> RoutesBuilder {
+    let mut services = calling_services(engine);
+    services
+        .add_service(bounded!(ApiServiceServer, Apis(engine.clone())))
+        .add_service(bounded!(KeyServiceServer, Keys(engine.clone())))
+        .add_service(bounded!(RuleServiceServer, Rules(engine.clone())))
+        .add_service(bounded!(BudgetServiceServer, Budgets(engine.clone())))
+        .add_service(bounded!(PriceServiceServer, Prices(engine.clone())))
+        .add_service(bounded!(AnalyticsServiceServer, Analytics(engine.clone())));
+    services
+}
+
+/// What calls need, whoever makes them.
+fn calling_services(engine: &Arc<Engine>) -> RoutesBuilder {
     let mut services = Routes::builder();
     services
-        .add_service(
-            QuotaServiceServer::new(Quota(engine.clone())).max_decoding_message_size(MESSAGE_BYTES_MAX),
-        )
-        .add_service(
-            UsageServiceServer::new(Usage(engine.clone())).max_decoding_message_size(MESSAGE_BYTES_MAX),
-        );
+        .add_service(bounded!(QuotaServiceServer, Quota(engine.clone())))
+        .add_service(bounded!(UsageServiceServer, Usage(engine.clone())));
     services
+}
+
+fn gateway_services(engine: &Arc<Engine>, drain: &CancellationToken) -> Routes {
+    let gateway = Gateway { engine: engine.clone(), drain: drain.clone() };
+    let mut services = calling_services(engine);
+    services.add_service(bounded!(GatewayServiceServer, gateway));
+    services.routes().prepare()
 }
 
 fn cors(origins: &[String]) -> Result<CorsLayer, ServeError> {

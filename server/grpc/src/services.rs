@@ -1,15 +1,25 @@
 //! The services: thin. Each finds its caller, converts, asks the engine, converts back.
 
+pub mod analytics;
+pub mod apis;
+pub mod budgets;
+pub mod gateway;
+pub mod keys;
+mod managed;
+mod mask;
+pub mod prices;
 pub mod quota;
+pub mod rules;
 pub mod usage;
 
+use std::future::Future;
 use std::sync::Arc;
 
 use rateguard_engine::caller::Caller;
 use rateguard_engine::directory::WorkspaceView;
 use rateguard_engine::engine::Engine;
 use rateguard_engine::error::EngineError;
-use tonic::{Request, Status};
+use tonic::{Request, Response, Status};
 
 use crate::status::status;
 
@@ -34,4 +44,12 @@ pub fn open<M>(engine: &Engine, request: Request<M>) -> Result<Call<M>, Status> 
     let gone = || status(&EngineError::internal("a caller's workspace is not in memory"));
     let view = engine.directory().view(&caller.workspace).ok_or_else(gone)?;
     Ok(Call { caller, view, message })
+}
+
+/// What a method answers: the one place where an error of the engine becomes a status.
+///
+/// # Errors
+/// The status of the error.
+pub async fn answer<T>(work: impl Future<Output = Result<T, EngineError>>) -> Result<Response<T>, Status> {
+    work.await.map(Response::new).map_err(|error| status(&error))
 }

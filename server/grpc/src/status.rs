@@ -12,7 +12,9 @@ use tonic_types::{ErrorDetails, StatusExt};
 /// The status of an error.
 pub fn status(error: &EngineError) -> Status {
     let mut details = ErrorDetails::new();
-    details.set_error_info(reason(error.reason).as_error_info_reason(), ERROR_DOMAIN, HashMap::new());
+    let metadata: HashMap<String, String> =
+        error.field.iter().map(|field| ("field".to_owned(), field.clone())).collect();
+    details.set_error_info(reason(error.reason).as_error_info_reason(), ERROR_DOMAIN, metadata);
     if let (Some(field), ErrorKind::InvalidArgument) = (&error.field, error.reason.kind()) {
         details.add_bad_request_violation(field.clone(), error.message.clone());
     }

@@ -73,7 +73,8 @@ const RESERVED: &[Reserved] = &[
     Reserved { library: "hyper", users: HTTP_USERS },
     Reserved { library: "hyper-util", users: HTTP_USERS },
     Reserved { library: "hyper-rustls", users: &["gateway-http"] },
-    Reserved { library: "sqlx", users: &["store-sql"] },
+    // The benchmarks insert by hand what the store is compared with.
+    Reserved { library: "sqlx", users: &["store-sql", "bench"] },
     Reserved { library: "redis", users: &[] },
     Reserved { library: "rdkafka", users: &[] },
     Reserved { library: "clickhouse", users: &[] },

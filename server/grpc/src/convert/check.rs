@@ -1,10 +1,11 @@
 //! Checks.
 
-use rateguard_core::counter::Limit;
+use rateguard_core::counter::{Limit, Reading};
 use rateguard_core::decision::Mode;
 use rateguard_core::ids::RequestId;
 use rateguard_core::limits::{
-    ATTRIBUTES_MAX, RESERVATION_TTL_MS_DEFAULT, RESERVATION_TTL_MS_MAX, RESERVATION_TTL_MS_MIN, TOKENS_MAX,
+    ANSWERS_MAX, ATTRIBUTES_MAX, RESERVATION_TTL_MS_DEFAULT, RESERVATION_TTL_MS_MAX, RESERVATION_TTL_MS_MIN,
+    TOKENS_MAX,
 };
 use rateguard_core::matching::Mismatch;
 use rateguard_core::money::Currency;
@@ -16,13 +17,18 @@ use rateguard_engine::costing::Estimate;
 use rateguard_engine::error::{EngineError, Reason};
 use rateguard_proto::v1;
 
-use super::{amounts, enumeration, ip, labels, money, nano_money, out_of_bounds, sum, text, timestamp};
+use super::{
+    amounts, conflict, enumeration, ip, labels, money, name, nano_money, out_of_bounds, sum, text, timestamp,
+};
 
 /// A check as it came.
 ///
 /// # Errors
 /// Those of its fields.
-pub fn check_request(message: v1::CheckQuotaRequest, currency: Currency) -> Result<CheckRequest, EngineError> {
+pub fn check_request(
+    message: v1::CheckQuotaRequest,
+    currency: Currency,
+) -> Result<CheckRequest, EngineError> {
     let mode = mode(message.mode)?;
     let request_id = match message.request_id.as_str() {
         "" => None,
@@ -33,12 +39,12 @@ pub fn check_request(message: v1::CheckQuotaRequest, currency: Currency) -> Resu
         amounts: amounts("amounts", message.amounts)?,
         estimate: estimate(message.estimate.unwrap_or_default(), currency)?,
         mode,
-        reservation_ttl_ms: reservation_ttl_ms(message.reservation_ttl_ms)?,
+        reservation_ttl_ms: reservation_ttl_ms(message.reservation_ttl_ms, mode)?,
         explain: message.explain,
         call: Call {
-            api: text("api", message.api)?,
+            api: name("api", message.api)?,
             endpoint: text("endpoint", message.endpoint)?,
-            method: text("method", message.method)?,
+            method: name("method", message.method)?,
             ip: ip("ip", &message.ip)?,
             subject: text("subject", message.subject)?,
             attributes: labels("attributes", message.attributes, ATTRIBUTES_MAX)?,
@@ -53,9 +59,9 @@ pub fn check_request(message: v1::CheckQuotaRequest, currency: Currency) -> Resu
 /// Those of its fields.
 pub fn quota_call(message: v1::GetQuotaRequest) -> Result<Call, EngineError> {
     Ok(Call {
-        api: text("api", message.api)?,
+        api: name("api", message.api)?,
         endpoint: text("endpoint", message.endpoint)?,
-        method: text("method", message.method)?,
+        method: name("method", message.method)?,
         ip: ip("ip", &message.ip)?,
         subject: text("subject", message.subject)?,
         attributes: labels("attributes", message.attributes, ATTRIBUTES_MAX)?,
@@ -78,8 +84,17 @@ fn estimate(message: v1::Estimate, currency: Currency) -> Result<Estimate, Engin
             .max_output_tokens
             .map(|n| tokens("estimate.max_output_tokens", n))
             .transpose()?,
+        answers: message.choices.map(answers).transpose()?,
         cost: message.cost.map(|cost| money("estimate.cost", &cost, currency)).transpose()?,
     })
+}
+
+fn answers(value: i32) -> Result<i64, EngineError> {
+    let answers = i64::from(value);
+    if (1..=ANSWERS_MAX).contains(&answers) {
+        return Ok(answers);
+    }
+    Err(out_of_bounds("estimate.choices", format!("must be 1 to {ANSWERS_MAX}")))
 }
 
 /// A number of tokens.
@@ -93,7 +108,10 @@ pub fn tokens(field: &str, value: i64) -> Result<i64, EngineError> {
     Err(out_of_bounds(field, format!("must be 0 to {TOKENS_MAX}")))
 }
 
-fn reservation_ttl_ms(value: Option<i64>) -> Result<i64, EngineError> {
+fn reservation_ttl_ms(value: Option<i64>, mode: Mode) -> Result<i64, EngineError> {
+    if value.is_some() && mode != Mode::Reserve {
+        return Err(conflict("reservation_ttl_ms", "needs the mode RESERVE"));
+    }
     let ttl_ms = value.unwrap_or(RESERVATION_TTL_MS_DEFAULT);
     if (RESERVATION_TTL_MS_MIN..=RESERVATION_TTL_MS_MAX).contains(&ttl_ms) {
         return Ok(ttl_ms);
@@ -102,15 +120,17 @@ fn reservation_ttl_ms(value: Option<i64>) -> Result<i64, EngineError> {
     Err(out_of_bounds("reservation_ttl_ms", message))
 }
 
-/// A decision for the wire.
+/// A decision for the wire, on request with every limit and whether it applied.
 ///
 /// # Errors
 /// [`Reason::SumOutOfRange`].
 pub fn check_response(
     response: CheckResponse,
+    explain: bool,
     currency: Currency,
 ) -> Result<v1::CheckQuotaResponse, EngineError> {
     let decision = if response.allowed { v1::Decision::Allowed } else { v1::Decision::Denied };
+    let explanation = if explain { explanation(&response) } else { Vec::new() };
     let limiting = response.limiting.or_else(|| tightest(&response.limits));
     let status = |status: &LimitStatus| limit_status(status, limiting.as_ref(), currency);
     let limits = response.limits.iter().map(status).collect::<Result<_, _>>()?;
@@ -127,7 +147,7 @@ pub fn check_response(
         retry_after_ms: response.retry_after_ms,
         replayed: response.replayed,
         reserved: response.reserved.map(|nanos| nano_money(nanos, currency)),
-        explanation: response.explanation.iter().map(explained).collect(),
+        explanation,
     })
 }
 
@@ -150,16 +170,12 @@ pub fn limit_status(
     limiting: Option<&LimitId>,
     currency: Currency,
 ) -> Result<v1::LimitStatus, EngineError> {
-    let kind = match status.id {
-        LimitId::Rule(_) => v1::LimitKind::Rule,
-        LimitId::Budget(_) => v1::LimitKind::Budget,
-    };
     let budget_state = match status.id {
-        LimitId::Budget(_) => Some(budget_state(status, currency)?),
+        LimitId::Budget(_) => Some(budget_state(&status.limit, &status.reading, currency)?),
         LimitId::Rule(_) => None,
     };
     Ok(v1::LimitStatus {
-        kind: kind.into(),
+        kind: limit_kind(&status.id).into(),
         id: status.id.as_str().to_owned(),
         name: status.name.to_string(),
         unit: status.unit.to_string(),
@@ -176,12 +192,29 @@ pub fn limit_status(
     })
 }
 
-fn budget_state(status: &LimitStatus, currency: Currency) -> Result<v1::BudgetState, EngineError> {
-    let reading = &status.reading;
-    let bounds = status.bounds();
+fn limit_kind(id: &LimitId) -> v1::LimitKind {
+    match id {
+        LimitId::Rule(_) => v1::LimitKind::Rule,
+        LimitId::Budget(_) => v1::LimitKind::Budget,
+    }
+}
+
+/// How a counter of a budget stands, for the wire.
+///
+/// # Errors
+/// [`Reason::SumOutOfRange`].
+pub fn budget_state(
+    limit: &Limit,
+    reading: &Reading,
+    currency: Currency,
+) -> Result<v1::BudgetState, EngineError> {
+    let bounds = match limit {
+        Limit::Budget { bounds, .. } => *bounds,
+        _ => None,
+    };
     Ok(v1::BudgetState {
         currency_code: currency.as_str().to_owned(),
-        amount_nanos: status.limit.size(),
+        amount_nanos: limit.size(),
         spent_nanos: sum("budget_state.spent_nanos", reading.used - reading.held)?,
         held_nanos: sum("budget_state.held_nanos", reading.held)?,
         remaining_nanos: reading.remaining,
@@ -210,17 +243,19 @@ fn denial_cause(denial: Option<Denial>) -> v1::DenialCause {
     }
 }
 
-fn explained((id, name, reason): &(LimitId, std::sync::Arc<str>, Unselected)) -> v1::ExplainedLimit {
-    let kind = match id {
-        LimitId::Rule(_) => v1::LimitKind::Rule,
-        LimitId::Budget(_) => v1::LimitKind::Budget,
-    };
+fn explanation(response: &CheckResponse) -> Vec<v1::ExplainedLimit> {
+    let applied = response.limits.iter().map(|status| explained(&status.id, &status.name, None));
+    let others = response.explanation.iter().map(|(id, name, reason)| explained(id, name, Some(*reason)));
+    applied.chain(others).collect()
+}
+
+fn explained(id: &LimitId, name: &str, unselected: Option<Unselected>) -> v1::ExplainedLimit {
     v1::ExplainedLimit {
-        kind: kind.into(),
+        kind: limit_kind(id).into(),
         id: id.as_str().to_owned(),
-        name: name.to_string(),
-        matched: false,
-        reason: mismatch_reason(*reason).into(),
+        name: name.to_owned(),
+        matched: unselected.is_none(),
+        reason: unselected.map_or(v1::MismatchReason::Unspecified, mismatch_reason).into(),
     }
 }
 
@@ -240,14 +275,17 @@ fn mismatch_reason(reason: Unselected) -> v1::MismatchReason {
     }
 }
 
-/// A reservation's state for the wire.
-pub fn reservation_state(state: ReservationState) -> v1::ReservationState {
-    match state {
-        ReservationState::Open => v1::ReservationState::Open,
+/// How a reservation has ended, for the wire.
+///
+/// # Errors
+/// INTERNAL for one that is open still: whoever asks has just released it.
+pub fn reservation_state(state: ReservationState) -> Result<v1::ReservationState, EngineError> {
+    Ok(match state {
+        ReservationState::Open => return Err(EngineError::internal("a released reservation is open")),
         ReservationState::Settled => v1::ReservationState::Settled,
         ReservationState::Released => v1::ReservationState::Released,
         ReservationState::Expired => v1::ReservationState::Expired,
-    }
+    })
 }
 
 /// Why an item of a batch could not be answered.

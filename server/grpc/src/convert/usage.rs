@@ -3,9 +3,11 @@
 use rateguard_core::ids::{ApiId, EventId, KeyId, PriceId, RequestId, ReservationId};
 use rateguard_core::limits::{ATTEMPT_MAX, DIMENSIONS_MAX, LATENCY_MS_MAX, UNIT_AMOUNTS_MAX};
 use rateguard_core::money::{Currency, Picos};
+use rateguard_core::time::Millis;
 use rateguard_core::unit::Unit;
 use rateguard_core::usage::{
-    CallOutcome, CostComponent, EventFlags, EventKind, Exactness, LoggedEvent, PriceRef, TokenCounts, UsageEvent,
+    CallOutcome, CostComponent, EventFlags, EventKind, Exactness, LoggedEvent, PriceRef, TokenCounts,
+    UsageEvent,
 };
 use rateguard_engine::directory::WorkspaceView;
 use rateguard_engine::error::{EngineError, Reason};
@@ -14,12 +16,18 @@ use rateguard_engine::report::{RecordOutcome, UsageRecord};
 use rateguard_proto::v1;
 
 use super::check::tokens;
-use super::{amounts, enumeration, instant, ip, labels, missing, money, nano_money, out_of_bounds, text, timestamp};
-use super::{unit, unit_amounts};
+use super::{
+    amounts, conflict, enumeration, instant, ip, labels, missing, money, name, nano_money, out_of_bounds,
+    text, timestamp, unit, unit_amounts,
+};
 use crate::status::reason;
 
+/// Smallest HTTP status.
+const STATUS_CODE_MIN: i32 = 100;
 /// Largest HTTP status.
-const STATUS_CODE_MAX: i32 = 999;
+const STATUS_CODE_MAX: i32 = 599;
+/// Components of a cost that was stated as a whole: nothing was multiplied by a price.
+const STATED_COMPONENTS: [&str; 2] = ["explicit", "default"];
 
 /// A record as it came.
 ///
@@ -29,6 +37,7 @@ pub fn usage_record(message: v1::UsageRecord, currency: Currency) -> Result<Usag
     let event_id = event_id(&message.event_id)?;
     let already_consumed = already_consumed(message.already_consumed_units.clone())?;
     let outcome = outcome(&message)?;
+    check_tokens_named_once(&message)?;
     Ok(UsageRecord {
         event_id,
         occurred_at: message.occur_time.as_ref().map(|at| instant("occur_time", at)).transpose()?,
@@ -36,12 +45,12 @@ pub fn usage_record(message: v1::UsageRecord, currency: Currency) -> Result<Usag
         reservation: optional(&message.reservation_id, |id| ReservationId::parse("reservation_id", id))?,
         attempt: attempt(message.attempt)?,
         is_final: message.r#final.unwrap_or(true),
-        api: text("api", message.api)?,
+        api: name("api", message.api)?,
         endpoint: text("endpoint", message.endpoint)?,
-        method: text("method", message.method)?,
+        method: name("method", message.method)?,
         subject: text("subject", message.subject)?,
         model: text("model", message.model)?,
-        service_tier: text("service_tier", message.service_tier)?,
+        service_tier: name("service_tier", message.service_tier)?,
         outcome,
         tokens: token_counts(message.tokens.unwrap_or_default())?,
         amounts: amounts("amounts", message.amounts)?,
@@ -86,13 +95,32 @@ fn already_consumed(units: Option<v1::UnitSet>) -> Result<Vec<Unit>, EngineError
         let message = format!("must have at most {UNIT_AMOUNTS_MAX} units");
         return Err(out_of_bounds("already_consumed_units", message));
     }
-    let parse = |(place, name): (usize, &String)| unit(&format!("already_consumed_units.units[{place}]"), name);
-    units.units.iter().enumerate().map(parse).collect()
+    let parse =
+        |(place, name): (usize, &String)| unit(&format!("already_consumed_units.units[{place}]"), name);
+    let units = units.units.iter().enumerate().map(parse).collect::<Result<Vec<_>, _>>()?;
+    match (1..units.len()).find(|place| units[..*place].contains(&units[*place])) {
+        Some(place) => {
+            Err(out_of_bounds(format!("already_consumed_units.units[{place}]"), "must not name a unit again"))
+        }
+        None => Ok(units),
+    }
+}
+
+/// The unit `tokens` is what the token counts come to; where they are given it has no other amount.
+fn check_tokens_named_once(message: &v1::UsageRecord) -> Result<(), EngineError> {
+    let named = message.amounts.iter().position(|amount| amount.unit == Unit::Tokens.as_str());
+    match named {
+        Some(place) if message.tokens.is_some() => {
+            Err(conflict(format!("amounts[{place}].unit"), "must not be tokens where `tokens` is set"))
+        }
+        _ => Ok(()),
+    }
 }
 
 fn outcome(message: &v1::UsageRecord) -> Result<CallOutcome, EngineError> {
-    if !(0..=STATUS_CODE_MAX).contains(&message.status_code) {
-        return Err(out_of_bounds("status_code", format!("must be 0 to {STATUS_CODE_MAX}")));
+    if message.status_code != 0 && !(STATUS_CODE_MIN..=STATUS_CODE_MAX).contains(&message.status_code) {
+        let bounds = format!("must be {STATUS_CODE_MIN} to {STATUS_CODE_MAX}, or 0 for none");
+        return Err(out_of_bounds("status_code", bounds));
     }
     Ok(CallOutcome {
         status_code: u16::try_from(message.status_code).unwrap_or(0),
@@ -102,7 +130,7 @@ fn outcome(message: &v1::UsageRecord) -> Result<CallOutcome, EngineError> {
         bytes_out: message.bytes_out.map(|n| tokens("bytes_out", n)).transpose()?,
         cache_hit: message.cache_hit,
         rate_limited: message.rate_limited,
-        error_type: text("error_type", message.error_type.clone())?,
+        error_type: name("error_type", message.error_type.clone())?,
     })
 }
 
@@ -116,7 +144,8 @@ fn latency_ms(field: &str, value: Option<i64>) -> Result<Option<i64>, EngineErro
 }
 
 fn token_counts(message: v1::TokenUsage) -> Result<TokenCounts, EngineError> {
-    let count = |field: &str, value: Option<i64>| value.map(|n| tokens(&format!("tokens.{field}"), n)).transpose();
+    let count =
+        |field: &str, value: Option<i64>| value.map(|n| tokens(&format!("tokens.{field}"), n)).transpose();
     Ok(TokenCounts {
         input_total: count("input_total", message.input_total)?,
         cached_input: count("cached_input", message.cached_input)?,
@@ -130,8 +159,9 @@ fn token_counts(message: v1::TokenUsage) -> Result<TokenCounts, EngineError> {
 }
 
 fn price_ref(message: v1::PriceReference) -> Result<PriceRef, EngineError> {
-    let version = u32::try_from(message.price_version)
-        .map_err(|_| out_of_bounds("price.price_version", format!("must be 0 to {}", u32::MAX)))?;
+    let version = u32::try_from(message.price_version).ok().filter(|version| *version > 0);
+    let bounds = || out_of_bounds("price.price_version", format!("must be 1 to {}", u32::MAX));
+    let version = version.ok_or_else(bounds)?;
     Ok(PriceRef { id: PriceId::parse("price.price_id", &message.price_id)?, version })
 }
 
@@ -188,22 +218,22 @@ pub fn usage_flags(flags: EventFlags) -> Vec<i32> {
 pub fn event_filter(message: v1::UsageEventFilter, view: &WorkspaceView) -> Result<EventFilter, EngineError> {
     let start = message.start_time.as_ref().map(|at| instant("filter.start_time", at)).transpose()?;
     let end = message.end_time.as_ref().map(|at| instant("filter.end_time", at)).transpose()?;
-    let occurred = match (start, end) {
-        (None, None) => None,
-        (start, end) => {
-            let start = start.unwrap_or_default();
-            Some(start..end.unwrap_or(rateguard_core::time::Millis::new(i64::MAX)))
-        }
-    };
+    let occurred = start.unwrap_or(Millis::ZERO)..end.unwrap_or(Millis::new(i64::MAX));
+    if occurred.is_empty() {
+        return Err(out_of_bounds("filter.end_time", "must be after filter.start_time"));
+    }
+    let is_bounded = start.is_some() || end.is_some();
     Ok(EventFilter {
-        occurred,
+        occurred: is_bounded.then_some(occurred),
         api: api_filter("filter.api", &message.api, view)?,
-        key: optional(&message.key_id, |id| KeyId::parse("filter.key_id", id))?,
+        key: key_filter(&message.key_id)?,
         subject: non_empty(text("filter.subject", message.subject)?),
         model: non_empty(text("filter.model", message.model)?),
         event_id: optional(&message.event_id, |id| EventId::parse("filter.event_id", id))?,
         request_id: optional(&message.request_id, |id| RequestId::parse("filter.request_id", id))?,
-        reservation: optional(&message.reservation_id, |id| ReservationId::parse("filter.reservation_id", id))?,
+        reservation: optional(&message.reservation_id, |id| {
+            ReservationId::parse("filter.reservation_id", id)
+        })?,
     })
 }
 
@@ -215,12 +245,25 @@ pub fn api_filter(field: &str, named: &str, view: &WorkspaceView) -> Result<Opti
     if named.is_empty() {
         return Ok(None);
     }
-    if let Some(api) = view.api(named) {
+    let named = name(field, named.to_owned())?;
+    if let Some(api) = view.api(&named) {
         return Ok(Some(api.value.id.clone()));
     }
-    ApiId::parse("api", named).map(Some).map_err(|_| {
-        EngineError::field(Reason::ResourceNotFound, field, format!("there is no API {named:?} in this workspace"))
+    ApiId::parse("api", &named).map(Some).map_err(|_| {
+        EngineError::field(
+            Reason::ResourceNotFound,
+            field,
+            format!("there is no API {named:?} in this workspace"),
+        )
     })
+}
+
+/// A key that a filter names, which may be gone.
+///
+/// # Errors
+/// A text that is no key's id.
+pub fn key_filter(id: &str) -> Result<Option<KeyId>, EngineError> {
+    optional(id, |id| KeyId::parse("filter.key_id", id))
 }
 
 /// Text, or `None` when it is empty.
@@ -271,11 +314,18 @@ pub fn cost_components(components: &[CostComponent]) -> Vec<v1::CostComponent> {
         v1::CostComponent {
             name: component.name.clone(),
             amount: component.amount,
-            unit_price: component.price.to_decimal(1),
+            unit_price: unit_price(component),
             nanos,
         }
     };
     components.iter().map(&mut convert).collect()
+}
+
+fn unit_price(component: &CostComponent) -> String {
+    if STATED_COMPONENTS.contains(&component.name.as_str()) {
+        return String::new();
+    }
+    component.price.to_decimal(1)
 }
 
 fn record_of(event: UsageEvent, currency: Currency) -> v1::UsageRecord {
@@ -296,7 +346,7 @@ fn record_of(event: UsageEvent, currency: Currency) -> v1::UsageRecord {
         bytes_out: event.outcome.bytes_out,
         subject: event.call.subject,
         model: event.call.model,
-        tokens: Some(token_usage(event.tokens)),
+        tokens: (event.tokens != TokenCounts::default()).then(|| token_usage(event.tokens)),
         amounts: unit_amounts(&event.amounts),
         cost: explicit.then(|| nano_money(event.cost, currency)),
         dimensions: event.dimensions.into_iter().collect(),

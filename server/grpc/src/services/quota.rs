@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use rateguard_core::ids::ReservationId;
 use rateguard_core::limits::BATCH_CHECKS_MAX;
+use rateguard_core::money::Currency;
 use rateguard_engine::caller::Caller;
 use rateguard_engine::engine::Engine;
 use rateguard_engine::error::EngineError;
@@ -12,12 +13,11 @@ use rateguard_proto::v1;
 use rateguard_proto::v1::quota_service_server::QuotaService;
 use tonic::{Request, Response, Status};
 
-use super::{Call, open};
+use super::{Call, answer, open};
 use crate::convert::check::{
     batch_size, check_error, check_request, check_response, limit_status, quota_call, reservation_state,
 };
 use crate::status::status;
-use rateguard_core::money::Currency;
 
 /// The service over the engine.
 pub struct Quota(pub Arc<Engine>);
@@ -30,7 +30,7 @@ impl Quota {
         message: v1::CheckQuotaRequest,
     ) -> Result<v1::CheckQuotaResponse, EngineError> {
         let request = check_request(message, currency)?;
-        check_response(self.0.check(caller, &request).await?, currency)
+        check_response(self.0.check(caller, &request).await?, request.explain, currency)
     }
 }
 
@@ -41,8 +41,7 @@ impl QuotaService for Quota {
         request: Request<v1::CheckQuotaRequest>,
     ) -> Result<Response<v1::CheckQuotaResponse>, Status> {
         let Call { caller, view, message } = open(&self.0, request)?;
-        let response = self.check(&caller, view.workspace.currency, message).await;
-        response.map(Response::new).map_err(|error| status(&error))
+        answer(self.check(&caller, view.workspace.currency, message)).await
     }
 
     async fn batch_check_quota(
@@ -67,13 +66,12 @@ impl QuotaService for Quota {
         request: Request<v1::GetQuotaRequest>,
     ) -> Result<Response<v1::GetQuotaResponse>, Status> {
         let Call { caller, view, message } = open(&self.0, request)?;
-        let answer = async {
+        answer(async {
             let statuses = self.0.quota(&caller, &quota_call(message)?).await?;
             let convert = |s| limit_status(s, None, view.workspace.currency);
-            statuses.iter().map(convert).collect::<Result<Vec<_>, EngineError>>()
-        };
-        let limits = answer.await.map_err(|error| status(&error))?;
-        Ok(Response::new(v1::GetQuotaResponse { limits }))
+            Ok(v1::GetQuotaResponse { limits: statuses.iter().map(convert).collect::<Result<_, _>>()? })
+        })
+        .await
     }
 
     async fn release_reservation(
@@ -81,14 +79,15 @@ impl QuotaService for Quota {
         request: Request<v1::ReleaseReservationRequest>,
     ) -> Result<Response<v1::ReleaseReservationResponse>, Status> {
         let Call { caller, message, .. } = open(&self.0, request)?;
-        let answer = async {
+        answer(async {
             let id = ReservationId::parse("reservation_id", &message.reservation_id)?;
             match self.0.release(&caller, &id).await? {
-                ReleaseOutcome::State(state) => Ok(state),
+                ReleaseOutcome::State(state) => {
+                    Ok(v1::ReleaseReservationResponse { state: reservation_state(state)?.into() })
+                }
                 ReleaseOutcome::Unknown => Err(EngineError::not_found("reservation", id.as_str())),
             }
-        };
-        let state = answer.await.map_err(|error: EngineError| status(&error))?;
-        Ok(Response::new(v1::ReleaseReservationResponse { state: reservation_state(state).into() }))
+        })
+        .await
     }
 }

@@ -14,12 +14,11 @@ use rateguard_proto::v1;
 use rateguard_proto::v1::usage_service_server::UsageService;
 use tonic::{Request, Response, Status};
 
-use super::{Call, open};
+use super::{Call, answer, open};
 use crate::convert::check::batch_size;
 use crate::convert::page_size;
 use crate::convert::usage::{event_filter, record_result, usage_event, usage_record};
 use crate::page::{next_token, position_of};
-use crate::status::status;
 
 /// The service over the engine.
 pub struct Usage(pub Arc<Engine>);
@@ -56,9 +55,11 @@ impl UsageService for Usage {
         request: Request<v1::ReportUsageRequest>,
     ) -> Result<Response<v1::ReportUsageResponse>, Status> {
         let Call { caller, view, message } = open(&self.0, request)?;
-        let results = self.report(&caller, view.workspace.currency, message.records).await;
-        let results = results.map_err(|error| status(&error))?;
-        Ok(Response::new(v1::ReportUsageResponse { results }))
+        answer(async {
+            let results = self.report(&caller, view.workspace.currency, message.records).await?;
+            Ok(v1::ReportUsageResponse { results })
+        })
+        .await
     }
 
     async fn list_usage_events(
@@ -66,7 +67,7 @@ impl UsageService for Usage {
         request: Request<v1::ListUsageEventsRequest>,
     ) -> Result<Response<v1::ListUsageEventsResponse>, Status> {
         let Call { caller, view, message } = open(&self.0, request)?;
-        let answer = async {
+        answer(async {
             let filter = message.filter.unwrap_or_default();
             let before = position_of(&message.page_token, &filter)?;
             let query = EventQuery {
@@ -75,10 +76,11 @@ impl UsageService for Usage {
                 limit: page_size(message.page_size)?,
             };
             let page = self.0.events(&caller, &query).await?;
-            let next_page_token = page.next_before.map(|Position(p)| next_token(p, &filter)).unwrap_or_default();
+            let next_page_token =
+                page.next_before.map(|Position(p)| next_token(p, &filter)).unwrap_or_default();
             let events = page.events.into_iter().map(|e| usage_event(e, view.workspace.currency)).collect();
             Ok(v1::ListUsageEventsResponse { events, next_page_token })
-        };
-        answer.await.map(Response::new).map_err(|error: EngineError| status(&error))
+        })
+        .await
     }
 }

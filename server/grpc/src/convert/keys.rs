@@ -1,0 +1,146 @@
+//! Keys. Of a key itself only the first characters are known.
+
+use rateguard_core::ids::{ApiId, DisplayName, KeyId};
+use rateguard_core::matching::Glob;
+use rateguard_engine::error::EngineError;
+use rateguard_engine::ports::Stored;
+use rateguard_engine::resources::{Key, KeyLabel, Scope, Scopes};
+use rateguard_proto::v1;
+
+use super::limits::{ip_range, to_strings};
+use super::usage::non_empty;
+use super::{conflict, enumeration, etag, instant, list, missing, out_of_bounds, text, timestamp};
+
+/// What a key has that its owner does not choose.
+#[derive(Clone, Debug)]
+pub struct KeyIdentity {
+    /// Its id.
+    pub id: KeyId,
+    /// The hash of the key itself.
+    pub secret_sha256: [u8; 32],
+    /// Its first characters.
+    pub prefix: String,
+}
+
+impl KeyIdentity {
+    /// What stands in a draft until the engine draws the key.
+    pub fn not_yet_drawn() -> Self {
+        Self { id: KeyId::from_random([0; 16]), secret_sha256: [0; 32], prefix: String::new() }
+    }
+}
+
+impl From<&Key> for KeyIdentity {
+    fn from(key: &Key) -> Self {
+        Self { id: key.id.clone(), secret_sha256: key.secret_sha256, prefix: key.prefix.clone() }
+    }
+}
+
+/// A key.
+///
+/// # Errors
+/// Those of its fields.
+pub fn key(message: v1::Key, identity: KeyIdentity) -> Result<Key, EngineError> {
+    let bound_subject = non_empty(text("bound_subject", message.bound_subject)?);
+    if bound_subject.is_some() && message.allow_subject_header {
+        return Err(conflict("allow_subject_header", "must be false for a key that is bound to a subject"));
+    }
+    Ok(Key {
+        id: identity.id,
+        display_name: DisplayName::parse("display_name", &message.display_name)?,
+        secret_sha256: identity.secret_sha256,
+        prefix: identity.prefix,
+        label: label(message.label)?,
+        scopes: scopes(&message.scopes)?,
+        apis: list("api_ids", &message.api_ids, ApiId::parse)?,
+        models: list("models", &message.models, Glob::parse)?,
+        ip_ranges: list("ip_ranges", &message.ip_ranges, ip_range)?,
+        bound_subject,
+        allow_subject_header: message.allow_subject_header,
+        expires_at: message.expire_time.as_ref().map(|at| instant("expire_time", at)).transpose()?,
+        active: is_active(message.state)?,
+    })
+}
+
+fn label(value: i32) -> Result<KeyLabel, EngineError> {
+    Ok(match enumeration("label", value)? {
+        v1::KeyLabel::Unspecified | v1::KeyLabel::Live => KeyLabel::Live,
+        v1::KeyLabel::Test => KeyLabel::Test,
+    })
+}
+
+fn is_active(state: i32) -> Result<bool, EngineError> {
+    Ok(match enumeration("state", state)? {
+        v1::KeyState::Unspecified | v1::KeyState::Active => true,
+        v1::KeyState::Disabled => false,
+    })
+}
+
+fn scopes(values: &[i32]) -> Result<Scopes, EngineError> {
+    if values.is_empty() {
+        return Err(missing("scopes"));
+    }
+    let mut scopes = Scopes::default();
+    for (place, value) in values.iter().enumerate() {
+        let field = format!("scopes[{place}]");
+        let scope = scope(&field, *value)?;
+        if scopes.contains(scope) {
+            return Err(out_of_bounds(field, "must not be named twice"));
+        }
+        scopes = scopes.with(scope);
+    }
+    Ok(scopes)
+}
+
+fn scope(field: &str, value: i32) -> Result<Scope, EngineError> {
+    Ok(match enumeration(field, value)? {
+        v1::KeyScope::Unspecified => return Err(missing(field)),
+        v1::KeyScope::Quota => Scope::Quota,
+        v1::KeyScope::Usage => Scope::Usage,
+        v1::KeyScope::Gateway => Scope::Gateway,
+        v1::KeyScope::Manage => Scope::Manage,
+        v1::KeyScope::Read => Scope::Read,
+    })
+}
+
+/// A key for the wire.
+pub fn key_message(stored: &Stored<Key>) -> v1::Key {
+    let key = &stored.value;
+    v1::Key {
+        id: key.id.to_string(),
+        display_name: key.display_name.to_string(),
+        prefix: key.prefix.clone(),
+        label: label_message(key.label).into(),
+        scopes: key.scopes.iter().map(|scope| scope_message(scope).into()).collect(),
+        state: state_message(key.active).into(),
+        api_ids: to_strings(&key.apis),
+        models: key.models.iter().map(|glob| glob.as_str().to_owned()).collect(),
+        ip_ranges: to_strings(&key.ip_ranges),
+        bound_subject: key.bound_subject.clone().unwrap_or_default(),
+        allow_subject_header: key.allow_subject_header,
+        expire_time: key.expires_at.map(timestamp),
+        etag: etag(stored.version),
+        create_time: Some(timestamp(stored.created_at)),
+        update_time: Some(timestamp(stored.updated_at)),
+    }
+}
+
+fn label_message(label: KeyLabel) -> v1::KeyLabel {
+    match label {
+        KeyLabel::Live => v1::KeyLabel::Live,
+        KeyLabel::Test => v1::KeyLabel::Test,
+    }
+}
+
+fn state_message(active: bool) -> v1::KeyState {
+    if active { v1::KeyState::Active } else { v1::KeyState::Disabled }
+}
+
+fn scope_message(scope: Scope) -> v1::KeyScope {
+    match scope {
+        Scope::Quota => v1::KeyScope::Quota,
+        Scope::Usage => v1::KeyScope::Usage,
+        Scope::Gateway => v1::KeyScope::Gateway,
+        Scope::Manage => v1::KeyScope::Manage,
+        Scope::Read => v1::KeyScope::Read,
+    }
+}

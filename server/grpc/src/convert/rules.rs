@@ -1,0 +1,136 @@
+//! Rules.
+
+use rateguard_core::counter::Refill;
+use rateguard_core::ids::{DisplayName, RuleId};
+use rateguard_core::limits::{LIMIT_MAX, PRIORITY_MAX};
+use rateguard_core::rule::{Algorithm, Enforcement, Rule};
+use rateguard_core::unit::Unit;
+use rateguard_engine::error::EngineError;
+use rateguard_engine::ports::Stored;
+use rateguard_proto::v1;
+use rateguard_proto::v1::rule::Algorithm as Message;
+
+use super::limits::{
+    calendar_period, calendar_period_message, call_match, call_match_message, on_missing, on_missing_message,
+    scope, scope_message,
+};
+use super::usage::non_empty;
+use super::{enumeration, etag, missing, name, out_of_bounds, timestamp, unit, within, zone};
+
+/// A rule under an id.
+///
+/// # Errors
+/// Those of its fields.
+pub fn rule(message: v1::Rule, id: RuleId) -> Result<Rule, EngineError> {
+    let rule = Rule {
+        id,
+        name: DisplayName::parse("display_name", &message.display_name)?,
+        matches: call_match(message.r#match)?,
+        scope: scope(message.scope, on_missing("on_missing", message.on_missing)?)?,
+        unit: if message.unit.is_empty() { Unit::Requests } else { unit("unit", &message.unit)? },
+        algorithm: algorithm(message.algorithm)?,
+        enforcement: enforcement(message.mode)?,
+        priority: priority(message.priority)?,
+        override_group: non_empty(name("override_group", message.override_group)?),
+        active: message.active.unwrap_or(true),
+    };
+    rule.check()?;
+    Ok(rule)
+}
+
+fn algorithm(message: Option<Message>) -> Result<Algorithm, EngineError> {
+    let (field, algorithm) = match message {
+        None => return Err(missing("algorithm")),
+        Some(Message::TokenBucket(bucket)) => ("token_bucket", token_bucket(&bucket)),
+        Some(Message::FixedWindow(v1::FixedWindow { limit, window_ms })) => {
+            ("fixed_window", Ok(Algorithm::FixedWindow { limit, window_ms }))
+        }
+        Some(Message::SlidingWindow(v1::SlidingWindow { limit, window_ms })) => {
+            ("sliding_window", Ok(Algorithm::SlidingWindow { limit, window_ms }))
+        }
+        Some(Message::CalendarWindow(window)) => ("calendar_window", calendar_window(window)),
+    };
+    let checked = algorithm.and_then(|algorithm| Ok(algorithm.check().map(|()| algorithm)?));
+    checked.map_err(|error| within(field, error))
+}
+
+fn token_bucket(bucket: &v1::TokenBucket) -> Result<Algorithm, EngineError> {
+    let capacity = bucket.capacity;
+    if !(1..=LIMIT_MAX).contains(&capacity) {
+        return Err(out_of_bounds("capacity", format!("must be 1 to {LIMIT_MAX}")));
+    }
+    let refill = Refill::new(bucket.refill_amount, bucket.refill_period_ms, capacity)?;
+    Ok(Algorithm::TokenBucket { capacity, refill })
+}
+
+fn calendar_window(window: v1::CalendarWindow) -> Result<Algorithm, EngineError> {
+    Ok(Algorithm::CalendarWindow {
+        limit: window.limit,
+        period: calendar_period("period", window.period)?,
+        zone: zone("time_zone", window.time_zone)?,
+    })
+}
+
+fn enforcement(mode: i32) -> Result<Enforcement, EngineError> {
+    Ok(match enumeration("mode", mode)? {
+        v1::RuleMode::Unspecified | v1::RuleMode::Enforced => Enforcement::Enforced,
+        v1::RuleMode::Shadow => Enforcement::Shadow,
+    })
+}
+
+fn priority(priority: i32) -> Result<i32, EngineError> {
+    if (-PRIORITY_MAX..=PRIORITY_MAX).contains(&priority) {
+        return Ok(priority);
+    }
+    Err(out_of_bounds("priority", format!("must be -{PRIORITY_MAX} to {PRIORITY_MAX}")))
+}
+
+/// A rule for the wire.
+pub fn rule_message(stored: &Stored<Rule>) -> v1::Rule {
+    let rule = &stored.value;
+    v1::Rule {
+        id: rule.id.to_string(),
+        display_name: rule.name.to_string(),
+        r#match: call_match_message(&rule.matches),
+        scope: scope_message(&rule.scope),
+        unit: rule.unit.to_string(),
+        algorithm: Some(algorithm_message(&rule.algorithm)),
+        mode: mode_message(rule.enforcement).into(),
+        on_missing: on_missing_message(rule.scope.on_missing).into(),
+        priority: rule.priority,
+        override_group: rule.override_group.clone().unwrap_or_default(),
+        active: Some(rule.active),
+        etag: etag(stored.version),
+        create_time: Some(timestamp(stored.created_at)),
+        update_time: Some(timestamp(stored.updated_at)),
+    }
+}
+
+fn algorithm_message(algorithm: &Algorithm) -> Message {
+    match algorithm {
+        Algorithm::TokenBucket { capacity, refill } => Message::TokenBucket(v1::TokenBucket {
+            capacity: *capacity,
+            refill_amount: refill.units(),
+            refill_period_ms: refill.period_ms(),
+        }),
+        Algorithm::FixedWindow { limit, window_ms } => {
+            Message::FixedWindow(v1::FixedWindow { limit: *limit, window_ms: *window_ms })
+        }
+        Algorithm::SlidingWindow { limit, window_ms } => {
+            Message::SlidingWindow(v1::SlidingWindow { limit: *limit, window_ms: *window_ms })
+        }
+        Algorithm::CalendarWindow { limit, period, zone } => Message::CalendarWindow(v1::CalendarWindow {
+            limit: *limit,
+            period: calendar_period_message(*period).into(),
+            time_zone: zone.as_ref().map(|zone| zone.name().to_owned()).unwrap_or_default(),
+        }),
+    }
+}
+
+/// A rule that only watches is in shadow, whatever else a limit can be.
+fn mode_message(enforcement: Enforcement) -> v1::RuleMode {
+    match enforcement {
+        Enforcement::Enforced => v1::RuleMode::Enforced,
+        Enforcement::Soft | Enforcement::Shadow => v1::RuleMode::Shadow,
+    }
+}

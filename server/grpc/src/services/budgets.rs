@@ -1,0 +1,131 @@
+//! `BudgetService`.
+
+use std::sync::Arc;
+
+use rateguard_core::ids::BudgetId;
+use rateguard_core::money::Currency;
+use rateguard_core::rule::Budget;
+use rateguard_engine::engine::Engine;
+use rateguard_engine::error::EngineError;
+use rateguard_engine::ports::{Resource, ResourceKind, Stored};
+use rateguard_proto::v1;
+use rateguard_proto::v1::budget_service_server::BudgetService;
+use tonic::{Request, Response, Status};
+
+use super::answer;
+use super::managed::{Desk, Managed, at_desk, random_id};
+use super::mask::Maskable;
+use crate::convert::budgets::{budget, budget_message};
+use crate::convert::check::budget_state;
+
+impl Managed for Budget {
+    type Message = v1::Budget;
+    const KIND: ResourceKind = ResourceKind::Budget;
+    const FIELD: &'static str = "budget";
+    const MASKABLE: Maskable = Maskable {
+        message: "rateguard.v1.Budget",
+        fixed: &["id", "state", "etag", "create_time", "update_time"],
+    };
+
+    fn id_and_etag(message: &v1::Budget) -> (&str, &str) {
+        (&message.id, &message.etag)
+    }
+
+    fn read(desk: &Desk<'_>, message: v1::Budget, present: Option<&Self>) -> Result<Self, EngineError> {
+        let id = match present {
+            Some(present) => present.id.clone(),
+            None => BudgetId::from_random(random_id()?),
+        };
+        budget(message, id, desk.currency())
+    }
+
+    fn message(stored: &Stored<Self>, currency: Currency) -> v1::Budget {
+        budget_message(stored, currency)
+    }
+
+    fn into_resource(self) -> Resource {
+        Resource::Budget(self)
+    }
+
+    fn from_resource(resource: Resource) -> Option<Self> {
+        if let Resource::Budget(budget) = resource { Some(budget) } else { None }
+    }
+}
+
+/// A budget for the wire, with how it stands now.
+async fn with_state(desk: &Desk<'_>, stored: &Stored<Budget>) -> Result<v1::Budget, EngineError> {
+    let standing = desk.engine.budget_standing(&desk.caller, &stored.value).await?;
+    let state = standing.map(|standing| budget_state(&standing.limit, &standing.reading, desk.currency()));
+    Ok(v1::Budget { state: state.transpose()?, ..budget_message(stored, desk.currency()) })
+}
+
+/// The service over the engine.
+pub struct Budgets(pub Arc<Engine>);
+
+#[tonic::async_trait]
+impl BudgetService for Budgets {
+    async fn create_budget(
+        &self,
+        request: Request<v1::CreateBudgetRequest>,
+    ) -> Result<Response<v1::CreateBudgetResponse>, Status> {
+        let (desk, message) = at_desk(&self.0, request)?;
+        answer(async {
+            let stored = desk.create(message.budget).await?;
+            Ok(v1::CreateBudgetResponse { budget: Some(with_state(&desk, &stored).await?) })
+        })
+        .await
+    }
+
+    async fn get_budget(
+        &self,
+        request: Request<v1::GetBudgetRequest>,
+    ) -> Result<Response<v1::GetBudgetResponse>, Status> {
+        let (desk, message) = at_desk(&self.0, request)?;
+        answer(async {
+            let stored = desk.get("id", &message.id).await?;
+            Ok(v1::GetBudgetResponse { budget: Some(with_state(&desk, &stored).await?) })
+        })
+        .await
+    }
+
+    async fn list_budgets(
+        &self,
+        request: Request<v1::ListBudgetsRequest>,
+    ) -> Result<Response<v1::ListBudgetsResponse>, Status> {
+        let (desk, message) = at_desk(&self.0, request)?;
+        answer(async {
+            let page = desk.list(message.page_size, &message.page_token).await?;
+            let mut budgets = Vec::with_capacity(page.items.len());
+            for stored in &page.items {
+                budgets.push(with_state(&desk, stored).await?);
+            }
+            Ok(v1::ListBudgetsResponse { budgets, next_page_token: page.next_page_token })
+        })
+        .await
+    }
+
+    async fn update_budget(
+        &self,
+        request: Request<v1::UpdateBudgetRequest>,
+    ) -> Result<Response<v1::UpdateBudgetResponse>, Status> {
+        let (desk, message) = at_desk(&self.0, request)?;
+        answer(async {
+            let updated = desk.update(message.budget, message.update_mask).await?;
+            let budget = Some(with_state(&desk, &updated.stored).await?);
+            Ok(v1::UpdateBudgetResponse { budget, counters_reset: updated.counters_reset })
+        })
+        .await
+    }
+
+    async fn delete_budget(
+        &self,
+        request: Request<v1::DeleteBudgetRequest>,
+    ) -> Result<Response<v1::DeleteBudgetResponse>, Status> {
+        let (desk, message) = at_desk(&self.0, request)?;
+        answer(async {
+            desk.delete::<Budget>(&message.id, &message.etag).await?;
+            Ok(v1::DeleteBudgetResponse {})
+        })
+        .await
+    }
+}

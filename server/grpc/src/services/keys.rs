@@ -1,0 +1,123 @@
+//! `KeyService`.
+
+use std::sync::Arc;
+
+use rateguard_core::money::Currency;
+use rateguard_engine::engine::Engine;
+use rateguard_engine::error::EngineError;
+use rateguard_engine::manage::NewKey;
+use rateguard_engine::ports::{Resource, ResourceKind, Stored};
+use rateguard_engine::resources::Key;
+use rateguard_proto::v1;
+use rateguard_proto::v1::key_service_server::KeyService;
+use tonic::{Request, Response, Status};
+
+use super::answer;
+use super::managed::{Desk, Managed, at_desk, of_kind};
+use super::mask::Maskable;
+use crate::convert::keys::{KeyIdentity, key, key_message};
+
+impl Managed for Key {
+    type Message = v1::Key;
+    const KIND: ResourceKind = ResourceKind::Key;
+    const FIELD: &'static str = "key";
+    const MASKABLE: Maskable = Maskable {
+        message: "rateguard.v1.Key",
+        fixed: &["id", "prefix", "label", "etag", "create_time", "update_time"],
+    };
+
+    fn id_and_etag(message: &v1::Key) -> (&str, &str) {
+        (&message.id, &message.etag)
+    }
+
+    fn read(_: &Desk<'_>, message: v1::Key, present: Option<&Self>) -> Result<Self, EngineError> {
+        let identity = match present {
+            Some(present) => KeyIdentity::from(present),
+            None => KeyIdentity::not_yet_drawn(),
+        };
+        key(message, identity)
+    }
+
+    fn message(stored: &Stored<Self>, _: Currency) -> v1::Key {
+        key_message(stored)
+    }
+
+    fn into_resource(self) -> Resource {
+        Resource::Key(self)
+    }
+
+    fn from_resource(resource: Resource) -> Option<Self> {
+        if let Resource::Key(key) = resource { Some(key) } else { None }
+    }
+}
+
+/// The service over the engine.
+pub struct Keys(pub Arc<Engine>);
+
+#[tonic::async_trait]
+impl KeyService for Keys {
+    async fn create_key(
+        &self,
+        request: Request<v1::CreateKeyRequest>,
+    ) -> Result<Response<v1::CreateKeyResponse>, Status> {
+        let (desk, message) = at_desk(&self.0, request)?;
+        answer(async {
+            let draft: Key = desk.read_new(message.key)?;
+            let NewKey { stored, secret } = desk.engine.create_key(&desk.caller, draft).await?;
+            let key = Some(key_message(&of_kind(stored)?));
+            // The one time that anybody but its owner sees it.
+            let secret = Some(v1::SecretText { value: secret.expose().to_owned() });
+            Ok(v1::CreateKeyResponse { key, secret })
+        })
+        .await
+    }
+
+    async fn get_key(
+        &self,
+        request: Request<v1::GetKeyRequest>,
+    ) -> Result<Response<v1::GetKeyResponse>, Status> {
+        let (desk, message) = at_desk(&self.0, request)?;
+        answer(async {
+            let stored = desk.get("id", &message.id).await?;
+            Ok(v1::GetKeyResponse { key: Some(key_message(&stored)) })
+        })
+        .await
+    }
+
+    async fn list_keys(
+        &self,
+        request: Request<v1::ListKeysRequest>,
+    ) -> Result<Response<v1::ListKeysResponse>, Status> {
+        let (desk, message) = at_desk(&self.0, request)?;
+        answer(async {
+            let page = desk.list(message.page_size, &message.page_token).await?;
+            let keys = page.items.iter().map(key_message).collect();
+            Ok(v1::ListKeysResponse { keys, next_page_token: page.next_page_token })
+        })
+        .await
+    }
+
+    async fn update_key(
+        &self,
+        request: Request<v1::UpdateKeyRequest>,
+    ) -> Result<Response<v1::UpdateKeyResponse>, Status> {
+        let (desk, message) = at_desk(&self.0, request)?;
+        answer(async {
+            let updated = desk.update(message.key, message.update_mask).await?;
+            Ok(v1::UpdateKeyResponse { key: Some(key_message(&updated.stored)) })
+        })
+        .await
+    }
+
+    async fn delete_key(
+        &self,
+        request: Request<v1::DeleteKeyRequest>,
+    ) -> Result<Response<v1::DeleteKeyResponse>, Status> {
+        let (desk, message) = at_desk(&self.0, request)?;
+        answer(async {
+            desk.delete::<Key>(&message.id, &message.etag).await?;
+            Ok(v1::DeleteKeyResponse {})
+        })
+        .await
+    }
+}

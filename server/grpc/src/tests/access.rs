@@ -1,0 +1,170 @@
+//! Who may call what.
+
+use std::net::{IpAddr, SocketAddr};
+
+use crate::auth::{DEMANDS, Demand};
+use axum::extract::ConnectInfo;
+use rateguard_core::time::Millis;
+use rateguard_engine::resources::{Key, Scope};
+use rateguard_proto::v1;
+use rateguard_proto::v1::ErrorReason as R;
+use rateguard_proto::v1::quota_service_client::QuotaServiceClient;
+use rateguard_proto::v1::usage_service_client::UsageServiceClient;
+use tonic::{Code, Status};
+use tower::ServiceExt;
+
+use super::world::{GATEWAY_TOKEN, START_MS, Transport, World, plain_key, reason};
+
+async fn check(transport: Transport) -> Result<(), Status> {
+    QuotaServiceClient::new(transport).check_quota(v1::CheckQuotaRequest::default()).await.map(drop)
+}
+
+async fn refusal(transport: Transport) -> (Code, R) {
+    let status = check(transport).await.unwrap_err();
+    (status.code(), reason(&status))
+}
+
+#[tokio::test]
+async fn a_call_without_a_readable_credential_is_told_so() {
+    let world = World::new().await;
+    for headers in [
+        &[][..],
+        &[("authorization", "Basic dXNlcjpwdw==")],
+        &[("authorization", "Bearer")],
+        &[("authorization", "rg_live_x")],
+    ] {
+        let refused = refusal(world.transport_of(headers)).await;
+        assert_eq!(refused, (Code::Unauthenticated, R::CredentialMissing), "{headers:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_key_that_is_nobodys_is_unknown_whatever_its_form() {
+    let world = World::new().await;
+    let endless = format!("rg_live_{}", "x".repeat(4_000));
+    for key in ["rg_live_00000000000000000000000000000000", "x", &endless] {
+        assert_eq!(refusal(world.transport_with(key)).await, (Code::Unauthenticated, R::CredentialUnknown));
+    }
+}
+
+#[tokio::test]
+async fn a_scheme_is_read_in_any_case() {
+    let world = World::new().await;
+    let value = format!("bEARER {}", world.key);
+    check(world.transport_of(&[("authorization", &value)])).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_disabled_an_expired_and_a_narrow_key_are_told_apart() {
+    let world = World::new().await;
+    let quota = || plain_key(&[Scope::Quota]);
+    let disabled = world.add_key(Key { active: false, ..quota() }).await;
+    let expired = world.add_key(Key { expires_at: Some(Millis::new(START_MS)), ..quota() }).await;
+    let narrow = world.add_key(plain_key(&[Scope::Read])).await;
+    let denied = Code::PermissionDenied;
+    assert_eq!(refusal(world.transport_with(&disabled)).await, (denied, R::KeyDisabled));
+    assert_eq!(refusal(world.transport_with(&expired)).await, (denied, R::KeyExpired));
+    assert_eq!(refusal(world.transport_with(&narrow)).await, (denied, R::ScopeMissing));
+}
+
+#[tokio::test]
+async fn the_state_of_limits_is_shown_to_whoever_reads_or_checks() {
+    let world = World::new().await;
+    for (scope, may) in
+        [(Scope::Quota, true), (Scope::Read, true), (Scope::Manage, false), (Scope::Usage, false)]
+    {
+        let key = world.add_key(plain_key(&[scope])).await;
+        let mut client = QuotaServiceClient::new(world.transport_with(&key));
+        let answer = client.get_quota(v1::GetQuotaRequest::default()).await;
+        assert_eq!(answer.is_ok(), may, "{scope:?}");
+    }
+}
+
+#[tokio::test]
+async fn an_apps_key_opens_no_method_at_all() {
+    let world = World::new().await;
+    let app = world.add_key(plain_key(&[Scope::Gateway])).await;
+    let guarded = DEMANDS.iter().filter(|(.., demand)| *demand != Demand::Open);
+    for (service, methods, demand) in guarded {
+        for method in *methods {
+            let path = format!("/{service}/{method}");
+            let router = if matches!(demand, Demand::OneOf(_)) { &world.public } else { &world.gateways };
+            let status = raw_call(router.clone(), &path, &app, None).await;
+            assert_eq!(status.code(), Code::PermissionDenied, "{path}");
+            assert!(matches!(reason(&status), R::ScopeMissing | R::GatewayOnly), "{path}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn the_gateways_token_is_worth_nothing_on_the_public_router() {
+    let world = World::new().await;
+    let app = world.add_key(plain_key(&[Scope::Gateway])).await;
+    let token = format!("Bearer {GATEWAY_TOKEN}");
+    let headers = [("authorization", token.as_str()), ("x-rateguard-on-behalf-of", app.as_str())];
+    let refused = refusal(world.transport_of(&headers)).await;
+    assert_eq!(refused, (Code::Unauthenticated, R::CredentialUnknown));
+    // Nor does the public router have the service that a gateway asks.
+    let path = "/rateguard.internal.v1.GatewayService/ResolveRoute";
+    let status = raw_call(world.public.clone(), path, &world.key, None).await;
+    assert_ne!(status.code(), Code::Ok);
+}
+
+#[tokio::test]
+async fn a_gateway_acts_for_an_app_with_the_scope_gateway_alone() {
+    let world = World::new().await;
+    let app = world.add_key(plain_key(&[Scope::Gateway])).await;
+    let back_end = world.add_key(plain_key(&[Scope::Quota])).await;
+    check(world.gateway_for(&app)).await.unwrap();
+    assert_eq!(refusal(world.gateway_for(&back_end)).await, (Code::PermissionDenied, R::ScopeMissing));
+    assert_eq!(refusal(world.gateway_for("rg_live_no")).await, (Code::Unauthenticated, R::CredentialUnknown));
+    assert_eq!(refusal(world.gateway()).await, (Code::Unauthenticated, R::CredentialMissing));
+    let mut events = UsageServiceClient::new(world.gateway_for(&app));
+    let error = events.list_usage_events(v1::ListUsageEventsRequest::default()).await.unwrap_err();
+    assert_eq!(reason(&error), R::ScopeMissing);
+}
+
+#[tokio::test]
+async fn a_key_with_ranges_is_refused_from_elsewhere_and_from_nowhere() {
+    let world = World::new().await;
+    let ranges = vec!["10.0.0.0/8".parse().unwrap(), "2001:db8::/32".parse().unwrap()];
+    let key = world.add_key(Key { ip_ranges: ranges, ..plain_key(&[Scope::Read]) }).await;
+    let path = "/rateguard.v1.UsageService/ListUsageEvents";
+    for (peer, may) in [
+        (Some("10.1.2.3"), true),
+        (Some("::ffff:10.1.2.3"), true),
+        (Some("2001:db8::1"), true),
+        (Some("192.0.2.1"), false),
+        (None, false),
+    ] {
+        let status = raw_call(world.public.clone(), path, &key, peer).await;
+        let expected = if may { Code::Ok } else { Code::PermissionDenied };
+        assert_eq!(status.code(), expected, "{peer:?}");
+    }
+}
+
+/// Calls a method with an empty message, as a peer would; the status of its answer.
+async fn raw_call(router: axum::Router, path: &str, key: &str, peer: Option<&str>) -> Status {
+    let body = axum::body::Body::from(vec![0_u8; 5]);
+    let mut request = http::Request::post(path)
+        .version(http::Version::HTTP_2)
+        .header("content-type", "application/grpc")
+        .header("te", "trailers")
+        .header("authorization", format!("Bearer {key}"))
+        .body(body)
+        .unwrap();
+    if let Some(peer) = peer {
+        let address = SocketAddr::new(peer.parse::<IpAddr>().unwrap(), 1_234);
+        request.extensions_mut().insert(ConnectInfo(address));
+    }
+    let response = router.oneshot(request).await.unwrap();
+    if let Some(status) = Status::from_header_map(response.headers()) {
+        return status;
+    }
+    if response.status() != http::StatusCode::OK {
+        return Status::unknown(format!("HTTP {}", response.status()));
+    }
+    let trailers = http_body_util::BodyExt::collect(response.into_body()).await.unwrap();
+    let trailers = trailers.trailers().cloned().unwrap_or_default();
+    Status::from_header_map(&trailers).expect("a status in the trailers")
+}

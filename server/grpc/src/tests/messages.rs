@@ -1,0 +1,139 @@
+//! Arbitrary messages, out of the contract's own descriptors: every field, absent, usual, at its
+//! bound and far beyond it.
+
+use proptest::prelude::*;
+use proptest::sample::select;
+use prost_reflect::{
+    DescriptorPool, DynamicMessage, FieldDescriptor, Kind, MapKey, MessageDescriptor, Value,
+};
+use rateguard_proto::FILE_DESCRIPTOR_SET;
+
+/// Elements of an arbitrary list: beyond the bounds of the small ones.
+const ELEMENTS_MAX: usize = 6;
+
+/// Texts that mean something somewhere, and texts that nobody expects.
+const TEXTS: [&str; 40] = [
+    "",
+    "a",
+    "requests",
+    "tokens",
+    "cost",
+    "seconds",
+    "openai",
+    "gpt-4o",
+    "gpt-*",
+    "**",
+    "[",
+    "{a,b",
+    "POST",
+    "api_1",
+    "key_1",
+    "rule_1",
+    "bud_1",
+    "price_1",
+    "rsv_00000000000000000000000000000001",
+    "rsv_ü",
+    "expired:x",
+    "10.0.0.0/8",
+    "192.0.2.1",
+    "::1",
+    "300.1.1.1",
+    "Europe/Berlin",
+    "Mars/Base",
+    "USD",
+    "EUR",
+    "usd",
+    "2.50",
+    "0",
+    "-1",
+    "1e9",
+    "0.0000000000001",
+    "99999999999999999999",
+    "https://example.com/v1",
+    "http://user@example.com",
+    "plan",
+    "\u{0}\n\u{202e}",
+];
+
+/// A message of a type of the public package: a usual one of which some fields are arbitrary, so that
+/// each field is reached, and now and then all of them.
+pub fn disturbed<M>(name: &str, usual: impl Strategy<Value = M>) -> impl Strategy<Value = M>
+where
+    M: prost::Message + Default + std::fmt::Debug,
+{
+    let pool = DescriptorPool::decode(FILE_DESCRIPTOR_SET).unwrap();
+    let descriptor = pool.get_message_by_name(&format!("rateguard.v1.{name}")).unwrap();
+    let count = descriptor.fields().count();
+    let some = proptest::collection::vec(proptest::bool::weighted(0.15), count);
+    let chosen = prop_oneof![4 => some, 1 => Just(vec![true; count])];
+    (usual, dynamic(descriptor.clone()), chosen).prop_map(move |(usual, arbitrary, chosen)| {
+        let mut message = DynamicMessage::new(descriptor.clone());
+        message.transcode_from(&usual).unwrap();
+        for (field, _) in descriptor.fields().zip(chosen).filter(|(_, chosen)| *chosen) {
+            message.clear_field(&field);
+            if arbitrary.has_field(&field) {
+                message.set_field(&field, arbitrary.get_field(&field).into_owned());
+            }
+        }
+        message.transcode_to().unwrap()
+    })
+}
+
+fn dynamic(descriptor: MessageDescriptor) -> BoxedStrategy<DynamicMessage> {
+    let fields: Vec<_> =
+        descriptor.fields().map(|field| proptest::option::weighted(0.7, field_value(&field))).collect();
+    let build = move |values: Vec<Option<Value>>| {
+        let mut message = DynamicMessage::new(descriptor.clone());
+        for (field, value) in descriptor.fields().zip(values) {
+            if let Some(value) = value {
+                message.set_field(&field, value);
+            }
+        }
+        message
+    };
+    fields.prop_map(build).boxed()
+}
+
+fn field_value(field: &FieldDescriptor) -> BoxedStrategy<Value> {
+    if field.is_map() {
+        let entries = proptest::collection::hash_map(text(), text(), 0..ELEMENTS_MAX);
+        let to_map = |(key, value)| (MapKey::String(key), Value::String(value));
+        return entries
+            .prop_map(move |entries| Value::Map(entries.into_iter().map(to_map).collect()))
+            .boxed();
+    }
+    if field.is_list() {
+        let size = prop_oneof![9 => 0..ELEMENTS_MAX, 1 => 60..70_usize];
+        let element = one_value(field.kind());
+        return size
+            .prop_flat_map(move |size| proptest::collection::vec(element.clone(), size))
+            .prop_map(Value::List)
+            .boxed();
+    }
+    one_value(field.kind())
+}
+
+fn one_value(kind: Kind) -> BoxedStrategy<Value> {
+    match kind {
+        Kind::Message(message) => dynamic(message).prop_map(Value::Message).boxed(),
+        Kind::Enum(_) => prop_oneof![0..12_i32, any::<i32>()].prop_map(Value::EnumNumber).boxed(),
+        Kind::Bool => any::<bool>().prop_map(Value::Bool).boxed(),
+        Kind::Int32 => integer().prop_map(|n| Value::I32(i32::try_from(n).unwrap_or(i32::MIN))).boxed(),
+        Kind::Int64 => integer().prop_map(Value::I64).boxed(),
+        Kind::String => text().prop_map(Value::String).boxed(),
+        other => panic!("the contract has no {other:?} so far"),
+    }
+}
+
+fn integer() -> impl Strategy<Value = i64> {
+    let edges = [0, 1, -1, 100, 1_000, 60_000, 1 << 53, (1 << 53) + 1, 1_000_000_000_000, i64::MIN, i64::MAX];
+    prop_oneof![3 => select(edges.to_vec()), 1 => any::<i64>(), 1 => -10..100_i64]
+}
+
+fn text() -> impl Strategy<Value = String> {
+    prop_oneof![
+        8 => select(TEXTS.to_vec()).prop_map(str::to_owned),
+        1 => any::<String>(),
+        1 => (1..6_000_usize).prop_map(|length| "x".repeat(length)),
+    ]
+}

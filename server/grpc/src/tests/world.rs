@@ -1,0 +1,190 @@
+//! A server without a socket, and whoever calls it.
+
+use std::sync::Arc;
+
+use crate::server::{gateway_router, health, public_router};
+use axum::Router;
+use rateguard_core::ids::{DisplayName, KeyId, WorkspaceId};
+use rateguard_core::money::Currency;
+use rateguard_core::pricing::PriceBook;
+use rateguard_core::time::{Millis, Zone};
+use rateguard_engine::clock::ManualClock;
+use rateguard_engine::engine::{Background, Engine, Setup, Stores};
+use rateguard_engine::manage::{KEYS_PER_WORKSPACE_MAX, equip};
+use rateguard_engine::ports::{ConfigStore, Resource};
+use rateguard_engine::resources::{Key, KeyLabel, Scope, Scopes, Workspace};
+use rateguard_engine::secrets::CredentialCipher;
+use rateguard_proto::v1::ErrorReason;
+use rateguard_store_memory::{MemoryCounterStore, MemoryCounterStoreConfig};
+use rateguard_store_sql::{DataFolder, SqlCheckpointStore, SqlConfigStore, SqlEventLog, SqlUsageStore};
+use tempfile::TempDir;
+use tokio_util::sync::CancellationToken;
+use tonic::service::Interceptor;
+use tonic::service::interceptor::InterceptedService;
+use tonic::{Code, Request, Status};
+use tonic_types::StatusExt;
+
+/// Where browsers may call from.
+pub const ORIGIN: &str = "https://console.example.com";
+/// What the gateway presents.
+pub const GATEWAY_TOKEN: &str = "the-gateways-own-token";
+/// 2026-03-04T12:00:00Z.
+pub const START_MS: i64 = 1_772_625_600_000;
+
+/// Puts credentials on every call.
+#[derive(Clone, Default)]
+pub struct Credentials(Vec<(&'static str, String)>);
+
+impl Interceptor for Credentials {
+    fn call(&mut self, mut request: Request<()>) -> Result<Request<()>, Status> {
+        for (name, value) in &self.0 {
+            request.metadata_mut().insert(*name, value.parse().expect("a header's value"));
+        }
+        Ok(request)
+    }
+}
+
+/// What the generated clients speak through.
+pub type Transport = InterceptedService<Router, Credentials>;
+
+/// A server, its clock and its first key.
+pub struct World {
+    pub engine: Arc<Engine>,
+    pub clock: Arc<ManualClock>,
+    pub public: Router,
+    pub gateways: Router,
+    pub drain: CancellationToken,
+    /// A key that may do everything but call through the gateway.
+    pub key: String,
+    pub workspace: WorkspaceId,
+    config: Arc<SqlConfigStore>,
+    _background: Background,
+    _folder: TempDir,
+}
+
+/// A key without restrictions.
+pub fn plain_key(scopes: &[Scope]) -> Key {
+    Key {
+        id: KeyId::from_random([0; 16]),
+        display_name: DisplayName::parse("display_name", "a key").unwrap(),
+        secret_sha256: [0; 32],
+        prefix: String::new(),
+        label: KeyLabel::Live,
+        scopes: scopes.iter().copied().collect::<Scopes>(),
+        apis: Vec::new(),
+        models: Vec::new(),
+        ip_ranges: Vec::new(),
+        bound_subject: None,
+        allow_subject_header: false,
+        expires_at: None,
+        active: true,
+    }
+}
+
+impl World {
+    /// A fresh installation with one workspace in dollars.
+    pub async fn new() -> Self {
+        Self::with_catalogue(PriceBook::default()).await
+    }
+
+    /// The same with list prices.
+    pub async fn with_catalogue(catalogue: PriceBook) -> Self {
+        let home = tempfile::tempdir().unwrap();
+        let folder = DataFolder::open(home.path()).unwrap();
+        let config = Arc::new(SqlConfigStore::open(&folder).await.unwrap());
+        let log = Arc::new(SqlEventLog::open(&folder).await.unwrap());
+        let usage = Arc::new(SqlUsageStore::open(&folder, &log).await.unwrap());
+        let checkpoints = Arc::new(SqlCheckpointStore::open(&folder).await.unwrap());
+        let clock = Arc::new(ManualClock::at(Millis::new(START_MS)));
+        let (workspace, key) = first_workspace(&config).await;
+        let bounds = MemoryCounterStoreConfig::default();
+        let counters = MemoryCounterStore::load(checkpoints, bounds, Millis::new(START_MS)).await.unwrap();
+        let stores = Stores { config: config.clone(), counters: Arc::new(counters), log, usage };
+        let setup = Setup {
+            clock: clock.clone(),
+            catalogue: Arc::new(catalogue),
+            cipher: CredentialCipher::new(&[7; 32]).unwrap(),
+            gateway_token: Some(GATEWAY_TOKEN.to_owned()),
+        };
+        let (engine, background) = Engine::start(stores, setup).await.unwrap();
+        let drain = CancellationToken::new();
+        Self {
+            public: public_router(&engine, health().1, &[ORIGIN.to_owned()]).unwrap(),
+            gateways: gateway_router(&engine, &drain),
+            engine,
+            clock,
+            drain,
+            key,
+            workspace,
+            config,
+            _background: background,
+            _folder: home,
+        }
+    }
+
+    /// Stores a key and gives its secret.
+    pub async fn add_key(&self, key: Key) -> String {
+        let (key, secret) = equip(key).unwrap();
+        let now = self.engine.now();
+        self.config.insert(&self.workspace, Resource::Key(key), KEYS_PER_WORKSPACE_MAX, now).await.unwrap();
+        self.engine.directory().refresh(now).await.unwrap();
+        secret.expose().to_owned()
+    }
+
+    /// A transport with the first key.
+    pub fn transport(&self) -> Transport {
+        self.transport_with(&self.key)
+    }
+
+    /// A transport with a key.
+    pub fn transport_with(&self, key: &str) -> Transport {
+        let credentials = Credentials(vec![("authorization", format!("Bearer {key}"))]);
+        InterceptedService::new(self.public.clone(), credentials)
+    }
+
+    /// A transport of a gateway that acts for an app's key.
+    pub fn gateway_for(&self, app_key: &str) -> Transport {
+        let credentials = Credentials(vec![
+            ("authorization", format!("Bearer {GATEWAY_TOKEN}")),
+            ("x-rateguard-on-behalf-of", app_key.to_owned()),
+        ]);
+        InterceptedService::new(self.gateways.clone(), credentials)
+    }
+
+    /// A transport of a gateway that acts for nobody.
+    pub fn gateway(&self) -> Transport {
+        let credentials = Credentials(vec![("authorization", format!("Bearer {GATEWAY_TOKEN}"))]);
+        InterceptedService::new(self.gateways.clone(), credentials)
+    }
+
+    /// A transport with these very headers.
+    pub fn transport_of(&self, headers: &[(&'static str, &str)]) -> Transport {
+        let headers = headers.iter().map(|(name, value)| (*name, (*value).to_owned())).collect();
+        InterceptedService::new(self.public.clone(), Credentials(headers))
+    }
+}
+
+async fn first_workspace(config: &Arc<SqlConfigStore>) -> (WorkspaceId, String) {
+    let id = WorkspaceId::from_random([1; 16]);
+    let name = DisplayName::parse("name", "first").unwrap();
+    let workspace = Workspace { id: id.clone(), name, zone: Zone::UTC, currency: Currency::USD };
+    config.create_workspace(workspace, Millis::ZERO).await.unwrap();
+    let scopes = [Scope::Quota, Scope::Usage, Scope::Manage, Scope::Read];
+    let (key, secret) = equip(plain_key(&scopes)).unwrap();
+    config.insert(&id, Resource::Key(key), KEYS_PER_WORKSPACE_MAX, Millis::ZERO).await.unwrap();
+    (id, secret.expose().to_owned())
+}
+
+/// Code, reason and field of a status, out of its details.
+pub fn told(status: &Status) -> (Code, ErrorReason, String) {
+    let details = status.get_error_details();
+    let info = details.error_info().expect("every status carries ErrorInfo");
+    assert_eq!(info.domain, "rateguard");
+    let reason = ErrorReason::from_error_info_reason(&info.reason).expect("a reason of the contract");
+    (status.code(), reason, info.metadata.get("field").cloned().unwrap_or_default())
+}
+
+/// The reason of a status.
+pub fn reason(status: &Status) -> ErrorReason {
+    told(status).1
+}
