@@ -5,13 +5,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, ensure};
-use axum::Router;
+use axum::extract::State;
+use axum::http::StatusCode;
 use axum::routing::get;
-use rateguard_engine::engine::{Background, Engine};
+use axum::{Json, Router};
+use rateguard_engine::engine::{Background, CONFIGURATION_AGE_MS_MAX, Engine};
 use rateguard_engine::secrets::random;
 use rateguard_gateway_http::serve::serve;
 use rateguard_gateway_http::{Drained, Gateway, GatewayConfig, Secret, Transport};
 use rateguard_grpc::server::{gateway_router, health, in_process, public_router};
+use serde_json::json;
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -60,7 +63,7 @@ impl Running {
         let gateway = gateway(config, &engine, token)?;
         let (reporter, health) = health();
         let router = with_proxy(
-            probes().merge(public_router(&engine, health, &config.server.cors_origins)?),
+            probes(&engine).merge(public_router(&engine, health, &config.server.cors_origins)?),
             gateway.clone(),
         );
         let (stop, drain_max) = (CancellationToken::new(), config.drain_max());
@@ -152,10 +155,19 @@ fn with_proxy(router: Router, gateway: Option<Gateway>) -> Router {
     }
 }
 
-/// `/health` answers while the process is up; `/ready` once decisions are true, which is before the
-/// first connection is accepted.
-fn probes() -> Router {
-    Router::new().route("/health", get(async || "ok\n")).route("/ready", get(async || "ready\n"))
+/// `/health` answers while the process is up. `/ready` answers 200 while decisions are true: from the
+/// first connection on, and not once the configuration in memory is too old to decide by.
+fn probes(engine: &Arc<Engine>) -> Router {
+    let ready = async |State(engine): State<Arc<Engine>>| {
+        let age_ms = engine.configuration_age_ms();
+        let is_ready = age_ms <= CONFIGURATION_AGE_MS_MAX;
+        let status = if is_ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+        (status, Json(json!({ "ready": is_ready, "configuration_age_ms": age_ms })))
+    };
+    Router::new()
+        .route("/health", get(async || "ok\n"))
+        .route("/ready", get(ready))
+        .with_state(engine.clone())
 }
 
 async fn drain(gateway: &Gateway, drain_max: Duration) {

@@ -3,6 +3,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
 
 use arc_swap::ArcSwap;
 use parking_lot::RwLock;
@@ -82,6 +83,8 @@ pub struct Directory {
     keys: RwLock<HashMap<[u8; 32], KnownKey>>,
     loaded: Mutex<Loaded>,
     revision: watch::Sender<u64>,
+    /// When the store was last known to agree with what is in memory.
+    agreed_ms: AtomicI64,
 }
 
 /// The resources behind the views, by workspace and id.
@@ -119,6 +122,7 @@ impl Directory {
             keys: RwLock::default(),
             loaded: Mutex::default(),
             revision: watch::Sender::new(0),
+            agreed_ms: AtomicI64::new(now.get()),
         };
         directory.install(snapshot, now).await;
         Ok(directory)
@@ -139,6 +143,11 @@ impl Directory {
         self.keys.read().get(secret_sha256).cloned()
     }
 
+    /// How long the store has not confirmed what is in memory.
+    pub fn age_ms(&self, now: Millis) -> i64 {
+        now.since(Millis::new(self.agreed_ms.load(Ordering::Relaxed)))
+    }
+
     /// Tells the revision in memory whenever it moves.
     pub fn watch(&self) -> watch::Receiver<u64> {
         self.revision.subscribe()
@@ -153,7 +162,10 @@ impl Directory {
         let mut loaded = self.loaded.lock().await;
         loop {
             let changes = self.store.changes_after(loaded.revision, CHANGES_PER_READ).await?;
-            let Some(last) = changes.last() else { return Ok(()) };
+            let Some(last) = changes.last() else {
+                self.agreed_ms.fetch_max(now.get(), Ordering::Relaxed);
+                return Ok(());
+            };
             let revision = last.revision;
             self.take_in(&mut loaded, &changes, now).await?;
             loaded.revision = revision;

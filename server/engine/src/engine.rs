@@ -12,10 +12,14 @@ use crate::background;
 use crate::caller::Authenticator;
 use crate::clock::Clock;
 use crate::directory::{Directory, WorkspaceView};
-use crate::error::EngineError;
+use crate::error::{EngineError, Reason};
 use crate::ports::{ConfigStore, CounterStore, EventLog, StoreError, UsageStore};
 use crate::recorder::{Recorder, recorder};
 use crate::secrets::CredentialCipher;
+
+/// How long decisions go on while the configuration's store is away. Keys may have been revoked
+/// since.
+pub const CONFIGURATION_AGE_MS_MAX: i64 = 60 * 60 * 1_000;
 
 /// The stores behind the ports. The program's wiring picks them.
 #[derive(Clone)]
@@ -110,7 +114,17 @@ impl Engine {
         self.clock.now()
     }
 
+    /// How long the store has not confirmed the configuration in memory.
+    pub fn configuration_age_ms(&self) -> i64 {
+        self.directory.age_ms(self.now())
+    }
+
+    /// A workspace to decide by, unless what is in memory is too old for that.
     pub(crate) fn view(&self, workspace: &WorkspaceId) -> Result<Arc<WorkspaceView>, EngineError> {
+        if self.configuration_age_ms() > CONFIGURATION_AGE_MS_MAX {
+            let message = "the configuration in memory is too old to decide by: its store is away";
+            return Err(EngineError::new(Reason::ConfigStale, message));
+        }
         let missing = || EngineError::internal("a caller's workspace is not in memory");
         self.directory.view(workspace).ok_or_else(missing)
     }
