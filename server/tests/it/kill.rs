@@ -98,7 +98,7 @@ async fn report(
     let mut accepted = Vec::new();
     for batch in 0.. {
         // Every third reporter goes away on its own, in the middle of everything.
-        let leaves = reporter % 3 == 0 && batch > reporter % 17;
+        let leaves = reporter.is_multiple_of(3) && batch > reporter % 17;
         if leaves || stop.is_cancelled() {
             break;
         }

@@ -130,7 +130,7 @@ fn licence_is_allowed(package: &Package) -> bool {
 /// Lax, because older manifests separate licences by a slash.
 fn expression_is_allowed(expression: &str) -> bool {
     Expression::parse_mode(expression, ParseMode::LAX)
-        .is_ok_and(|parsed| parsed.evaluate(|requirement| requirement_is_allowed(requirement)))
+        .is_ok_and(|parsed| parsed.evaluate(requirement_is_allowed))
 }
 
 fn requirement_is_allowed(requirement: &LicenseReq) -> bool {
