@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use rateguard_core::usage::{LoggedEvent, UsageEvent};
 use tokio::task::JoinSet;
-use tokio::time::{MissedTickBehavior, interval, sleep};
+use tokio::time::{MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 
 use crate::engine::Engine;
@@ -17,8 +17,6 @@ use crate::settlement::command;
 
 /// Events rolled up in one transaction.
 const ROLL_UP_EVENTS: usize = 2_000;
-/// How long events wait for others, so that one transaction rolls many of them up.
-const ROLL_UP_PAUSE: Duration = Duration::from_millis(100);
 /// How often the consumer looks by itself, besides being told.
 const ROLL_UP_INTERVAL: Duration = Duration::from_secs(1);
 /// How often counters are written down: what a crash may forget of plain limits.
@@ -86,10 +84,7 @@ async fn consume(engine: Arc<Engine>, stop: CancellationToken) {
         }
         let grown = async {
             tokio::select! {
-                changed = settled.changed() => {
-                    drop(changed);
-                    sleep(ROLL_UP_PAUSE).await;
-                }
+                changed = settled.changed() => drop(changed),
                 _ = ticks.tick() => {}
             }
         };
@@ -140,10 +135,6 @@ impl Engine {
             }
             self.settle_again(&events).await?;
             self.usage.apply(&events).await?;
-            if events.len() < ROLL_UP_EVENTS {
-                // That was all; what has come since wakes the consumer again.
-                return Ok(());
-            }
         }
     }
 
