@@ -26,7 +26,8 @@ pub const HELD_ANSWER_BYTES_MAX: usize = 1024 * 1024;
 /// Largest answer that is kept while it passes, so that its usage can be read at its end, in bytes.
 pub const READ_ANSWER_BYTES_MAX: usize = 8 * 1024 * 1024;
 
-/// Longest that an answer may take to pass; as long as a reservation can live.
+/// Longest that an answer may take to pass. The life of a reservation bounds it further, see
+/// [`SETTLEMENT_WAIT`].
 pub const ANSWER_DURATION_MAX: Duration = Duration::from_secs(3_600);
 
 /// Calls in flight, those included whose client has left.
@@ -39,9 +40,14 @@ pub const REPORTS_PENDING_MAX: usize = 16_384;
 /// Records in one report; the contract's own bound.
 pub const REPORT_RECORDS_MAX: usize = 1_000;
 
-/// Times that one report is sent. With [`REPORT_BACKOFF`] it goes on for about as long as a
-/// reservation lives by default; after that the expiry has charged the floor.
+/// Times that one report is sent. With [`REPORT_BACKOFF`] it goes on for some ten minutes; the
+/// reservation of a report that is given up charges its floor when it expires.
 pub const REPORT_ATTEMPTS_MAX: u32 = 40;
+
+/// Times that a check of which nobody knows what came is repeated, to give back what it may have
+/// reserved. With [`REPORT_BACKOFF`] it goes on for some 45 s, and the waits for answers besides: long
+/// enough for a server that starts again, and short enough not to keep the places of reports.
+pub const LOST_CHECK_REPEATS_MAX: u32 = 10;
 
 /// Wait between two attempts to report or release.
 pub const REPORT_BACKOFF: Backoff =
@@ -56,8 +62,15 @@ pub const DRAIN_DURATION_MAX: Duration = Duration::from_secs(120);
 /// Longest wait for an answer of the control server.
 pub const CONTROL_DEADLINE: Duration = Duration::from_secs(5);
 
-/// Life of a reservation; the contract's default.
-pub const RESERVATION_LIFETIME: Duration = Duration::from_secs(600);
+/// Shortest life of a reservation, by the contract.
+pub const RESERVATION_LIFETIME_MIN: Duration = Duration::from_secs(1);
+
+/// Longest life of a reservation, by the contract.
+pub const RESERVATION_LIFETIME_MAX: Duration = Duration::from_secs(3_600);
+
+/// How long a reservation outlives the longest call that it is for, so that the report still finds
+/// it. Calls are cut off so early that this much is left also of the longest life.
+pub const SETTLEMENT_WAIT: Duration = Duration::from_secs(60);
 
 /// How long a route is believed without asking again, for changes that the watch could not tell of.
 pub const ROUTE_LIFETIME: Duration = Duration::from_secs(5);
@@ -102,8 +115,11 @@ pub struct GatewayConfig {
     pub drain_duration_max: Duration,
     /// See [`CONTROL_DEADLINE`].
     pub control_deadline: Duration,
-    /// See [`RESERVATION_LIFETIME`]; the server takes 1 s to 1 h.
-    pub reservation_lifetime: Duration,
+    /// See [`LOST_CHECK_REPEATS_MAX`].
+    pub lost_check_repeats_max: u32,
+    /// A life for every reservation instead of the one that follows from its call, which this may make
+    /// too short. The server takes [`RESERVATION_LIFETIME_MIN`] to [`RESERVATION_LIFETIME_MAX`].
+    pub reservation_lifetime: Option<Duration>,
     /// See [`ROUTE_LIFETIME`].
     pub route_lifetime: Duration,
     /// See [`ROUTES_MAX`].
@@ -146,7 +162,8 @@ impl GatewayConfig {
             drains_max: DRAINS_MAX,
             drain_duration_max: DRAIN_DURATION_MAX,
             control_deadline: CONTROL_DEADLINE,
-            reservation_lifetime: RESERVATION_LIFETIME,
+            lost_check_repeats_max: LOST_CHECK_REPEATS_MAX,
+            reservation_lifetime: None,
             route_lifetime: ROUTE_LIFETIME,
             routes_max: ROUTES_MAX,
             watch_backoff: WATCH_BACKOFF,

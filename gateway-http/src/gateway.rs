@@ -8,7 +8,7 @@ use std::time::Duration;
 use axum::Router;
 use axum::extract::{Request, State};
 use axum::response::Response;
-use axum::routing::any;
+use axum::routing::{MethodFilter, on};
 use tokio::runtime::Handle;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -122,14 +122,26 @@ impl Drop for Shared {
     }
 }
 
-/// The routes of the proxy: any method on `/proxy/{api}` and everything below it. The peer's address
+/// The routes of the proxy: what may be forwarded of `/proxy/{api}` and everything below it. The peer's address
 /// is read from axum's `ConnectInfo<SocketAddr>`, which [`crate::serve::serve`] sets.
 pub fn router(gateway: Gateway) -> Router {
     Router::new()
-        .route("/proxy/{api}", any(proxy))
-        .route("/proxy/{api}/", any(proxy))
-        .route("/proxy/{api}/{*rest}", any(proxy))
+        .route("/proxy/{api}", on(forwarded(), proxy))
+        .route("/proxy/{api}/", on(forwarded(), proxy))
+        .route("/proxy/{api}/{*rest}", on(forwarded(), proxy))
         .with_state(gateway)
+}
+
+/// The methods that are forwarded. TRACE would send the upstream's credential back to its caller, and
+/// CONNECT asks for a tunnel: both are answered with 405.
+fn forwarded() -> MethodFilter {
+    MethodFilter::GET
+        .or(MethodFilter::HEAD)
+        .or(MethodFilter::POST)
+        .or(MethodFilter::PUT)
+        .or(MethodFilter::PATCH)
+        .or(MethodFilter::DELETE)
+        .or(MethodFilter::OPTIONS)
 }
 
 async fn proxy(State(gateway): State<Gateway>, request: Request) -> Response {

@@ -11,7 +11,7 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
 use parking_lot::Mutex;
-use rateguard_proto::v1::{RecordResult, RecordStatus, UsageRecord};
+use rateguard_proto::v1::{CheckQuotaRequest, RecordResult, RecordStatus, UsageRecord};
 use tokio_util::task::TaskTracker;
 
 use crate::backoff::Backoff;
@@ -28,6 +28,7 @@ pub(crate) struct Reporter(Arc<Shared>);
 struct Limits {
     records_max: usize,
     attempts_max: u32,
+    lost_check_repeats_max: u32,
     backoff: Backoff,
 }
 
@@ -49,6 +50,7 @@ impl Reporter {
         let limits = Limits {
             records_max: config.report_records_max.max(1),
             attempts_max: config.report_attempts_max,
+            lost_check_repeats_max: config.lost_check_repeats_max,
             backoff: config.report_backoff,
         };
         Self(Arc::new(Shared { control, limits, tasks, lanes: Mutex::default() }))
@@ -81,6 +83,34 @@ impl Reporter {
             drop(place);
         });
     }
+
+    /// Gives back in the background what a check may have reserved whose answer was lost.
+    pub(crate) fn take_back(&self, app: &AppKey, check: CheckQuotaRequest, place: Place) {
+        let (shared, app) = (Arc::clone(&self.0), app.clone());
+        self.0.tasks.spawn(async move {
+            take_back(&shared, &app, &check).await;
+            drop(place);
+        });
+    }
+}
+
+/// Asks again what a check came to, under the same request's id, by which it happens once.
+async fn take_back(shared: &Shared, app: &AppKey, check: &CheckQuotaRequest) {
+    let request_id = &check.request_id;
+    for failed in 1..=shared.limits.lost_check_repeats_max {
+        tokio::time::sleep(shared.limits.backoff.wait(failed)).await;
+        match shared.control.check(app, check.clone()).await {
+            // A denial names none: nothing was reserved.
+            Ok(answer) if answer.reservation_id.is_empty() => return,
+            Ok(answer) => return release(shared, app, &answer.reservation_id).await,
+            Err(error) if error.is_retryable => {}
+            Err(error) => {
+                tracing::error!(request_id, cause = error.cause, "what a check reserved is not known");
+                return;
+            }
+        }
+    }
+    tracing::error!(request_id, "what a lost check may have reserved will expire");
 }
 
 async fn send_lane(shared: Arc<Shared>, app: AppKey) {

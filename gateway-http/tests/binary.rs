@@ -74,6 +74,13 @@ fn it_answers_and_stops_when_asked() {
 }
 
 #[test]
+fn it_has_to_be_told_its_server() {
+    let output = Command::new(PROGRAM).args(["--token-file", "token"]).output().unwrap();
+    assert!(!output.status.success());
+    assert!(String::from_utf8_lossy(&output.stderr).contains("--server"));
+}
+
+#[test]
 fn it_says_what_is_wrong_with_its_token() {
     let output = program(free_address(), &token_file("  \n")).output().unwrap();
     assert!(!output.status.success());

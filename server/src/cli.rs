@@ -7,6 +7,7 @@ mod init;
 mod serve;
 mod usage;
 
+use std::ffi::OsString;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
@@ -71,7 +72,7 @@ struct ConfigArgs {
 
 impl ConfigArgs {
     fn load(&self) -> anyhow::Result<Config> {
-        let environment: Vec<(String, String)> = std::env::vars().collect();
+        let environment = environment();
         let folder = self.data_dir.as_ref().map(|folder| ("data.folder", folder.display().to_string()));
         let listen = self.listen.clone().map(|listen| ("server.listen", listen));
         let flags: Vec<Override> = folder.into_iter().chain(listen).collect();
@@ -88,6 +89,15 @@ struct ServerArgs {
     /// The API key
     #[arg(long, env = "RATEGUARD_KEY", hide_env_values = true)]
     key: String,
+}
+
+/// The environment as text. Other programs' variables need not be; in one of ours, what is no text
+/// is left for its key to refuse.
+fn environment() -> Vec<(String, String)> {
+    let text = |(name, value): (OsString, OsString)| {
+        Some((name.into_string().ok()?, value.to_string_lossy().into_owned()))
+    };
+    std::env::vars_os().filter_map(text).collect()
 }
 
 /// Prints what a command was asked for. A reader that has gone away is an error like any other.

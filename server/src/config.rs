@@ -4,11 +4,15 @@
 mod layers;
 pub mod reference;
 
+use std::fmt::Display;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::str::FromStr;
 use std::time::Duration;
 
-use serde::Deserialize;
+use http::HeaderName;
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer};
 use thiserror::Error;
 
 pub use layers::{DEFAULT, Override, merged};
@@ -81,8 +85,9 @@ pub struct Server {
     pub listen: SocketAddr,
     /// Origins that browsers may call from.
     pub cors_origins: Vec<String>,
-    /// Where gateways of other processes connect; empty for nowhere.
-    pub gateway_listen: String,
+    /// Where gateways of other processes connect, on loopback; `None` for nowhere.
+    #[serde(deserialize_with = "unless_empty")]
+    pub gateway_listen: Option<SocketAddr>,
     /// The file with their token.
     pub gateway_token_file: PathBuf,
     /// Longest drain.
@@ -124,6 +129,10 @@ pub struct Gateway {
     pub enabled: bool,
     /// Calls at once.
     pub concurrent_calls_max: usize,
+    /// The header in which a trusted proxy in front puts the client's address; `None` where the peer
+    /// counts.
+    #[serde(deserialize_with = "unless_empty")]
+    pub client_address_header: Option<HeaderName>,
 }
 
 /// Logging.
@@ -189,8 +198,33 @@ impl Config {
                 let description = format!("must be {least} to {most}, not {value}");
                 Err(ConfigError::OutOfBounds { key, description })
             }
-            None => Ok(()),
+            None => self.check_gateway_listen(),
         }
+    }
+
+    /// What passes there is not encrypted, and credentials of upstreams are in it.
+    fn check_gateway_listen(&self) -> Result<(), ConfigError> {
+        match self.server.gateway_listen {
+            Some(address) if !address.ip().to_canonical().is_loopback() => {
+                let description = format!(
+                    "must be a loopback address, not {address}: it carries upstream credentials in clear"
+                );
+                Err(ConfigError::OutOfBounds { key: "server.gateway_listen", description })
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+/// A value that may be left out: the empty text stands for none.
+fn unless_empty<'de, D, T>(deserializer: D) -> Result<Option<T>, D::Error>
+where
+    D: Deserializer<'de>,
+    T: FromStr<Err: Display>,
+{
+    match String::deserialize(deserializer)?.as_str() {
+        "" => Ok(None),
+        text => text.parse().map(Some).map_err(|error| D::Error::custom(format!("{text:?}: {error}"))),
     }
 }
 

@@ -7,6 +7,8 @@ mod seed;
 mod welcome;
 
 use std::net::SocketAddr;
+use std::os::unix::fs::DirBuilderExt;
+use std::path::Path;
 
 use anyhow::{Context, bail};
 use rateguard_core::ids::{DisplayName, WorkspaceId};
@@ -17,6 +19,7 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 use crate::config::Config;
+use crate::keyfile;
 use crate::running::Running;
 use crate::setup::{FirstWorkspace, install};
 
@@ -27,6 +30,9 @@ pub use welcome::{as_json, as_text};
 const UPSTREAM_CREDENTIAL: &str = "demo-upstream-credential";
 /// The workspace's name.
 const WORKSPACE_NAME: &str = "demo";
+
+/// A file in the data folder of a demo that is being made.
+const UNFINISHED: &str = "demo.unfinished";
 
 /// A running demo.
 pub struct Demo {
@@ -45,6 +51,9 @@ impl Demo {
     /// When the folder holds something else, or an address is taken.
     pub async fn start(config: &Config) -> anyhow::Result<Self> {
         let known = DemoKeys::read(&config.data.folder)?;
+        if known.is_none() {
+            clear_unfinished(&config.data.folder)?;
+        }
         let fresh = match &known {
             None => Some(make(config).await?),
             Some(_) => None,
@@ -54,7 +63,10 @@ impl Demo {
         let keys = match (known, fresh) {
             (Some(keys), _) => keys,
             (None, Some((workspace, manage))) => {
-                seed::fill(&running.engine, workspace, manage, &config.data.folder, upstream_address).await?
+                let folder = &config.data.folder;
+                let keys = seed::fill(&running.engine, workspace, manage, folder, upstream_address).await?;
+                std::fs::remove_file(folder.join(UNFINISHED))?;
+                keys
             }
             (None, None) => bail!("the demo was neither found nor made"),
         };
@@ -74,7 +86,26 @@ impl Demo {
     }
 }
 
+/// A demo that was stopped while it was made is made anew. Only a folder that says so is removed.
+fn clear_unfinished(folder: &Path) -> anyhow::Result<()> {
+    if folder.join(UNFINISHED).exists() {
+        std::fs::remove_dir_all(folder).with_context(|| format!("cannot remove {}", folder.display()))?;
+    }
+    Ok(())
+}
+
+/// Marks a folder that does not exist yet, or is empty.
+fn mark_unfinished(folder: &Path) -> anyhow::Result<()> {
+    let is_new = folder.read_dir().map_or(true, |mut entries| entries.next().is_none());
+    if is_new {
+        std::fs::DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
+        keyfile::create(&folder.join(UNFINISHED), "being made\n")?;
+    }
+    Ok(())
+}
+
 async fn make(config: &Config) -> anyhow::Result<(WorkspaceId, String)> {
+    mark_unfinished(&config.data.folder)?;
     let first = FirstWorkspace {
         name: DisplayName::parse("workspace", WORKSPACE_NAME)?,
         zone: Zone::UTC,

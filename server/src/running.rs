@@ -1,10 +1,11 @@
-//! A running server: its listeners, its engine, its gateway, and how they stop.
+//! A running server: its listeners, its engine, its gateway, and how they fail and stop.
 
+use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::{Context, ensure};
+use anyhow::{Context, anyhow, ensure};
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::routing::get;
@@ -12,11 +13,11 @@ use axum::{Json, Router};
 use rateguard_engine::engine::{Background, CONFIGURATION_AGE_MS_MAX, Engine};
 use rateguard_engine::secrets::random;
 use rateguard_gateway_http::serve::serve;
-use rateguard_gateway_http::{Drained, Gateway, GatewayConfig, Secret, Transport};
+use rateguard_gateway_http::{ClientAddress, Drained, Gateway, GatewayConfig, Secret, Transport};
 use rateguard_grpc::server::{gateway_router, health, in_process, public_router};
 use serde_json::json;
 use tokio::net::TcpListener;
-use tokio::task::JoinHandle;
+use tokio::task::{JoinError, JoinSet};
 use tokio_util::sync::CancellationToken;
 use tonic_health::server::HealthReporter;
 
@@ -39,7 +40,7 @@ pub struct Running {
     stores: Embedded,
     health: HealthReporter,
     stop: CancellationToken,
-    listeners: Vec<JoinHandle<std::io::Result<()>>>,
+    listeners: JoinSet<io::Result<()>>,
     drain_max: Duration,
 }
 
@@ -51,7 +52,7 @@ impl Running {
     pub async fn start(config: &Config) -> anyhow::Result<Self> {
         // The addresses first: a port that is taken is the commonest mistake, and nothing is open
         // yet.
-        let public = bind(&config.server.listen.to_string()).await?;
+        let public = bind(config.server.listen).await?;
         let for_gateways = ForGateways::bind(config).await?;
         let address = public.local_addr()?;
         let stores = Embedded::open(config).await?;
@@ -67,11 +68,14 @@ impl Running {
             gateway.clone(),
         );
         let (stop, drain_max) = (CancellationToken::new(), config.drain_max());
-        let listen = |listener, router| {
-            tokio::spawn(serve(listener, router, stop.clone().cancelled_owned(), drain_max))
+        let mut listeners = JoinSet::new();
+        let mut listen = |listener, router| {
+            listeners.spawn(serve(listener, router, stop.clone().cancelled_owned(), drain_max));
         };
-        let mut listeners = vec![listen(public, router)];
-        listeners.extend(for_gateways.map(|it| listen(it.listener, gateway_router(&engine, &stop))));
+        listen(public, router);
+        if let Some(it) = for_gateways {
+            listen(it.listener, gateway_router(&engine, &stop));
+        }
         Ok(Self {
             address,
             engine,
@@ -85,23 +89,31 @@ impl Running {
         })
     }
 
+    /// Completes with the reason when something ends by itself that has to run until the stop. What is
+    /// left to do then is to stop.
+    pub async fn failed(&mut self) -> anyhow::Error {
+        tokio::select! {
+            Some(ended) = self.listeners.join_next() => why_ended(ended),
+            () = self.background.failed() => anyhow!("a background task has ended although nobody stopped it"),
+        }
+    }
+
     /// Stops in order: no new calls, calls in flight and their reports finish, events are written,
     /// counters are written down, files are closed.
     ///
     /// # Errors
-    /// When something could not be written down; what was accepted is durable all the same.
-    pub async fn stop(self) -> anyhow::Result<()> {
+    /// When a listener has failed, or something could not be written down; what was accepted is durable
+    /// all the same, and every later step is taken too.
+    pub async fn stop(mut self) -> anyhow::Result<()> {
         self.health.set_service_status(WHOLE_SERVER, tonic_health::ServingStatus::NotServing).await;
         self.stop.cancel();
-        for listener in self.listeners {
-            listener.await.context("a listener failed")??;
-        }
+        let listened = wait_for_all(&mut self.listeners).await;
         if let Some(gateway) = &self.gateway {
             drain(gateway, self.drain_max).await;
         }
-        self.background.stop().await.context("the counters could not be written down")?;
+        let written = self.background.stop().await.context("the counters could not be written down");
         self.stores.close().await;
-        Ok(())
+        listened.and(written)
     }
 }
 
@@ -113,10 +125,7 @@ struct ForGateways {
 
 impl ForGateways {
     async fn bind(config: &Config) -> anyhow::Result<Option<Self>> {
-        let address = &config.server.gateway_listen;
-        if address.is_empty() {
-            return Ok(None);
-        }
+        let Some(address) = config.server.gateway_listen else { return Ok(None) };
         let file = &config.server.gateway_token_file;
         let text = std::fs::read_to_string(file)
             .with_context(|| format!("server.gateway_token_file {}", file.display()))?;
@@ -130,7 +139,24 @@ impl ForGateways {
     }
 }
 
-async fn bind(address: &str) -> anyhow::Result<TcpListener> {
+/// Waits for the listeners that are left; the first failure is told at the end.
+async fn wait_for_all(listeners: &mut JoinSet<io::Result<()>>) -> anyhow::Result<()> {
+    let mut outcome = Ok(());
+    while let Some(ended) = listeners.join_next().await {
+        let ended = ended.map_err(io::Error::from).flatten().context("a listener failed");
+        outcome = outcome.and(ended);
+    }
+    outcome
+}
+
+fn why_ended(ended: Result<io::Result<()>, JoinError>) -> anyhow::Error {
+    match ended.map_err(io::Error::from).flatten() {
+        Ok(()) => anyhow!("a listener has ended although nobody stopped it"),
+        Err(error) => anyhow::Error::new(error).context("a listener failed"),
+    }
+}
+
+async fn bind(address: SocketAddr) -> anyhow::Result<TcpListener> {
     TcpListener::bind(address).await.with_context(|| format!("cannot listen on {address}"))
 }
 
@@ -145,6 +171,9 @@ fn gateway(config: &Config, engine: &Arc<Engine>, token: String) -> anyhow::Resu
     }
     let mut bounds = GatewayConfig::new(Secret::new(token));
     bounds.calls_max = config.gateway.concurrent_calls_max;
+    if let Some(header) = &config.gateway.client_address_header {
+        bounds.client_address = ClientAddress::Header(header.clone());
+    }
     Ok(Some(Gateway::new(Transport::new(in_process(engine)), bounds)?))
 }
 
@@ -175,3 +204,6 @@ async fn drain(gateway: &Gateway, drain_max: Duration) {
         tracing::warn!(unfinished, records_waiting, "the gateway was not done when the drain ended");
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -27,8 +27,9 @@ struct Arguments {
     #[arg(long, env = "RATEGUARD_GATEWAY_LISTEN", default_value = "127.0.0.1:8081")]
     listen: SocketAddr,
 
-    /// URL of the server's listener for gateways, http:// or https://.
-    #[arg(long, env = "RATEGUARD_GATEWAY_SERVER", default_value = "http://127.0.0.1:8080")]
+    /// URL of the server's listener for gateways (its server.gateway_listen, not the public one), http://
+    /// or https://.
+    #[arg(long, env = "RATEGUARD_GATEWAY_SERVER")]
     server: String,
 
     /// File that holds the gateway's token.
@@ -43,20 +44,20 @@ struct Arguments {
     #[arg(long, env = "RATEGUARD_GATEWAY_CLIENT_ADDRESS_HEADER")]
     client_address_header: Option<HeaderName>,
 
-    /// Life of a reservation in milliseconds, 1,000 to 3,600,000.
+    /// Life of every reservation in milliseconds, 1,000 to 3,600,000. Default: as long as its call can
+    /// last. A shorter one expires under calls that are still under way.
     #[arg(
         long,
         env = "RATEGUARD_GATEWAY_RESERVATION_TTL_MS",
-        default_value_t = 600_000,
         value_parser = clap::value_parser!(u64).range(1_000..=3_600_000)
     )]
-    reservation_ttl_ms: u64,
+    reservation_ttl_ms: Option<u64>,
 }
 
 impl Arguments {
     fn gateway_config(&self) -> anyhow::Result<GatewayConfig> {
         let mut config = GatewayConfig::new(token(&self.token_file)?);
-        config.reservation_lifetime = Duration::from_millis(self.reservation_ttl_ms);
+        config.reservation_lifetime = self.reservation_ttl_ms.map(Duration::from_millis);
         if let Some(header) = &self.client_address_header {
             config.client_address = ClientAddress::Header(header.clone());
         }

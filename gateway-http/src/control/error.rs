@@ -1,11 +1,13 @@
 //! What a refused question means to the gateway's own caller.
 
 use std::borrow::Cow;
+use std::error::Error as _;
+use std::iter;
 use std::time::Duration;
 
 use rateguard_proto::ERROR_DOMAIN;
 use rateguard_proto::v1::ErrorReason;
-use tonic::{Code, Status};
+use tonic::{Code, ConnectError, Status};
 use tonic_types::StatusExt as _;
 
 use crate::problem::ProblemKind;
@@ -25,6 +27,8 @@ pub struct ControlError {
     pub retry_after_ms: Option<u64>,
     /// Whether the same question may be answered later.
     pub is_retryable: bool,
+    /// Whether what was asked for may have been done all the same: the answer alone was lost.
+    pub may_be_done: bool,
     /// The status' code and reason, for the log.
     pub cause: String,
 }
@@ -37,6 +41,7 @@ impl ControlError {
             message: Cow::Borrowed("the call could not be decided in time"),
             retry_after_ms: Some(RETRY_AFTER_MS_DEFAULT),
             is_retryable: true,
+            may_be_done: true,
             cause: "deadline exceeded".to_owned(),
         }
     }
@@ -55,6 +60,7 @@ impl From<&Status> for ControlError {
             message: message(kind, status),
             retry_after_ms: waits.then(|| told.unwrap_or(RETRY_AFTER_MS_DEFAULT)),
             is_retryable: is_retryable(status.code()),
+            may_be_done: may_be_done(status, reason),
             cause: format!("{:?} {}", status.code(), reason.map_or("", ErrorReason::as_error_info_reason)),
         }
     }
@@ -122,6 +128,21 @@ fn is_retryable(code: Code) -> bool {
     )
 }
 
+/// A server that says why has not done it, unless what it says is that it does not know. Where nobody
+/// says why, the connection may have been lost between the question and its answer; what no connection
+/// took was not even asked.
+fn may_be_done(status: &Status, reason: Option<ErrorReason>) -> bool {
+    use ErrorReason as R;
+    match reason {
+        Some(reason) => matches!(reason, R::DeadlineExceeded | R::OutcomeUnknown | R::Internal),
+        None => is_retryable(status.code()) && !is_unconnected(status),
+    }
+}
+
+fn is_unconnected(status: &Status) -> bool {
+    iter::successors(status.source(), |&cause| cause.source()).any(|cause| cause.is::<ConnectError>())
+}
+
 fn milliseconds(wait: Duration) -> u64 {
     u64::try_from(wait.as_millis()).unwrap_or(u64::MAX)
 }
@@ -173,6 +194,20 @@ mod tests {
         let lost = ControlError::from(&Status::unavailable("connection refused"));
         assert_eq!((lost.retry_after_ms, lost.is_retryable), (Some(1_000), true));
         assert_eq!(lost.message, "the call cannot be decided at the moment");
+    }
+
+    #[test]
+    fn what_was_refused_or_never_asked_is_not_done_and_what_was_lost_may_be() {
+        let said = |code, reason| ControlError::from(&status(code, reason, None)).may_be_done;
+        assert!(!said(Code::Unavailable, ErrorReason::StoreUnavailable));
+        assert!(!said(Code::ResourceExhausted, ErrorReason::QueueFull));
+        assert!(said(Code::Unavailable, ErrorReason::OutcomeUnknown));
+        assert!(said(Code::DeadlineExceeded, ErrorReason::DeadlineExceeded));
+        let lost = |status: Status| ControlError::from(&status).may_be_done;
+        assert!(lost(Status::unavailable("the connection broke")) && lost(Status::unknown("reset")));
+        assert!(!lost(Status::unauthenticated("who?")));
+        assert!(!lost(Status::from_error(Box::new(ConnectError("refused".into())))));
+        assert!(ControlError::deadline().may_be_done);
     }
 
     #[test]

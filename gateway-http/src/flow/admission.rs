@@ -1,4 +1,6 @@
-//! May the call go ahead? What is asked, and what a denial becomes.
+//! May the call go ahead? What is asked, for how long, and what a denial becomes.
+
+use std::time::Duration;
 
 use rateguard_proto::v1::{
     CheckMode, CheckQuotaRequest, CheckQuotaResponse, Decision, Estimate, LimitKind, LimitStatus, NanoMoney,
@@ -7,7 +9,7 @@ use rateguard_proto::v1::{
 use super::facts::{Expected, Facts};
 use super::problem::Problem;
 use super::shown;
-use crate::config::GatewayConfig;
+use crate::config::{GatewayConfig, RESERVATION_LIFETIME_MAX, RESERVATION_LIFETIME_MIN, SETTLEMENT_WAIT};
 use crate::problem::ProblemKind;
 use crate::proxy::response_headers;
 use crate::routes::Route;
@@ -21,9 +23,21 @@ pub(crate) struct Admitted {
     pub(crate) reserved: Option<NanoMoney>,
 }
 
+/// Longest that a call may take from its check to its end, so that its reservation outlives it: the
+/// wait for the answer's head and the time for the answer to pass, within what a reservation can live.
+pub(crate) fn duration_max(config: &GatewayConfig, head_wait_max: Duration) -> Duration {
+    let wanted = head_wait_max.saturating_add(config.answer_duration_max);
+    wanted.min(RESERVATION_LIFETIME_MAX - SETTLEMENT_WAIT)
+}
+
+fn reservation_lifetime(config: &GatewayConfig, head_wait_max: Duration) -> Duration {
+    let of_call = duration_max(config, head_wait_max) + SETTLEMENT_WAIT;
+    config.reservation_lifetime.unwrap_or(of_call).clamp(RESERVATION_LIFETIME_MIN, RESERVATION_LIFETIME_MAX)
+}
+
 /// The question.
 pub(crate) fn question(facts: &Facts, config: &GatewayConfig) -> CheckQuotaRequest {
-    let lifetime_ms = i64::try_from(config.reservation_lifetime.as_millis()).unwrap_or(i64::MAX);
+    let lifetime = reservation_lifetime(config, facts.route.timeout);
     CheckQuotaRequest {
         request_id: facts.request_id.clone(),
         api: facts.route.slug.clone(),
@@ -34,7 +48,7 @@ pub(crate) fn question(facts: &Facts, config: &GatewayConfig) -> CheckQuotaReque
         model: facts.expected.as_ref().and_then(|expected| expected.model.clone()).unwrap_or_default(),
         estimate: facts.expected.as_ref().map(estimate),
         mode: CheckMode::Reserve.into(),
-        reservation_ttl_ms: Some(lifetime_ms),
+        reservation_ttl_ms: Some(i64::try_from(lifetime.as_millis()).unwrap_or(i64::MAX)),
         ..CheckQuotaRequest::default()
     }
 }
@@ -86,6 +100,7 @@ mod tests {
     use rateguard_proto::v1::ApiAuthScheme;
 
     use super::*;
+    use crate::secret::Secret;
 
     fn route() -> Route {
         let message = internal_v1::Route {
@@ -131,6 +146,28 @@ mod tests {
         let mut problem = denial(vec![limit(LimitKind::Rule, true, false)], None);
         assert_eq!(problem.kind, ProblemKind::RateLimited);
         assert_eq!(problem.headers_mut()["x-should-retry"], "false");
+    }
+
+    #[test]
+    fn a_reservation_outlives_the_longest_call_that_it_is_for() {
+        let seconds = Duration::from_secs;
+        let mut config = GatewayConfig::new(Secret::new("token"));
+        for (answer, head, longest, life) in
+            [(100, 30, 130, 190), (0, 0, 0, 60), (3_600, 30, 3_540, 3_600), (0, 9_999, 3_540, 3_600)]
+        {
+            config.answer_duration_max = seconds(answer);
+            assert_eq!(duration_max(&config, seconds(head)), seconds(longest));
+            assert_eq!(reservation_lifetime(&config, seconds(head)), seconds(life));
+        }
+    }
+
+    #[test]
+    fn a_life_that_an_operator_has_set_stands_for_every_call() {
+        let mut config = GatewayConfig::new(Secret::new("token"));
+        config.reservation_lifetime = Some(Duration::from_secs(5));
+        assert_eq!(reservation_lifetime(&config, Duration::from_secs(30)), Duration::from_secs(5));
+        config.reservation_lifetime = Some(Duration::ZERO);
+        assert_eq!(reservation_lifetime(&config, Duration::from_secs(30)), RESERVATION_LIFETIME_MIN);
     }
 
     #[test]

@@ -13,7 +13,7 @@ use http::header::{self, HeaderMap, HeaderValue};
 use http::response::Parts;
 use hyper::body::Incoming;
 use hyper_util::client::legacy;
-use tokio::time::{Instant, timeout};
+use tokio::time::{Instant, timeout_at};
 
 use super::admission::{self, Admitted};
 use super::counted::ByteCount;
@@ -52,6 +52,8 @@ struct Exchange {
     spoken: Option<Spoken>,
     sent: ByteCount,
     sent_at: Instant,
+    /// When the call is cut off, so that its reservation outlives it.
+    deadline: Instant,
     patience: Patience,
     place: Place,
 }
@@ -86,6 +88,8 @@ impl Call {
     pub(crate) async fn run(self) -> Result<Response, Problem> {
         let Self { shared, outgoing, client, place, report_place } = self;
         let Outgoing { facts, spoken, request, sent, lease } = outgoing;
+        // The reservation is made later than this, and so outlives the call.
+        let deadline = Instant::now() + admission::duration_max(&shared.config, facts.route.timeout);
         let (admitted, report_place) = admit(&shared, &facts, report_place).await?;
         let reservation_id = admitted.reservation_id.clone();
         let settlement = Settlement::new(Arc::clone(&shared), facts, reservation_id, report_place);
@@ -102,6 +106,7 @@ impl Call {
             spoken,
             sent,
             sent_at,
+            deadline,
             place,
             patience: patience.clone(),
         };
@@ -128,9 +133,17 @@ fn patience(shared: &Shared, reads_usage: bool) -> Patience {
 
 async fn admit(shared: &Shared, facts: &Facts, place: Place) -> Result<(Admitted, Place), Problem> {
     let question = admission::question(facts, &shared.config);
-    let answer = shared.control.check(&facts.app, question).await.inspect_err(|error| {
-        tracing::debug!(request_id = facts.request_id, cause = error.cause, "a call could not be decided");
-    })?;
+    let answer = match shared.control.check(&facts.app, question.clone()).await {
+        Ok(answer) => answer,
+        Err(error) => {
+            let (request_id, cause) = (&facts.request_id, &error.cause);
+            tracing::debug!(request_id, cause, "a call could not be decided");
+            if error.may_be_done {
+                shared.reports.take_back(&facts.app, question, place);
+            }
+            return Err(error.into());
+        }
+    };
     match admission::admitted(answer, &facts.route) {
         Ok(admitted) => Ok((admitted, place)),
         Err(problem) => {
@@ -152,7 +165,7 @@ impl Exchange {
         let sending = self.shared.upstreams.for_policy(route.policy).request(request);
         tokio::select! {
             biased;
-            head = timeout(route.timeout, sending) => match head {
+            head = timeout_at(self.deadline.min(self.sent_at + route.timeout), sending) => match head {
                 Ok(Ok(answer)) => {
                     let (parts, body) = answer.into_parts();
                     Ok(Head { parts, body })
@@ -240,7 +253,7 @@ impl Exchange {
         let holding = hold(head.body, config.held_answer_bytes_max, part_wait_max, &mut lease);
         let held = tokio::select! {
             biased;
-            held = timeout(config.answer_duration_max, holding) => held.unwrap_or(Held::Slow),
+            held = timeout_at(self.answer_deadline(), holding) => held.unwrap_or(Held::Slow),
             () = given_up => return Err(self.cut_while_held(None)),
         };
         match held {
@@ -316,6 +329,11 @@ impl Exchange {
         respond(head.parts, headers, live.into_body())
     }
 
+    /// When an answer whose head is here has to have passed.
+    fn answer_deadline(&self) -> Instant {
+        self.deadline.min(Instant::now() + self.shared.config.answer_duration_max)
+    }
+
     fn live(self, status: u16, upstream: Incoming, ahead: Bytes, meter: Meter) -> Live {
         Live {
             upstream,
@@ -324,7 +342,7 @@ impl Exchange {
             status,
             sent_at: self.sent_at,
             part_wait_max: self.settlement.facts.route.timeout,
-            deadline: Instant::now() + self.shared.config.answer_duration_max,
+            deadline: self.answer_deadline(),
             settlement: self.settlement,
             priced: None,
             tells_cost: false,

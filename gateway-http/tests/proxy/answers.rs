@@ -85,7 +85,7 @@ async fn what_a_call_may_use_is_reserved_first() {
     let bytes = i64::try_from(body.to_string().len()).unwrap();
     assert_eq!(estimate.input_tokens, Some(bytes.div_euclid(3) + i64::from(bytes % 3 != 0)));
     assert_eq!((estimate.max_output_tokens, estimate.choices), (Some(100), Some(3)));
-    assert_eq!(check.reservation_ttl_ms, Some(600_000));
+    assert_eq!(check.reservation_ttl_ms, Some(3_600_000));
     let record = world.report().await;
     assert_eq!((record.reservation_id.as_str(), record.subject.as_str()), ("rsv_1", "customer-7"));
     assert_eq!(record.request_id, check.request_id);

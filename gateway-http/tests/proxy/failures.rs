@@ -1,12 +1,17 @@
 //! Upstreams that cannot be reached, do not answer or must not be dialled.
 
+use std::time::Duration;
+
 use http::{Method, StatusCode};
 use rateguard_demo_upstream::Endpoint;
-use rateguard_proto::v1::UsageExactness;
+use rateguard_gateway_http::{Drained, serve::DRAIN_WAIT_MAX};
+use rateguard_proto::v1::{ErrorReason, UsageExactness};
 use tokio::io::AsyncReadExt as _;
 use tokio::net::TcpListener;
+use tonic::{Code, Status};
 
-use crate::support::{CHAT, chat_body, eventually, openai, start};
+use crate::support::control::status;
+use crate::support::{CHAT, chat_body, config, eventually, openai, start, start_with};
 
 #[tokio::test]
 async fn a_dead_upstream_is_502_and_the_reservation_is_given_back() {
@@ -77,4 +82,53 @@ async fn a_route_that_cannot_be_used_is_502_and_reserves_nothing() {
     let answer = world.send(world.request(Method::GET, "/proxy/echo", &[], "")).await;
     assert_eq!(answer.status, StatusCode::BAD_GATEWAY);
     assert!(world.control.checks().is_empty());
+}
+
+#[tokio::test]
+async fn what_a_check_reserved_whose_answer_was_lost_is_given_back() {
+    let world = start().await;
+    world.control.set_budget(1_000_000_000);
+    let unknown = || status(Code::Unavailable, ErrorReason::OutcomeUnknown);
+    world.control.lose_answers([Status::unavailable("the connection broke"), unknown()]);
+    let answer = world.post(CHAT, &[], &chat_body()).await;
+    assert_eq!(answer.status, StatusCode::SERVICE_UNAVAILABLE);
+    eventually(|| world.control.released() == ["rsv_1"]).await;
+    assert_eq!((world.control.budget(), world.control.open()), ((0, 0), 0));
+    let checks = world.control.checks();
+    assert_eq!(checks.len(), 3, "one that was made and two that asked what it came to");
+    assert!(checks.iter().all(|check| *check == checks[0]));
+    assert_eq!(world.observed.requests(Endpoint::OpenAiChat), 0);
+}
+
+#[tokio::test]
+async fn a_lost_check_is_given_up_after_so_many_attempts() {
+    let mut brief = config();
+    brief.lost_check_repeats_max = 2;
+    brief.report_backoff.longest = brief.report_backoff.shortest;
+    let world = start_with(brief).await;
+    world.control.lose_answers([0; 4].map(|_| Status::unavailable("the connection broke")));
+    world.post(CHAT, &[], &chat_body()).await;
+    assert_eq!(world.gateway.drain(DRAIN_WAIT_MAX).await, Drained::Whole);
+    assert_eq!(world.control.checks().len(), 3);
+    assert_eq!((world.control.open(), world.control.released().len()), (1, 0));
+}
+
+#[tokio::test]
+async fn a_check_that_the_server_refused_is_not_repeated() {
+    let world = start().await;
+    world.control.refuse(Code::Unavailable, ErrorReason::StoreUnavailable);
+    world.post(CHAT, &[], &chat_body()).await;
+    assert_eq!(world.gateway.drain(DRAIN_WAIT_MAX).await, Drained::Whole);
+    assert_eq!(world.control.checks().len(), 1);
+}
+
+#[tokio::test]
+async fn a_call_ends_before_its_reservation_does() {
+    let mut brief = config();
+    brief.answer_duration_max = Duration::from_millis(100);
+    let world = start_with(brief).await;
+    let answer = world.post(CHAT, &[("x-demo-delay-ms", "1")], &chat_body()).await;
+    assert_eq!(answer.status, StatusCode::OK);
+    // The wait for the head, the time for the answer, and the wait for the report.
+    assert_eq!(world.control.checks()[0].reservation_ttl_ms, Some(30_000 + 100 + 60_000));
 }

@@ -8,12 +8,14 @@ CREATE TABLE counters (
     PRIMARY KEY (workspace_id, id)
 ) WITHOUT ROWID;
 
--- One row: every counter includes the log up to here.
+-- One row: every counter includes the log up to here. `clean` is 1 from a clean stop until the next
+-- start or the next write.
 CREATE TABLE positions (
     only_row INTEGER NOT NULL PRIMARY KEY CHECK (only_row = 1),
-    position BIGINT NOT NULL
+    position BIGINT NOT NULL,
+    clean INTEGER NOT NULL CHECK (clean IN (0, 1))
 );
-INSERT INTO positions (only_row, position) VALUES (1, 0);
+INSERT INTO positions (only_row, position, clean) VALUES (1, 0, 0);
 
 -- Reservations of a clean stop, until the next start takes them.
 CREATE TABLE reservations (

@@ -11,7 +11,7 @@ pub mod token_bucket;
 pub mod window;
 
 use crate::time::{Bounds, Millis};
-pub use budget::BudgetCounter;
+pub use budget::{BudgetCounter, PeriodMoney};
 pub use sliding_window::SlidingWindow;
 pub use token_bucket::{Refill, TokenBucket};
 pub use window::WindowCounter;
@@ -155,7 +155,8 @@ pub enum Counter {
     Budget(Box<BudgetCounter>),
 }
 
-/// Where in a counter an amount was taken, so that it can be corrected there.
+/// Where in a counter an amount was taken, so that it can be corrected there, also when the counter
+/// was forgotten meanwhile or was never made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mark {
     /// In a bucket, at an instant, while it refilled like this.
@@ -169,17 +170,55 @@ pub enum Mark {
     Window {
         /// The window's start.
         start: Millis,
+        /// The window's end.
+        end: Millis,
     },
     /// In this sub-window.
     SlidingWindow {
         /// The sub-window's number since the epoch.
         slot: i64,
+        /// The length of the whole window.
+        window_ms: i64,
     },
     /// In the budget period that began then; zero for a prepaid budget.
     Budget {
         /// The period's start.
         start: Millis,
+        /// The period's end; zero for a prepaid budget.
+        end: Millis,
     },
+}
+
+impl Mark {
+    /// The place of the mark: a limit of nothing of the same kind and an instant in its window, of
+    /// which [`Counter::fresh`] makes the counter that the mark stands in.
+    pub fn place(self) -> (Limit, Millis) {
+        match self {
+            Self::TokenBucket { at, refill } => (Limit::TokenBucket { capacity: 0, refill }, at),
+            Self::Window { start, end } => {
+                let bounds = Bounds { start, end, next_end: end };
+                (Limit::CalendarWindow { limit: 0, bounds }, start)
+            }
+            Self::SlidingWindow { slot, window_ms } => {
+                let start = Millis::new(slot.saturating_mul(sliding_window::sub_window_ms(window_ms)));
+                (Limit::SlidingWindow { limit: 0, window_ms }, start)
+            }
+            Self::Budget { start, end } => {
+                let bounds = Bounds { start, end, next_end: end };
+                (Limit::Budget { nanos: 0, bounds: (end > Millis::ZERO).then_some(bounds) }, start)
+            }
+        }
+    }
+
+    /// Whether what stands there counts no more. A bucket's amount may have grown since, and what a
+    /// budget's period has spent is what the books say.
+    pub fn is_over(self, now: Millis) -> bool {
+        match self {
+            Self::Window { end, .. } => now >= end,
+            Self::SlidingWindow { slot, window_ms } => now >= sliding_window::counts_until(slot, window_ms),
+            Self::TokenBucket { .. } | Self::Budget { .. } => false,
+        }
+    }
 }
 
 impl Counter {
@@ -190,7 +229,9 @@ impl Counter {
             Limit::FixedWindow { .. } | Limit::CalendarWindow { .. } => {
                 Self::Window(WindowCounter::fresh(limit, now))
             }
-            Limit::SlidingWindow { .. } => Self::SlidingWindow(Box::default()),
+            Limit::SlidingWindow { window_ms, .. } => {
+                Self::SlidingWindow(Box::new(SlidingWindow::fresh(*window_ms)))
+            }
             Limit::Budget { bounds, .. } => Self::Budget(Box::new(BudgetCounter::fresh(*bounds, now))),
         }
     }
@@ -222,18 +263,41 @@ impl Counter {
                 Mark::TokenBucket { at: now, refill }
             }
             (Self::Window(state), Limit::FixedWindow { .. } | Limit::CalendarWindow { .. }) => {
-                Mark::Window { start: state.take(limit, amount, now) }
+                let WindowCounter { start, end, .. } = state.take(limit, amount, now);
+                Mark::Window { start, end }
             }
             (Self::SlidingWindow(state), Limit::SlidingWindow { window_ms, .. }) => {
-                Mark::SlidingWindow { slot: state.take(window_ms, amount, now) }
+                Mark::SlidingWindow { slot: state.take(window_ms, amount, now), window_ms }
             }
             (Self::Budget(state), Limit::Budget { bounds, .. }) => {
-                Mark::Budget { start: state.hold(bounds, amount, now) }
+                let PeriodMoney { start, end, .. } = state.hold(bounds, amount, now);
+                Mark::Budget { start, end }
             }
             _ => {
                 *self = Self::fresh(limit, now);
                 self.take(limit, amount, now)
             }
+        }
+    }
+
+    /// Where an amount would be taken now.
+    pub fn mark(&self, limit: &Limit, now: Millis) -> Mark {
+        match (self, *limit) {
+            (Self::TokenBucket(_), Limit::TokenBucket { refill, .. }) => {
+                Mark::TokenBucket { at: now, refill }
+            }
+            (Self::Window(state), Limit::FixedWindow { .. } | Limit::CalendarWindow { .. }) => {
+                let WindowCounter { start, end, .. } = state.window_at(limit, now);
+                Mark::Window { start, end }
+            }
+            (Self::SlidingWindow(state), Limit::SlidingWindow { window_ms, .. }) => {
+                Mark::SlidingWindow { slot: state.slot_at(window_ms, now), window_ms }
+            }
+            (Self::Budget(state), Limit::Budget { bounds, .. }) => {
+                let PeriodMoney { start, end, .. } = state.money_at(bounds, now);
+                Mark::Budget { start, end }
+            }
+            _ => Self::fresh(limit, now).mark(limit, now),
         }
     }
 
@@ -268,9 +332,9 @@ impl Counter {
             (Self::TokenBucket(state), Mark::TokenBucket { at, refill }) => {
                 state.correct(refill, taken, delta, at, now);
             }
-            (Self::Window(state), Mark::Window { start }) => state.correct(start, delta),
-            (Self::SlidingWindow(state), Mark::SlidingWindow { slot }) => state.correct(slot, delta),
-            (Self::Budget(state), Mark::Budget { start }) => state.correct_hold(start, delta),
+            (Self::Window(state), Mark::Window { start, end }) => state.correct(start, end, delta),
+            (Self::SlidingWindow(state), Mark::SlidingWindow { slot, .. }) => state.correct(slot, delta),
+            (Self::Budget(state), Mark::Budget { start, .. }) => state.correct_hold(start, delta),
             // The counter was dropped or replaced in the meantime: its window is over.
             _ => {}
         }

@@ -59,7 +59,8 @@ pub struct Verdict {
     pub allowed: bool,
     /// How each limit stands after the decision.
     pub readings: SmallVec<[Reading; 8]>,
-    /// Where each limit's amount was taken; `None` where nothing was.
+    /// Where each limit's amount was taken or, in a reservation that only tests a limit, would have
+    /// been; `None` where nothing was.
     pub marks: SmallVec<[Option<Mark>; 8]>,
 }
 
@@ -92,7 +93,7 @@ pub fn decide(counters: &mut impl Counters, charges: &[Charge], mode: Mode, now:
         .all(|(charge, reading)| reading.denied.is_none() || charge.enforcement != Enforcement::Enforced);
     let mut verdict = Verdict { allowed, readings, marks: SmallVec::from_elem(None, charges.len()) };
     if allowed && mode != Mode::Peek {
-        take_all(counters, charges, &mut verdict, now);
+        take_all(counters, charges, &mut verdict, mode, now);
     }
     verdict
 }
@@ -104,12 +105,31 @@ fn read(counters: &impl Counters, charge: &Charge, need: i64, now: Millis) -> Re
     }
 }
 
-fn take_all(counters: &mut impl Counters, charges: &[Charge], verdict: &mut Verdict, now: Millis) {
+/// Where an amount of the charge would be taken.
+fn place(counters: &impl Counters, charge: &Charge, now: Millis) -> Mark {
+    match counters.get(charge.counter) {
+        Some(entry) => entry.counter.mark(&charge.limit, now),
+        None => Counter::fresh(&charge.limit, now).mark(&charge.limit, now),
+    }
+}
+
+fn take_all(
+    counters: &mut impl Counters,
+    charges: &[Charge],
+    verdict: &mut Verdict,
+    mode: Mode,
+    now: Millis,
+) {
     let parts = charges.iter().zip(&mut verdict.readings).zip(&mut verdict.marks);
     for ((charge, reading), mark) in parts {
         // A shadow moves only when it would have allowed.
         let refused = charge.enforcement == Enforcement::Shadow && reading.denied.is_some();
-        if charge.demand.take == 0 || refused {
+        if refused {
+            continue;
+        }
+        if charge.demand.take == 0 {
+            // No counter is made for what only tests: its reports make it when they charge it.
+            *mark = (mode == Mode::Reserve).then(|| place(counters, charge, now));
             continue;
         }
         let entry = counters.get_or_insert(charge.counter, &charge.limit, now);

@@ -38,6 +38,10 @@ impl<'a> CallFacts<'a> {
     }
 }
 
+/// Groups of alternatives in one pattern: nested ones grow the expression behind it beyond what can
+/// be compiled.
+const ALTERNATIVES_MAX: usize = 16;
+
 /// A pattern over paths or model names: `*` stays within a path segment, `**` crosses them.
 #[derive(Clone, Debug)]
 pub struct Glob {
@@ -59,6 +63,12 @@ impl Glob {
     pub fn parse(field: &'static str, text: &str) -> Result<Self, Invalid> {
         if text.is_empty() || text.len() > TEXT_BYTES_MAX {
             return Err(Invalid::new(field, format!("must be 1 to {TEXT_BYTES_MAX} bytes")));
+        }
+        if text.bytes().filter(|byte| *byte == b'{').count() > ALTERNATIVES_MAX {
+            return Err(Invalid::new(
+                field,
+                format!("must have at most {ALTERNATIVES_MAX} groups in braces"),
+            ));
         }
         GlobBuilder::new(text)
             .literal_separator(true)

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use smallvec::SmallVec;
 use xxhash_rust::xxh3::Xxh3;
 
-use crate::counter::{CounterId, Limit};
+use crate::counter::{CounterId, Limit, Position};
 use crate::ids::{ApiId, BudgetId, RuleId, WorkspaceId};
 use crate::matching::{CallFacts, Match, Mismatch, OnMissing, Scope, ScopeValue};
 use crate::rule::{Algorithm, Budget, BudgetPeriod, Enforcement, Rule};
@@ -47,6 +47,8 @@ pub struct PlannedLimit {
     pub matches: Match,
     /// What makes its counters different.
     pub scope: Scope,
+    /// Records at or before this place in the log are in its counters from the start.
+    pub counts_after: Position,
     priority: i32,
     override_group: Option<String>,
     kind: Kind,
@@ -307,6 +309,7 @@ fn plan_rule(workspace: &WorkspaceId, zone: &Zone, rule: &Rule, now: Millis) -> 
         enforcement: rule.enforcement,
         matches: rule.matches.clone(),
         scope: rule.scope.clone(),
+        counts_after: Position::default(),
         priority: rule.priority,
         override_group: rule.override_group.clone(),
         kind,
@@ -314,7 +317,8 @@ fn plan_rule(workspace: &WorkspaceId, zone: &Zone, rule: &Rule, now: Millis) -> 
     }
 }
 
-fn plan_budget(workspace: &WorkspaceId, zone: &Zone, budget: &Budget, now: Millis) -> PlannedLimit {
+/// A budget by itself, ready to be looked up, also before it is in force.
+pub fn plan_budget(workspace: &WorkspaceId, zone: &Zone, budget: &Budget, now: Millis) -> PlannedLimit {
     let (kind, shape) = match &budget.period {
         BudgetPeriod::Calendar { period, zone: own } => {
             calendar_kind(budget.amount.get(), *period, own.as_ref().unwrap_or(zone), true, now)
@@ -331,6 +335,7 @@ fn plan_budget(workspace: &WorkspaceId, zone: &Zone, budget: &Budget, now: Milli
         enforcement: budget.enforcement,
         matches: budget.matches.clone(),
         scope: budget.scope.clone(),
+        counts_after: budget.opened_after.unwrap_or_default(),
         priority: 0,
         override_group: None,
         kind,

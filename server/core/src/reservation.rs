@@ -13,7 +13,8 @@ use crate::time::Millis;
 use crate::unit::Unit;
 use crate::usage::CallIdentity;
 
-/// An amount that a reservation took from one counter.
+/// An amount that a reservation took from one counter, or zero where the amount is known only from
+/// its reports.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Captured {
     /// The counter.
@@ -24,7 +25,7 @@ pub struct Captured {
     pub taken: i64,
     /// What its reports have used so far; `None` while none named the unit.
     pub used: Option<i64>,
-    /// Where it was taken.
+    /// Where it was taken, and where its reports charge what they used beyond it.
     pub mark: Mark,
 }
 
@@ -99,7 +100,7 @@ impl Settlement<'_> {
     }
 }
 
-/// What a decision took, for the reservation to remember. `units` are the charges' units.
+/// What a decision took, and what it only tested, for the reservation to remember. `units` are the charges' units.
 pub fn capture<'a>(
     charges: &[Charge],
     units: impl Iterator<Item = &'a Unit>,
@@ -138,13 +139,19 @@ impl Reservation {
         }
     }
 
-    /// Gives everything back but the floor, which stays held until its event is settled. Does
-    /// nothing unless it is open.
+    /// Gives everything back but what is left of the floor, which stays held until its event is
+    /// settled. Does nothing unless it is open.
     pub fn expire(&mut self, counters: &mut impl Counters, now: Millis) {
         if self.state == ReservationState::Open {
-            self.give_back(counters, self.floor.get(), now);
+            self.give_back(counters, self.floor_left().get(), now);
             self.state = ReservationState::Expired;
         }
+    }
+
+    /// What the floor's event costs: the floor, less what the call's reports have spent already.
+    pub fn floor_left(&self) -> Nanos {
+        let spent = self.captured.iter().filter(|c| c.is_budget()).filter_map(|c| c.used).max();
+        Nanos::from_stored(self.floor.get().saturating_sub(spent.unwrap_or(0)).max(0))
     }
 
     /// Whether an expired reservation still holds money for its event.
@@ -155,6 +162,9 @@ impl Reservation {
     fn give_back(&mut self, counters: &mut impl Counters, money_kept: i64, now: Millis) {
         for captured in &mut self.captured {
             let kept = if captured.is_budget() { captured.taken.min(money_kept) } else { captured.spent() };
+            if kept == captured.taken {
+                continue;
+            }
             if let Some(Entry { counter, .. }) = counters.get_mut(captured.counter) {
                 counter.correct(captured.mark, captured.taken, kept - captured.taken, now);
             }
@@ -169,22 +179,23 @@ impl Captured {
         self.used.unwrap_or(0).min(self.taken)
     }
 
-    /// The counter to correct. A bucket that ran dry may have been forgotten since the amount was
-    /// taken; what the call used beyond its estimate counts all the same.
+    /// The counter to correct. One that was only tested may never have been made, and one that ran
+    /// dry may have been forgotten since; what the call used beyond its estimate counts all the
+    /// same, unless its window is over.
     fn entry<'c>(&self, counters: &'c mut impl Counters, now: Millis) -> Option<&'c mut Entry> {
-        match self.mark {
-            Mark::TokenBucket { refill, .. } => {
-                let limit = Limit::TokenBucket { capacity: 0, refill };
-                Some(counters.get_or_insert(self.counter, &limit, now))
-            }
-            _ => counters.get_mut(self.counter),
+        if self.mark.is_over(now) {
+            return counters.get_mut(self.counter);
         }
+        let (limit, at) = self.mark.place();
+        Some(counters.get_or_insert(self.counter, &limit, at))
     }
 
     fn settle(&mut self, counter: &mut Counter, settlement: &Settlement<'_>) {
         match (counter, self.mark) {
-            (Counter::Budget(budget), Mark::Budget { start }) => {
+            (Counter::Budget(budget), Mark::Budget { start, end }) => {
+                budget.begin(start, end);
                 let cost = settlement.cost.get();
+                self.used = Some(self.used.unwrap_or(0).saturating_add(cost.max(0)));
                 let freed = if settlement.is_final { self.taken } else { self.taken.min(cost.max(0)) };
                 budget.settle(start, freed, cost);
                 self.taken -= freed;

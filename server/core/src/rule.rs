@@ -1,6 +1,6 @@
 //! Rules and budgets as people define them.
 
-use crate::counter::Refill;
+use crate::counter::{Position, Refill};
 use crate::ids::{BudgetId, DisplayName, RuleId};
 use crate::invalid::Invalid;
 use crate::limits::{LIMIT_MAX, MONEY_NANOS_MAX, NAME_BYTES_MAX, PRIORITY_MAX, WINDOW_MS_MAX, WINDOW_MS_MIN};
@@ -170,6 +170,9 @@ pub struct Budget {
     pub enforcement: Enforcement,
     /// Whether it applies at all.
     pub active: bool,
+    /// Records after this place in the log are charged as they come; those before it were summed
+    /// when the budget opened. `None`: it has not opened yet, and is not in force.
+    pub opened_after: Option<Position>,
 }
 
 impl Budget {

@@ -97,12 +97,6 @@ impl EventFlags {
     pub fn insert(&mut self, other: Self) {
         self.0 |= other.0;
     }
-
-    /// Whether the event was settled against counters that a reservation had captured.
-    pub fn reservation_lost(self) -> bool {
-        let lost = Self::RESERVATION_UNKNOWN.0 | Self::RESERVATION_EXPIRED.0 | Self::RESERVATION_RELEASED.0;
-        self.0 & lost != 0
-    }
 }
 
 /// Who made a call, to what.

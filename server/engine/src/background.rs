@@ -100,7 +100,10 @@ impl Engine {
             Task::Checkpoint => Ok(self.counters.checkpoint(false).await?),
             Task::Expire => self.expire_reservations().await,
             Task::Sweep => Ok(self.counters.sweep(self.now()).await?),
-            Task::Refresh => Ok(self.directory.refresh(self.now()).await?),
+            Task::Refresh => {
+                self.directory.refresh(self.now()).await?;
+                self.open_budgets_left().await
+            }
         }
     }
 
@@ -134,8 +137,22 @@ impl Engine {
                 return Ok(());
             }
             self.settle_again(&events).await?;
+            self.correct_floors(&events).await?;
             self.usage.apply(&events).await?;
         }
+    }
+
+    /// Takes floors back whose true reports came late. Reports are found in the log itself, so that
+    /// only those that count do it, and the cursor repeats it until it is done.
+    async fn correct_floors(&self, events: &[LoggedEvent]) -> Result<(), StoreError> {
+        for late in events.iter().map(|logged| &logged.event).filter(|event| floor::came_late(event)) {
+            let Some(reservation) = &late.reservation else { continue };
+            let floor = self.log.find(&late.workspace, &floor::event_id(reservation)).await?;
+            let Some(floor) = floor.filter(|floor| floor.event.call.key == late.call.key) else { continue };
+            let correction = floor::correction(&floor.event, late.received_at);
+            self.recorder.append(vec![correction]).await?;
+        }
+        Ok(())
     }
 
     /// Settles what the recorder of this process has not: records that another process appended,

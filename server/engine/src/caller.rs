@@ -55,8 +55,7 @@ impl Caller {
     ) -> Result<(), EngineError> {
         let key = &self.key;
         let api_fits = key.apis.is_empty() || api.is_some_and(|api| key.apis.contains(api));
-        let model_fits =
-            key.models.is_empty() || model.is_empty() || key.models.iter().any(|m| m.matches(model));
+        let model_fits = key.models.is_empty() || key.models.iter().any(|m| m.matches(model));
         // Whoever calls by themselves was tested by the address of their connection.
         let ip_fits = !self.by_gateway
             || key.ip_ranges.is_empty()

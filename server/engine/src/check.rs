@@ -156,7 +156,7 @@ impl Engine {
         };
         let mut response = respond(&selection, &charges, decided);
         response.reserved =
-            prepared.reserved.as_ref().map(|reserved| reserved.cost).filter(|_| response.allowed);
+            prepared.reserved.as_ref().and_then(|reserved| reserved.cost).filter(|_| response.allowed);
         if request.explain {
             response.explanation = explain(&view.plan, &prepared.facts(caller), now);
         }
@@ -249,6 +249,12 @@ fn prepare<'a>(
         return Err(EngineError::field(Reason::EstimateNeedsReserve, "estimate.cost", message));
     }
     let mut amounts = request.amounts.clone();
+    if request.mode == Mode::Consume && amounts.get(&Unit::Tokens).is_none() {
+        let api = api.map(|api| &api.value);
+        if let Some(tokens) = costing::tokens(view, api, &call.model, &request.estimate, now) {
+            amounts.insert("estimate", Unit::Tokens, tokens)?;
+        }
+    }
     let reserved = match request.mode {
         Mode::Consume => None,
         Mode::Reserve | Mode::Peek => {

@@ -6,7 +6,7 @@ use rateguard_core::limits::{OUTPUT_TOKENS_DEFAULT, TOKENS_MAX};
 use rateguard_core::money::Nanos;
 use rateguard_core::pricing::{
     Cost, ExpectedUsage, ModelQuery, PriceSheet, PricedUsage, UnknownPricePolicy, Unpriceable, estimate,
-    price, price_requests,
+    output_tokens_expected, price, price_requests,
 };
 use rateguard_core::time::Millis;
 use rateguard_core::unit::Unit;
@@ -32,8 +32,8 @@ pub struct Estimate {
 /// What is held for a call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Reserved {
-    /// Money.
-    pub cost: Nanos,
+    /// Money; `None` where nothing says how much, so that budgets only must not be exhausted.
+    pub cost: Option<Nanos>,
     /// Of it, what an expired reservation is charged.
     pub floor: Nanos,
     /// Input and output tokens together, where they were estimated.
@@ -49,7 +49,9 @@ impl Reserved {
         if let (Some(tokens), None) = (self.tokens, amounts.get(&Unit::Tokens)) {
             amounts.insert("estimate", Unit::Tokens, tokens)?;
         }
-        amounts.insert("estimate.cost", Unit::Cost, self.cost.get())?;
+        if let Some(cost) = self.cost {
+            amounts.insert("estimate.cost", Unit::Cost, cost.get())?;
+        }
         Ok(())
     }
 }
@@ -69,10 +71,10 @@ pub fn reserve(
 ) -> Result<Option<Reserved>, EngineError> {
     let tokens = expected_tokens(expected);
     if let Some(cost) = expected.cost {
-        return Ok(Some(Reserved { cost, floor: Nanos::ZERO, tokens }));
+        return Ok(Some(Reserved { cost: Some(cost), floor: Nanos::ZERO, tokens }));
     }
     if api.is_none() && model.is_empty() {
-        return Ok(None);
+        return Ok(tokens.map(|_| Reserved { cost: None, floor: Nanos::ZERO, tokens }));
     }
     match estimated(view, api, model, expected, amounts, now) {
         Ok(reserved) => Ok(Some(reserved)),
@@ -91,7 +93,7 @@ fn estimated(
     let api_request_price = api.and_then(|api| api.price_per_request);
     let Some(sheet) = view.price(&query(api, model, now)) else {
         let cost = requests_alone(api, model, amounts)?.total;
-        return Ok(Reserved { cost, floor: cost, tokens: expected_tokens(expected) });
+        return Ok(Reserved { cost: Some(cost), floor: cost, tokens: expected_tokens(expected) });
     };
     let usage = ExpectedUsage {
         input_tokens: expected.input_tokens,
@@ -104,7 +106,24 @@ fn estimated(
     let estimate = estimate(sheet, &usage)?;
     let tokens = expected.input_tokens.unwrap_or(0).saturating_add(estimate.output_tokens);
     let has_tokens = !sheet.token_rates.is_empty();
-    Ok(Reserved { cost: estimate.cost, floor: estimate.floor, tokens: has_tokens.then_some(tokens) })
+    Ok(Reserved { cost: Some(estimate.cost), floor: estimate.floor, tokens: has_tokens.then_some(tokens) })
+}
+
+/// The tokens that a call is expected to use, where it says anything of them: never more output than
+/// its model makes.
+pub fn tokens(
+    view: &WorkspaceView,
+    api: Option<&Api>,
+    model: &str,
+    expected: &Estimate,
+    now: Millis,
+) -> Option<i64> {
+    let unclamped = expected_tokens(expected)?;
+    let Some(sheet) = view.price(&query(api, model, now)) else { return Some(unclamped) };
+    let default = api.and_then(|api| api.output_tokens_default);
+    let of_one = output_tokens_expected(Some(sheet), expected.output_tokens_max, default);
+    let output = of_one.saturating_mul(expected.answers.unwrap_or(1));
+    Some(expected.input_tokens.unwrap_or(0).saturating_add(output).min(TOKENS_MAX))
 }
 
 fn expected_tokens(expected: &Estimate) -> Option<i64> {
@@ -127,7 +146,8 @@ fn unpriced(api: Option<&Api>, reason: &Unpriceable, tokens: Option<i64>) -> Res
         ));
     }
     let cost = resolution.cost.total;
-    Ok(Reserved { cost, floor: cost, tokens })
+    let is_stated = cost > Nanos::ZERO;
+    Ok(Reserved { cost: is_stated.then_some(cost), floor: cost, tokens })
 }
 
 /// What a record used, as far as its price asks.

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicI64, Ordering};
 
 use arc_swap::ArcSwap;
 use parking_lot::RwLock;
-use rateguard_core::ids::{ApiId, WorkspaceId};
+use rateguard_core::ids::{ApiId, BudgetId, WorkspaceId};
 use rateguard_core::money::Currency;
 use rateguard_core::plan::Plan;
 use rateguard_core::pricing::{ModelQuery, PriceBook, PriceSheet, find_price};
@@ -133,14 +133,19 @@ impl Directory {
         self.views.load().get(workspace).cloned()
     }
 
-    /// Every workspace, as of now.
-    pub fn all_views(&self) -> Vec<Arc<WorkspaceView>> {
-        self.views.load().values().cloned().collect()
-    }
-
     /// A key by the hash of its secret.
     pub fn key(&self, secret_sha256: &[u8; 32]) -> Option<KnownKey> {
         self.keys.read().get(secret_sha256).cloned()
+    }
+
+    /// Active budgets that have not opened.
+    pub async fn closed_budgets(&self) -> Vec<(WorkspaceId, BudgetId)> {
+        let loaded = self.loaded.lock().await;
+        let of_one = |(workspace, resources): (&WorkspaceId, &Resources)| {
+            let closed = resources.budgets.values().filter(|b| b.active && b.opened_after.is_none());
+            closed.map(|budget| (workspace.clone(), budget.id.clone())).collect::<Vec<_>>()
+        };
+        loaded.resources.iter().flat_map(of_one).collect()
     }
 
     /// How long the store has not confirmed what is in memory.
@@ -171,16 +176,6 @@ impl Directory {
             loaded.revision = revision;
             self.revision.send_replace(revision);
         }
-    }
-
-    /// Makes a workspace known that was just created.
-    ///
-    /// # Errors
-    /// Those of the store.
-    pub async fn reload(&self, now: Millis) -> Result<(), StoreError> {
-        let snapshot = self.store.snapshot().await?;
-        self.install(snapshot, now).await;
-        Ok(())
     }
 
     async fn install(&self, snapshot: Snapshot, now: Millis) {

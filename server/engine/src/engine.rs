@@ -56,6 +56,8 @@ pub struct Engine {
     pub(crate) usage: Arc<dyn UsageStore>,
     pub(crate) recorder: Recorder,
     pub(crate) cipher: CredentialCipher,
+    /// Budgets open one at a time.
+    pub(crate) openings: tokio::sync::Mutex<()>,
     authenticator: Authenticator,
 }
 
@@ -74,7 +76,7 @@ impl Engine {
     ///
     /// # Errors
     /// Those of the stores.
-    pub async fn start(stores: Stores, setup: Setup) -> Result<(Arc<Self>, Background), StoreError> {
+    pub async fn start(stores: Stores, setup: Setup) -> Result<(Arc<Self>, Background), EngineError> {
         let Stores { config, counters, log, usage } = stores;
         let now = setup.clock.now();
         let directory = Arc::new(Directory::load(config.clone(), setup.catalogue, now).await?);
@@ -91,10 +93,12 @@ impl Engine {
             usage,
             recorder,
             cipher: setup.cipher,
+            openings: tokio::sync::Mutex::default(),
         });
         let (stop, recorder_stop) = (CancellationToken::new(), CancellationToken::new());
         let mut recorder = JoinSet::new();
         recorder.spawn(recorder_task.run(recorder_stop.clone()));
+        engine.open_budgets_left().await?;
         let tasks = background::start(&engine, &stop);
         Ok((engine, Background { stop, recorder_stop, tasks, recorder, counters }))
     }
@@ -131,6 +135,16 @@ impl Engine {
 }
 
 impl Background {
+    /// Completes when a task has ended by itself. None should: without one of them the process no
+    /// longer does what it promises, and had better stop.
+    pub async fn failed(&mut self) {
+        tokio::select! {
+            _ = self.tasks.join_next(), if !self.tasks.is_empty() => {}
+            _ = self.recorder.join_next(), if !self.recorder.is_empty() => {}
+            else => {}
+        }
+    }
+
     /// Stops in order: first what makes new events, then the recorder with all that it holds, then
     /// the counters are written down for a start that forgets nothing.
     ///

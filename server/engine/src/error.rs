@@ -200,6 +200,15 @@ impl EngineError {
         Self { field: Some(field.into()), ..Self::new(reason, message) }
     }
 
+    /// Whether sending the same again gives the same: the fault is in what was sent.
+    pub fn is_the_callers(&self) -> bool {
+        use ErrorKind as K;
+        !matches!(
+            self.reason.kind(),
+            K::ResourceExhausted | K::DeadlineExceeded | K::Unavailable | K::Internal
+        )
+    }
+
     /// There is no such resource.
     pub fn not_found(kind: &str, id: &str) -> Self {
         Self::new(Reason::ResourceNotFound, format!("there is no {kind} {id:?} in this workspace"))

@@ -39,12 +39,19 @@ pub fn expired(expired: &ExpiredReservation, now: Millis) -> UsageEvent {
         already_consumed: Vec::new(),
         dimensions: Vec::new(),
         exactness: Exactness::Partial,
-        cost: reservation.floor,
+        cost: reservation.floor_left(),
         components: Vec::new(),
         price: None,
         flags: EventFlags::default(),
         captured_budgets: captured_budgets(reservation),
     }
+}
+
+/// Whether a report found its reservation gone, so that its floor may have been charged already.
+/// After a crash an expired reservation is not known any more.
+pub fn came_late(event: &UsageEvent) -> bool {
+    let gone = [EventFlags::RESERVATION_EXPIRED, EventFlags::RESERVATION_UNKNOWN];
+    event.kind == EventKind::Usage && gone.iter().any(|flag| event.flags.contains(*flag))
 }
 
 /// The event that takes a floor back.

@@ -63,11 +63,7 @@ impl Engine {
             .insert(&caller.workspace, resource, limit, self.now())
             .await
             .map_err(|error| describe(error, kind, limit))?;
-        self.directory.refresh(self.now()).await?;
-        if let Resource::Budget(budget) = &stored.value {
-            self.open_budget(&caller.workspace, budget).await?;
-        }
-        Ok(stored)
+        self.take_in(stored).await
     }
 
     /// One resource.
@@ -115,20 +111,37 @@ impl Engine {
         self.check_resource(&caller.workspace, &resource)?;
         let (kind, id) = (resource.kind(), resource.id().to_owned());
         let before = self.get(caller, kind, &id).await?;
+        let counters_reset = self.resets_counters(&caller.workspace, &before.value, &resource)?;
+        let resource = budgets::succeed(&before.value, resource, counters_reset);
         let resource = prices::succeed(&before.value, resource);
-        let now = self.now();
-        let stored = self.config.replace(&caller.workspace, resource, expected, now).await.map_err(
+        let stored = self.config.replace(&caller.workspace, resource, expected, self.now()).await.map_err(
             |error| match error {
                 StoreError::NotFound => EngineError::not_found(kind.as_str(), &id),
                 error => describe(error, kind, limit_of(kind)),
             },
         )?;
-        self.directory.refresh(now).await?;
-        let counters_reset = self.resets_counters(&caller.workspace, &before.value, &stored.value)?;
-        if let (true, Resource::Budget(budget)) = (counters_reset, &stored.value) {
-            self.open_budget(&caller.workspace, budget).await?;
+        Ok(Updated { stored: self.take_in(stored).await?, counters_reset })
+    }
+
+    /// Makes a change known that is stored. A budget that is to begin opens first.
+    async fn take_in(&self, stored: Stored<Resource>) -> Result<Stored<Resource>, EngineError> {
+        match &stored.value {
+            Resource::Budget(budget) if budget.active && budget.opened_after.is_none() => {
+                self.open_budget(stored).await
+            }
+            _ => {
+                self.refresh_now().await;
+                Ok(stored)
+            }
         }
-        Ok(Updated { stored, counters_reset })
+    }
+
+    /// Takes the configuration in at once. What is stored is done whatever becomes of this: the
+    /// next turn of the refresh takes it in otherwise.
+    async fn refresh_now(&self) {
+        if let Err(error) = self.directory.refresh(self.now()).await {
+            tracing::warn!(%error, "a change is stored, and will be taken in with the next refresh");
+        }
     }
 
     /// Removes a resource; with `expected` only at that version.
@@ -147,7 +160,8 @@ impl Engine {
             StoreError::NotFound => EngineError::not_found(kind.as_str(), id),
             error => error.into(),
         })?;
-        Ok(self.directory.refresh(self.now()).await?)
+        self.refresh_now().await;
+        Ok(())
     }
 
     /// Checks what the types alone cannot: bounds of parts together, and that what is named exists.

@@ -5,26 +5,30 @@
 //! only one, the task also decides in order: whether a reservation is still open, and from which
 //! record on a new budget counts.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures::future::BoxFuture;
 use rateguard_core::counter::Position;
+use rateguard_core::ids::ReservationId;
 use rateguard_core::limits::BATCH_RECORDS_MAX;
 use rateguard_core::reservation::Reservation;
-use rateguard_core::usage::{EventFlags, EventKind, UsageEvent};
-use tokio::sync::{mpsc, oneshot, watch};
+use rateguard_core::usage::{EventKind, UsageEvent};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::clock::Clock;
 use crate::directory::Directory;
 use crate::error::{EngineError, Reason};
-use crate::floor;
 use crate::ports::{AppendOutcome, CounterStore, EventLog, SettleCommand, StoreError};
 use crate::report::{Recorded, captured_budgets, reservation_flag, settles};
 use crate::settlement::command;
 
 /// Calls that may wait for the recorder. A full queue answers at once.
 const QUEUE_CALLS_MAX: usize = 8_192;
+/// Events that may wait for the recorder, over all calls: some hundreds of megabytes at most.
+const QUEUE_EVENTS_MAX: usize = 131_072;
 /// Events appended together: one sync covers them.
 const BATCH_EVENTS_MAX: usize = 4 * BATCH_RECORDS_MAX;
 /// Events read together when the log has more than was settled.
@@ -32,15 +36,33 @@ const CATCH_UP_EVENTS: usize = 1_000;
 /// Longest wait for an answer; past it the outcome is unknown.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
 
-struct Job {
-    events: Vec<UsageEvent>,
-    reply: oneshot::Sender<Result<Vec<Recorded>, StoreError>>,
+/// What is sent to the task.
+enum Job {
+    /// Events to append and settle, all of one call.
+    Record {
+        events: Vec<UsageEvent>,
+        reply: oneshot::Sender<Result<Vec<Recorded>, StoreError>>,
+        /// Their places in the queue, free again once they are answered.
+        places: OwnedSemaphorePermit,
+    },
+    /// Something to do between two appends, with the position up to which everything is settled.
+    Between(Box<dyn FnOnce(Position) -> BoxFuture<'static, ()> + Send>),
+}
+
+impl Job {
+    fn events(&self) -> usize {
+        match self {
+            Self::Record { events, .. } => events.len(),
+            Self::Between(_) => 0,
+        }
+    }
 }
 
 /// The callers' end.
 #[derive(Clone)]
 pub struct Recorder {
     jobs: mpsc::Sender<Job>,
+    places: Arc<Semaphore>,
     settled: watch::Receiver<Position>,
 }
 
@@ -66,7 +88,8 @@ pub fn recorder(
     let (sender, jobs) = mpsc::channel(QUEUE_CALLS_MAX);
     let (settled, settled_seen) = watch::channel(Position::default());
     let task = RecorderTask { jobs, settled, log, counters, directory, clock, behind: true };
-    (Recorder { jobs: sender, settled: settled_seen }, task)
+    let places = Arc::new(Semaphore::new(QUEUE_EVENTS_MAX));
+    (Recorder { jobs: sender, places, settled: settled_seen }, task)
 }
 
 impl Recorder {
@@ -79,17 +102,55 @@ impl Recorder {
         if events.is_empty() {
             return Ok(Vec::new());
         }
-        self.send(events).await
+        let wanted = u32::try_from(events.len()).unwrap_or(u32::MAX);
+        let places = self.places.clone().try_acquire_many_owned(wanted).map_err(|_| queue_full())?;
+        let (reply, answer) = oneshot::channel();
+        self.send(Job::Record { events, reply, places })?;
+        Ok(answer_of(answer).await??)
     }
 
-    /// Waits until everything that was sent before is settled, and says up to where. Records after
-    /// that position are settled under the configuration of now.
+    /// The same for events of the server's own, by tasks that try again by themselves.
+    ///
+    /// # Errors
+    /// [`StoreError`] when they may not have been appended.
+    pub async fn append(&self, events: Vec<UsageEvent>) -> Result<(), StoreError> {
+        let recorded = self.record(events).await;
+        recorded
+            .map(drop)
+            .map_err(|error| StoreError::OutcomeUnknown { store: "event", detail: error.message })
+    }
+
+    /// Waits until everything that was sent before is settled, and says up to where.
     ///
     /// # Errors
     /// As [`Recorder::record`].
     pub async fn barrier(&self) -> Result<Position, EngineError> {
-        self.send(Vec::new()).await?;
-        Ok(*self.settled.borrow())
+        self.between(|settled| async move { settled }).await
+    }
+
+    /// Does something between two appends: what is settled before it and what after is divided
+    /// exactly. Nobody is answered meanwhile, so it should be short.
+    ///
+    /// # Errors
+    /// As [`Recorder::record`].
+    pub async fn between<T, F>(
+        &self,
+        work: impl FnOnce(Position) -> F + Send + 'static,
+    ) -> Result<T, EngineError>
+    where
+        T: Send + 'static,
+        F: Future<Output = T> + Send + 'static,
+    {
+        let (reply, answer) = oneshot::channel();
+        let work = move |settled| -> BoxFuture<'static, ()> {
+            let work = work(settled);
+            Box::pin(async move {
+                // Whoever asked may have gone away; what was done is done.
+                drop(reply.send(work.await));
+            })
+        };
+        self.send(Job::Between(Box::new(work)))?;
+        answer_of(answer).await
     }
 
     /// The position up to which records are settled, and whenever it moves.
@@ -97,23 +158,27 @@ impl Recorder {
         self.settled.clone()
     }
 
-    async fn send(&self, events: Vec<UsageEvent>) -> Result<Vec<Recorded>, EngineError> {
-        let (reply, answer) = oneshot::channel();
-        self.jobs.try_send(Job { events, reply }).map_err(|error| match error {
-            mpsc::error::TrySendError::Full(_) => {
-                EngineError::new(Reason::QueueFull, "the queue of usage reports is full")
-            }
+    fn send(&self, job: Job) -> Result<(), EngineError> {
+        self.jobs.try_send(job).map_err(|error| match error {
+            mpsc::error::TrySendError::Full(_) => queue_full(),
             mpsc::error::TrySendError::Closed(_) => {
                 EngineError::new(Reason::Draining, "the server is stopping")
             }
-        })?;
-        match tokio::time::timeout(ANSWER_TIMEOUT, answer).await {
-            Ok(Ok(outcome)) => Ok(outcome?),
-            Ok(Err(_)) | Err(_) => Err(EngineError::new(
-                Reason::OutcomeUnknown,
-                "the event log did not answer in time; send the same again",
-            )),
-        }
+        })
+    }
+}
+
+fn queue_full() -> EngineError {
+    EngineError::new(Reason::QueueFull, "the queue of usage reports is full")
+}
+
+async fn answer_of<T>(answer: oneshot::Receiver<T>) -> Result<T, EngineError> {
+    match tokio::time::timeout(ANSWER_TIMEOUT, answer).await {
+        Ok(Ok(answer)) => Ok(answer),
+        Ok(Err(_)) | Err(_) => Err(EngineError::new(
+            Reason::OutcomeUnknown,
+            "the event log did not answer in time; send the same again",
+        )),
     }
 }
 
@@ -141,95 +206,105 @@ impl RecorderTask {
                 }
             };
             let Some(first) = first else { break };
-            let jobs = self.gather(first);
-            self.serve(jobs).await;
+            let mut jobs = self.gather(first);
+            // What is to be done between two appends was sent last of what was gathered.
+            let between = jobs.pop_if(|job| matches!(job, Job::Between(_)));
+            self.record(jobs).await;
+            if let Some(Job::Between(work)) = between {
+                self.step_between(work).await;
+            }
         }
     }
 
+    /// What waits, up to the bound, or up to something to do between two appends.
     fn gather(&mut self, first: Job) -> Vec<Job> {
-        let mut events = first.events.len();
+        let mut events = first.events();
         let mut jobs = vec![first];
-        while events < BATCH_EVENTS_MAX {
+        while events < BATCH_EVENTS_MAX && !matches!(jobs.last(), Some(Job::Between(_))) {
             let Ok(job) = self.jobs.try_recv() else { break };
-            events += job.events.len();
+            events += job.events();
             jobs.push(job);
         }
         jobs
     }
 
-    async fn serve(&mut self, mut jobs: Vec<Job>) {
-        let events = jobs.iter_mut().map(|job| std::mem::take(&mut job.events)).collect();
-        match self.record(events).await {
-            Ok(recorded) => {
-                for (job, recorded) in jobs.into_iter().zip(recorded) {
-                    // A caller that has gone away has lost interest, not its records.
-                    drop(job.reply.send(Ok(recorded)));
-                }
-            }
-            Err(error) => {
-                for job in jobs {
-                    drop(job.reply.send(Err(error.clone())));
-                }
-            }
+    async fn step_between(&mut self, work: Box<dyn FnOnce(Position) -> BoxFuture<'static, ()> + Send>) {
+        if self.behind && self.catch_up().await.is_err() {
+            // Dropping the work tells its caller that nothing was done.
+            return;
         }
+        let settled = *self.settled.borrow();
+        work(settled).await;
     }
 
-    async fn record(&mut self, calls: Vec<Vec<UsageEvent>>) -> Result<Vec<Vec<Recorded>>, StoreError> {
-        if self.behind {
-            self.catch_up().await?;
-        }
-        let mut batch = Batch::default();
-        for events in calls {
-            batch.begin_call();
+    async fn record(&mut self, jobs: Vec<Job>) {
+        let mut calls = Vec::with_capacity(jobs.len());
+        let mut segment = Segment::default();
+        for job in jobs {
+            let Job::Record { events, reply, places } = job else { continue };
+            calls.push(Call { reply, _places: places, answer: Ok(Vec::with_capacity(events.len())) });
             for event in events {
-                self.assemble(event, &mut batch).await?;
+                // Two events of one reservation are judged one after the other: what the first does
+                // to it, the second sees.
+                if segment.mentions(&event) {
+                    self.flush(&mut segment, &mut calls).await;
+                }
+                self.assemble(event, &mut segment, &mut calls).await;
             }
         }
-        let outcomes = self.append(&batch.events).await?;
-        self.settle(&batch.events, &outcomes).await;
-        Ok(batch.answers(outcomes))
+        self.flush(&mut segment, &mut calls).await;
+        for call in calls {
+            // A caller that has gone away has lost interest, not its records.
+            drop(call.reply.send(call.answer));
+        }
     }
 
     /// Looks at the event's reservation once more, in order: it may have been settled, expired or
     /// released since the record was priced.
-    async fn assemble(&self, mut event: UsageEvent, batch: &mut Batch) -> Result<(), StoreError> {
+    async fn assemble(&self, mut event: UsageEvent, segment: &mut Segment, calls: &mut [Call]) {
+        let Some(call) = calls.len().checked_sub(1) else { return };
         let reservation = match &event.reservation {
-            Some(id) => self.counters.reservation(&event.workspace, id).await?,
-            None => None,
+            Some(id) => self.counters.reservation(&event.workspace, id).await,
+            None => Ok(None),
         };
-        match event.kind {
-            EventKind::Expired if !reservation.as_ref().is_some_and(Reservation::awaits_floor_event) => {
-                batch.skip(&event);
+        match (event.kind, reservation) {
+            (_, Err(error)) => calls[call].fail(error),
+            (EventKind::Expired, Ok(reservation)) => {
+                // A report came before its reservation's expiry was recorded: there is no floor.
+                if reservation.as_ref().is_some_and(Reservation::awaits_floor_event) {
+                    segment.push(call, event);
+                }
             }
-            EventKind::Usage => {
+            (EventKind::Usage, Ok(reservation)) => {
                 refresh(&mut event, reservation.as_ref());
-                let correction = self.correction(&event, reservation.as_ref()).await?;
-                batch.push(event);
-                batch.events.extend(correction);
+                segment.push(call, event);
             }
-            EventKind::Expired | EventKind::Correction => batch.push(event),
+            (EventKind::Correction, Ok(_)) => segment.push(call, event),
         }
-        Ok(())
     }
 
-    /// A report that finds its reservation expired takes the floor back that stood for it.
-    async fn correction(
-        &self,
-        event: &UsageEvent,
-        reservation: Option<&Reservation>,
-    ) -> Result<Option<UsageEvent>, StoreError> {
-        let Some(expired) = reservation.filter(|_| event.flags.contains(EventFlags::RESERVATION_EXPIRED))
-        else {
-            return Ok(None);
+    /// Appends and settles what was assembled.
+    async fn flush(&mut self, segment: &mut Segment, calls: &mut [Call]) {
+        let Segment { events, of_call, .. } = std::mem::take(segment);
+        let outcomes = match self.append(&events).await {
+            Ok(outcomes) => outcomes,
+            Err(error) => {
+                of_call.iter().for_each(|call| calls[*call].fail(error.clone()));
+                return;
+            }
         };
-        let id = floor::event_id(&expired.id);
-        let floor = self.log.find(&event.workspace, &id).await?;
-        Ok(floor.map(|floor| floor::correction(&floor.event, event.received_at)))
+        self.settle(&events, &outcomes).await;
+        for ((call, event), outcome) in of_call.into_iter().zip(events).zip(outcomes) {
+            calls[call].take(Recorded { outcome, cost: event.cost, flags: event.flags });
+        }
     }
 
     async fn append(&mut self, events: &[UsageEvent]) -> Result<Vec<AppendOutcome>, StoreError> {
         if events.is_empty() {
             return Ok(Vec::new());
+        }
+        if self.behind {
+            self.catch_up().await?;
         }
         let outcomes = self.log.append(events).await;
         self.behind = matches!(outcomes, Err(StoreError::OutcomeUnknown { .. }));
@@ -278,42 +353,43 @@ fn refresh(event: &mut UsageEvent, reservation: Option<&Reservation>) {
     };
 }
 
-/// Events to append, with the calls that they came from.
-#[derive(Default)]
-struct Batch {
-    events: Vec<UsageEvent>,
-    /// For each call, for each of its events: its place among the events, unless it was dropped.
-    calls: Vec<Vec<Option<usize>>>,
+/// A call that waits for its answer.
+struct Call {
+    _places: OwnedSemaphorePermit,
+    reply: oneshot::Sender<Result<Vec<Recorded>, StoreError>>,
+    answer: Result<Vec<Recorded>, StoreError>,
 }
 
-impl Batch {
-    fn begin_call(&mut self) {
-        self.calls.push(Vec::new());
+impl Call {
+    fn take(&mut self, recorded: Recorded) {
+        if let Ok(answer) = &mut self.answer {
+            answer.push(recorded);
+        }
     }
 
-    fn push(&mut self, event: UsageEvent) {
-        let place = self.events.len();
+    /// Whatever else became of its events, its caller sends them all again: those that are in the
+    /// log are duplicates then.
+    fn fail(&mut self, error: StoreError) {
+        self.answer = Err(error);
+    }
+}
+
+/// Events that are appended together, each with the place of its call.
+#[derive(Default)]
+struct Segment {
+    events: Vec<UsageEvent>,
+    of_call: Vec<usize>,
+    reservations: HashSet<ReservationId>,
+}
+
+impl Segment {
+    fn push(&mut self, call: usize, event: UsageEvent) {
+        self.reservations.extend(event.reservation.clone());
         self.events.push(event);
-        if let Some(call) = self.calls.last_mut() {
-            call.push(Some(place));
-        }
+        self.of_call.push(call);
     }
 
-    fn skip(&mut self, event: &UsageEvent) {
-        tracing::debug!(event = %event.event_id, "the reservation was settled before its floor was recorded");
-        if let Some(call) = self.calls.last_mut() {
-            call.push(None);
-        }
-    }
-
-    fn answers(self, outcomes: Vec<AppendOutcome>) -> Vec<Vec<Recorded>> {
-        let recorded = |place: usize| {
-            let (event, outcome) = (self.events.get(place)?, outcomes.get(place)?);
-            Some(Recorded { outcome: outcome.clone(), cost: event.cost, flags: event.flags })
-        };
-        self.calls
-            .iter()
-            .map(|call| call.iter().flatten().filter_map(|place| recorded(*place)).collect())
-            .collect()
+    fn mentions(&self, event: &UsageEvent) -> bool {
+        event.reservation.as_ref().is_some_and(|id| self.reservations.contains(id))
     }
 }

@@ -120,7 +120,8 @@ impl Engine {
                     outcomes.push(None);
                     events.push(event);
                 }
-                Err(error) => outcomes.push(Some(RecordOutcome::from(error))),
+                Err(error) if error.is_the_callers() => outcomes.push(Some(RecordOutcome::from(error))),
+                Err(error) => return Err(error),
             }
         }
         let mut recorded = self.recorder.record(events).await?.into_iter();

@@ -3,14 +3,15 @@
 
 use rateguard_core::amounts::Amounts;
 use rateguard_core::counter::Position;
+use rateguard_core::limits::AMOUNT_MAX;
 use rateguard_core::matching::CallFacts;
 use rateguard_core::plan::Selected;
 use rateguard_core::time::Millis;
 use rateguard_core::unit::Unit;
-use rateguard_core::usage::{EventKind, Exactness, UsageEvent};
+use rateguard_core::usage::{EventFlags, EventKind, Exactness, UsageEvent};
 
 use crate::directory::{Directory, WorkspaceView};
-use crate::ports::{SettleCharge, SettleCommand, SettleReservation};
+use crate::ports::{SettleCharge, SettleCommand, SettleReservation, Standing};
 
 /// The settlement of a logged event under the limits of now.
 pub fn command(directory: &Directory, event: &UsageEvent, position: Position, now: Millis) -> SettleCommand {
@@ -29,7 +30,7 @@ fn settlement(view: &WorkspaceView, event: &UsageEvent, position: Position, now:
         accounted_at: event.accounted_at,
         reservation: reservation(event),
         cost: event.cost,
-        charges: charges(view, event, &amounts, now),
+        charges: charges(view, event, position, &amounts, now),
         amounts,
     }
 }
@@ -56,26 +57,42 @@ fn reservation(event: &UsageEvent) -> Option<SettleReservation> {
         id,
         is_final: event.is_final,
         refund: event.exactness == Exactness::Exact,
-        lost: event.flags.reservation_lost(),
+        standing: standing(event.flags),
         captured_budgets: event.captured_budgets.clone(),
     })
+}
+
+fn standing(flags: EventFlags) -> Standing {
+    if flags.contains(EventFlags::RESERVATION_EXPIRED) || flags.contains(EventFlags::RESERVATION_RELEASED) {
+        Standing::Ended
+    } else if flags.contains(EventFlags::RESERVATION_UNKNOWN) {
+        Standing::Unknown
+    } else {
+        Standing::Known
+    }
 }
 
 /// What the event used by unit, tokens included.
 fn amounts(event: &UsageEvent) -> Amounts {
     let mut amounts = event.amounts.clone();
     if let (None, Some(total)) = (amounts.get(&Unit::Tokens), event.tokens.total()) {
-        // Both counts are within bounds, so that only their sum can pass: it then stays unknown.
-        if amounts.insert("tokens", Unit::Tokens, total).is_err() {
-            tracing::warn!(event = %event.event_id, "the sum of its tokens passes the bound");
-        }
+        // Both counts are within bounds; where only their sum passes, as much as may be is charged.
+        let charged = amounts.insert("tokens", Unit::Tokens, total.min(AMOUNT_MAX));
+        debug_assert!(charged.is_ok(), "a clamped sum of tokens is an amount");
     }
     amounts
 }
 
-fn charges(view: &WorkspaceView, event: &UsageEvent, amounts: &Amounts, now: Millis) -> Vec<SettleCharge> {
+fn charges(
+    view: &WorkspaceView,
+    event: &UsageEvent,
+    position: Position,
+    amounts: &Amounts,
+    now: Millis,
+) -> Vec<SettleCharge> {
     let selection = view.plan.select(&facts(event), now);
-    selection.selected.iter().filter_map(|selected| charge(selected, event, amounts)).collect()
+    let counting = selection.selected.iter().filter(|selected| selected.planned.counts_after < position);
+    counting.filter_map(|selected| charge(selected, event, amounts)).collect()
 }
 
 fn charge(selected: &Selected<'_>, event: &UsageEvent, amounts: &Amounts) -> Option<SettleCharge> {

@@ -2,7 +2,8 @@
 //!
 //! The layer turns the credential into a [`Caller`] and checks the scope that the method demands,
 //! by one table. A service finds the caller among the request's extensions and asks nothing more.
-//! A method that is not in the table finds no caller and answers nothing.
+//! A method that is not in the table is answered here, as one that does not exist: no service is
+//! reached by a way that the table does not name.
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -15,6 +16,7 @@ use rateguard_engine::caller::Caller;
 use rateguard_engine::engine::Engine;
 use rateguard_engine::error::{EngineError, Reason};
 use rateguard_engine::resources::Scope;
+use tonic::Status;
 use tower::{Layer, Service};
 
 use crate::status::status;
@@ -133,9 +135,8 @@ where
     }
 
     fn call(&mut self, mut request: Request<B>) -> Self::Future {
-        // An unknown method is the router's to answer: it tells nobody anything.
         let Some(demand) = demand(request.uri().path()) else {
-            return Either::Left(self.inner.call(request));
+            return Either::Right(ready(Ok(unknown_method().into_http())));
         };
         let peer = request.extensions().get().map(|ConnectInfo::<SocketAddr>(peer)| peer.ip());
         match self.auth.admit(demand, request.headers(), peer) {
@@ -217,6 +218,10 @@ fn bearer(headers: &HeaderMap) -> Result<&str, EngineError> {
 
 fn text<'h>(headers: &'h HeaderMap, name: &str) -> Option<&'h str> {
     headers.get(name).and_then(|value| value.to_str().ok())
+}
+
+fn unknown_method() -> Status {
+    Status::unimplemented("there is no such method")
 }
 
 fn missing_app_key() -> EngineError {

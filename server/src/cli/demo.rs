@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use super::serve::told_to_stop;
+use super::serve::{told_to_stop, until_told_or_failed};
 use crate::config::Config;
 use crate::demo::{self, DemoKeys};
 use crate::logging;
@@ -24,17 +24,17 @@ pub(super) struct Demo {
 
 impl Demo {
     pub(super) async fn run(self) -> anyhow::Result<()> {
-        let environment: Vec<(String, String)> = std::env::vars().collect();
+        let environment = super::environment();
         let flags =
             [("data.folder", self.data_dir.display().to_string()), ("server.listen", self.listen.clone())];
         let config = Config::load(None, &environment, &flags)?;
         logging::start(&config.log)?;
         let told = told_to_stop()?;
-        let demo = demo::Demo::start(&config).await?;
+        let mut demo = demo::Demo::start(&config).await?;
         super::print(&self.welcome(&demo, &demo.keys))?;
-        told.await;
-        tracing::info!("stopping: calls in flight finish first");
-        demo.stop().await
+        let ran = until_told_or_failed(told, &mut demo.running).await;
+        let stopped = demo.stop().await;
+        ran.and(stopped)
     }
 
     fn welcome(&self, demo: &demo::Demo, keys: &DemoKeys) -> String {

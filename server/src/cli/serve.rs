@@ -19,13 +19,34 @@ impl Serve {
         let config = self.config.load()?;
         logging::start(&config.log)?;
         let told = told_to_stop()?;
-        let running = Running::start(&config).await?;
+        let mut running = Running::start(&config).await?;
         super::print(&format!("ready at http://{}", running.address))?;
-        told.await;
-        tracing::info!("stopping: calls in flight finish first");
-        running.stop().await?;
+        let ran = until_told_or_failed(told, &mut running).await;
+        let stopped = running.stop().await;
+        ran.and(stopped)?;
         tracing::info!("stopped");
         Ok(())
+    }
+}
+
+/// Lets the server run until it has to stop, and says why.
+///
+/// # Errors
+/// When the reason is that a part of it has failed.
+pub(super) async fn until_told_or_failed(
+    told: impl Future<Output = ()>,
+    running: &mut Running,
+) -> anyhow::Result<()> {
+    tokio::select! {
+        biased;
+        () = told => {
+            tracing::info!("stopping: calls in flight finish first");
+            Ok(())
+        }
+        failure = running.failed() => {
+            tracing::error!(failure = format!("{failure:#}"), "stopping: a part of the server has failed");
+            Err(failure)
+        }
     }
 }
 

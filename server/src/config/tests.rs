@@ -56,6 +56,31 @@ fn a_value_of_the_wrong_type_or_out_of_bounds_names_its_key() {
 }
 
 #[test]
+fn the_listener_for_gateways_stays_on_loopback() {
+    let load = |address: &str| load_text(&format!("[server]\ngateway_listen = \"{address}\"\n"));
+    assert_eq!(load("").unwrap().server.gateway_listen, None);
+    for address in ["127.0.0.1:8090", "127.9.9.9:1", "[::1]:8090", "[::ffff:127.0.0.1]:8090"] {
+        assert_eq!(load(address).unwrap().server.gateway_listen, Some(address.parse().unwrap()));
+    }
+    for address in ["0.0.0.0:8090", "10.0.0.1:8090", "[::]:8090", "[2001:db8::1]:8090"] {
+        let error = load(address).unwrap_err().to_string();
+        assert!(error.contains("server.gateway_listen must be a loopback address"), "{error}");
+    }
+    let error = load("localhost").unwrap_err().to_string();
+    assert!(error.contains("gateway_listen") && error.contains("localhost"), "{error}");
+}
+
+#[test]
+fn the_header_with_the_clients_address_has_to_be_one() {
+    let load = |name: &str| load_text(&format!("[gateway]\nclient_address_header = \"{name}\"\n"));
+    assert_eq!(load("").unwrap().gateway.client_address_header, None);
+    let header = load("X-Forwarded-For").unwrap().gateway.client_address_header;
+    assert_eq!(header.unwrap().as_str(), "x-forwarded-for");
+    let error = load("two words").unwrap_err().to_string();
+    assert!(error.contains("client_address_header"), "{error}");
+}
+
+#[test]
 fn every_key_of_the_default_is_commented() {
     let lines: Vec<&str> = super::DEFAULT.lines().collect();
     let keys = lines.iter().enumerate().filter(|(_, line)| line.contains(" = ") && !line.starts_with('#'));

@@ -177,6 +177,7 @@ async fn make_budgets(engine: &Engine, first: &Caller, broke: &KeyId) -> anyhow:
             period,
             enforcement: Enforcement::Enforced,
             active: true,
+            opened_after: None,
         };
         engine.create(first, Resource::Budget(budget)).await?;
     }

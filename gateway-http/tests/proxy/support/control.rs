@@ -55,6 +55,8 @@ struct State {
     resolved: usize,
     checks: Vec<CheckQuotaRequest>,
     refusal: Option<Status>,
+    lost_answers: VecDeque<Status>,
+    decisions: HashMap<String, CheckQuotaResponse>,
     denial: Option<CheckQuotaResponse>,
     limits: Vec<LimitStatus>,
     budget: Option<Budget>,
@@ -121,6 +123,11 @@ impl Control {
         self.0.state.lock().refusal = Some(status(code, reason));
     }
 
+    /// Decides the next checks, and answers them with these statuses all the same.
+    pub fn lose_answers(&self, faults: impl IntoIterator<Item = Status>) {
+        self.0.state.lock().lost_answers.extend(faults);
+    }
+
     /// Answers every check with this denial.
     pub fn deny(&self, limits: Vec<LimitStatus>, retry_after_ms: Option<i64>) {
         let decision = Decision::Denied.into();
@@ -175,8 +182,19 @@ impl Control {
 }
 
 impl State {
-    fn decide(&mut self, check: CheckQuotaRequest) -> Result<CheckQuotaResponse, Status> {
+    /// Decides once for each request's id.
+    fn answer(&mut self, check: CheckQuotaRequest) -> Result<CheckQuotaResponse, Status> {
         self.checks.push(check.clone());
+        let id = check.request_id.clone();
+        let decision = match self.decisions.get(&id) {
+            Some(decision) => decision.clone(),
+            None => self.decide(check)?,
+        };
+        self.decisions.insert(id, decision.clone());
+        self.lost_answers.pop_front().map_or(Ok(decision), Err)
+    }
+
+    fn decide(&mut self, check: CheckQuotaRequest) -> Result<CheckQuotaResponse, Status> {
         if let Some(refusal) = &self.refusal {
             return Err(refusal.clone());
         }
@@ -303,7 +321,7 @@ impl QuotaService for Control {
         request: Request<CheckQuotaRequest>,
     ) -> Result<Response<CheckQuotaResponse>, Status> {
         authenticate_app(&request)?;
-        self.0.state.lock().decide(request.into_inner()).map(Response::new)
+        self.0.state.lock().answer(request.into_inner()).map(Response::new)
     }
 
     async fn batch_check_quota(

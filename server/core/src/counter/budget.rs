@@ -82,10 +82,10 @@ impl BudgetCounter {
         if self.anonymous_at(end) > i128::from(free) { self.anonymous.until } else { end }
     }
 
-    pub(super) fn hold(&mut self, bounds: Option<Bounds>, amount: i64, now: Millis) -> Millis {
+    pub(super) fn hold(&mut self, bounds: Option<Bounds>, amount: i64, now: Millis) -> PeriodMoney {
         self.roll(bounds, now);
         self.current.held += i128::from(amount);
-        self.current.start
+        self.current
     }
 
     /// Adds a cost (negative for a correction) to the period that holds `accounted_at`. Money of a
@@ -127,7 +127,8 @@ impl BudgetCounter {
         if now < self.anonymous.until { self.anonymous.nanos } else { 0 }
     }
 
-    fn money_at(&self, bounds: Option<Bounds>, now: Millis) -> PeriodMoney {
+    /// The period of `now`, as it stands.
+    pub(super) fn money_at(&self, bounds: Option<Bounds>, now: Millis) -> PeriodMoney {
         let fresh = PeriodMoney::fresh(bounds, now);
         // A clock that stepped back stays in the stored period: it renews nothing.
         if fresh.start > self.current.start { fresh } else { self.current }
@@ -141,7 +142,16 @@ impl BudgetCounter {
     }
 
     fn roll(&mut self, bounds: Option<Bounds>, now: Millis) {
-        let fresh = PeriodMoney::fresh(bounds, now);
+        self.roll_to(PeriodMoney::fresh(bounds, now));
+    }
+
+    /// Begins the period from `start` to `end` if it is later than the counter's: one in which
+    /// money was only asked for before.
+    pub(crate) fn begin(&mut self, start: Millis, end: Millis) {
+        self.roll_to(PeriodMoney { start, end, ..PeriodMoney::default() });
+    }
+
+    fn roll_to(&mut self, fresh: PeriodMoney) {
         if fresh.start > self.current.start {
             self.previous = Some(std::mem::replace(&mut self.current, fresh));
         }

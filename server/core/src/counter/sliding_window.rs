@@ -29,7 +29,17 @@ pub struct SlidingWindow {
     pub slots: VecDeque<(i64, i64)>,
 }
 
+/// When a sub-window of a window of `window_ms` counts no more.
+pub(super) fn counts_until(slot: i64, window_ms: i64) -> Millis {
+    leaves_at(slot, sub_window_ms(window_ms))
+}
+
 impl SlidingWindow {
+    /// Nothing used in a window of `window_ms`.
+    pub(super) fn fresh(window_ms: i64) -> Self {
+        Self { sub_window_ms: sub_window_ms(window_ms), ..Self::default() }
+    }
+
     pub(super) fn read(&self, limit: i64, window_ms: i64, need: i64, now: Millis) -> Reading {
         let step_ms = sub_window_ms(window_ms);
         let gone: i64 = self.expired(now.get() / step_ms).map(|(_, amount)| *amount).sum();
@@ -89,6 +99,12 @@ impl SlidingWindow {
         while let Some((_, amount)) = self.slots.pop_front_if(|(slot, _)| *slot + SUB_WINDOWS < current) {
             self.sum -= amount;
         }
+        self.slot_at(window_ms, now)
+    }
+
+    /// The sub-window that an amount is taken in at `now`.
+    pub(super) fn slot_at(&self, window_ms: i64, now: Millis) -> i64 {
+        let current = now.get() / sub_window_ms(window_ms);
         // A clock that stepped back stays in the newest sub-window: it renews nothing.
         self.slots.back().map_or(current, |(newest, _)| current.max(*newest))
     }

@@ -46,10 +46,10 @@ impl WindowCounter {
             .wait_ms(need, limit.size(), || end.since(now))
     }
 
-    pub(super) fn take(&mut self, limit: &Limit, amount: i64, now: Millis) -> Millis {
+    pub(super) fn take(&mut self, limit: &Limit, amount: i64, now: Millis) -> Self {
         self.roll(limit, now);
         self.used = add(self.used, amount);
-        self.start
+        *self
     }
 
     pub(super) fn charge(&mut self, limit: &Limit, amount: i64, accounted_at: Millis, now: Millis) {
@@ -59,7 +59,12 @@ impl WindowCounter {
         }
     }
 
-    pub(super) fn correct(&mut self, start: Millis, delta: i64) {
+    /// Corrects the window from `start` to `end`. It is a later one than the counter's when it was
+    /// only tested before.
+    pub(super) fn correct(&mut self, start: Millis, end: Millis, delta: i64) {
+        if start > self.start {
+            *self = Self { start, end, used: 0 };
+        }
         if start == self.start {
             self.used = add(self.used, delta);
         }
@@ -69,10 +74,13 @@ impl WindowCounter {
         self.used == 0 || now >= self.end
     }
 
-    fn roll(&mut self, limit: &Limit, now: Millis) {
+    /// The window that an amount is taken in at `now`, as it stands.
+    pub(super) fn window_at(self, limit: &Limit, now: Millis) -> Self {
         let fresh = Self::fresh(limit, now);
-        if fresh.start > self.start {
-            *self = fresh;
-        }
+        if fresh.start > self.start { fresh } else { self }
+    }
+
+    fn roll(&mut self, limit: &Limit, now: Millis) {
+        *self = self.window_at(limit, now);
     }
 }

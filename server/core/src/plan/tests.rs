@@ -3,7 +3,7 @@ use std::net::IpAddr;
 use proptest::prelude::*;
 
 use super::*;
-use crate::counter::Refill;
+use crate::counter::{Position, Refill};
 use crate::decision::tests::{NOON, cases};
 use crate::ids::{DisplayName, KeyId};
 use crate::matching::{Dimension, Glob};
@@ -48,6 +48,7 @@ fn budget(byte: u8) -> Budget {
         period: BudgetPeriod::Calendar { period: CalendarPeriod::Month, zone: None },
         enforcement: Enforcement::Enforced,
         active: true,
+        opened_after: Some(Position(3)),
     }
 }
 

@@ -4,7 +4,7 @@ use super::*;
 use crate::counter::{Refill, RetryAfter};
 use crate::decision::tests::{MemoryCounters, NOON, charge};
 use crate::decision::{Mode, decide};
-use crate::time::{CalendarPeriod, Zone};
+use crate::time::{Bounds, CalendarPeriod, Zone};
 
 /// A reservation that took this.
 pub(crate) fn open_reservation(captured: SmallVec<[Captured; 4]>, floor: Nanos) -> Reservation {
@@ -200,6 +200,102 @@ fn a_floor_above_what_is_held_never_holds_more() {
     let mut held = Held::new(Limit::Budget { nanos: 100, bounds: None }, Unit::Cost, 2);
     held.reservation.expire(&mut held.counters, Millis::new(NOON + 600_000));
     assert_eq!(held.used(600_000), 2);
+}
+
+#[test]
+fn what_partial_reports_have_spent_is_not_part_of_the_floor_any_more() {
+    let limit = Limit::Budget { nanos: 100, bounds: None };
+    for (spent, left) in [(0, 3), (2, 1), (3, 0), (40, 0)] {
+        let mut held = Held::new(limit, Unit::Cost, 80);
+        held.report(None, spent, false, true, 10);
+        assert_eq!(held.reservation.floor_left(), Nanos::from_stored(left));
+        held.reservation.expire(&mut held.counters, Millis::new(NOON + 600_000));
+        assert_eq!(held.used(600_000), i128::from(spent + left));
+        assert_eq!(held.reservation.awaits_floor_event(), left > 0);
+    }
+}
+
+fn every_kind() -> [Limit; 6] {
+    let refill = Refill::new(1, 60_000, 100).unwrap();
+    let bounds = CalendarPeriod::Hour.bounds(&Zone::UTC, Millis::new(NOON));
+    [
+        Limit::TokenBucket { capacity: 100, refill },
+        TOKENS_PER_MINUTE,
+        Limit::SlidingWindow { limit: 100, window_ms: 60_000 },
+        Limit::CalendarWindow { limit: 100, bounds },
+        Limit::Budget { nanos: 100, bounds: Some(bounds) },
+        Limit::Budget { nanos: 100, bounds: None },
+    ]
+}
+
+fn unit_of(limit: Limit) -> Unit {
+    if matches!(limit, Limit::Budget { .. }) { Unit::Cost } else { Unit::Tokens }
+}
+
+#[test]
+fn a_limit_that_was_only_tested_is_charged_what_the_call_used() {
+    for limit in every_kind() {
+        let mut held = Held::new(limit, unit_of(limit), 0);
+        assert_eq!(held.counters, MemoryCounters::default(), "testing {limit:?} makes no counter");
+        held.report(Some(30), 30, false, true, 10);
+        held.report(Some(12), 12, true, true, 20);
+        assert_eq!(held.used(20), 42, "{limit:?}");
+        held.counters.sweep(Millis::new(NOON + 20));
+        assert_eq!(held.used(20), 42, "{limit:?} is not forgotten");
+    }
+}
+
+#[test]
+fn a_tested_limit_is_charged_beside_what_others_took_of_it() {
+    for limit in every_kind() {
+        let mut held = Held::new(limit, unit_of(limit), 0);
+        let other = decide(&mut held.counters, &[charge(1, limit, 20)], Mode::Reserve, Millis::new(NOON + 5));
+        assert!(other.allowed);
+        held.report(Some(30), 30, true, true, 10);
+        assert_eq!(held.used(10), 50, "{limit:?}");
+    }
+}
+
+#[test]
+fn a_tested_limit_whose_window_has_closed_is_corrected_in_the_books_alone() {
+    for limit in [TOKENS_PER_MINUTE, Limit::SlidingWindow { limit: 100, window_ms: 60_000 }] {
+        let mut held = Held::new(limit, Unit::Tokens, 0);
+        held.report(Some(30), 0, true, true, 120_000);
+        assert_eq!(held.counters, MemoryCounters::default(), "{limit:?}");
+    }
+}
+
+#[test]
+fn a_tested_limit_is_charged_in_its_own_window_when_its_counter_is_of_an_older_one() {
+    let hour_ms = 3_600_000;
+    let hour = |now: Millis| CalendarPeriod::Hour.bounds(&Zone::UTC, now);
+    let limits: [fn(Bounds) -> Limit; 4] = [
+        |_| TOKENS_PER_MINUTE,
+        |_| Limit::SlidingWindow { limit: 100, window_ms: 60_000 },
+        |bounds| Limit::CalendarWindow { limit: 100, bounds },
+        |bounds| Limit::Budget { nanos: 100, bounds: Some(bounds) },
+    ];
+    for limit in limits {
+        let before = Millis::new(NOON - hour_ms);
+        let mut held = Held::new(limit(hour(before)), unit_of(limit(hour(before))), 0);
+        let old = charge(1, held.limit, 20);
+        assert!(decide(&mut held.counters, &[old], Mode::Reserve, before).allowed);
+        held.limit = limit(hour(Millis::new(NOON)));
+        let tested = charge(1, held.limit, 0);
+        let verdict = decide(&mut held.counters, &[tested], Mode::Reserve, Millis::new(NOON));
+        held.reservation.captured = capture(&[tested], [unit_of(held.limit)].iter(), &verdict);
+        held.report(Some(30), 30, true, true, 10);
+        assert_eq!(held.used(10), 30, "{:?}", held.limit);
+    }
+}
+
+#[test]
+fn a_tested_limit_owes_nothing_to_a_call_that_was_given_back() {
+    for limit in every_kind() {
+        let mut held = Held::new(limit, unit_of(limit), 0);
+        held.reservation.release(&mut held.counters, Millis::new(NOON + 10));
+        assert_eq!(held.counters, MemoryCounters::default(), "{limit:?}");
+    }
 }
 
 mod conservation;

@@ -1,19 +1,24 @@
 //! Budgets: a new one begins with what its period has seen already.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use rateguard_core::counter::{CounterId, Limit, Position};
 use rateguard_core::ids::WorkspaceId;
-use rateguard_core::limits::{OCCURRED_AHEAD_MS_MAX, PAGE_SIZE_MAX};
-use rateguard_core::plan::{LimitId, PlannedLimit};
-use rateguard_core::rule::Budget;
+use rateguard_core::limits::{OCCURRED_AHEAD_MS_MAX, OCCURRED_BEFORE_MS_MAX, PAGE_SIZE_MAX};
+use rateguard_core::plan::{LimitId, PlannedLimit, plan_budget};
+use rateguard_core::rule::{Budget, BudgetPeriod};
 use rateguard_core::time::Millis;
 use rateguard_core::usage::LoggedEvent;
 
 use crate::caller::Caller;
+use crate::directory::Directory;
 use crate::engine::Engine;
 use crate::error::EngineError;
-use crate::ports::{EventFilter, EventQuery, SettleCharge};
+use crate::ports::{
+    ConfigStore, CounterStore, EventFilter, EventLog, EventQuery, Resource, ResourceKind, SettleCharge,
+    Stored,
+};
 use crate::settlement::facts;
 use rateguard_core::counter::Reading;
 
@@ -51,27 +56,64 @@ impl Engine {
         Ok(readings.first().map(|reading| BudgetStanding { limit, reading: *reading }))
     }
 
-    /// Adds to a new calendar budget what its period has seen before it existed: the plan has it
-    /// already, so every record after the barrier is charged by itself. A prepaid budget begins
-    /// with nothing spent.
+    /// Opens a budget: sums what its period has seen, sets its counters, and only then puts it in
+    /// force. The last records are summed and the plan is changed between two appends, so that each
+    /// record is either in the sum or charged as it comes. A prepaid budget begins with nothing.
     pub(super) async fn open_budget(
         &self,
-        workspace: &WorkspaceId,
-        budget: &Budget,
-    ) -> Result<(), EngineError> {
-        let (view, now) = (self.view(workspace)?, self.now());
-        let wanted = LimitId::Budget(budget.id.clone());
-        let Some(planned) = view.plan.limits().iter().find(|limit| limit.id == wanted) else {
-            return Ok(());
+        stored: Stored<Resource>,
+    ) -> Result<Stored<Resource>, EngineError> {
+        // One at a time: whoever waited finds it open.
+        let _turn = self.openings.lock().await;
+        let id = stored.value.id().to_owned();
+        let stored = self.config.get(&stored.workspace, ResourceKind::Budget, &id).await?;
+        let stored = stored.ok_or_else(|| EngineError::not_found("budget", &id))?;
+        if matches!(&stored.value, Resource::Budget(budget) if budget.opened_after.is_some()) {
+            return Ok(stored);
+        }
+        let opening = self.summed_opening(stored).await?;
+        self.recorder.between(move |settled| opening.finish(settled)).await?
+    }
+
+    /// Opens what a stop in the middle left closed.
+    ///
+    /// # Errors
+    /// Those of the stores.
+    pub(crate) async fn open_budgets_left(&self) -> Result<(), EngineError> {
+        for (workspace, id) in self.directory.closed_budgets().await {
+            if let Some(stored) = self.config.get(&workspace, ResourceKind::Budget, id.as_str()).await? {
+                self.open_budget(stored).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The bulk of the sum, while records go on.
+    async fn summed_opening(&self, stored: Stored<Resource>) -> Result<Opening, EngineError> {
+        let view = self.view(&stored.workspace)?;
+        let Resource::Budget(budget) = &stored.value else {
+            return Err(EngineError::internal("only a budget can be opened"));
         };
-        let Limit::Budget { bounds: Some(bounds), .. } = planned.limit_at(now) else { return Ok(()) };
-        let through = self.recorder.barrier().await?;
-        let spent = self.spent_since(workspace, planned, bounds.start, through).await?;
+        let now = self.now();
+        let planned = plan_budget(&stored.workspace, &view.workspace.zone, budget, now);
         let limit = planned.limit_at(now);
-        let overflow = planned.overflow_counter();
-        let openings =
-            spent.into_iter().map(|(counter, amount)| SettleCharge { counter, overflow, limit, amount });
-        Ok(self.counters.open_budget(workspace, openings.collect(), through, now).await?)
+        let (mut spent, mut through) = (HashMap::new(), Position::default());
+        if let Limit::Budget { bounds: Some(bounds), .. } = limit {
+            through = self.recorder.barrier().await?;
+            spent = self.spent_since(&stored.workspace, &planned, bounds.start, through).await?;
+        }
+        Ok(Opening {
+            planned,
+            limit,
+            spent,
+            through,
+            now,
+            config: self.config.clone(),
+            counters: self.counters.clone(),
+            directory: self.directory.clone(),
+            log: self.log.clone(),
+            stored,
+        })
     }
 
     async fn spent_since(
@@ -81,7 +123,8 @@ impl Engine {
         start: Millis,
         through: Position,
     ) -> Result<HashMap<CounterId, i64>, EngineError> {
-        let first = start.plus(-OCCURRED_AHEAD_MS_MAX);
+        // A call that is accounted in the period may be said to have happened long before it.
+        let first = start.plus(-OCCURRED_BEFORE_MS_MAX);
         let last = self.now().plus(OCCURRED_AHEAD_MS_MAX + ACCOUNTED_BEFORE_MS_MAX);
         let filter = EventFilter { occurred: Some(first..last), ..EventFilter::default() };
         let mut before = Some(Position(through.0.saturating_add(1)));
@@ -94,6 +137,74 @@ impl Engine {
         }
         Ok(spent)
     }
+}
+
+/// A budget about to begin.
+struct Opening {
+    stored: Stored<Resource>,
+    planned: PlannedLimit,
+    limit: Limit,
+    /// What its counters have seen up to `through`.
+    spent: HashMap<CounterId, i64>,
+    through: Position,
+    now: Millis,
+    config: Arc<dyn ConfigStore>,
+    counters: Arc<dyn CounterStore>,
+    directory: Arc<Directory>,
+    log: Arc<dyn EventLog>,
+}
+
+impl Opening {
+    /// Everything up to `settled` is in the log and settled, and nothing more comes until this ends.
+    async fn finish(mut self, settled: Position) -> Result<Stored<Resource>, EngineError> {
+        self.sum_up_to(settled).await?;
+        let workspace = self.stored.workspace.clone();
+        self.counters.open_budget(&workspace, self.charges(), settled, self.now).await?;
+        let Stored { value, version, .. } = self.stored;
+        let Resource::Budget(budget) = value else {
+            return Err(EngineError::internal("only a budget can be opened"));
+        };
+        let opened = Resource::Budget(Budget { opened_after: Some(settled), ..budget });
+        let stored = self.config.replace(&workspace, opened, version, self.now).await?;
+        self.directory.refresh(self.now).await?;
+        Ok(stored)
+    }
+
+    async fn sum_up_to(&mut self, settled: Position) -> Result<(), EngineError> {
+        let Limit::Budget { bounds: Some(bounds), .. } = self.limit else { return Ok(()) };
+        while self.through < settled {
+            let events = self.log.read_after(self.through, PAGE_SIZE_MAX).await?;
+            let Some(last) = events.last() else { break };
+            self.through = last.position;
+            let own = events.iter().filter(|logged| logged.position <= settled);
+            own.filter(|logged| logged.event.workspace == self.stored.workspace)
+                .for_each(|logged| add_spent(&mut self.spent, &self.planned, bounds.start, logged));
+        }
+        Ok(())
+    }
+
+    fn charges(&self) -> Vec<SettleCharge> {
+        let overflow = self.planned.overflow_counter();
+        let charge = |(counter, amount): (&CounterId, &i64)| SettleCharge {
+            counter: *counter,
+            overflow,
+            limit: self.limit,
+            amount: *amount,
+        };
+        self.spent.iter().map(charge).collect()
+    }
+}
+
+/// A changed budget keeps its place in the log as long as its counters have seen every record: one
+/// that is switched on again, or has new counters, opens anew. A prepaid budget that was switched
+/// off has not seen what passed meanwhile, and goes on.
+pub(super) fn succeed(before: &Resource, after: Resource, counters_reset: bool) -> Resource {
+    let (Resource::Budget(before), Resource::Budget(after)) = (before, &after) else { return after };
+    let is_prepaid = matches!(after.period, BudgetPeriod::Prepaid);
+    let switched_on = after.active && !before.active && !is_prepaid;
+    let other_calls = before.matches != after.matches && !is_prepaid;
+    let opens = counters_reset || switched_on || other_calls;
+    Resource::Budget(Budget { opened_after: before.opened_after.filter(|_| !opens), ..after.clone() })
 }
 
 fn add_spent(

@@ -38,6 +38,8 @@ pub struct Checkpoint {
     pub position: Position,
     /// The counters.
     pub rows: Vec<CounterRow>,
+    /// Whether the last stop was clean, and nothing was written since.
+    pub clean: bool,
     /// Reservations of a clean stop; empty after a crash.
     pub reservations: Vec<(WorkspaceId, Reservation)>,
 }
@@ -45,19 +47,21 @@ pub struct Checkpoint {
 /// Keeps the state of counters on disk.
 #[async_trait]
 pub trait CheckpointStore: Send + Sync + 'static {
-    /// Writes a batch, durable when it returns.
+    /// Writes a batch, durable when it returns. A clean stop that was written before is none any
+    /// more: its mark and its reservations go with the batch.
     ///
     /// # Errors
     /// [`StoreError::Unavailable`] when nothing was written.
     async fn save(&self, batch: CheckpointBatch) -> Result<(), StoreError>;
 
-    /// Reads everything, once, at start.
+    /// Reads everything, once, at start, and takes the mark and the reservations of a clean stop
+    /// away: from then on they are true in memory alone, and a crash must not find them again.
     ///
     /// # Errors
     /// [`StoreError::Corrupt`] when a row cannot be understood.
     async fn load(&self) -> Result<Checkpoint, StoreError>;
 
-    /// Writes the reservations of a clean stop, in place of any others.
+    /// Marks the stop as clean, with its reservations in place of any others. They may be none.
     ///
     /// # Errors
     /// [`StoreError::Unavailable`] when nothing was written.

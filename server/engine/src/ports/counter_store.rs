@@ -100,6 +100,19 @@ pub enum CheckOutcome {
     ContentDiffers,
 }
 
+/// What a record found of its reservation when it was taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Standing {
+    /// It stood, and the record settles it.
+    Known,
+    /// Nobody knew it: a crash may have forgotten it, so that the record counts in full and takes
+    /// the place of money that the crash left held.
+    Unknown,
+    /// It was released, or expired with its floor charged: the record counts in full, and nothing
+    /// is held for it any more.
+    Ended,
+}
+
 /// The reservation that a record settles.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SettleReservation {
@@ -109,8 +122,8 @@ pub struct SettleReservation {
     pub is_final: bool,
     /// Whether exact figures allow giving back.
     pub refund: bool,
-    /// Whether the record found it gone when it was taken, and so counts in full.
-    pub lost: bool,
+    /// What the record found of it.
+    pub standing: Standing,
     /// Budgets' counters that it had captured, as the record remembers them.
     pub captured_budgets: Vec<CounterId>,
 }
@@ -232,8 +245,9 @@ pub trait CounterStore: Send + Sync + 'static {
     /// [`StoreError::Unavailable`].
     async fn expire_due(&self, now: Millis, limit: usize) -> Result<Vec<ExpiredReservation>, StoreError>;
 
-    /// Adds what was spent before a budget existed to its counters. `through` is the position that
-    /// the sums include; the counters have taken every record after it themselves.
+    /// Sets what its counters have spent of a budget that is not in force yet, in the period of now.
+    /// `through` is the position that the sums include; the counters take every record after it
+    /// themselves. What they hold stays. Durable when it returns; again with the same is harmless.
     ///
     /// # Errors
     /// [`StoreError::Unavailable`].

@@ -56,7 +56,7 @@ fn no_method_can_be_opened_with_the_scope_gateway() {
 }
 
 #[test]
-fn a_path_that_no_service_has_demands_nothing_since_nothing_answers() {
+fn a_path_that_no_service_has_stands_in_no_row() {
     for path in ["", "/", "/rateguard.v1.QuotaService", "/rateguard.v1.QuotaService/", "/x/y", "//CheckQuota"]
     {
         assert_eq!(demand(path), None, "{path}");

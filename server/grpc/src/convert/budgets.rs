@@ -30,6 +30,8 @@ pub fn budget(message: v1::Budget, id: BudgetId, currency: Currency) -> Result<B
         period: period(message.period)?,
         enforcement: enforcement(message.enforcement)?,
         active: message.active.unwrap_or(true),
+        // The engine opens it.
+        opened_after: None,
     };
     budget.check()?;
     Ok(budget)

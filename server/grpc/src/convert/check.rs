@@ -21,6 +21,21 @@ use super::{
     amounts, conflict, enumeration, ip, labels, money, name, nano_money, out_of_bounds, sum, text, timestamp,
 };
 
+/// The call that a message asks about. Two messages have these fields, and none of their own for them.
+macro_rules! call {
+    ($message:expr) => {
+        Call {
+            api: name("api", $message.api)?,
+            endpoint: text("endpoint", $message.endpoint)?,
+            method: name("method", $message.method)?,
+            ip: ip("ip", &$message.ip)?,
+            subject: text("subject", $message.subject)?,
+            attributes: labels("attributes", $message.attributes, ATTRIBUTES_MAX)?,
+            model: text("model", $message.model)?,
+        }
+    };
+}
+
 /// A check as it came.
 ///
 /// # Errors
@@ -41,15 +56,7 @@ pub fn check_request(
         mode,
         reservation_ttl_ms: reservation_ttl_ms(message.reservation_ttl_ms, mode)?,
         explain: message.explain,
-        call: Call {
-            api: name("api", message.api)?,
-            endpoint: text("endpoint", message.endpoint)?,
-            method: name("method", message.method)?,
-            ip: ip("ip", &message.ip)?,
-            subject: text("subject", message.subject)?,
-            attributes: labels("attributes", message.attributes, ATTRIBUTES_MAX)?,
-            model: text("model", message.model)?,
-        },
+        call: call!(message),
     })
 }
 
@@ -58,15 +65,7 @@ pub fn check_request(
 /// # Errors
 /// Those of its fields.
 pub fn quota_call(message: v1::GetQuotaRequest) -> Result<Call, EngineError> {
-    Ok(Call {
-        api: name("api", message.api)?,
-        endpoint: text("endpoint", message.endpoint)?,
-        method: name("method", message.method)?,
-        ip: ip("ip", &message.ip)?,
-        subject: text("subject", message.subject)?,
-        attributes: labels("attributes", message.attributes, ATTRIBUTES_MAX)?,
-        model: text("model", message.model)?,
-    })
+    Ok(call!(message))
 }
 
 fn mode(value: i32) -> Result<Mode, EngineError> {

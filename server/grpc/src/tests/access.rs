@@ -1,8 +1,11 @@
 //! Who may call what.
 
+use std::convert::Infallible;
 use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
-use crate::auth::{DEMANDS, Demand};
+use crate::auth::{AuthLayer, DEMANDS, Demand, GatewayAccess};
 use axum::extract::ConnectInfo;
 use rateguard_core::time::Millis;
 use rateguard_engine::resources::{Key, Scope};
@@ -11,7 +14,7 @@ use rateguard_proto::v1::ErrorReason as R;
 use rateguard_proto::v1::quota_service_client::QuotaServiceClient;
 use rateguard_proto::v1::usage_service_client::UsageServiceClient;
 use tonic::{Code, Status};
-use tower::ServiceExt;
+use tower::{Layer, ServiceExt};
 
 use super::world::{GATEWAY_TOKEN, START_MS, Transport, World, plain_key, reason};
 
@@ -140,6 +143,40 @@ async fn a_key_with_ranges_is_refused_from_elsewhere_and_from_nowhere() {
         let status = raw_call(world.public.clone(), path, &key, peer).await;
         let expected = if may { Code::Ok } else { Code::PermissionDenied };
         assert_eq!(status.code(), expected, "{peer:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_method_that_the_table_does_not_name_reaches_no_service() {
+    let world = World::new().await;
+    let reached = Arc::new(AtomicUsize::new(0));
+    let seen = reached.clone();
+    let service = tower::service_fn(move |_: http::Request<()>| {
+        seen.fetch_add(1, Ordering::Relaxed);
+        std::future::ready(Ok::<_, Infallible>(http::Response::new(())))
+    });
+    for access in [GatewayAccess::Refused, GatewayAccess::Allowed] {
+        let guarded = AuthLayer::new(world.engine.clone(), access).layer(service.clone());
+        for path in ["/rateguard.v1.QuotaService/Unlisted", "/x.y.Z/CheckQuota", "/", "/health"] {
+            let request = http::Request::post(path)
+                .header("authorization", format!("Bearer {}", world.key))
+                .body(())
+                .unwrap();
+            let answer = guarded.clone().oneshot(request).await.unwrap();
+            let status = Status::from_header_map(answer.headers()).expect("a status in the head");
+            assert_eq!(status.code(), Code::Unimplemented, "{path}");
+        }
+    }
+    assert_eq!(reached.load(Ordering::Relaxed), 0);
+}
+
+#[tokio::test]
+async fn an_unknown_method_is_unimplemented_on_every_router() {
+    let world = World::new().await;
+    for router in [&world.public, &world.gateways] {
+        let path = "/rateguard.v1.QuotaService/Unlisted";
+        let status = raw_call(router.clone(), path, &world.key, None).await;
+        assert_eq!(status.code(), Code::Unimplemented);
     }
 }
 

@@ -145,6 +145,7 @@ pub fn budget() -> impl Strategy<Value = Budget> {
             period,
             enforcement,
             active,
+            opened_after: None,
         },
     )
 }

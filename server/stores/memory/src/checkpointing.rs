@@ -16,7 +16,7 @@ use crate::store::{MemoryCounterStore, STORE};
 use crate::workspace::Workspace;
 
 /// Counters of one batch: the most that a lock is held for, and that a raised ceiling waits for.
-const BATCH_COUNTERS_MAX: usize = 512;
+pub(crate) const BATCH_COUNTERS_MAX: usize = 512;
 /// Longest wait for one write.
 const SAVE_TIMEOUT: Duration = Duration::from_secs(60);
 
@@ -24,20 +24,15 @@ const SAVE_TIMEOUT: Duration = Duration::from_secs(60);
 pub(crate) struct Disk {
     store: Arc<dyn CheckpointStore>,
     position: Position,
-    /// Whether reservations of a clean stop stand there, which are true only until the next write.
-    has_reservations: bool,
 }
 
 impl Disk {
     pub(crate) fn new(store: Arc<dyn CheckpointStore>, position: Position) -> Self {
-        Self { store, position, has_reservations: false }
+        Self { store, position }
     }
 
     /// Writes a batch, durable when it returns.
     pub(crate) async fn save(&mut self, batch: CheckpointBatch) -> Result<(), StoreError> {
-        if self.has_reservations {
-            self.save_reservations(Vec::new()).await?;
-        }
         let position = batch.position;
         in_time(self.store.save(batch)).await?;
         self.position = position.unwrap_or(self.position);
@@ -45,14 +40,10 @@ impl Disk {
     }
 
     async fn save_reservations(
-        &mut self,
+        &self,
         reservations: Vec<(WorkspaceId, Reservation)>,
     ) -> Result<(), StoreError> {
-        let any = !reservations.is_empty();
-        self.has_reservations |= any;
-        in_time(self.store.save_reservations(reservations)).await?;
-        self.has_reservations = any;
-        Ok(())
+        in_time(self.store.save_reservations(reservations)).await
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use rateguard_core::counter::{Counter, Position};
+use rateguard_core::counter::{BudgetCounter, Counter, Position};
 use rateguard_core::decision::Entry;
 use rateguard_core::ids::WorkspaceId;
 use rateguard_core::limits::RESERVATION_TTL_MS_MAX;
@@ -14,24 +14,32 @@ use crate::workspace::Workspace;
 
 /// The workspaces of a checkpoint.
 pub(crate) fn workspaces(checkpoint: Checkpoint, now: Millis) -> BTreeMap<WorkspaceId, Workspace> {
-    let Checkpoint { position, rows, reservations } = checkpoint;
-    // A clean stop without reservations left nothing held and no ceiling, so the two look alike.
-    let crashed = reservations.is_empty();
+    let Checkpoint { position, rows, reservations, .. } = checkpoint;
     let mut loading = Loading { workspaces: BTreeMap::new(), position, now };
-    for mut row in rows {
-        if crashed {
-            forget_holders(&mut row.counter, now);
-        }
+    for row in rows {
         loading.counter(row);
     }
     loading.reservations(reservations);
     loading.workspaces
 }
 
-/// Nobody knows who held what. All that may have been held stays held until the longest of the
-/// reservations must be over.
-fn forget_holders(counter: &mut Counter, now: Millis) {
-    let Counter::Budget(budget) = counter else { return };
+/// After a crash, nobody knows who held what. All that may have been held stays held until the
+/// longest of the reservations must be over. Gives the rows that this changes.
+pub(crate) fn forget_holders(checkpoint: &mut Checkpoint, now: Millis) -> Vec<CounterRow> {
+    let mut changed = Vec::new();
+    let rows = if checkpoint.clean { &mut [][..] } else { &mut checkpoint.rows };
+    for row in rows {
+        let Counter::Budget(budget) = &mut row.counter else { continue };
+        let before = **budget;
+        forget_holders_of(budget, now);
+        if **budget != before {
+            changed.push(row.clone());
+        }
+    }
+    changed
+}
+
+fn forget_holders_of(budget: &mut BudgetCounter, now: Millis) {
     budget.current.held = 0;
     if let Some(previous) = &mut budget.previous {
         previous.held = 0;

@@ -1,9 +1,10 @@
 //! What was spent before a budget existed.
 //!
-//! An opening is in no record, so nothing could settle it again: it is on disk before it counts.
+//! An opening is in no record, so nothing could settle it again: it is on disk before it counts. It
+//! is what is spent, not more of it, so that opening a budget again after a crash is harmless.
 
-use hashbrown::HashMap;
-use rateguard_core::counter::CounterId;
+use hashbrown::{HashMap, HashSet};
+use rateguard_core::counter::{Counter, CounterId, Limit, Position};
 use rateguard_core::decision::Entry;
 use rateguard_core::time::Millis;
 use rateguard_engine::ports::{CheckpointBatch, CounterRow, SettleCharge, StoreError};
@@ -15,22 +16,25 @@ use crate::workspace::Workspace;
 const BATCH_OPENINGS_MAX: usize = 512;
 
 impl MemoryCounterStore {
-    /// Adds openings to the period of now.
+    /// Sets what is spent in the period of now. Openings of one counter are told together.
     pub(crate) async fn open(
         &self,
         workspace: &Workspace,
         openings: &[SettleCharge],
+        through: Position,
         now: Millis,
     ) -> Result<(), StoreError> {
         for openings in openings.chunks(BATCH_OPENINGS_MAX) {
             let mut disk = self.disk.lock().await;
-            let (places, rows) = self.opened(workspace, openings, now);
+            let (places, rows) = self.opened(workspace, openings, through, now);
             disk.save(CheckpointBatch { rows, ..CheckpointBatch::default() }).await?;
             let mut state = workspace.lock();
             let now = state.tick(now);
+            let mut begun = HashSet::new();
             for (opening, id) in openings.iter().zip(places) {
                 let entry = state.entry_or_insert(id, &opening.limit);
-                entry.counter.charge(&opening.limit, opening.amount, now, now);
+                entry.included = entry.included.max(through);
+                set_spent(&mut entry.counter, &opening.limit, opening.amount, begun.insert(id), now);
             }
         }
         Ok(())
@@ -42,6 +46,7 @@ impl MemoryCounterStore {
         &self,
         workspace: &Workspace,
         openings: &[SettleCharge],
+        through: Position,
         now: Millis,
     ) -> (Vec<CounterId>, Vec<CounterRow>) {
         let mut state = workspace.lock();
@@ -50,14 +55,28 @@ impl MemoryCounterStore {
         let places = openings.iter().map(|opening| {
             let SettleCharge { counter, overflow, limit, amount } = opening;
             let id = state.counters.fallen(*counter, *overflow, self.shared.config.live_counters_max);
+            let is_first = !rows.contains_key(&id);
             let row = rows.entry(id).or_insert_with(|| {
                 let Entry { counter, included } = state.entry_or_fresh(id, limit);
+                let included = included.max(through);
                 CounterRow { workspace: workspace.id.clone(), id, included, counter }
             });
-            row.counter.charge(limit, *amount, now, now);
+            set_spent(&mut row.counter, limit, *amount, is_first, now);
             id
         });
         let places = places.collect();
         (places, rows.into_values().collect())
     }
+}
+
+/// Replaces what a budget has spent in the period of now, or adds to what was just set.
+fn set_spent(counter: &mut Counter, limit: &Limit, amount: i64, is_first: bool, now: Millis) {
+    if is_first {
+        // Into the period of now, before its sum is replaced.
+        counter.charge(limit, 0, now, now);
+        if let Counter::Budget(budget) = counter {
+            budget.current.spent = 0;
+        }
+    }
+    counter.charge(limit, amount, now, now);
 }

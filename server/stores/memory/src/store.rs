@@ -11,12 +11,12 @@ use rateguard_core::ids::{ReservationId, WorkspaceId};
 use rateguard_core::reservation::Reservation;
 use rateguard_core::time::Millis;
 use rateguard_engine::ports::{
-    CheckCommand, CheckOutcome, CheckpointStore, CounterStore, ExpiredReservation, Principal, ReleaseOutcome,
-    SettleCharge, SettleCommand, StoreError,
+    CheckCommand, CheckOutcome, CheckpointBatch, CheckpointStore, CounterStore, ExpiredReservation,
+    Principal, ReleaseOutcome, SettleCharge, SettleCommand, StoreError,
 };
 
 use crate::ceilings::Raise;
-use crate::checkpointing::Disk;
+use crate::checkpointing::{BATCH_COUNTERS_MAX, Disk};
 use crate::config::MemoryCounterStoreConfig;
 use crate::ids::RequestIds;
 use crate::load;
@@ -63,12 +63,14 @@ impl MemoryCounterStore {
         config: MemoryCounterStoreConfig,
         now: Millis,
     ) -> Result<Self, StoreError> {
-        let checkpoint = store.load().await?;
-        if !checkpoint.reservations.is_empty() {
-            // From now on they are true in memory alone; a crash must not find them again.
-            store.save_reservations(Vec::new()).await?;
-        }
+        let mut checkpoint = store.load().await?;
         let position = checkpoint.position;
+        let mut disk = Disk::new(store, position);
+        // What a crash left held is on disk with its end before anybody asks, so that it ends then
+        // whatever starts come after this one.
+        for rows in load::forget_holders(&mut checkpoint, now).chunks(BATCH_COUNTERS_MAX) {
+            disk.save(CheckpointBatch { rows: rows.to_vec(), ..CheckpointBatch::default() }).await?;
+        }
         let workspaces = load::workspaces(checkpoint, now);
         Ok(Self {
             shared: Shared {
@@ -81,7 +83,7 @@ impl MemoryCounterStore {
             recovered_through: position,
             loaded_at: now,
             raises: parking_lot::Mutex::default(),
-            disk: tokio::sync::Mutex::new(Disk::new(store, position)),
+            disk: tokio::sync::Mutex::new(disk),
             rounds: tokio::sync::Mutex::default(),
         })
     }
@@ -190,10 +192,10 @@ impl CounterStore for MemoryCounterStore {
         &self,
         workspace: &WorkspaceId,
         openings: Vec<SettleCharge>,
-        _through: Position,
+        through: Position,
         now: Millis,
     ) -> Result<(), StoreError> {
-        self.open(&self.workspace(workspace), &openings, now).await
+        self.open(&self.workspace(workspace), &openings, through, now).await
     }
 
     async fn sweep(&self, now: Millis) -> Result<(), StoreError> {

@@ -26,6 +26,7 @@ const UNBOUNDED: usize = 1 << 20;
 struct Kept {
     position: Position,
     rows: BTreeMap<(WorkspaceId, CounterId), Entry>,
+    clean: bool,
     reservations: Vec<(WorkspaceId, Reservation)>,
 }
 
@@ -102,22 +103,21 @@ impl CheckpointStore for FakeCheckpointStore {
             kept.rows.insert((workspace, id), Entry { counter, included });
         }
         kept.position = batch.position.unwrap_or(kept.position);
+        kept.clean = false;
+        kept.reservations.clear();
         Ok(())
     }
 
     async fn load(&self) -> Result<Checkpoint, StoreError> {
-        let kept = self.kept.lock();
+        let mut kept = self.kept.lock();
+        let (clean, reservations) = (std::mem::take(&mut kept.clean), std::mem::take(&mut kept.reservations));
         let rows = kept.rows.iter().map(|((workspace, id), entry)| CounterRow {
             workspace: workspace.clone(),
             id: *id,
             included: entry.included,
             counter: entry.counter.clone(),
         });
-        Ok(Checkpoint {
-            position: kept.position,
-            rows: rows.collect(),
-            reservations: kept.reservations.clone(),
-        })
+        Ok(Checkpoint { position: kept.position, rows: rows.collect(), clean, reservations })
     }
 
     async fn save_reservations(
@@ -125,7 +125,9 @@ impl CheckpointStore for FakeCheckpointStore {
         reservations: Vec<(WorkspaceId, Reservation)>,
     ) -> Result<(), StoreError> {
         self.pass().await?;
-        self.kept.lock().reservations = reservations;
+        let mut kept = self.kept.lock();
+        kept.clean = true;
+        kept.reservations = reservations;
         Ok(())
     }
 }

@@ -71,6 +71,8 @@ impl CheckpointStore for SqlCheckpointStore {
             if let Some(position) = batch.position {
                 set_position(&mut transaction, position).await?;
             }
+            set_clean(&mut transaction, false).await?;
+            delete_reservations(&mut transaction).await?;
             Ok((transaction, ()))
         };
         self.database.write_within(SAVE_MS_MAX, work).await
@@ -82,8 +84,10 @@ impl CheckpointStore for SqlCheckpointStore {
             let checkpoint = Checkpoint {
                 position: read_position(&mut transaction).await?,
                 rows: read_counters(&mut transaction).await?,
+                clean: read_clean(&mut transaction).await?,
                 reservations: read_reservations(&mut transaction).await?,
             };
+            set_clean(&mut transaction, false).await?;
             delete_reservations(&mut transaction).await?;
             Ok((transaction, checkpoint))
         };
@@ -100,6 +104,7 @@ impl CheckpointStore for SqlCheckpointStore {
             for rows in reservations.chunks(ROWS_PER_STATEMENT) {
                 insert_reservations(&mut transaction, rows).await?;
             }
+            set_clean(&mut transaction, true).await?;
             Ok((transaction, ()))
         };
         self.database.write_within(SAVE_MS_MAX, work).await
@@ -197,6 +202,22 @@ async fn read_position(connection: &mut Connection) -> Result<Position, StoreErr
         .await
         .map_err(failure(STORE))?;
     position(column)
+}
+
+async fn set_clean(connection: &mut Connection, clean: bool) -> Result<(), StoreError> {
+    sqlx::query("UPDATE positions SET clean = $1 WHERE only_row = 1 AND clean <> $1")
+        .bind(clean)
+        .execute(connection)
+        .await
+        .map_err(failure(STORE))?;
+    Ok(())
+}
+
+async fn read_clean(connection: &mut Connection) -> Result<bool, StoreError> {
+    sqlx::query_scalar("SELECT clean FROM positions WHERE only_row = 1")
+        .fetch_one(connection)
+        .await
+        .map_err(failure(STORE))
 }
 
 async fn insert_reservations(

@@ -34,6 +34,8 @@ macro_rules! checkpoint_store_suite {
             a_writer_that_is_held_up_delays_the_next
             reservations_of_a_clean_stop_come_back_once
             later_reservations_replace_the_earlier
+            a_clean_stop_without_reservations_is_found_once
+            a_save_after_a_clean_stop_takes_it_back
             a_restart_keeps_everything
         );
     };
@@ -199,6 +201,34 @@ pub async fn later_reservations_replace_the_earlier<B: Backend<Store: Checkpoint
     store.save_reservations(last).await?;
     store.save_reservations(Vec::new()).await?;
     assert_eq!(store.load().await?.reservations, []);
+    Ok(())
+}
+
+/// A stop is clean by its mark, not by what it left; after one start it is as after a crash.
+pub async fn a_clean_stop_without_reservations_is_found_once<B: Backend<Store: CheckpointStore>>(
+    backend: &B,
+) -> Outcome {
+    let store = backend.open().await;
+    assert!(!store.load().await?.clean);
+    store.save(saving(vec![row("ws_1", 1, 10)])).await?;
+    store.save_reservations(Vec::new()).await?;
+    backend.close(store).await;
+
+    let store = backend.open().await;
+    assert!(store.load().await?.clean);
+    assert!(!store.load().await?.clean);
+    Ok(())
+}
+
+/// What is written after a clean stop means that the process goes on: a crash is a crash again.
+pub async fn a_save_after_a_clean_stop_takes_it_back<B: Backend<Store: CheckpointStore>>(
+    backend: &B,
+) -> Outcome {
+    let store = backend.open().await;
+    store.save_reservations(vec![(ws("ws_1"), reservation(1))]).await?;
+    store.save(saving(vec![row("ws_1", 1, 10)])).await?;
+    let loaded = store.load().await?;
+    assert_eq!((loaded.clean, loaded.reservations), (false, vec![]));
     Ok(())
 }
 

@@ -100,7 +100,7 @@ fn a_hold_of_the_period_before_does_not_weigh_on_this_one() {
     let next = midnight().plus(DAY_MS);
     assert_eq!(counter.read(&limit(100, next), 100, next).denied, None);
     counter.take(&limit(100, next), 50, next);
-    let Mark::Budget { start } = mark else { panic!("{mark:?}") };
+    let Mark::Budget { start, .. } = mark else { panic!("{mark:?}") };
     budget(&mut counter).settle(start, 80, 90);
     let state = *budget(&mut counter);
     assert_eq!(state.previous.map(|p| (p.spent, p.held)), Some((90, 0)));

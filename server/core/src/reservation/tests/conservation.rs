@@ -21,7 +21,7 @@ enum Step {
 fn any_step() -> impl Strategy<Value = Step> {
     let which = any::<prop::sample::Index>;
     prop_oneof![
-        5 => (1_i64..40, 0_i64..50).prop_map(|(estimate, floor)| Step::Reserve { estimate, floor }),
+        5 => (0_i64..40, 0_i64..50).prop_map(|(estimate, floor)| Step::Reserve { estimate, floor }),
         5 => (which(), 0_i64..60, any::<bool>())
             .prop_map(|(which, cost, is_final)| Step::Settle { which, cost, is_final }),
         1 => which().prop_map(Step::Release),
@@ -42,6 +42,7 @@ struct Open {
     reservation: Reservation,
     period: Millis,
     held: i64,
+    reported: i64,
     charged_floor: i64,
 }
 
@@ -77,7 +78,8 @@ impl Run {
             let mut reservation = open_reservation(captured, Nanos::from_stored(floor));
             reservation.decided_at = self.now;
             let period = self.period(self.now);
-            self.ledger.open.push(Open { reservation, period, held: estimate, charged_floor: 0 });
+            let open = Open { reservation, period, held: estimate, reported: 0, charged_floor: 0 };
+            self.ledger.open.push(open);
         }
     }
 
@@ -92,6 +94,7 @@ impl Run {
         let (counters, reservation) = (self.counters.clone(), open.reservation.clone());
         open.reservation.settle(&mut self.counters, &settlement);
         assert_eq!((&counters, &reservation), (&self.counters, &open.reservation), "settled twice");
+        open.reported += cost;
         open.held = if is_final { 0 } else { open.held - open.held.min(cost) };
         *self.ledger.spent.entry(open.period).or_default() += i128::from(cost);
     }
@@ -120,7 +123,7 @@ impl Run {
         }
         if expire {
             open.reservation.expire(&mut self.counters, self.now);
-            open.held = open.held.min(open.reservation.floor.get());
+            open.held = open.held.min((open.reservation.floor.get() - open.reported).max(0));
         } else {
             open.reservation.release(&mut self.counters, self.now);
             open.held = 0;
@@ -129,7 +132,7 @@ impl Run {
 
     fn floor_event(&mut self, place: usize) {
         if self.ledger.open[place].reservation.awaits_floor_event() {
-            let floor = self.ledger.open[place].reservation.floor.get();
+            let floor = self.ledger.open[place].reservation.floor_left().get();
             self.settle(place, floor, true);
             self.ledger.open[place].charged_floor += floor;
         }

@@ -2,18 +2,16 @@ use rateguard_core::counter::budget::{AnonymousHold, PeriodMoney};
 use rateguard_core::counter::{BudgetCounter, Counter};
 use rateguard_core::limits::RESERVATION_TTL_MS_MAX;
 use rateguard_core::time::Millis;
+use rateguard_engine::ports::Checkpoint;
+use rateguard_store_suite::checkpoint_store::samples::row;
 
-use super::forget_holders;
+use super::{forget_holders, forget_holders_of};
 
 const NOW: Millis = Millis::ZERO;
 
-fn after_a_crash(budget: BudgetCounter, now: Millis) -> BudgetCounter {
-    let mut counter = Counter::Budget(Box::new(budget));
-    forget_holders(&mut counter, now);
-    match counter {
-        Counter::Budget(budget) => *budget,
-        other => panic!("a budget became {other:?}"),
-    }
+fn after_a_crash(mut budget: BudgetCounter, now: Millis) -> BudgetCounter {
+    forget_holders_of(&mut budget, now);
+    budget
 }
 
 fn money(spent: i128, held: i128) -> PeriodMoney {
@@ -50,4 +48,18 @@ fn a_second_crash_adds_to_the_first_while_it_lasts() {
 fn nothing_held_leaves_nothing_held() {
     let after = after_a_crash(BudgetCounter { current: money(40, 0), ..BudgetCounter::default() }, NOW);
     assert_eq!(after.anonymous, AnonymousHold::default());
+}
+
+#[test]
+fn a_clean_stop_forgets_nobody_also_without_reservations() {
+    let held = BudgetCounter { current: money(40, 10), ceiling: 90, ..BudgetCounter::default() };
+    let mut row = row("ws_1", 1, 0);
+    row.counter = Counter::Budget(Box::new(held));
+    let mut checkpoint = Checkpoint { rows: vec![row], clean: true, ..Checkpoint::default() };
+    let before = checkpoint.clone();
+    assert_eq!(forget_holders(&mut checkpoint, NOW), []);
+    assert_eq!(checkpoint, before);
+    checkpoint.clean = false;
+    assert_eq!(forget_holders(&mut checkpoint, NOW), checkpoint.rows);
+    assert_eq!(forget_holders(&mut checkpoint, NOW), [], "what has changed is changed once");
 }

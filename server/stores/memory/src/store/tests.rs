@@ -1,3 +1,4 @@
+use rateguard_core::unit::Unit;
 use rateguard_engine::ports::{CounterStore, SettleCommand};
 use rateguard_store_suite::counter_store::world::{Caller, MINUTE_MS, Report, a_minute, ask, at, prepaid};
 
@@ -36,6 +37,20 @@ async fn denied_and_peeked_checks_make_no_counter() {
         assert_eq!(caller.used(&fresh[0], at(0)).await, 0);
     }
     assert_eq!(store.live_counters(&caller.workspace), 0);
+}
+
+#[tokio::test]
+async fn a_reserve_that_only_tests_makes_no_counter_and_its_report_does() {
+    let store = MemoryBackend::default().load(at(0)).await;
+    let caller = Caller::new(store.clone(), 1);
+    let tested = [ask(1, a_minute(5), 1).probe(), ask(2, prepaid(1_000), 0).probe()];
+    let open = caller.reserve(&tested, at(0)).await.expect("there is room");
+    let given_back = caller.reserve(&tested, at(0)).await.expect("there is room");
+    caller.release(&given_back.id, at(1)).await;
+    assert_eq!(store.live_counters(&caller.workspace), 0);
+    caller.report(Report::settling(&open, 30).used(Unit::Requests, 2), at(1)).await;
+    assert_eq!((caller.used(&tested[0], at(2)).await, caller.used(&tested[1], at(2)).await), (2, 30));
+    assert_eq!(store.live_counters(&caller.workspace), 2);
 }
 
 #[tokio::test]

@@ -5,7 +5,7 @@ use rateguard_core::counter::{Counter, CounterId};
 use rateguard_core::decision::{Counters, Entry};
 use rateguard_core::reservation::{Settlement, charge_unreserved};
 use rateguard_core::time::Millis;
-use rateguard_engine::ports::{SettleCharge, SettleCommand, SettleReservation};
+use rateguard_engine::ports::{SettleCharge, SettleCommand, SettleReservation, Standing};
 use smallvec::SmallVec;
 
 use super::{Shared, State, Workspace};
@@ -46,11 +46,11 @@ impl Settling<'_> {
             return self.charge_all(Anonymous::Untouched);
         };
         let known = self.state.reservations.get(&reservation.id).is_some();
-        match (known, reservation.lost) {
-            (true, false) => self.settle_reserved(reservation),
-            (true, true) => self.charge_all(Anonymous::Untouched),
-            (false, true) => self.charge_all(Anonymous::DrawnDown),
-            (false, false) => self.charge_forgotten(reservation),
+        match (reservation.standing, known) {
+            (Standing::Known, true) => self.settle_reserved(reservation),
+            (Standing::Known, false) => self.charge_forgotten(reservation),
+            (Standing::Unknown, false) => self.charge_all(Anonymous::DrawnDown),
+            (Standing::Unknown, true) | (Standing::Ended, _) => self.charge_all(Anonymous::Untouched),
         }
     }
 

@@ -116,7 +116,11 @@ impl Pair {
     fn chosen(&self, limits: u8, amount: i64, mode: Mode) -> Vec<Ask> {
         let chosen = asks(self.clock, amount).into_iter().enumerate();
         let chosen = chosen.filter(|(place, _)| limits >> place & 1 == 1).map(|(_, ask)| ask);
-        let is_probed = |ask: &Ask| mode == Mode::Consume && ask.unit == Unit::Cost;
+        let unknown = amount % 4 == 0;
+        let is_probed = |ask: &Ask| match ask.unit {
+            Unit::Cost => mode == Mode::Consume || unknown,
+            _ => unknown && ask.unit == Unit::Tokens,
+        };
         chosen.map(|ask| if is_probed(&ask) { ask.probe() } else { ask }).collect()
     }
 

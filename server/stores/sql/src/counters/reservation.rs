@@ -2,11 +2,14 @@
 
 use std::sync::Arc;
 
+use rateguard_core::counter::sliding_window::sub_window_ms;
 use rateguard_core::counter::{CounterId, Mark, Refill};
 use rateguard_core::ids::{ApiId, KeyId, RequestId, ReservationId};
 use rateguard_core::invalid::Invalid;
+use rateguard_core::limits::WINDOW_MS_MAX;
 use rateguard_core::money::Nanos;
 use rateguard_core::reservation::{Captured, Reservation, ReservationState};
+use rateguard_core::time::Millis;
 use rateguard_core::unit::Unit;
 use rateguard_core::usage::CallIdentity;
 
@@ -137,17 +140,20 @@ fn write_mark(writer: &mut Writer, mark: Mark) {
             writer.signed(refill.units().into());
             writer.signed(refill.period_ms().into());
         }
-        Mark::Window { start } => {
+        Mark::Window { start, end } => {
             writer.byte(WINDOW);
             write_millis(writer, start);
+            write_millis(writer, end);
         }
-        Mark::SlidingWindow { slot } => {
+        Mark::SlidingWindow { slot, window_ms } => {
             writer.byte(SLIDING_WINDOW);
             writer.signed(slot.into());
+            writer.signed(window_ms.into());
         }
-        Mark::Budget { start } => {
+        Mark::Budget { start, end } => {
             writer.byte(BUDGET);
             write_millis(writer, start);
+            write_millis(writer, end);
         }
     }
 }
@@ -155,16 +161,24 @@ fn write_mark(writer: &mut Writer, mark: Mark) {
 fn read_mark(reader: &mut Reader<'_>) -> Result<Mark, Malformed> {
     Ok(match reader.byte("mark")? {
         TOKEN_BUCKET => Mark::TokenBucket { at: read_millis(reader, "mark")?, refill: read_refill(reader)? },
-        WINDOW => Mark::Window { start: read_millis(reader, "mark")? },
-        SLIDING_WINDOW => Mark::SlidingWindow { slot: read_slot(reader)? },
-        BUDGET => Mark::Budget { start: read_millis(reader, "mark")? },
+        WINDOW => Mark::Window { start: read_millis(reader, "mark")?, end: read_millis(reader, "mark")? },
+        SLIDING_WINDOW => read_sub_window(reader)?,
+        BUDGET => Mark::Budget { start: read_millis(reader, "mark")?, end: read_millis(reader, "mark")? },
         _ => return Err(Malformed("mark")),
     })
 }
 
-/// A slot is a number of sub-windows since the epoch, each of a millisecond or more.
-fn read_slot(reader: &mut Reader<'_>) -> Result<i64, Malformed> {
-    read_millis(reader, "slot").map(|slot| slot.get())
+/// A sub-window lies in the years of the calendar.
+fn read_sub_window(reader: &mut Reader<'_>) -> Result<Mark, Malformed> {
+    let (slot, window_ms): (i64, i64) = (reader.number("slot")?, reader.number("window")?);
+    if !(1..=WINDOW_MS_MAX).contains(&window_ms) {
+        return Err(Malformed("window"));
+    }
+    let start = slot.checked_mul(sub_window_ms(window_ms)).ok_or(Malformed("slot"))?;
+    if Millis::new(start).get() != start {
+        return Err(Malformed("slot"));
+    }
+    Ok(Mark::SlidingWindow { slot, window_ms })
 }
 
 fn read_refill(reader: &mut Reader<'_>) -> Result<Refill, Malformed> {

@@ -116,9 +116,9 @@ fn marks() -> Result<[Mark; 4], Invalid> {
     let at = Millis::new(1_750_000_000_000);
     Ok([
         Mark::TokenBucket { at, refill: Refill::new(7, 1_000, 10)? },
-        Mark::Window { start: at },
-        Mark::SlidingWindow { slot: 1_750_000_000 },
-        Mark::Budget { start: at },
+        Mark::Window { start: at, end: at.plus(60_000) },
+        Mark::SlidingWindow { slot: 1_750_000_000, window_ms: 60_000 },
+        Mark::Budget { start: at, end: at.plus(86_400_000) },
     ])
 }
 

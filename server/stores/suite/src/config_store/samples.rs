@@ -1,6 +1,6 @@
 //! Resources to store: of each kind one with every field set and one as bare as it may be.
 
-use rateguard_core::counter::Refill;
+use rateguard_core::counter::{Position, Refill};
 use rateguard_core::ids::{ApiId, BudgetId, DisplayName, KeyId, PriceId, RuleId, Slug, WorkspaceId};
 use rateguard_core::invalid::Invalid;
 use rateguard_core::matching::{Dimension, Glob, Match, OnMissing, Scope};
@@ -118,6 +118,7 @@ pub fn budget(id: &str) -> Budget {
             amount: Nanos::parse("amount", 1_000_000_000_000_000_000)?,
             enforcement: Enforcement::Soft,
             active: true,
+            opened_after: Some(Position(7)),
             ..bare_budget(id)
         })
     })
@@ -216,6 +217,7 @@ fn bare_budget(id: &str) -> Budget {
             period: BudgetPeriod::Prepaid,
             enforcement: Enforcement::Enforced,
             active: false,
+            opened_after: None,
         })
     })
 }

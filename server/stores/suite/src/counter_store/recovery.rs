@@ -142,9 +142,81 @@ pub async fn keeps_an_opening_over_a_crash(backend: &impl CounterBackend) {
     let budget = twenty_calls();
     world.report(Report::of_cost(1_000).charging(&budget, 1_000), at(0)).await;
     let opened =
-        world.store.open_budget(&world.workspace, vec![budget.charged(5_000)], Position(0), at(1)).await;
+        world.store.open_budget(&world.workspace, vec![budget.charged(5_000)], Position(1), at(1)).await;
     opened.expect("a store that is well opens a budget");
     world.report(Report::of_cost(1_000).charging(&budget, 1_000), at(2)).await;
     world.reopen(Stop::Crash, at(10)).await;
-    assert_eq!(world.used(&budget, at(11)).await, 7_000);
+    assert_eq!(world.used(&budget, at(11)).await, 6_000);
+}
+
+/// What a crash left held is freed in time also when a clean stop with other reservations comes in
+/// between.
+pub async fn frees_what_a_crash_left_held_after_a_clean_stop(backend: &impl CounterBackend) {
+    let mut world = World::open(backend).await;
+    let (budget, other) = (twenty_calls(), ask(2, prepaid(50_000), 1_000));
+    assert_eq!(world.reserve_until_denied(std::slice::from_ref(&budget), 3, at(0)).await, 3);
+    checkpoint(&world).await;
+    world.reopen(Stop::Crash, at(10)).await;
+    assert!(world.held(&budget, at(11)).await >= 3_000);
+    assert!(world.reserve(std::slice::from_ref(&other), at(12)).await.is_some());
+    world.reopen(Stop::Clean, at(20)).await;
+    assert!(world.held(&budget, at(21)).await >= 3_000, "an hour is not over by a restart");
+    assert_eq!(world.held(&other, at(21)).await, 1_000, "the clean stop forgot nobody");
+    assert_eq!(world.held(&budget, at(RESERVATION_TTL_MS_MAX + 10)).await, 0);
+    assert_eq!(world.reserve_until_denied(&[budget], 30, at(RESERVATION_TTL_MS_MAX + 11)).await, 20);
+}
+
+/// However often it is started again, what a crash left held ends when the longest of its
+/// reservations must be over.
+pub async fn holds_for_a_crash_no_longer_over_further_restarts(backend: &impl CounterBackend) {
+    let mut world = World::open(backend).await;
+    let budget = twenty_calls();
+    assert_eq!(world.reserve_until_denied(std::slice::from_ref(&budget), 3, at(0)).await, 3);
+    checkpoint(&world).await;
+    world.reopen(Stop::Crash, at(10)).await;
+    let half = RESERVATION_TTL_MS_MAX / 2;
+    for stop in [Stop::Crash, Stop::Clean, Stop::Crash] {
+        world.reopen(stop, at(half)).await;
+        assert!(world.held(&budget, at(half)).await >= 3_000, "it is not over after {stop:?}");
+    }
+    assert_eq!(world.held(&budget, at(RESERVATION_TTL_MS_MAX + 10)).await, 0);
+}
+
+/// A report on a reservation that had ended before has nothing held for it: it takes nothing of
+/// what a crash left held for others.
+pub async fn draws_nothing_down_for_a_reservation_that_had_ended(backend: &impl CounterBackend) {
+    let mut world = World::open(backend).await;
+    let budget = twenty_calls();
+    let ended = world.reserve(std::slice::from_ref(&budget), at(0)).await.expect("there is room");
+    assert!(world.reserve(std::slice::from_ref(&budget), at(0)).await.is_some());
+    world.release(&ended.id, at(1)).await;
+    world.log_only(Report::settling(&ended, 700).ended().charging(&budget, 700), at(2)).await;
+    checkpoint(&world).await;
+    world.reopen(Stop::Crash, at(10)).await;
+    let held = world.held(&budget, at(11)).await;
+    assert!(held >= 1_000, "the other one is held still, but {held} is");
+    let used = world.used(&budget, at(11)).await;
+    world.report(Report::settling(&ended, 300).ended().charging(&budget, 300), at(12)).await;
+    assert_eq!(world.held(&budget, at(13)).await, held);
+    assert_eq!(world.used(&budget, at(13)).await, used + 300);
+}
+
+/// What a limit was only tested for is charged by the report, also after a clean stop.
+pub async fn charges_a_tested_limit_after_a_clean_stop(backend: &impl CounterBackend) {
+    let mut world = World::open(backend).await;
+    let tested = [
+        ask(1, a_minute(10), 1).of(Unit::Tokens).probe(),
+        ask(2, any_minute(10), 1).of(Unit::Tokens).probe(),
+        ask(3, bucket(10, 1), 1).of(Unit::Tokens).probe(),
+        ask(4, an_hour(10), 1).of(Unit::Tokens).probe(),
+        ask(5, hourly(100), 1).probe(),
+        ask(6, prepaid(100), 1).probe(),
+    ];
+    let open = world.reserve(&tested, at(0)).await.expect("there is room");
+    world.reopen(Stop::Clean, at(10)).await;
+    world.report(Report::settling(&open, 12).used(Unit::Tokens, 12), at(20)).await;
+    for limited in tested {
+        assert_eq!(world.used(&limited, at(21)).await, 12, "{limited:?}");
+        assert!(!world.peek(std::slice::from_ref(&limited), at(21)).await || limited.unit == Unit::Cost);
+    }
 }

@@ -168,10 +168,50 @@ pub async fn charges_a_report_after_the_floor_in_full(backend: &impl CounterBack
     let later = at(RESERVATION_MS + 1);
     world.report(Report::settling(&open, 25).guessed().charging(&budget, 25), later).await;
     let requests = ask(3, an_hour(1_000), 1);
-    let late = Report::settling(&open, 60).used(Unit::Tokens, 30).lost().charging(&requests, 1);
+    let late = Report::settling(&open, 60).used(Unit::Tokens, 30).ended().charging(&requests, 1);
     world.report(late.charging(&budget, 60).charging(&tokens, 30), later).await;
     world.report(Report::of_cost(-25).charging(&budget, -25), later).await;
     assert_eq!(used(&world, RESERVATION_MS + 2).await, (60, 30));
     assert_eq!(world.used(&requests, later).await, 1, "also where nothing was captured");
     assert_eq!(world.held(&budget, at(RESERVATION_MS + 2)).await, 0);
+}
+
+/// What the attempts before have cost is part of the floor: the input is charged once.
+pub async fn expires_into_what_is_left_of_the_floor(backend: &impl CounterBackend) {
+    let world = World::open(backend).await;
+    let [budget, _] = money_and_tokens();
+    for (start, (spent, left)) in (0..).step_by(20).zip([(10, 15), (25, 0), (60, 0)]) {
+        let (start, end) = (start * MINUTE_MS, start * MINUTE_MS + RESERVATION_MS);
+        let before = world.used(&budget, at(start)).await;
+        let asks = money_and_tokens();
+        let open = world.reserve_with_floor(&asks, 25, at(start)).await.expect("there is room");
+        world.report(Report::settling(&open, spent).not_final(), at(start + 1)).await;
+        let named = expire(&world, end).await;
+        let floors: Vec<i64> = named.iter().map(|expired| expired.reservation.floor_left().get()).collect();
+        assert_eq!(floors, if left > 0 { vec![left] } else { Vec::new() });
+        assert_eq!(world.held(&budget, at(end)).await, i128::from(left));
+        for floor in floors {
+            let event = Report::settling(&open, floor).guessed().charging(&budget, floor);
+            world.report(event, at(end + 1)).await;
+        }
+        assert_eq!(world.used(&budget, at(end + 2)).await - before, i128::from(spent + left));
+        assert_eq!(world.held(&budget, at(end + 2)).await, 0);
+    }
+}
+
+/// A limit whose amount was unknown when the call was reserved is charged what the call used.
+pub async fn charges_what_was_used_of_a_limit_that_was_only_tested(backend: &impl CounterBackend) {
+    let world = World::open(backend).await;
+    let tokens = ask(1, an_hour(100), 1).of(Unit::Tokens).probe();
+    let budget = ask(2, hourly(1_000), 1).probe();
+    let asks = [tokens.clone(), budget.clone()];
+    let [done, open] = [0, 1].map(|_| world.reserve(&asks, at(0)));
+    let (done, open) = (done.await.expect("there is room"), open.await.expect("there is room"));
+    assert_eq!((world.used(&tokens, at(1)).await, world.used(&budget, at(1)).await), (0, 0));
+    let report = Report::settling(&done, 70).used(Unit::Tokens, 120).charging(&budget, 70);
+    world.report(report.charging(&tokens, 120), at(2)).await;
+    assert_eq!((world.used(&tokens, at(3)).await, world.used(&budget, at(3)).await), (120, 70));
+    assert!(world.reserve(&asks, at(3)).await.is_none(), "the debt denies the next one");
+    world.release(&open.id, at(4)).await;
+    assert_eq!((world.used(&tokens, at(5)).await, world.used(&budget, at(5)).await), (120, 70));
 }

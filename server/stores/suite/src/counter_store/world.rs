@@ -16,7 +16,7 @@ use rateguard_core::unit::Unit;
 use rateguard_core::usage::CallIdentity;
 use rateguard_engine::ports::{
     CheckCommand, CheckOutcome, CounterStore, Decided, Principal, ReleaseOutcome, RequestFingerprint,
-    ReservationRequest, SettleCharge, SettleCommand, SettleReservation,
+    ReservationRequest, SettleCharge, SettleCommand, SettleReservation, Standing,
 };
 use tokio::sync::Mutex;
 
@@ -167,18 +167,28 @@ impl Report {
             id: reservation.id.clone(),
             is_final: true,
             refund: true,
-            lost: false,
+            standing: Standing::Known,
             captured_budgets: captured.collect(),
         };
         let accounted_at = Some(reservation.decided_at);
         Self { reservation: Some(settles), cost, accounted_at, ..Self::default() }
     }
 
-    /// The same on a reservation that was gone when the record was taken.
+    /// The same on a reservation that nobody knew when the record was taken.
     #[must_use]
-    pub fn lost(mut self) -> Self {
+    pub fn lost(self) -> Self {
+        self.standing(Standing::Unknown)
+    }
+
+    /// The same on a reservation that had ended when the record was taken.
+    #[must_use]
+    pub fn ended(self) -> Self {
+        self.standing(Standing::Ended)
+    }
+
+    fn standing(mut self, standing: Standing) -> Self {
         if let Some(reservation) = &mut self.reservation {
-            reservation.lost = true;
+            reservation.standing = standing;
             reservation.captured_budgets.clear();
         }
         self

@@ -1,5 +1,6 @@
 //! A budget's row.
 
+use rateguard_core::counter::Position;
 use rateguard_core::ids::{BudgetId, DisplayName};
 use rateguard_core::invalid::Invalid;
 use rateguard_core::money::Nanos;
@@ -18,6 +19,7 @@ pub(super) struct BudgetBody {
     period: BudgetPeriodBody,
     enforcement: EnforcementBody,
     active: bool,
+    opened_after: Option<u64>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -37,6 +39,7 @@ impl From<&Budget> for BudgetBody {
             period: BudgetPeriodBody::from(&budget.period),
             enforcement: budget.enforcement.into(),
             active: budget.active,
+            opened_after: budget.opened_after.map(|position| position.0),
         }
     }
 }
@@ -52,6 +55,7 @@ impl BudgetBody {
             period: self.period.into_period()?,
             enforcement: self.enforcement.into(),
             active: self.active,
+            opened_after: self.opened_after.map(Position),
         })
     }
 }

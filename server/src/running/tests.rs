@@ -1,0 +1,64 @@
+//! What becomes of a server a part of which fails.
+
+use rateguard_core::ids::DisplayName;
+use rateguard_core::money::Currency;
+use rateguard_core::time::Zone;
+use tempfile::TempDir;
+
+use super::*;
+use crate::setup::{FirstWorkspace, install};
+
+/// Longest wait for something that is bound to happen.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// A new installation, served on any port.
+async fn start(flags: &[(&'static str, &str)]) -> (TempDir, Running) {
+    let folder = tempfile::tempdir().unwrap();
+    let own = [("data.folder", folder.path().to_str().unwrap()), ("server.listen", "127.0.0.1:0")];
+    let flags: Vec<_> = own.iter().chain(flags).map(|(key, value)| (*key, (*value).to_owned())).collect();
+    let config = Config::load(None, &[], &flags).unwrap();
+    let name = DisplayName::parse("workspace", "tests").unwrap();
+    install(&config, FirstWorkspace { name, zone: Zone::UTC, currency: Currency::USD }).await.unwrap();
+    let running = Running::start(&config).await.unwrap();
+    (folder, running)
+}
+
+async fn within<T>(future: impl Future<Output = T>) -> T {
+    tokio::time::timeout(PATIENCE, future).await.expect("this was bound to happen")
+}
+
+#[tokio::test]
+async fn a_server_that_is_well_reports_no_failure_and_stops() {
+    let (_folder, mut running) = start(&[]).await;
+    assert!(tokio::time::timeout(Duration::ZERO, running.failed()).await.is_err());
+    within(running.stop()).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_listener_that_ends_by_itself_is_noticed_and_the_server_still_stops_in_order() {
+    let (_folder, mut running) = start(&[]).await;
+    running.listeners.spawn(async { Err(io::Error::other("no more descriptors")) });
+    let failure = within(running.failed()).await;
+    assert_eq!(format!("{failure:#}"), "a listener failed: no more descriptors");
+    within(running.stop()).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_listener_that_is_gone_without_a_word_is_noticed_too() {
+    let (_folder, mut running) = start(&[]).await;
+    running.listeners.spawn(async { Ok(()) });
+    let failure = within(running.failed()).await;
+    assert!(failure.to_string().contains("nobody stopped it"), "{failure}");
+    within(running.stop()).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_stop_tells_of_a_listener_that_failed_and_writes_everything_down_all_the_same() {
+    let (folder, mut running) = start(&[]).await;
+    running.listeners.spawn(async { Err(io::Error::other("broken")) });
+    let error = within(running.stop()).await.unwrap_err();
+    assert_eq!(format!("{error:#}"), "a listener failed: broken");
+    // The folder is free again: its files were closed.
+    let flags = [("data.folder", folder.path().display().to_string())];
+    Embedded::open(&Config::load(None, &[], &flags).unwrap()).await.unwrap().close().await;
+}
