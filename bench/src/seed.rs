@@ -1,0 +1,149 @@
+//! What the measured workspace holds: an API, a key, and three limits that never deny.
+
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use anyhow::{Context, ensure};
+use rateguard_core::counter::{Position, Refill};
+use rateguard_core::ids::{ApiId, BudgetId, DisplayName, KeyId, RuleId, Slug, WorkspaceId};
+use rateguard_core::matching::{Dimension, Match, OnMissing, Scope as CounterScope};
+use rateguard_core::money::Nanos;
+use rateguard_core::pricing::UnknownPricePolicy;
+use rateguard_core::rule::{Algorithm, Budget, BudgetPeriod, Enforcement, Rule};
+use rateguard_core::time::CalendarPeriod;
+use rateguard_core::unit::Unit;
+use rateguard_engine::clock::{Clock, SystemClock};
+use rateguard_engine::manage::equip;
+use rateguard_engine::ports::{ConfigStore, Resource};
+use rateguard_engine::resources::{Api, AuthScheme, Dialect, Key, KeyLabel, Scope};
+use rateguard_engine::secrets::random;
+use rateguard_store_sql::{DataFolder, SqlConfigStore};
+
+use crate::process::server_program;
+
+/// The API's name in calls.
+pub const API: &str = "bench";
+/// Subjects that calls are made for.
+pub const SUBJECTS: u64 = 10_000;
+/// The model that calls ask for; it has a list price.
+pub const MODEL: &str = "gpt-4o-mini";
+
+/// Far above what a run uses, so that every call passes.
+const REQUESTS_MAX: i64 = 1_000_000_000;
+const WINDOW_MS: i64 = 60_000;
+const MONTH_NANOS: i64 = 1_000_000_000_000_000;
+const RESOURCES_MAX: usize = 1_000;
+const TIMEOUT_MS: i64 = 60_000;
+
+/// Makes an installation in an empty folder and fills it; gives the key's secret.
+///
+/// # Errors
+/// When it cannot be written.
+pub fn install(folder: &Path) -> anyhow::Result<String> {
+    let mut command = Command::new(server_program()?);
+    let made = command.args(["init", "--data-dir"]).arg(folder).stdout(Stdio::null()).status()?;
+    ensure!(made.success(), "rateguard init failed");
+    crate::load::runtime()?.block_on(fill(folder))
+}
+
+async fn fill(folder: &Path) -> anyhow::Result<String> {
+    let store = SqlConfigStore::open(&DataFolder::open(folder)?).await?;
+    let workspaces = store.snapshot().await?.workspaces;
+    let workspace = workspaces.into_iter().next().context("init makes a workspace")?.id;
+    let (key, secret) = equip(key()?)?;
+    for resource in [Resource::Key(key), Resource::Api(api()?), Resource::Budget(month()?)] {
+        insert(&store, &workspace, resource).await?;
+    }
+    for rule in rules()? {
+        insert(&store, &workspace, Resource::Rule(rule)).await?;
+    }
+    store.close().await;
+    Ok(secret.expose().to_owned())
+}
+
+async fn insert(store: &SqlConfigStore, workspace: &WorkspaceId, resource: Resource) -> anyhow::Result<()> {
+    let now = SystemClock::default().now();
+    store.insert(workspace, resource, RESOURCES_MAX, now).await?;
+    Ok(())
+}
+
+fn name(text: &str) -> anyhow::Result<DisplayName> {
+    Ok(DisplayName::parse("display_name", text)?)
+}
+
+fn key() -> anyhow::Result<Key> {
+    Ok(Key {
+        id: KeyId::from_random([0; 16]),
+        display_name: name("benchmarks")?,
+        secret_sha256: [0; 32],
+        prefix: String::new(),
+        label: KeyLabel::Live,
+        scopes: [Scope::Quota, Scope::Usage].into_iter().collect(),
+        apis: Vec::new(),
+        models: Vec::new(),
+        ip_ranges: Vec::new(),
+        bound_subject: None,
+        allow_subject_header: false,
+        expires_at: None,
+        active: true,
+    })
+}
+
+fn api() -> anyhow::Result<Api> {
+    Ok(Api {
+        id: ApiId::from_random(random()?),
+        slug: Slug::parse("slug", API)?,
+        display_name: name("benchmarks")?,
+        base_url: "https://upstream.invalid".to_owned(),
+        dialect: Dialect::OpenAi,
+        auth: AuthScheme::None,
+        credential: None,
+        timeout_ms: TIMEOUT_MS,
+        allow_private_upstream: false,
+        price_per_request: None,
+        unknown_price: UnknownPricePolicy::default(),
+        output_tokens_default: None,
+        show_spend: true,
+        active: true,
+    })
+}
+
+fn rules() -> anyhow::Result<[Rule; 2]> {
+    let refill = Refill::new(REQUESTS_MAX, 1_000, REQUESTS_MAX)?;
+    let bucket = Algorithm::TokenBucket { capacity: REQUESTS_MAX, refill };
+    let window = Algorithm::SlidingWindow { limit: REQUESTS_MAX, window_ms: WINDOW_MS };
+    Ok([
+        rule("requests of a key", Dimension::Key, bucket)?,
+        rule("requests of a subject in a minute", Dimension::Subject, window)?,
+    ])
+}
+
+fn rule(text: &str, dimension: Dimension, algorithm: Algorithm) -> anyhow::Result<Rule> {
+    Ok(Rule {
+        id: RuleId::from_random(random()?),
+        name: name(text)?,
+        matches: Match::default(),
+        scope: CounterScope { dimensions: vec![dimension], on_missing: OnMissing::Shared },
+        unit: Unit::Requests,
+        algorithm,
+        enforcement: Enforcement::Enforced,
+        priority: 0,
+        override_group: None,
+        active: true,
+    })
+}
+
+fn month() -> anyhow::Result<Budget> {
+    Ok(Budget {
+        id: BudgetId::from_random(random()?),
+        name: name("month of the workspace")?,
+        matches: Match::default(),
+        scope: CounterScope::default(),
+        amount: Nanos::parse("amount", MONTH_NANOS)?,
+        period: BudgetPeriod::Calendar { period: CalendarPeriod::Month, zone: None },
+        enforcement: Enforcement::Enforced,
+        active: true,
+        // The log is empty: the budget counts from its beginning.
+        opened_after: Some(Position::default()),
+    })
+}
