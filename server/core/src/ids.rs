@@ -84,7 +84,7 @@ resource_id!(
     "price_"
 );
 resource_id!(
-    /// A reservation. Its 128 random bits make it unguessable.
+    /// A reservation: 96 random bits, then 32 that tell who took it.
     ReservationId,
     "rsv_"
 );

@@ -45,7 +45,7 @@ pub enum ReservationState {
     Settled,
     /// Its holder gave it back.
     Released,
-    /// Nobody settled it in time; a floor of its money may still be held for its event.
+    /// Nobody settled it in time; its floor may still be waiting for its event.
     Expired,
 }
 
@@ -64,8 +64,11 @@ pub struct Reservation {
     pub decided_at: Millis,
     /// When it expires unless it is settled.
     pub expires_at: Millis,
-    /// The input's cost, which an expired reservation is charged.
+    /// What is left to charge of the input's cost if nobody settles it: its reports count against it,
+    /// and the final one ends it.
     pub floor: Nanos,
+    /// The position of the last record that the state and the floor include.
+    pub included: Position,
     /// The call, for the event that its expiry becomes.
     pub call: Arc<CallIdentity>,
     /// The id of the check that took it.
@@ -126,6 +129,15 @@ impl Reservation {
             captured.settle(&mut entry.counter, settlement);
             entry.included = settlement.position;
         }
+        if self.included < settlement.position {
+            self.included = settlement.position;
+            self.take_in(settlement);
+        }
+    }
+
+    fn take_in(&mut self, settlement: &Settlement<'_>) {
+        let left = self.floor.get().saturating_sub(settlement.cost.get().max(0)).max(0);
+        self.floor = if settlement.is_final { Nanos::ZERO } else { Nanos::from_stored(left) };
         if settlement.is_final && self.state == ReservationState::Open {
             self.state = ReservationState::Settled;
         }
@@ -139,24 +151,33 @@ impl Reservation {
         }
     }
 
-    /// Gives everything back but what is left of the floor, which stays held until its event is
-    /// settled. Does nothing unless it is open.
+    /// Gives everything back but the floor, which stays held until its event is settled. Does nothing
+    /// unless it is open.
     pub fn expire(&mut self, counters: &mut impl Counters, now: Millis) {
         if self.state == ReservationState::Open {
-            self.give_back(counters, self.floor_left().get(), now);
+            self.give_back(counters, self.floor.get(), now);
             self.state = ReservationState::Expired;
         }
     }
 
-    /// What the floor's event costs: the floor, less what the call's reports have spent already.
-    pub fn floor_left(&self) -> Nanos {
-        let spent = self.captured.iter().filter(|c| c.is_budget()).filter_map(|c| c.used).max();
-        Nanos::from_stored(self.floor.get().saturating_sub(spent.unwrap_or(0)).max(0))
+    /// Whether it has expired and its floor is no event yet.
+    pub fn awaits_floor_event(&self) -> bool {
+        self.state == ReservationState::Expired && self.floor > Nanos::ZERO
     }
 
-    /// Whether an expired reservation still holds money for its event.
-    pub fn awaits_floor_event(&self) -> bool {
-        self.state == ReservationState::Expired && self.captured.iter().any(|c| c.is_budget() && c.taken > 0)
+    /// Whether reports still correct what it took. One that is over counts no further: its reports
+    /// are charged in full.
+    pub fn takes_reports(&self) -> bool {
+        match self.state {
+            ReservationState::Open | ReservationState::Settled => true,
+            ReservationState::Expired => self.awaits_floor_event(),
+            ReservationState::Released => false,
+        }
+    }
+
+    /// The budgets in which it holds or held money.
+    pub fn captured_budgets(&self) -> Vec<CounterId> {
+        self.captured.iter().filter(|c| c.is_budget()).map(|c| c.counter).collect()
     }
 
     fn give_back(&mut self, counters: &mut impl Counters, money_kept: i64, now: Millis) {

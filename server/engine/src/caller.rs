@@ -108,7 +108,7 @@ impl Authenticator {
     /// # Errors
     /// [`Reason::CredentialUnknown`], [`Reason::KeyDisabled`], [`Reason::KeyExpired`].
     pub fn by_key(&self, secret: &str, now: Millis) -> Result<Caller, EngineError> {
-        let KnownKey { workspace, key } = self.known(secret)?;
+        let KnownKey { workspace, key } = known(secret, |hash| self.directory.key(hash))?;
         check_usable(&key, now)?;
         Ok(Caller { workspace, key, by_gateway: false })
     }
@@ -124,29 +124,29 @@ impl Authenticator {
         Ok(Caller { by_gateway: true, ..caller })
     }
 
-    /// The same for what follows a call that was admitted: it counts also when the key was disabled
-    /// or has expired since.
+    /// The same for what follows a call that was admitted: it counts whatever became of the key
+    /// since, be it disabled, expired, without the scope or deleted.
     ///
     /// # Errors
-    /// [`Reason::CredentialUnknown`], [`Reason::ScopeMissing`].
-    pub fn by_gateway_after_call(&self, on_behalf_of: &str) -> Result<Caller, EngineError> {
-        let KnownKey { workspace, key } = self.known(on_behalf_of)?;
-        let caller = Caller { workspace, key, by_gateway: false };
-        caller.require(Scope::Gateway)?;
-        Ok(Caller { by_gateway: true, ..caller })
+    /// [`Reason::CredentialUnknown`], also for a key deleted longer ago than a reservation may live
+    /// or before this process began.
+    pub fn by_gateway_after_call(&self, on_behalf_of: &str, now: Millis) -> Result<Caller, EngineError> {
+        let KnownKey { workspace, key } =
+            known(on_behalf_of, |hash| self.directory.key_after_call(hash, now))?;
+        Ok(Caller { workspace, key, by_gateway: true })
     }
 
     /// Whether a token is the gateway's; compared in constant time.
     pub fn is_gateway(&self, token: &str) -> bool {
         self.gateway_token_sha256.is_some_and(|known| bool::from(key_hash(token).ct_eq(&known)))
     }
+}
 
-    fn known(&self, secret: &str) -> Result<KnownKey, EngineError> {
-        (secret.len() <= KEY_BYTES_MAX)
-            .then(|| self.directory.key(&key_hash(secret)))
-            .flatten()
-            .ok_or_else(|| EngineError::new(Reason::CredentialUnknown, "the API key is not known"))
-    }
+fn known(secret: &str, find: impl FnOnce(&[u8; 32]) -> Option<KnownKey>) -> Result<KnownKey, EngineError> {
+    (secret.len() <= KEY_BYTES_MAX)
+        .then(|| find(&key_hash(secret)))
+        .flatten()
+        .ok_or_else(|| EngineError::new(Reason::CredentialUnknown, "the API key is not known"))
 }
 
 fn check_usable(key: &Key, now: Millis) -> Result<(), EngineError> {

@@ -281,7 +281,7 @@ impl Prepared<'_> {
     ) -> Result<ReservationRequest, EngineError> {
         let bytes = random().map_err(|error| EngineError::internal(&error.to_string()))?;
         Ok(ReservationRequest {
-            id: ReservationId::from_random(bytes),
+            id: principal.reservation_id(bytes),
             principal: principal.clone(),
             expires_at: now.plus(request.reservation_ttl_ms),
             floor: self.reserved.as_ref().map_or(Nanos::ZERO, |reserved| reserved.floor),

@@ -1,13 +1,14 @@
 //! What the engine knows of every workspace: its plan, APIs, prices and keys, in memory, swapped
 //! whole when the configuration changes.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 
 use arc_swap::ArcSwap;
 use parking_lot::RwLock;
 use rateguard_core::ids::{ApiId, BudgetId, WorkspaceId};
+use rateguard_core::limits::RESERVATION_TTL_MS_MAX;
 use rateguard_core::money::Currency;
 use rateguard_core::plan::Plan;
 use rateguard_core::pricing::{ModelQuery, PriceBook, PriceSheet, find_price};
@@ -19,6 +20,11 @@ use tokio::sync::{Mutex, watch};
 use crate::ports::{Change, ConfigStore, Resource, ResourceKind, Snapshot, StoreError, Stored};
 use crate::resources::{Api, Key, PriceOverride, Workspace};
 
+/// How long a key that was deleted still tells whom a call that it admitted belongs to: as long as
+/// such a call's reservation may live.
+const DEPARTED_KEY_MS: i64 = RESERVATION_TTL_MS_MAX;
+/// Deleted keys kept for that; beyond it the oldest are forgotten.
+const DEPARTED_KEYS_MAX: usize = 10_000;
 /// Changes read at once from the feed.
 const CHANGES_PER_READ: usize = 1_000;
 
@@ -73,6 +79,13 @@ pub struct KnownKey {
     pub key: Arc<Key>,
 }
 
+/// A key that was deleted, or whose secret was replaced.
+struct DepartedKey {
+    secret_sha256: [u8; 32],
+    known: KnownKey,
+    at: Millis,
+}
+
 type Views = HashMap<WorkspaceId, Arc<WorkspaceView>>;
 
 /// The configuration in memory.
@@ -81,6 +94,7 @@ pub struct Directory {
     catalogue: Arc<PriceBook>,
     views: ArcSwap<Views>,
     keys: RwLock<HashMap<[u8; 32], KnownKey>>,
+    departed: RwLock<VecDeque<DepartedKey>>,
     loaded: Mutex<Loaded>,
     revision: watch::Sender<u64>,
     /// When the store was last known to agree with what is in memory.
@@ -120,6 +134,7 @@ impl Directory {
             catalogue,
             views: ArcSwap::default(),
             keys: RwLock::default(),
+            departed: RwLock::default(),
             loaded: Mutex::default(),
             revision: watch::Sender::new(0),
             agreed_ms: AtomicI64::new(now.get()),
@@ -136,6 +151,15 @@ impl Directory {
     /// A key by the hash of its secret.
     pub fn key(&self, secret_sha256: &[u8; 32]) -> Option<KnownKey> {
         self.keys.read().get(secret_sha256).cloned()
+    }
+
+    /// The same for what follows a call: also a key that was deleted while the call ran.
+    pub fn key_after_call(&self, secret_sha256: &[u8; 32], now: Millis) -> Option<KnownKey> {
+        self.key(secret_sha256).or_else(|| {
+            let departed = self.departed.read();
+            let found = departed.iter().rev().find(|key| key.secret_sha256 == *secret_sha256)?;
+            (now.since(found.at) < DEPARTED_KEY_MS).then(|| found.known.clone())
+        })
     }
 
     /// Active budgets that have not opened.
@@ -187,7 +211,7 @@ impl Directory {
         }
         self.keys.write().clear();
         for stored in snapshot.resources {
-            self.put(&mut loaded, stored);
+            self.put(&mut loaded, stored, now);
         }
         let everyone: Vec<WorkspaceId> = loaded.workspaces.keys().cloned().collect();
         self.swap(&loaded, &everyone, now);
@@ -198,8 +222,8 @@ impl Directory {
         let mut touched = Vec::new();
         for change in changes {
             match self.store.get(&change.workspace, change.kind, &change.id).await? {
-                Some(stored) => self.put(loaded, stored),
-                None => self.take_out(loaded, change),
+                Some(stored) => self.put(loaded, stored, now),
+                None => self.take_out(loaded, change, now),
             }
             if !touched.contains(&change.workspace) {
                 touched.push(change.workspace.clone());
@@ -209,7 +233,7 @@ impl Directory {
         Ok(())
     }
 
-    fn put(&self, loaded: &mut Loaded, stored: Stored<Resource>) {
+    fn put(&self, loaded: &mut Loaded, stored: Stored<Resource>, now: Millis) {
         let Stored { workspace, value, version, created_at, updated_at } = stored;
         let resources = loaded.resources.entry(workspace.clone()).or_default();
         let id = value.id().to_owned();
@@ -220,7 +244,10 @@ impl Directory {
             }
             Resource::Key(key) => {
                 let key = Arc::new(key);
-                self.forget_key(resources.keys.insert(id, key.clone()));
+                let before = resources.keys.insert(id, key.clone());
+                if before.as_ref().is_none_or(|before| before.secret_sha256 != key.secret_sha256) {
+                    self.forget_key(&workspace, before, now);
+                }
                 self.keys.write().insert(key.secret_sha256, KnownKey { workspace, key });
             }
             Resource::Rule(rule) => drop(resources.rules.insert(id, rule)),
@@ -229,21 +256,30 @@ impl Directory {
         }
     }
 
-    fn take_out(&self, loaded: &mut Loaded, change: &Change) {
+    fn take_out(&self, loaded: &mut Loaded, change: &Change, now: Millis) {
         let resources = loaded.resources.entry(change.workspace.clone()).or_default();
         match change.kind {
             ResourceKind::Api => drop(resources.apis.remove(&change.id)),
-            ResourceKind::Key => self.forget_key(resources.keys.remove(&change.id)),
+            ResourceKind::Key => {
+                self.forget_key(&change.workspace, resources.keys.remove(&change.id), now);
+            }
             ResourceKind::Rule => drop(resources.rules.remove(&change.id)),
             ResourceKind::Budget => drop(resources.budgets.remove(&change.id)),
             ResourceKind::PriceOverride => drop(resources.prices.remove(&change.id)),
         }
     }
 
-    fn forget_key(&self, key: Option<Arc<Key>>) {
-        if let Some(key) = key {
-            self.keys.write().remove(&key.secret_sha256);
+    fn forget_key(&self, workspace: &WorkspaceId, key: Option<Arc<Key>>, now: Millis) {
+        let Some(key) = key else { return };
+        let secret_sha256 = key.secret_sha256;
+        let mut departed = self.departed.write();
+        let over = |oldest: &DepartedKey| now.since(oldest.at) >= DEPARTED_KEY_MS;
+        while departed.len() >= DEPARTED_KEYS_MAX || departed.front().is_some_and(over) {
+            departed.pop_front();
         }
+        let known = KnownKey { workspace: workspace.clone(), key };
+        departed.push_back(DepartedKey { secret_sha256, known, at: now });
+        self.keys.write().remove(&secret_sha256);
     }
 
     fn swap(&self, loaded: &Loaded, touched: &[WorkspaceId], now: Millis) {

@@ -9,7 +9,6 @@ use rateguard_core::usage::{
 };
 
 use crate::ports::ExpiredReservation;
-use crate::report::captured_budgets;
 
 /// The id of the event that a reservation's expiry becomes.
 pub fn event_id(reservation: &ReservationId) -> EventId {
@@ -39,11 +38,11 @@ pub fn expired(expired: &ExpiredReservation, now: Millis) -> UsageEvent {
         already_consumed: Vec::new(),
         dimensions: Vec::new(),
         exactness: Exactness::Partial,
-        cost: reservation.floor_left(),
+        cost: reservation.floor,
         components: Vec::new(),
         price: None,
         flags: EventFlags::default(),
-        captured_budgets: captured_budgets(reservation),
+        captured_budgets: reservation.captured_budgets(),
     }
 }
 

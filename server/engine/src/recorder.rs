@@ -22,7 +22,7 @@ use crate::clock::Clock;
 use crate::directory::Directory;
 use crate::error::{EngineError, Reason};
 use crate::ports::{AppendOutcome, CounterStore, EventLog, SettleCommand, StoreError};
-use crate::report::{Recorded, captured_budgets, reservation_flag, settles};
+use crate::report::{Recorded, reservation_flag};
 use crate::settlement::command;
 
 /// Calls that may wait for the recorder. A full queue answers at once.
@@ -347,8 +347,8 @@ impl RecorderTask {
 
 fn refresh(event: &mut UsageEvent, reservation: Option<&Reservation>) {
     event.flags.insert(reservation_flag(event.reservation.is_some(), reservation));
-    event.captured_budgets = match reservation.filter(|reservation| settles(reservation)) {
-        Some(reservation) => captured_budgets(reservation),
+    event.captured_budgets = match reservation.filter(|reservation| reservation.takes_reports()) {
+        Some(reservation) => reservation.captured_budgets(),
         None => Vec::new(),
     };
 }

@@ -6,7 +6,7 @@ use rateguard_core::amounts::Amounts;
 use rateguard_core::ids::{EventId, RequestId, ReservationId};
 use rateguard_core::limits::{OCCURRED_AHEAD_MS_MAX, OCCURRED_BEFORE_MS_MAX};
 use rateguard_core::money::Nanos;
-use rateguard_core::reservation::{Captured, Reservation, ReservationState};
+use rateguard_core::reservation::{Reservation, ReservationState};
 use rateguard_core::time::Millis;
 use rateguard_core::unit::Unit;
 use rateguard_core::usage::{
@@ -18,7 +18,7 @@ use crate::costing::{self, Costed, Usage};
 use crate::directory::WorkspaceView;
 use crate::engine::Engine;
 use crate::error::{EngineError, Reason};
-use crate::ports::{AppendOutcome, Stored};
+use crate::ports::{AppendOutcome, Principal, Stored};
 use crate::resources::Api;
 
 /// What a caller says of one call.
@@ -151,11 +151,8 @@ impl Engine {
             Some(id) => self.counters.reservation(&caller.workspace, id).await?,
             None => None,
         };
-        if reservation.as_ref().is_some_and(|reservation| !caller.principal().holds(reservation)) {
-            let message = "another principal took the reservation";
-            return Err(EngineError::field(Reason::ReservationNotOwned, "reservation_id", message));
-        }
-        let subject = caller.subject(&record.subject)?.to_owned();
+        check_holder(&caller.principal(), record.reservation.as_ref(), reservation.as_ref())?;
+        let subject = subject(caller, &record, reservation.as_ref())?;
         Ok(build(
             caller,
             view,
@@ -170,6 +167,37 @@ impl Engine {
 struct Times {
     occurred_at: Millis,
     received_at: Millis,
+}
+
+/// Whom a record charges. What its check has settled stands, whatever became of the key since.
+fn subject(
+    caller: &Caller,
+    record: &UsageRecord,
+    reservation: Option<&Reservation>,
+) -> Result<String, EngineError> {
+    let reserved = reservation.map(|reservation| reservation.call.subject.as_str());
+    match reserved.filter(|reserved| record.subject.is_empty() || record.subject == *reserved) {
+        Some(reserved) => Ok(reserved.to_owned()),
+        None => caller.subject(&record.subject).map(ToOwned::to_owned),
+    }
+}
+
+/// A reservation whose record is lost is told by its id.
+fn check_holder(
+    principal: &Principal,
+    named: Option<&ReservationId>,
+    known: Option<&Reservation>,
+) -> Result<(), EngineError> {
+    let holds = match (named, known) {
+        (_, Some(reservation)) => principal.holds(reservation),
+        (Some(id), None) => principal.took(id),
+        (None, None) => true,
+    };
+    if holds {
+        return Ok(());
+    }
+    let message = "the caller did not take this reservation";
+    Err(EngineError::field(Reason::ReservationNotOwned, "reservation_id", message))
 }
 
 fn check_occurred(occurred_at: Option<Millis>, now: Millis) -> Result<Millis, EngineError> {
@@ -194,7 +222,7 @@ fn build(
     subject: String,
 ) -> UsageEvent {
     let api = view.api(&record.api);
-    let settles = reservation.filter(|reservation| settles(reservation));
+    let settles = reservation.filter(|reservation| reservation.takes_reports());
     // A clock that runs ahead must not put money into a period that has not begun.
     let accounted_at = settles.map_or(times.occurred_at.min(times.received_at), |open| open.decided_at);
     let Costed { cost, price } =
@@ -235,7 +263,7 @@ fn build(
         components: cost.components,
         price,
         flags,
-        captured_budgets: settles.map(captured_budgets).unwrap_or_default(),
+        captured_budgets: settles.map(Reservation::captured_budgets).unwrap_or_default(),
     }
 }
 
@@ -255,28 +283,15 @@ fn api_flag(named: &str, api: Option<&Arc<Stored<Api>>>) -> EventFlags {
     if named.is_empty() || api.is_some() { EventFlags::default() } else { EventFlags::API_UNKNOWN }
 }
 
-/// Whether a report still settles a reservation, or finds it gone and counts in full.
-pub(crate) fn settles(reservation: &Reservation) -> bool {
-    match reservation.state {
-        ReservationState::Open | ReservationState::Settled => true,
-        ReservationState::Expired => reservation.awaits_floor_event(),
-        ReservationState::Released => false,
-    }
-}
-
 pub(crate) fn reservation_flag(named: bool, reservation: Option<&Reservation>) -> EventFlags {
     match reservation {
         None if named => EventFlags::RESERVATION_UNKNOWN,
-        Some(gone) if !settles(gone) && gone.state == ReservationState::Expired => {
+        Some(gone) if !gone.takes_reports() && gone.state == ReservationState::Expired => {
             EventFlags::RESERVATION_EXPIRED
         }
-        Some(gone) if !settles(gone) => EventFlags::RESERVATION_RELEASED,
+        Some(gone) if !gone.takes_reports() => EventFlags::RESERVATION_RELEASED,
         _ => EventFlags::default(),
     }
-}
-
-pub(crate) fn captured_budgets(reservation: &Reservation) -> Vec<rateguard_core::counter::CounterId> {
-    reservation.captured.iter().filter(|c| c.is_budget()).map(|Captured { counter, .. }| *counter).collect()
 }
 
 impl From<Recorded> for RecordOutcome {

@@ -31,11 +31,13 @@ pub enum Demand {
     Open,
     /// A key with one of these scopes.
     OneOf(&'static [Scope]),
-    /// The same, for what follows a call that was admitted: a gateway may do it also when its app's
-    /// key was disabled or has expired since.
+    /// The same, for what follows a call that was admitted: a gateway may do it whatever became of
+    /// its app's key since.
     AfterCall(&'static [Scope]),
     /// A gateway that acts for an app's key.
     GatewayForApp,
+    /// The same, after a call that was admitted.
+    GatewayAfterCall,
     /// A gateway, whomever it acts for.
     Gateway,
 }
@@ -70,7 +72,8 @@ pub const DEMANDS: &[(&str, &[&str], Demand)] = &[
         MANAGE,
     ),
     ("rateguard.v1.AnalyticsService", &["GetSummary", "QueryTimeSeries"], READ),
-    ("rateguard.internal.v1.GatewayService", &["ResolveRoute", "PriceUsage"], Demand::GatewayForApp),
+    ("rateguard.internal.v1.GatewayService", &["ResolveRoute"], Demand::GatewayForApp),
+    ("rateguard.internal.v1.GatewayService", &["PriceUsage"], Demand::GatewayAfterCall),
     ("rateguard.internal.v1.GatewayService", &["WatchRoutes"], Demand::Gateway),
     ("grpc.health.v1.Health", &["Check", "Watch"], Demand::Open),
     ("grpc.reflection.v1.ServerReflection", &["ServerReflectionInfo"], Demand::Open),
@@ -173,9 +176,12 @@ impl AuthLayer {
     /// The app that a gateway acts for.
     fn app_behind(&self, demand: Demand, headers: &HeaderMap) -> Result<Caller, EngineError> {
         let app_key = text(headers, ON_BEHALF_OF).ok_or_else(missing_app_key)?;
+        let (authenticator, now) = (self.engine.authenticator(), self.engine.now());
         match demand {
-            Demand::AfterCall(_) => self.engine.authenticator().by_gateway_after_call(app_key),
-            _ => self.engine.authenticator().by_gateway(app_key, self.engine.now()),
+            Demand::AfterCall(_) | Demand::GatewayAfterCall => {
+                authenticator.by_gateway_after_call(app_key, now)
+            }
+            _ => authenticator.by_gateway(app_key, now),
         }
     }
 
@@ -195,8 +201,8 @@ fn meets(caller: &Caller, demand: Demand) -> Result<(), EngineError> {
     match demand {
         Demand::Open => Ok(()),
         Demand::OneOf(scopes) | Demand::AfterCall(scopes) => require_one(caller, scopes),
-        Demand::GatewayForApp if caller.by_gateway => Ok(()),
-        Demand::GatewayForApp | Demand::Gateway => {
+        Demand::GatewayForApp | Demand::GatewayAfterCall if caller.by_gateway => Ok(()),
+        Demand::GatewayForApp | Demand::GatewayAfterCall | Demand::Gateway => {
             Err(EngineError::new(Reason::GatewayOnly, "only a gateway may call this"))
         }
     }

@@ -9,6 +9,7 @@ mod domain;
 mod gateway;
 mod managed;
 mod messages;
+mod ownership;
 mod prices;
 mod web;
 mod world;

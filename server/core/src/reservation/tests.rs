@@ -17,6 +17,7 @@ pub(crate) fn open_reservation(captured: SmallVec<[Captured; 4]>, floor: Nanos) 
         decided_at: Millis::new(NOON),
         expires_at: Millis::new(NOON + 600_000),
         floor,
+        included: Position::default(),
         call: Arc::new(call_of(key)),
         request_id: None,
         captured,
@@ -208,7 +209,7 @@ fn what_partial_reports_have_spent_is_not_part_of_the_floor_any_more() {
     for (spent, left) in [(0, 3), (2, 1), (3, 0), (40, 0)] {
         let mut held = Held::new(limit, Unit::Cost, 80);
         held.report(None, spent, false, true, 10);
-        assert_eq!(held.reservation.floor_left(), Nanos::from_stored(left));
+        assert_eq!(held.reservation.floor, Nanos::from_stored(left));
         held.reservation.expire(&mut held.counters, Millis::new(NOON + 600_000));
         assert_eq!(held.used(600_000), i128::from(spent + left));
         assert_eq!(held.reservation.awaits_floor_event(), left > 0);

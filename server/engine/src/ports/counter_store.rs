@@ -12,6 +12,7 @@ use rateguard_core::reservation::{Reservation, ReservationState};
 use rateguard_core::time::Millis;
 use rateguard_core::unit::Unit;
 use rateguard_core::usage::CallIdentity;
+use sha2::{Digest, Sha256};
 use smallvec::SmallVec;
 
 use super::StoreError;
@@ -26,7 +27,37 @@ pub struct Principal {
     pub by_gateway: bool,
 }
 
+/// Random bytes in the id of a reservation.
+pub const RESERVATION_RANDOM_BYTES: usize = 12;
+/// Bytes of such an id that tell who took it: somebody else's id fits by one chance in 2³².
+const HOLDER_BYTES: usize = 4;
+
 impl Principal {
+    /// The id of a reservation that this principal takes, from random bytes that the caller draws.
+    /// It tells its holder, so that nobody else can settle it even where its record is lost.
+    pub fn reservation_id(&self, random: [u8; RESERVATION_RANDOM_BYTES]) -> ReservationId {
+        let mut bytes = [0; RESERVATION_RANDOM_BYTES + HOLDER_BYTES];
+        bytes[..RESERVATION_RANDOM_BYTES].copy_from_slice(&random);
+        bytes[RESERVATION_RANDOM_BYTES..].copy_from_slice(&self.mark_in(&random));
+        ReservationId::from_random(bytes)
+    }
+
+    /// Whether this principal took the reservation of an id, by the id alone.
+    pub fn took(&self, id: &ReservationId) -> bool {
+        let bytes = id.to_bits().to_be_bytes();
+        let (random, holder) = bytes.split_at(RESERVATION_RANDOM_BYTES);
+        self.mark_in(random) == holder
+    }
+
+    fn mark_in(&self, random: &[u8]) -> [u8; HOLDER_BYTES] {
+        let hash = Sha256::new()
+            .chain_update(random)
+            .chain_update([u8::from(self.by_gateway)])
+            .chain_update(self.key.as_str())
+            .finalize();
+        std::array::from_fn(|place| hash[place])
+    }
+
     /// Whether this principal took `reservation`.
     pub fn holds(&self, reservation: &Reservation) -> bool {
         self.key == reservation.key && self.by_gateway == reservation.by_gateway
@@ -279,3 +310,6 @@ pub trait CounterStore: Send + Sync + 'static {
     /// [`StoreError::Unavailable`].
     async fn recovered_through(&self) -> Result<Position, StoreError>;
 }
+
+#[cfg(test)]
+mod tests;

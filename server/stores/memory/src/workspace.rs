@@ -300,6 +300,7 @@ impl State {
             decided_at: check.now,
             expires_at,
             floor: request.floor,
+            included: Position::default(),
             call: request.call.clone(),
             request_id: request.request_id.clone(),
             captured: capture(check.charges, check.command.units.iter(), verdict),

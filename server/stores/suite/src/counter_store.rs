@@ -77,6 +77,7 @@ macro_rules! counter_store_suite {
             lets_only_its_holder_release,
             expires_into_the_floor,
             expires_into_what_is_left_of_the_floor,
+            names_the_floor_that_no_budget_holds,
             charges_what_was_used_of_a_limit_that_was_only_tested,
             frees_what_is_due_with_the_next_check,
             settles_a_late_report_before_the_floor_is_an_event,

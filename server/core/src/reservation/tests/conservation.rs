@@ -42,6 +42,7 @@ struct Open {
     reservation: Reservation,
     period: Millis,
     held: i64,
+    floor: i64,
     reported: i64,
     charged_floor: i64,
 }
@@ -78,7 +79,7 @@ impl Run {
             let mut reservation = open_reservation(captured, Nanos::from_stored(floor));
             reservation.decided_at = self.now;
             let period = self.period(self.now);
-            let open = Open { reservation, period, held: estimate, reported: 0, charged_floor: 0 };
+            let open = Open { reservation, period, held: estimate, floor, reported: 0, charged_floor: 0 };
             self.ledger.open.push(open);
         }
     }
@@ -123,7 +124,7 @@ impl Run {
         }
         if expire {
             open.reservation.expire(&mut self.counters, self.now);
-            open.held = open.held.min((open.reservation.floor.get() - open.reported).max(0));
+            open.held = open.held.min((open.floor - open.reported).max(0));
         } else {
             open.reservation.release(&mut self.counters, self.now);
             open.held = 0;
@@ -132,7 +133,7 @@ impl Run {
 
     fn floor_event(&mut self, place: usize) {
         if self.ledger.open[place].reservation.awaits_floor_event() {
-            let floor = self.ledger.open[place].reservation.floor_left().get();
+            let floor = self.ledger.open[place].reservation.floor.get();
             self.settle(place, floor, true);
             self.ledger.open[place].charged_floor += floor;
         }

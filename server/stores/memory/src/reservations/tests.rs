@@ -34,6 +34,7 @@ fn reservation(number: u128, expires_at: Millis) -> Reservation {
         decided_at: NOW,
         expires_at,
         floor: Nanos::ZERO,
+        included: Position::default(),
         call: Arc::new(call),
         request_id: None,
         captured: SmallVec::new(),

@@ -137,6 +137,7 @@ impl Pair {
                 decided_at: self.clock,
                 expires_at: self.clock.plus(RESERVATION_MS),
                 floor: request.floor,
+                included: Position::default(),
                 call: request.call.clone(),
                 request_id: None,
                 captured: capture(&command.charges, command.units.iter(), &verdict),

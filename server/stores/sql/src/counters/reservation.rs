@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use rateguard_core::counter::sliding_window::sub_window_ms;
-use rateguard_core::counter::{CounterId, Mark, Refill};
+use rateguard_core::counter::{CounterId, Mark, Position, Refill};
 use rateguard_core::ids::{ApiId, KeyId, RequestId, ReservationId};
 use rateguard_core::invalid::Invalid;
 use rateguard_core::limits::WINDOW_MS_MAX;
@@ -17,7 +17,7 @@ use super::bytes::{Malformed, Reader, Writer};
 use super::state::{read_millis, write_millis};
 
 /// The shape of reservations as they are written now.
-const VERSION: u8 = 1;
+const VERSION: u8 = 2;
 const TOKEN_BUCKET: u8 = 1;
 const WINDOW: u8 = 2;
 const SLIDING_WINDOW: u8 = 3;
@@ -33,6 +33,7 @@ pub(super) fn encode(reservation: &Reservation) -> Vec<u8> {
     write_millis(&mut writer, reservation.decided_at);
     write_millis(&mut writer, reservation.expires_at);
     writer.signed(reservation.floor.get().into());
+    writer.signed(reservation.included.0.into());
     write_call(&mut writer, &reservation.call);
     writer.option(reservation.request_id.as_ref(), |writer, id| writer.text(id.as_str()));
     writer.unsigned(reservation.captured.len() as u128);
@@ -45,10 +46,11 @@ pub(super) fn encode(reservation: &Reservation) -> Vec<u8> {
 /// A reservation from its bytes.
 pub(super) fn decode(id: ReservationId, bytes: &[u8]) -> Result<Reservation, Malformed> {
     let mut reader = Reader::new(bytes);
-    if reader.byte("version")? != VERSION {
+    let version = reader.byte("version")?;
+    if !(1..=VERSION).contains(&version) {
         return Err(Malformed("version"));
     }
-    let reservation = Reservation {
+    let mut reservation = Reservation {
         id,
         key: parse("key", reader.text("key")?, KeyId::parse)?,
         by_gateway: reader.flag("holder")?,
@@ -56,6 +58,7 @@ pub(super) fn decode(id: ReservationId, bytes: &[u8]) -> Result<Reservation, Mal
         decided_at: read_millis(&mut reader, "decision's instant")?,
         expires_at: read_millis(&mut reader, "expiry")?,
         floor: read_nanos(&mut reader)?,
+        included: if version > 1 { Position(reader.number("position")?) } else { Position::default() },
         call: Arc::new(read_call(&mut reader)?),
         request_id: reader.option("request id", |reader| {
             parse("request id", reader.text("request id")?, RequestId::parse)
@@ -65,7 +68,20 @@ pub(super) fn decode(id: ReservationId, bytes: &[u8]) -> Result<Reservation, Mal
             .collect::<Result<_, _>>()?,
     };
     reader.finish()?;
+    if version == 1 {
+        reservation.floor = floor_left(&reservation);
+    }
     Ok(reservation)
+}
+
+/// What is left of the floor in the first shape, where the budgets alone told it.
+fn floor_left(reservation: &Reservation) -> Nanos {
+    let budgets = || reservation.captured.iter().filter(|captured| captured.is_budget());
+    if reservation.state != ReservationState::Open && budgets().all(|budget| budget.taken <= 0) {
+        return Nanos::ZERO;
+    }
+    let spent = budgets().filter_map(|budget| budget.used).max().unwrap_or(0);
+    Nanos::from_stored(reservation.floor.get().saturating_sub(spent).max(0))
 }
 
 fn state_code(state: ReservationState) -> u8 {

@@ -92,6 +92,7 @@ pub fn reservation(number: u128) -> Reservation {
             decided_at: Millis::new(1_750_000_000_000),
             expires_at: Millis::new(1_750_000_600_000),
             floor: Nanos::parse("floor", 1_234)?,
+            included: Position(77),
             call: Arc::new(call(key)?),
             request_id: Some(RequestId::parse("request_id", "req-1")?),
             captured: marks()?.into_iter().zip(1..).map(|(mark, n)| captured(mark, n)).collect(),

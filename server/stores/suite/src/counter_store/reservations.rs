@@ -139,6 +139,20 @@ pub async fn expires_into_the_floor(backend: &impl CounterBackend) {
     assert_eq!(state(&world, &open.id).await, Some(ReservationState::Expired));
 }
 
+/// The input's cost is charged also where no budget holds it: the call counts in the reports.
+pub async fn names_the_floor_that_no_budget_holds(backend: &impl CounterBackend) {
+    let world = World::open(backend).await;
+    let plain = [ask(3, an_hour(1_000), 1)];
+    for (start, asks) in [(0, &plain[..]), (20 * MINUTE_MS, &[])] {
+        let end = start + RESERVATION_MS;
+        let open = world.reserve_with_floor(asks, 25, at(start)).await.expect("there is room");
+        let named = expire(&world, end).await;
+        assert_eq!(named.iter().map(|n| n.reservation.floor.get()).collect::<Vec<_>>(), [25]);
+        world.report(Report::settling(&open, 25).guessed(), at(end + 1)).await;
+        assert!(expire(&world, end + 2).await.is_empty());
+    }
+}
+
 /// What is due is free for the next check, without waiting for a sweep.
 pub async fn frees_what_is_due_with_the_next_check(backend: &impl CounterBackend) {
     let world = World::open(backend).await;
@@ -187,7 +201,7 @@ pub async fn expires_into_what_is_left_of_the_floor(backend: &impl CounterBacken
         let open = world.reserve_with_floor(&asks, 25, at(start)).await.expect("there is room");
         world.report(Report::settling(&open, spent).not_final(), at(start + 1)).await;
         let named = expire(&world, end).await;
-        let floors: Vec<i64> = named.iter().map(|expired| expired.reservation.floor_left().get()).collect();
+        let floors: Vec<i64> = named.iter().map(|expired| expired.reservation.floor.get()).collect();
         assert_eq!(floors, if left > 0 { vec![left] } else { Vec::new() });
         assert_eq!(world.held(&budget, at(end)).await, i128::from(left));
         for floor in floors {
