@@ -9,7 +9,7 @@ use crate::v1::{CheckQuotaRequest, ErrorReason, SecretText};
 use crate::{FILE_DESCRIPTOR_SET, INTERNAL_FILE_DESCRIPTOR_SET};
 
 /// Every service of the public package and its methods.
-const PUBLIC_SERVICES: [(&str, &[&str]); 8] = [
+const PUBLIC_SERVICES: [(&str, &[&str]); 11] = [
     ("QuotaService", &["CheckQuota", "BatchCheckQuota", "GetQuota", "ReleaseReservation"]),
     ("UsageService", &["ReportUsage", "ListUsageEvents"]),
     ("ApiService", &["CreateApi", "GetApi", "ListApis", "UpdateApi", "DeleteApi"]),
@@ -21,6 +21,34 @@ const PUBLIC_SERVICES: [(&str, &[&str]); 8] = [
         &["ListPrices", "GetPrice", "CreatePriceOverride", "UpdatePriceOverride", "DeletePriceOverride"],
     ),
     ("AnalyticsService", &["GetSummary", "QueryTimeSeries"]),
+    (
+        "AuthService",
+        &[
+            "Register",
+            "Login",
+            "RefreshToken",
+            "Logout",
+            "GetMe",
+            "ChangePassword",
+            "SwitchWorkspace",
+            "ListSessions",
+            "RevokeSession",
+        ],
+    ),
+    ("WorkspaceService", &["CreateWorkspace", "GetWorkspace", "ListWorkspaces", "UpdateWorkspace"]),
+    (
+        "MemberService",
+        &[
+            "InviteMember",
+            "ListInvitations",
+            "RevokeInvitation",
+            "AcceptInvitation",
+            "ListMembers",
+            "UpdateMember",
+            "RemoveMember",
+            "TransferOwnership",
+        ],
+    ),
 ];
 
 /// The files of RateGuard's own packages in an encoded set, without those of protobuf itself.
