@@ -88,6 +88,34 @@ resource_id!(
     ReservationId,
     "rsv_"
 );
+resource_id!(
+    /// A person with an account.
+    UserId,
+    "user_"
+);
+resource_id!(
+    /// One log-in of a person.
+    SessionId,
+    "ses_"
+);
+resource_id!(
+    /// An invitation to a workspace.
+    InvitationId,
+    "inv_"
+);
+resource_id!(
+    /// A key that signs access tokens.
+    SigningKeyId,
+    "sgn_"
+);
+
+impl UserId {
+    /// The key that a person stands for where calls are told apart by keys. It is stored nowhere, and
+    /// no secret opens it.
+    pub fn as_key(&self) -> KeyId {
+        KeyId(format!("{}{}", KeyId::PREFIX, &self.0[Self::PREFIX.len()..]).into())
+    }
+}
 
 impl ReservationId {
     /// The 128 bits behind the id.

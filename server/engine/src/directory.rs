@@ -202,6 +202,15 @@ impl Directory {
         }
     }
 
+    /// Takes a workspace in that is new, or has changed.
+    pub async fn put_workspace(&self, workspace: Workspace, now: Millis) {
+        let mut loaded = self.loaded.lock().await;
+        let id = workspace.id.clone();
+        loaded.resources.entry(id.clone()).or_default();
+        loaded.workspaces.insert(id.clone(), workspace);
+        self.swap(&loaded, &[id], now);
+    }
+
     async fn install(&self, snapshot: Snapshot, now: Millis) {
         let mut loaded = self.loaded.lock().await;
         *loaded = Loaded { revision: snapshot.revision, ..Loaded::default() };

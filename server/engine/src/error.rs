@@ -41,6 +41,10 @@ pub enum Reason {
     CredentialMissing,
     /// The credential is not known.
     CredentialUnknown,
+    /// No account has this address and password.
+    LoginRefused,
+    /// The session has ended, or its token is too old.
+    SessionEnded,
     /// The key has expired.
     KeyExpired,
     /// The key is disabled.
@@ -55,8 +59,16 @@ pub enum Reason {
     ReservationNotOwned,
     /// Only a gateway may call this.
     GatewayOnly,
+    /// The person's role does not allow it.
+    RoleMissing,
+    /// A browser's call came from an origin that is not configured.
+    OriginRefused,
+    /// Only a person who is logged in may call this.
+    PersonOnly,
     /// There is no such resource.
     ResourceNotFound,
+    /// There is no such open invitation.
+    InvitationUnknown,
     /// The request id was used for other content.
     RequestIdReused,
     /// Another API has the slug.
@@ -65,6 +77,10 @@ pub enum Reason {
     PriceOverridden,
     /// Another event has settled the attempt.
     AttemptSettled,
+    /// Another account has the address.
+    EmailTaken,
+    /// The person belongs to the workspace already.
+    AlreadyMember,
     /// The API is switched off.
     ApiInactive,
     /// No price is known, and the API refuses such calls.
@@ -75,12 +91,20 @@ pub enum Reason {
     WorkspaceFull,
     /// A price of the catalogue cannot be changed.
     PriceReadOnly,
+    /// People cannot register, or not without an invitation.
+    RegistrationClosed,
+    /// A workspace must keep one owner.
+    LastOwner,
+    /// The person has as many of these as one person may.
+    PersonFull,
     /// The resource has changed since it was read.
     EtagMismatch,
     /// A sum does not fit the wire.
     SumOutOfRange,
     /// A queue is full.
     QueueFull,
+    /// Too many attempts for an address or from a place.
+    TooManyAttempts,
     /// The deadline passed.
     DeadlineExceeded,
     /// A store is away.
@@ -141,26 +165,37 @@ impl Reason {
             | Self::OccurTimeTooOld
             | Self::OccurTimeInFuture
             | Self::QueryTooLarge => K::InvalidArgument,
-            Self::CredentialMissing | Self::CredentialUnknown => K::Unauthenticated,
+            Self::CredentialMissing | Self::CredentialUnknown | Self::LoginRefused | Self::SessionEnded => {
+                K::Unauthenticated
+            }
             Self::KeyExpired
             | Self::KeyDisabled
             | Self::ScopeMissing
             | Self::KeyRestricted
             | Self::SubjectNotAllowed
             | Self::ReservationNotOwned
-            | Self::GatewayOnly => K::PermissionDenied,
-            Self::ResourceNotFound => K::NotFound,
-            Self::RequestIdReused | Self::SlugTaken | Self::PriceOverridden | Self::AttemptSettled => {
-                K::AlreadyExists
-            }
+            | Self::GatewayOnly
+            | Self::RoleMissing
+            | Self::OriginRefused
+            | Self::PersonOnly => K::PermissionDenied,
+            Self::ResourceNotFound | Self::InvitationUnknown => K::NotFound,
+            Self::RequestIdReused
+            | Self::SlugTaken
+            | Self::PriceOverridden
+            | Self::AttemptSettled
+            | Self::EmailTaken
+            | Self::AlreadyMember => K::AlreadyExists,
             Self::ApiInactive
             | Self::PriceUnknown
             | Self::TooManyLimits
             | Self::WorkspaceFull
-            | Self::PriceReadOnly => K::FailedPrecondition,
+            | Self::PriceReadOnly
+            | Self::RegistrationClosed
+            | Self::LastOwner
+            | Self::PersonFull => K::FailedPrecondition,
             Self::EtagMismatch => K::Aborted,
             Self::SumOutOfRange => K::OutOfRange,
-            Self::QueueFull => K::ResourceExhausted,
+            Self::QueueFull | Self::TooManyAttempts => K::ResourceExhausted,
             Self::DeadlineExceeded => K::DeadlineExceeded,
             Self::StoreUnavailable | Self::OutcomeUnknown | Self::Draining | Self::ConfigStale => {
                 K::Unavailable

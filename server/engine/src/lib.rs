@@ -13,6 +13,7 @@ pub mod error;
 mod floor;
 pub mod gateway;
 pub mod manage;
+pub mod people;
 pub mod ports;
 mod recorder;
 pub mod report;

@@ -8,6 +8,7 @@ pub mod checkpoint;
 pub mod config_store;
 pub mod counter_store;
 pub mod event_log;
+pub mod people_store;
 pub mod usage_store;
 
 use thiserror::Error;
@@ -19,6 +20,11 @@ pub use counter_store::{
     RequestFingerprint, ReservationRequest, SettleCharge, SettleCommand, SettleReservation, Standing,
 };
 pub use event_log::{AppendOutcome, EventLog};
+pub use people_store::{
+    INVITATIONS_FULL, Invitation, JoinBounds, Joining, MEMBERS_FULL, Member, MemberChange, MemberRefusal,
+    Membership, PeopleChange, PeopleStore, RefreshHashes, Refreshed, Refreshing, SealedSigningKey, Session,
+    StoredWorkspace, User, WORKSPACES_FULL,
+};
 pub use usage_store::{
     EventFilter, EventPage, EventQuery, Granularity, GroupBy, SeriesPoint, SeriesQuery, Summary, UsageFilter,
     UsageStore,

@@ -5,7 +5,7 @@ use std::fmt;
 
 use aes_gcm::aead::{Aead, Payload};
 use aes_gcm::{Aes256Gcm, Key as AesKey, KeyInit, Nonce};
-use rateguard_core::ids::{ApiId, WorkspaceId};
+use rateguard_core::ids::{ApiId, SigningKeyId, WorkspaceId};
 use sha2::{Digest, Sha256};
 use thiserror::Error;
 use zeroize::Zeroizing;
@@ -138,12 +138,7 @@ impl CredentialCipher {
         api: &ApiId,
         secret: &SecretText,
     ) -> Result<SealedCredential, SecretError> {
-        let nonce = random::<NONCE_BYTES>()?;
-        let associated = associated_data(workspace, api);
-        let payload = Payload { msg: secret.expose().as_bytes(), aad: &associated };
-        let sealed =
-            self.cipher.encrypt(&Nonce::from(nonce), payload).map_err(|_| SecretError::Undecipherable)?;
-        Ok(SealedCredential([&self.key_id[..], &nonce[..], &sealed[..]].concat()))
+        self.seal_as(&associated_data(workspace, api), secret).map(SealedCredential)
     }
 
     /// Decrypts a credential of one API.
@@ -156,14 +151,45 @@ impl CredentialCipher {
         api: &ApiId,
         sealed: &SealedCredential,
     ) -> Result<SecretText, SecretError> {
+        self.open_as(&associated_data(workspace, api), &sealed.0)
+    }
+
+    /// Encrypts the secret half of a key that signs access tokens.
+    ///
+    /// # Errors
+    /// [`SecretError::NoRandomness`].
+    pub fn seal_signing_key(&self, id: &SigningKeyId, secret: &SecretText) -> Result<Vec<u8>, SecretError> {
+        self.seal_as(&signing_key_data(id), secret)
+    }
+
+    /// Decrypts the secret half of a key that signs access tokens.
+    ///
+    /// # Errors
+    /// [`SecretError::Undecipherable`].
+    pub fn open_signing_key(&self, id: &SigningKeyId, sealed: &[u8]) -> Result<SecretText, SecretError> {
+        self.open_as(&signing_key_data(id), sealed)
+    }
+
+    fn seal_as(&self, associated: &[u8], secret: &SecretText) -> Result<Vec<u8>, SecretError> {
+        let nonce = random::<NONCE_BYTES>()?;
+        let payload = Payload { msg: secret.expose().as_bytes(), aad: associated };
+        let sealed =
+            self.cipher.encrypt(&Nonce::from(nonce), payload).map_err(|_| SecretError::Undecipherable)?;
+        Ok([&self.key_id[..], &nonce[..], &sealed[..]].concat())
+    }
+
+    fn open_as(&self, associated: &[u8], sealed: &[u8]) -> Result<SecretText, SecretError> {
         let damaged = SecretError::Undecipherable;
-        let rest = sealed.0.strip_prefix(&self.key_id[..]).ok_or(damaged)?;
+        let rest = sealed.strip_prefix(&self.key_id[..]).ok_or(damaged)?;
         let (nonce, ciphertext) = rest.split_first_chunk::<NONCE_BYTES>().ok_or(damaged)?;
-        let associated = associated_data(workspace, api);
-        let payload = Payload { msg: ciphertext, aad: &associated };
+        let payload = Payload { msg: ciphertext, aad: associated };
         let opened = self.cipher.decrypt(&Nonce::from(*nonce), payload).map_err(|_| damaged)?;
         String::from_utf8(opened).map(SecretText::new).map_err(|_| damaged)
     }
+}
+
+fn signing_key_data(id: &SigningKeyId) -> Vec<u8> {
+    format!("rateguard signing key v1\0{id}").into_bytes()
 }
 
 fn associated_data(workspace: &WorkspaceId, api: &ApiId) -> Vec<u8> {

@@ -16,7 +16,11 @@ use rateguard_engine::ports::{Change, ConfigStore, Resource, ResourceKind, Snaps
 use rateguard_engine::resources::Workspace;
 use sqlx::migrate::Migrator;
 
+pub(crate) use change::insert_workspace;
+pub(crate) use read::workspace as workspace_of;
+
 use crate::database::{DataFolder, Database, Durability, LOAD_MS_MAX, OpenError, Schema};
+use crate::people::SqlPeopleStore;
 
 /// The name by which errors know the store.
 const STORE: &str = "config";
@@ -44,6 +48,11 @@ impl SqlConfigStore {
     /// Closes it; calls afterwards are unavailable.
     pub async fn close(&self) {
         self.database.close().await;
+    }
+
+    /// The store of people, in the same file.
+    pub fn people(&self) -> SqlPeopleStore {
+        SqlPeopleStore::over(self.database.clone())
     }
 
     #[cfg(test)]

@@ -11,7 +11,7 @@ use super::table::{self, Table, from_column, push_place};
 use super::{STORE, row_limit};
 use crate::database::{Connection, failure};
 
-pub(super) async fn insert_workspace(
+pub(crate) async fn insert_workspace(
     connection: &mut Connection,
     workspace: &Workspace,
     now: Millis,

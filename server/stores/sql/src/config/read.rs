@@ -85,7 +85,7 @@ pub(super) async fn snapshot(connection: &mut Connection) -> Result<Snapshot, St
     Ok(Snapshot { revision: from_column(revision)?, workspaces, resources })
 }
 
-fn workspace(row: &Row) -> Result<Workspace, StoreError> {
+pub(crate) fn workspace(row: &Row) -> Result<Workspace, StoreError> {
     let text = |column: &str| row.try_get::<String, _>(column).map_err(failure(STORE));
     let (id, name, zone, currency) = (text("id")?, text("name")?, text("zone")?, text("currency")?);
     let parse = || {

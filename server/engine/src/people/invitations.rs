@@ -1,0 +1,164 @@
+//! Invitations: made by admins, sent by mail or handed over as a link, accepted once.
+
+use rateguard_core::ids::{InvitationId, WorkspaceId};
+
+use super::accounts::{invitation_unknown, members_full};
+use super::attempts::Attempt;
+use super::secret_tokens::{draw_invitation, invitation_sha256};
+use super::{
+    EmailAddress, Grant, INVITATION_LIFE_MS, INVITATIONS_PER_WORKSPACE_MAX, MEMBERS_PER_WORKSPACE_MAX,
+    MailError, People, Person, Role, Visitor, WORKSPACES_PER_USER_MAX, internal, mail,
+};
+use crate::error::{EngineError, Reason};
+use crate::ports::{Invitation, JoinBounds, StoreError, WORKSPACES_FULL};
+use crate::secrets::{SecretText, random};
+
+/// An invitation just made.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Invited {
+    /// The invitation.
+    pub invitation: Invitation,
+    /// Its token, unless it went by mail.
+    pub token: Option<SecretText>,
+}
+
+impl People {
+    /// Invites somebody to the person's workspace. With an address it is for that one alone, and goes
+    /// there where mail is sent at all.
+    ///
+    /// # Errors
+    /// [`Reason::RoleMissing`], [`Reason::FieldOutOfBounds`] for owners, [`Reason::AlreadyMember`],
+    /// [`Reason::WorkspaceFull`], [`Reason::TooManyAttempts`], [`Reason::StoreUnavailable`] when the
+    /// mail cannot be sent.
+    pub async fn invite(
+        &self,
+        person: &Person,
+        email: Option<EmailAddress>,
+        role: Role,
+        visitor: &Visitor,
+    ) -> Result<Invited, EngineError> {
+        let workspace = person.at_least(Role::Admin)?.clone();
+        if role == Role::Owner {
+            let message = "must not be owner: transfer the ownership instead";
+            return Err(EngineError::field(Reason::FieldOutOfBounds, "role", message));
+        }
+        let now = self.now();
+        self.attempts.take(Attempt::Invite, visitor.ip, email.as_ref(), now)?;
+        let token = draw_invitation()?;
+        let hash = invitation_sha256(&token).ok_or_else(|| EngineError::internal("a token is none"))?;
+        let invitation = Invitation {
+            id: InvitationId::from_random(random().map_err(internal)?),
+            workspace,
+            email,
+            role,
+            inviter: person.user.clone(),
+            created_at: now,
+            expires_at: now.plus(INVITATION_LIFE_MS),
+        };
+        let inserted = self.store.insert_invitation(invitation.clone(), hash, INVITATIONS_PER_WORKSPACE_MAX);
+        inserted.await.map_err(not_invited)?;
+        let token = self.send(&invitation, token).await?;
+        Ok(Invited { invitation, token })
+    }
+
+    /// The open invitations to the person's workspace.
+    ///
+    /// # Errors
+    /// [`Reason::RoleMissing`].
+    pub async fn invitations(&self, person: &Person) -> Result<Vec<Invitation>, EngineError> {
+        let workspace = person.at_least(Role::Admin)?;
+        Ok(self.store.invitations(workspace, self.now()).await?)
+    }
+
+    /// Takes an invitation back.
+    ///
+    /// # Errors
+    /// [`Reason::RoleMissing`], [`Reason::ResourceNotFound`].
+    pub async fn revoke_invitation(&self, person: &Person, id: &InvitationId) -> Result<(), EngineError> {
+        let workspace = person.at_least(Role::Admin)?;
+        self.remove_invitation(workspace, id).await
+    }
+
+    /// Makes the person a member by an invitation; their session goes on in its workspace.
+    ///
+    /// # Errors
+    /// [`Reason::InvitationUnknown`], [`Reason::AlreadyMember`], [`Reason::PersonFull`],
+    /// [`Reason::WorkspaceFull`], [`Reason::TooManyAttempts`].
+    pub async fn accept_invitation(
+        &self,
+        person: &Person,
+        token: &SecretText,
+        visitor: &Visitor,
+    ) -> Result<Grant, EngineError> {
+        let now = self.now();
+        self.attempts.take(Attempt::ComeIn, visitor.ip, None, now)?;
+        let hash = invitation_sha256(token).ok_or_else(invitation_unknown)?;
+        let bounds =
+            JoinBounds { members_max: MEMBERS_PER_WORKSPACE_MAX, workspaces_max: WORKSPACES_PER_USER_MAX };
+        let accepted = self.store.accept_invitation(&hash, &person.user, bounds, now).await;
+        let membership = accepted.map_err(not_accepted)?;
+        self.refresh_now().await;
+        self.switch_workspace(person, &membership.workspace).await
+    }
+
+    async fn remove_invitation(&self, workspace: &WorkspaceId, id: &InvitationId) -> Result<(), EngineError> {
+        self.store.remove_invitation(workspace, id).await.map_err(|error| match error {
+            StoreError::NotFound => EngineError::not_found("invitation", id.as_str()),
+            error => error.into(),
+        })
+    }
+
+    /// Sends the token to the address that is invited; gives it back where there is none, or nobody
+    /// sends mail. An invitation whose mail was not taken is taken back.
+    async fn send(
+        &self,
+        invitation: &Invitation,
+        token: SecretText,
+    ) -> Result<Option<SecretText>, EngineError> {
+        let (Some(mailer), Some(to)) = (&self.mailer, &invitation.email) else { return Ok(Some(token)) };
+        let view = self.directory.view(&invitation.workspace);
+        let view = view.ok_or_else(|| EngineError::internal("a person's workspace is not in memory"))?;
+        let mail = mail::invitation(to.clone(), &view.workspace.name, &self.policy.invitation_page, &token);
+        match mailer.send(mail).await {
+            Ok(()) => Ok(None),
+            Err(error) => {
+                self.remove_invitation(&invitation.workspace, &invitation.id).await?;
+                Err(not_sent(&error))
+            }
+        }
+    }
+}
+
+fn not_sent(error: &MailError) -> EngineError {
+    tracing::warn!(%error, "an invitation was not sent and is taken back");
+    EngineError::new(Reason::StoreUnavailable, "the invitation cannot be sent now; invite again later")
+}
+
+fn not_invited(error: StoreError) -> EngineError {
+    match error {
+        StoreError::AlreadyExists { field: "email" } => {
+            EngineError::field(Reason::AlreadyMember, "email", "belongs to a member of the workspace")
+        }
+        StoreError::Full { .. } => {
+            let message =
+                format!("the workspace has {INVITATIONS_PER_WORKSPACE_MAX} open invitations already");
+            EngineError::new(Reason::WorkspaceFull, message)
+        }
+        error => error.into(),
+    }
+}
+
+fn not_accepted(error: StoreError) -> EngineError {
+    match error {
+        StoreError::NotFound => invitation_unknown(),
+        StoreError::AlreadyExists { .. } => {
+            EngineError::new(Reason::AlreadyMember, "you belong to this workspace already")
+        }
+        StoreError::Full { what: WORKSPACES_FULL } => {
+            let message = format!("you belong to {WORKSPACES_PER_USER_MAX} workspaces already");
+            EngineError::new(Reason::PersonFull, message)
+        }
+        StoreError::Full { .. } => members_full(),
+        error => error.into(),
+    }
+}

@@ -1,0 +1,154 @@
+//! What runs beside the use cases: reading the feed, rotating signing keys, sweeping.
+
+use std::future::Future;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use rateguard_core::ids::SigningKeyId;
+use rateguard_core::time::Millis;
+use tokio::task::JoinSet;
+use tokio::time::{MissedTickBehavior, interval};
+use tokio_util::sync::CancellationToken;
+
+use super::access_tokens::draw_key;
+use super::live::REMEMBERED_MS;
+use super::{People, internal};
+use crate::error::EngineError;
+use crate::ports::{PeopleChange, SealedSigningKey};
+use crate::secrets::random;
+
+/// How often the feed is read: what ends a session anywhere is known here well within a second.
+const REFRESH_INTERVAL: Duration = Duration::from_millis(400);
+/// How often signing keys are looked at, and what is over is dropped.
+const SWEEP_INTERVAL: Duration = Duration::from_secs(60);
+/// How long one key signs: a week.
+const SIGNING_KEY_LIFE_MS: i64 = 7 * 24 * 60 * 60 * 1_000;
+/// How long a new key is known before it signs: many times the interval in which every process reads
+/// of it, and their clocks' difference.
+const SIGNING_KEY_LEAD_MS: i64 = 10 * 60 * 1_000;
+/// Changes read at once.
+const CHANGES_PER_READ: usize = 1_000;
+/// The feed's entries outlive what is remembered of them by this, for a process that starts.
+const FEED_MARGIN_MS: i64 = 60 * 60 * 1_000;
+
+#[derive(Clone, Copy, Debug)]
+enum Task {
+    Refresh,
+    Sweep,
+}
+
+pub(super) fn start(people: &Arc<People>, stop: &CancellationToken) -> JoinSet<()> {
+    let mut tasks = JoinSet::new();
+    for (period, task) in [(REFRESH_INTERVAL, Task::Refresh), (SWEEP_INTERVAL, Task::Sweep)] {
+        tasks.spawn(repeat(people.clone(), stop.clone(), period, task));
+    }
+    tasks
+}
+
+/// Does one thing again and again. A failure is told and tried again with the next turn.
+async fn repeat(people: Arc<People>, stop: CancellationToken, period: Duration, task: Task) {
+    let mut ticks = interval(period);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    while until_stopped(&stop, ticks.tick()).await.is_some() {
+        let done = match task {
+            Task::Refresh => people.refresh().await,
+            Task::Sweep => people.sweep().await,
+        };
+        if let Err(error) = done {
+            tracing::warn!(?task, %error, "a background task failed and will be tried again");
+        }
+    }
+}
+
+async fn until_stopped<T>(stop: &CancellationToken, event: impl Future<Output = T>) -> Option<T> {
+    tokio::select! {
+        biased;
+        () = stop.cancelled() => None,
+        value = event => Some(value),
+    }
+}
+
+impl People {
+    /// Everything that access tokens are verified by.
+    pub(super) async fn load(&self) -> Result<(), EngineError> {
+        let since = self.now().plus(-REMEMBERED_MS);
+        self.revision.store(self.store.revision_before(since).await?, Ordering::Release);
+        self.refresh().await?;
+        self.load_keys().await?;
+        self.rotate().await
+    }
+
+    /// Takes in what has changed since the last time, here or in another process.
+    ///
+    /// # Errors
+    /// Those of the store; what was taken in before stays.
+    pub async fn refresh(&self) -> Result<(), EngineError> {
+        let _reading = self.reading.lock().await;
+        loop {
+            let after = self.revision.load(Ordering::Acquire);
+            let changes = self.store.people_changes_after(after, CHANGES_PER_READ).await?;
+            let Some((last, _)) = changes.last() else { return Ok(()) };
+            let last = *last;
+            for (_, change) in changes {
+                self.take_in(change).await?;
+            }
+            self.revision.store(last, Ordering::Release);
+        }
+    }
+
+    /// The same after a change of one's own, which is stored whatever becomes of this.
+    pub(super) async fn refresh_now(&self) {
+        if let Err(error) = self.refresh().await {
+            tracing::warn!(%error, "a change is stored, and will be taken in with the next refresh");
+        }
+    }
+
+    async fn take_in(&self, change: PeopleChange) -> Result<(), EngineError> {
+        let now = self.now();
+        self.live.take_in(&change, now);
+        match change {
+            PeopleChange::Workspace(workspace) => self.directory.put_workspace(workspace, now).await,
+            PeopleChange::SigningKeys => self.load_keys().await?,
+            PeopleChange::SessionEnded(_) | PeopleChange::Role { .. } => {}
+        }
+        Ok(())
+    }
+
+    async fn load_keys(&self) -> Result<(), EngineError> {
+        self.keyring.install(&self.store.signing_keys().await?, &self.cipher)
+    }
+
+    /// Makes a signing key where there is none, or the newest has signed long enough.
+    pub(super) async fn rotate(&self) -> Result<(), EngineError> {
+        let (keys, now) = (self.store.signing_keys().await?, self.now());
+        let newest = keys.last();
+        if newest.is_some_and(|key| now.since(key.created_at) < SIGNING_KEY_LIFE_MS) {
+            return Ok(());
+        }
+        let key = self.draw_signing_key(newest, now)?;
+        let newest = newest.map(|key| key.id.clone());
+        if !self.store.add_signing_key(key, newest.as_ref()).await? {
+            tracing::debug!("another process has rotated the signing keys");
+        }
+        self.load_keys().await
+    }
+
+    /// The first key signs at once; each further one when every process has read of it.
+    fn draw_signing_key(
+        &self,
+        newest: Option<&SealedSigningKey>,
+        now: Millis,
+    ) -> Result<SealedSigningKey, EngineError> {
+        let id = SigningKeyId::from_random(random().map_err(internal)?);
+        let signs_from = if newest.is_some() { now.plus(SIGNING_KEY_LEAD_MS) } else { now };
+        draw_key(id, &self.cipher, now, signs_from)
+    }
+
+    async fn sweep(&self) -> Result<(), EngineError> {
+        let now = self.now();
+        self.rotate().await?;
+        self.live.sweep(now);
+        Ok(self.store.sweep_people(now, now.plus(-(REMEMBERED_MS + FEED_MARGIN_MS))).await?)
+    }
+}

@@ -1,0 +1,93 @@
+//! The workspaces of a person.
+
+use rateguard_core::ids::{DisplayName, WorkspaceId};
+use rateguard_core::money::Currency;
+use rateguard_core::time::Zone;
+
+use super::{People, Person, Role, WORKSPACES_PER_USER_MAX, internal};
+use crate::error::{EngineError, Reason};
+use crate::ports::{Membership, StoreError, StoredWorkspace};
+use crate::resources::Workspace;
+use crate::secrets::random;
+
+impl People {
+    /// Makes a workspace that the person owns.
+    ///
+    /// # Errors
+    /// [`Reason::PersonFull`].
+    pub async fn create_workspace(
+        &self,
+        person: &Person,
+        name: DisplayName,
+        zone: Zone,
+        currency: Currency,
+    ) -> Result<StoredWorkspace, EngineError> {
+        let id = WorkspaceId::from_random(random().map_err(internal)?);
+        let workspace = Workspace { id, name, zone, currency };
+        let created =
+            self.store.create_workspace(workspace, &person.user, WORKSPACES_PER_USER_MAX, self.now()).await;
+        let stored = created.map_err(|error| match error {
+            StoreError::Full { .. } => {
+                let message = format!("you belong to {WORKSPACES_PER_USER_MAX} workspaces already");
+                EngineError::new(Reason::PersonFull, message)
+            }
+            error => error.into(),
+        })?;
+        self.refresh_now().await;
+        Ok(stored)
+    }
+
+    /// The person's workspaces, in the order of joining.
+    ///
+    /// # Errors
+    /// Those of the store.
+    pub async fn workspaces(
+        &self,
+        person: &Person,
+    ) -> Result<Vec<(Membership, StoredWorkspace)>, EngineError> {
+        Ok(self.store.memberships(&person.user).await?)
+    }
+
+    /// One of the person's workspaces.
+    ///
+    /// # Errors
+    /// [`Reason::ResourceNotFound`] also for a workspace that they do not belong to.
+    pub async fn workspace(
+        &self,
+        person: &Person,
+        id: &WorkspaceId,
+    ) -> Result<(Membership, StoredWorkspace), EngineError> {
+        let found =
+            self.workspaces(person).await?.into_iter().find(|(membership, _)| membership.workspace == *id);
+        found.ok_or_else(|| workspace_not_found(id))
+    }
+
+    /// Renames the workspace that the person works in.
+    ///
+    /// # Errors
+    /// [`Reason::RoleMissing`], [`Reason::ResourceNotFound`] for any other workspace,
+    /// [`Reason::EtagMismatch`].
+    pub async fn rename_workspace(
+        &self,
+        person: &Person,
+        id: &WorkspaceId,
+        name: &DisplayName,
+        expected: Option<u64>,
+    ) -> Result<StoredWorkspace, EngineError> {
+        let workspace = person.at_least(Role::Admin)?;
+        if id != workspace {
+            return Err(workspace_not_found(id));
+        }
+        let renamed = self.store.rename_workspace(workspace, name, expected, self.now()).await;
+        let stored = renamed.map_err(|error| match error {
+            StoreError::NotFound => workspace_not_found(id),
+            error => error.into(),
+        })?;
+        self.refresh_now().await;
+        Ok(stored)
+    }
+}
+
+fn workspace_not_found(id: &WorkspaceId) -> EngineError {
+    EngineError::new(Reason::ResourceNotFound, format!("you belong to no workspace {id:?}"))
+}

@@ -1,0 +1,460 @@
+//! The store of people: accounts, memberships, sessions, invitations and signing keys.
+
+use std::net::IpAddr;
+
+use async_trait::async_trait;
+use rateguard_core::ids::{DisplayName, InvitationId, SessionId, SigningKeyId, UserId, WorkspaceId};
+use rateguard_core::time::Millis;
+
+use super::StoreError;
+use crate::people::{EmailAddress, PasswordHash, Role};
+use crate::resources::Workspace;
+
+/// An account.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct User {
+    /// Its id.
+    pub id: UserId,
+    /// Its address, unique in the installation.
+    pub email: EmailAddress,
+    /// Its name for people.
+    pub display_name: DisplayName,
+    /// What its password is held against.
+    pub password: PasswordHash,
+    /// When it was made.
+    pub created_at: Millis,
+}
+
+/// That a person belongs to a workspace.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Membership {
+    /// The workspace.
+    pub workspace: WorkspaceId,
+    /// The person.
+    pub user: UserId,
+    /// What they may do there.
+    pub role: Role,
+    /// From 1, one more with each change of the role.
+    pub version: u64,
+    /// When they joined.
+    pub joined_at: Millis,
+}
+
+/// A workspace as it is stored.
+#[derive(Clone, Debug, PartialEq)]
+pub struct StoredWorkspace {
+    /// The workspace.
+    pub workspace: Workspace,
+    /// From 1; the etag is made of it.
+    pub version: u64,
+    /// When it was made.
+    pub created_at: Millis,
+    /// When it was changed last.
+    pub updated_at: Millis,
+}
+
+/// A live session.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Session {
+    /// Its id.
+    pub id: SessionId,
+    /// Whose.
+    pub user: UserId,
+    /// Where it works; `None` for nowhere.
+    pub workspace: Option<WorkspaceId>,
+    /// What the client called itself.
+    pub user_agent: String,
+    /// From where it began, where that is known.
+    pub ip: Option<IpAddr>,
+    /// When it began.
+    pub created_at: Millis,
+    /// When it was refreshed last.
+    pub refreshed_at: Millis,
+    /// When it ends unless it is refreshed.
+    pub expires_at: Millis,
+}
+
+/// What a store knows of a session's refresh token. All tokens of one session have the first hash in
+/// common, and only the present one has the second.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct RefreshHashes {
+    /// SHA-256 of the part that names the family.
+    pub family_sha256: [u8; 32],
+    /// SHA-256 of the part that is drawn anew with each use.
+    pub secret_sha256: [u8; 32],
+}
+
+impl std::fmt::Debug for RefreshHashes {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("RefreshHashes([redacted])")
+    }
+}
+
+/// A refresh token that was presented, and the one that is to follow it.
+#[derive(Clone, Copy, Debug)]
+pub struct Refreshing {
+    /// The one presented.
+    pub presented: RefreshHashes,
+    /// The changing part of the next one.
+    pub next_secret_sha256: [u8; 32],
+    /// Until when the next one is good.
+    pub expires_at: Millis,
+}
+
+/// What became of a refresh.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Refreshed {
+    /// The session goes on with the next token.
+    Goes(Session),
+    /// No live session has this family.
+    Unknown,
+    /// The family is known and the token is not its present one: somebody uses an old one. The session
+    /// has ended.
+    Reused(SessionId),
+}
+
+/// How a new person comes to a first workspace.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Joining {
+    /// A workspace of their own.
+    Own(Workspace),
+    /// By an invitation with this token.
+    Invited([u8; 32]),
+}
+
+/// An open invitation.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Invitation {
+    /// Its id.
+    pub id: InvitationId,
+    /// To which workspace.
+    pub workspace: WorkspaceId,
+    /// The only address that may accept it; `None` for anybody's.
+    pub email: Option<EmailAddress>,
+    /// What the new member may do.
+    pub role: Role,
+    /// Who invited.
+    pub inviter: UserId,
+    /// When it was made.
+    pub created_at: Millis,
+    /// When it stops.
+    pub expires_at: Millis,
+}
+
+/// A change of one member by another.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MemberChange {
+    /// In which workspace.
+    pub workspace: WorkspaceId,
+    /// Who changes.
+    pub actor: UserId,
+    /// Whom.
+    pub member: UserId,
+    /// The new role; `None` takes the member out.
+    pub role: Option<Role>,
+    /// The version that the member must be at; `None` for any.
+    pub expected: Option<u64>,
+}
+
+/// Why a change of a member was not made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MemberRefusal {
+    /// The actor's role does not allow it.
+    RoleMissing,
+    /// The workspace would be left without an owner.
+    LastOwner,
+}
+
+/// A member with their account.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Member {
+    /// The account.
+    pub user: User,
+    /// The membership.
+    pub membership: Membership,
+}
+
+/// A key that signs access tokens, its secret half sealed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SealedSigningKey {
+    /// Its id, which tokens name.
+    pub id: SigningKeyId,
+    /// The secret half, sealed by the installation's cipher.
+    pub sealed: Vec<u8>,
+    /// When it was made.
+    pub created_at: Millis,
+    /// From when on it signs.
+    pub signs_from: Millis,
+}
+
+/// What has changed, as it is now.
+#[derive(Clone, Debug, PartialEq)]
+pub enum PeopleChange {
+    /// A session has ended.
+    SessionEnded(SessionId),
+    /// A person's role in a workspace, `None` for none.
+    Role {
+        /// Where.
+        workspace: WorkspaceId,
+        /// Whose.
+        user: UserId,
+        /// What it is now.
+        role: Option<Role>,
+    },
+    /// A workspace is new, or has changed.
+    Workspace(Workspace),
+    /// Signing keys came or went.
+    SigningKeys,
+}
+
+/// People and what they hold. Each change is one transaction with its entries in the feed.
+#[async_trait]
+pub trait PeopleStore: Send + Sync + 'static {
+    /// Makes an account and its first membership: owner of a workspace of its own, or member by an
+    /// invitation, which is spent. Gives the membership.
+    ///
+    /// # Errors
+    /// [`StoreError::AlreadyExists`] for the address (`email`) or an id, [`StoreError::NotFound`] for
+    /// the invitation, [`StoreError::Full`] beyond `members_max` members.
+    async fn create_user(
+        &self,
+        user: User,
+        joining: Joining,
+        members_max: usize,
+        now: Millis,
+    ) -> Result<Membership, StoreError>;
+
+    /// The account with an address.
+    ///
+    /// # Errors
+    /// [`StoreError::Unavailable`], [`StoreError::Corrupt`].
+    async fn user_by_email(&self, email: &EmailAddress) -> Result<Option<User>, StoreError>;
+
+    /// An account.
+    ///
+    /// # Errors
+    /// As [`PeopleStore::user_by_email`].
+    async fn user(&self, id: &UserId) -> Result<Option<User>, StoreError>;
+
+    /// Sets a password in the place of `expected`. With `keep`, every other session of the account ends.
+    ///
+    /// # Errors
+    /// [`StoreError::NotFound`], [`StoreError::VersionMismatch`] when `expected` is no longer there.
+    async fn set_password(
+        &self,
+        user: &UserId,
+        expected: &PasswordHash,
+        password: PasswordHash,
+        keep: Option<&SessionId>,
+        now: Millis,
+    ) -> Result<(), StoreError>;
+
+    /// Makes a workspace that the person owns.
+    ///
+    /// # Errors
+    /// [`StoreError::AlreadyExists`], [`StoreError::Full`] beyond `workspaces_max` of the person.
+    async fn create_workspace(
+        &self,
+        workspace: Workspace,
+        owner: &UserId,
+        workspaces_max: usize,
+        now: Millis,
+    ) -> Result<StoredWorkspace, StoreError>;
+
+    /// Renames a workspace that is at `expected`, or at any version.
+    ///
+    /// # Errors
+    /// [`StoreError::NotFound`], [`StoreError::VersionMismatch`].
+    async fn rename_workspace(
+        &self,
+        workspace: &WorkspaceId,
+        name: &DisplayName,
+        expected: Option<u64>,
+        now: Millis,
+    ) -> Result<StoredWorkspace, StoreError>;
+
+    /// A person's memberships with their workspaces, in the order of joining.
+    ///
+    /// # Errors
+    /// As [`PeopleStore::user_by_email`].
+    async fn memberships(&self, user: &UserId) -> Result<Vec<(Membership, StoredWorkspace)>, StoreError>;
+
+    /// One membership.
+    ///
+    /// # Errors
+    /// As [`PeopleStore::user_by_email`].
+    async fn membership(
+        &self,
+        workspace: &WorkspaceId,
+        user: &UserId,
+    ) -> Result<Option<Membership>, StoreError>;
+
+    /// At most `limit` members after an id, in the order of ids.
+    ///
+    /// # Errors
+    /// As [`PeopleStore::user_by_email`].
+    async fn members(
+        &self,
+        workspace: &WorkspaceId,
+        after: Option<&UserId>,
+        limit: usize,
+    ) -> Result<Vec<Member>, StoreError>;
+
+    /// Changes or removes a member where [`crate::people::judge`] allows it, by the roles of the very
+    /// transaction. Gives what the membership was or is.
+    ///
+    /// # Errors
+    /// [`StoreError::NotFound`] for the member, [`StoreError::VersionMismatch`].
+    async fn change_member(
+        &self,
+        change: MemberChange,
+        now: Millis,
+    ) -> Result<Result<Membership, MemberRefusal>, StoreError>;
+
+    /// Makes `to` an owner and `from`, who must be one, an admin.
+    ///
+    /// # Errors
+    /// [`StoreError::NotFound`] for `to`.
+    async fn transfer(
+        &self,
+        workspace: &WorkspaceId,
+        from: &UserId,
+        to: &UserId,
+        now: Millis,
+    ) -> Result<Result<Membership, MemberRefusal>, StoreError>;
+
+    /// Keeps an invitation open.
+    ///
+    /// # Errors
+    /// [`StoreError::NotFound`] for the workspace, [`StoreError::AlreadyExists`] for a member's
+    /// address (`email`), [`StoreError::Full`] beyond `limit` open ones of the workspace.
+    async fn insert_invitation(
+        &self,
+        invitation: Invitation,
+        token_sha256: [u8; 32],
+        limit: usize,
+    ) -> Result<(), StoreError>;
+
+    /// The open invitations of a workspace, in the order of ids.
+    ///
+    /// # Errors
+    /// As [`PeopleStore::user_by_email`].
+    async fn invitations(&self, workspace: &WorkspaceId, now: Millis) -> Result<Vec<Invitation>, StoreError>;
+
+    /// Takes an invitation back.
+    ///
+    /// # Errors
+    /// [`StoreError::NotFound`].
+    async fn remove_invitation(&self, workspace: &WorkspaceId, id: &InvitationId) -> Result<(), StoreError>;
+
+    /// Makes a person a member by an invitation, which is spent.
+    ///
+    /// # Errors
+    /// [`StoreError::NotFound`] for an invitation that is not open to them,
+    /// [`StoreError::AlreadyExists`] for a member (`user_id`), [`StoreError::Full`] naming
+    /// [`WORKSPACES_FULL`] or [`MEMBERS_FULL`].
+    async fn accept_invitation(
+        &self,
+        token_sha256: &[u8; 32],
+        user: &UserId,
+        bounds: JoinBounds,
+        now: Millis,
+    ) -> Result<Membership, StoreError>;
+
+    /// Begins a session. Beyond `sessions_max` of the person, those refreshed longest ago end.
+    ///
+    /// # Errors
+    /// [`StoreError::NotFound`] for the person.
+    async fn begin_session(
+        &self,
+        session: Session,
+        hashes: RefreshHashes,
+        sessions_max: usize,
+    ) -> Result<(), StoreError>;
+
+    /// Puts the next refresh token in the place of the present one, or ends the session of an old one.
+    /// Of two that present the same token, the second meets an old one.
+    ///
+    /// # Errors
+    /// [`StoreError::Unavailable`], [`StoreError::OutcomeUnknown`], [`StoreError::Corrupt`].
+    async fn refresh_session(&self, refreshing: Refreshing, now: Millis) -> Result<Refreshed, StoreError>;
+
+    /// Lets a live session work in another workspace.
+    ///
+    /// # Errors
+    /// [`StoreError::NotFound`] when it has ended.
+    async fn move_session(
+        &self,
+        id: &SessionId,
+        workspace: &WorkspaceId,
+        now: Millis,
+    ) -> Result<(), StoreError>;
+
+    /// The live sessions of a person, the newest first.
+    ///
+    /// # Errors
+    /// As [`PeopleStore::user_by_email`].
+    async fn sessions(&self, user: &UserId, now: Millis) -> Result<Vec<Session>, StoreError>;
+
+    /// Ends a person's session.
+    ///
+    /// # Errors
+    /// [`StoreError::NotFound`].
+    async fn end_session(&self, user: &UserId, id: &SessionId, now: Millis) -> Result<(), StoreError>;
+
+    /// Every signing key, the oldest first.
+    ///
+    /// # Errors
+    /// As [`PeopleStore::user_by_email`].
+    async fn signing_keys(&self) -> Result<Vec<SealedSigningKey>, StoreError>;
+
+    /// Adds a signing key, if the newest one is still `newest`; `false` when another process was
+    /// faster. Those older than `newest` go.
+    ///
+    /// # Errors
+    /// [`StoreError::Unavailable`], [`StoreError::OutcomeUnknown`].
+    async fn add_signing_key(
+        &self,
+        key: SealedSigningKey,
+        newest: Option<&SigningKeyId>,
+    ) -> Result<bool, StoreError>;
+
+    /// The last revision of the feed from before an instant.
+    ///
+    /// # Errors
+    /// [`StoreError::Unavailable`].
+    async fn revision_before(&self, at: Millis) -> Result<u64, StoreError>;
+
+    /// At most `limit` changes after a revision, in order, each with its revision.
+    ///
+    /// # Errors
+    /// [`StoreError::Unavailable`], [`StoreError::Corrupt`].
+    async fn people_changes_after(
+        &self,
+        revision: u64,
+        limit: usize,
+    ) -> Result<Vec<(u64, PeopleChange)>, StoreError>;
+
+    /// Drops sessions and invitations that are over, and the feed's entries from before
+    /// `changes_before`.
+    ///
+    /// # Errors
+    /// [`StoreError::Unavailable`], [`StoreError::OutcomeUnknown`].
+    async fn sweep_people(&self, now: Millis, changes_before: Millis) -> Result<(), StoreError>;
+}
+
+/// How many may join.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct JoinBounds {
+    /// Members of a workspace.
+    pub members_max: usize,
+    /// Workspaces of a person.
+    pub workspaces_max: usize,
+}
+
+/// What is full when a person belongs to as many workspaces as one may.
+pub const WORKSPACES_FULL: &str = "the list of the person's workspaces";
+/// What is full when a workspace has as many members as it may.
+pub const MEMBERS_FULL: &str = "the list of the workspace's members";
+/// What is full when a workspace has as many open invitations as it may.
+pub const INVITATIONS_FULL: &str = "the list of the workspace's invitations";

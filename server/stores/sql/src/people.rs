@@ -1,0 +1,248 @@
+//! [`PeopleStore`] in SQL, in the file of the configuration: a membership and its workspace change in
+//! one transaction.
+//!
+//! A writer of more than one row locks the one row of `people_revisions` first. Another waits there, so
+//! the feed becomes visible in its order, and what a writer has read stays true until it commits.
+
+mod feed;
+mod invitations;
+mod keys;
+mod members;
+mod row;
+mod sessions;
+mod users;
+
+use async_trait::async_trait;
+use rateguard_core::ids::{DisplayName, InvitationId, SessionId, SigningKeyId, UserId, WorkspaceId};
+use rateguard_core::time::Millis;
+use rateguard_engine::people::{EmailAddress, PasswordHash};
+use rateguard_engine::ports::{
+    Invitation, JoinBounds, Joining, Member, MemberChange, MemberRefusal, Membership, PeopleChange,
+    PeopleStore, RefreshHashes, Refreshed, Refreshing, SealedSigningKey, Session, StoreError,
+    StoredWorkspace, User,
+};
+use rateguard_engine::resources::Workspace;
+
+use crate::database::Database;
+
+/// The name by which errors know the store.
+const STORE: &str = "people";
+
+/// People in `config.db`.
+#[derive(Clone, Debug)]
+pub struct SqlPeopleStore {
+    database: Database,
+}
+
+impl SqlPeopleStore {
+    pub(crate) fn over(database: Database) -> Self {
+        Self { database }
+    }
+}
+
+/// Runs one function over a transaction, and commits it unless it fails.
+macro_rules! write {
+    ($store:expr, $function:path $(, $argument:expr)*) => {{
+        let work = async {
+            let mut transaction = $store.database.begin().await?;
+            let value = $function(&mut transaction $(, $argument)*).await?;
+            Ok((transaction, value))
+        };
+        $store.database.write(work).await
+    }};
+}
+
+/// Runs one function over a connection that only reads.
+macro_rules! read {
+    ($store:expr, $function:path $(, $argument:expr)*) => {{
+        let work = async {
+            let mut reader = $store.database.reader().await?;
+            $function(&mut reader $(, $argument)*).await
+        };
+        $store.database.within_deadline(work).await
+    }};
+}
+
+#[async_trait]
+impl PeopleStore for SqlPeopleStore {
+    async fn create_user(
+        &self,
+        user: User,
+        joining: Joining,
+        members_max: usize,
+        now: Millis,
+    ) -> Result<Membership, StoreError> {
+        write!(self, users::create, &user, &joining, members_max, now)
+    }
+
+    async fn user_by_email(&self, email: &EmailAddress) -> Result<Option<User>, StoreError> {
+        read!(self, users::by_email, email)
+    }
+
+    async fn user(&self, id: &UserId) -> Result<Option<User>, StoreError> {
+        read!(self, users::by_id, id)
+    }
+
+    async fn set_password(
+        &self,
+        user: &UserId,
+        expected: &PasswordHash,
+        password: PasswordHash,
+        keep: Option<&SessionId>,
+        now: Millis,
+    ) -> Result<(), StoreError> {
+        write!(self, users::set_password, user, (expected, &password), keep, now)
+    }
+
+    async fn create_workspace(
+        &self,
+        workspace: Workspace,
+        owner: &UserId,
+        workspaces_max: usize,
+        now: Millis,
+    ) -> Result<StoredWorkspace, StoreError> {
+        write!(self, members::create_workspace, &workspace, owner, workspaces_max, now)
+    }
+
+    async fn rename_workspace(
+        &self,
+        workspace: &WorkspaceId,
+        name: &DisplayName,
+        expected: Option<u64>,
+        now: Millis,
+    ) -> Result<StoredWorkspace, StoreError> {
+        write!(self, members::rename_workspace, workspace, name, expected, now)
+    }
+
+    async fn memberships(&self, user: &UserId) -> Result<Vec<(Membership, StoredWorkspace)>, StoreError> {
+        read!(self, members::of_user, user)
+    }
+
+    async fn membership(
+        &self,
+        workspace: &WorkspaceId,
+        user: &UserId,
+    ) -> Result<Option<Membership>, StoreError> {
+        read!(self, members::find, workspace, user)
+    }
+
+    async fn members(
+        &self,
+        workspace: &WorkspaceId,
+        after: Option<&UserId>,
+        limit: usize,
+    ) -> Result<Vec<Member>, StoreError> {
+        read!(self, members::list, workspace, after, limit)
+    }
+
+    async fn change_member(
+        &self,
+        change: MemberChange,
+        now: Millis,
+    ) -> Result<Result<Membership, MemberRefusal>, StoreError> {
+        write!(self, members::change, &change, now)
+    }
+
+    async fn transfer(
+        &self,
+        workspace: &WorkspaceId,
+        from: &UserId,
+        to: &UserId,
+        now: Millis,
+    ) -> Result<Result<Membership, MemberRefusal>, StoreError> {
+        write!(self, members::transfer, workspace, from, to, now)
+    }
+
+    async fn insert_invitation(
+        &self,
+        invitation: Invitation,
+        token_sha256: [u8; 32],
+        limit: usize,
+    ) -> Result<(), StoreError> {
+        write!(self, invitations::insert, &invitation, &token_sha256, limit)
+    }
+
+    async fn invitations(&self, workspace: &WorkspaceId, now: Millis) -> Result<Vec<Invitation>, StoreError> {
+        read!(self, invitations::list, workspace, now)
+    }
+
+    async fn remove_invitation(&self, workspace: &WorkspaceId, id: &InvitationId) -> Result<(), StoreError> {
+        write!(self, invitations::remove, workspace, id)
+    }
+
+    async fn accept_invitation(
+        &self,
+        token_sha256: &[u8; 32],
+        user: &UserId,
+        bounds: JoinBounds,
+        now: Millis,
+    ) -> Result<Membership, StoreError> {
+        write!(self, invitations::accept, token_sha256, user, bounds, now)
+    }
+
+    async fn begin_session(
+        &self,
+        session: Session,
+        hashes: RefreshHashes,
+        sessions_max: usize,
+    ) -> Result<(), StoreError> {
+        write!(self, sessions::begin, &session, &hashes, sessions_max)
+    }
+
+    async fn refresh_session(&self, refreshing: Refreshing, now: Millis) -> Result<Refreshed, StoreError> {
+        write!(self, sessions::refresh, &refreshing, now)
+    }
+
+    async fn move_session(
+        &self,
+        id: &SessionId,
+        workspace: &WorkspaceId,
+        now: Millis,
+    ) -> Result<(), StoreError> {
+        write!(self, sessions::relocate, id, workspace, now)
+    }
+
+    async fn sessions(&self, user: &UserId, now: Millis) -> Result<Vec<Session>, StoreError> {
+        read!(self, sessions::list, user, now)
+    }
+
+    async fn end_session(&self, user: &UserId, id: &SessionId, now: Millis) -> Result<(), StoreError> {
+        write!(self, sessions::end, user, id, now)
+    }
+
+    async fn signing_keys(&self) -> Result<Vec<SealedSigningKey>, StoreError> {
+        read!(self, keys::list)
+    }
+
+    async fn add_signing_key(
+        &self,
+        key: SealedSigningKey,
+        newest: Option<&SigningKeyId>,
+    ) -> Result<bool, StoreError> {
+        write!(self, keys::add, &key, newest)
+    }
+
+    async fn revision_before(&self, at: Millis) -> Result<u64, StoreError> {
+        read!(self, feed::revision_before, at)
+    }
+
+    async fn people_changes_after(
+        &self,
+        revision: u64,
+        limit: usize,
+    ) -> Result<Vec<(u64, PeopleChange)>, StoreError> {
+        read!(self, feed::after, revision, limit)
+    }
+
+    async fn sweep_people(&self, now: Millis, changes_before: Millis) -> Result<(), StoreError> {
+        write!(self, feed::sweep, now, changes_before)
+    }
+}
+
+fn corrupt(detail: String) -> StoreError {
+    StoreError::Corrupt { store: STORE, detail }
+}
+
+fn row_limit(limit: usize) -> i64 {
+    i64::try_from(limit).unwrap_or(i64::MAX)
+}

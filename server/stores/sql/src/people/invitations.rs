@@ -1,0 +1,128 @@
+//! Open invitations.
+
+use rateguard_core::ids::{InvitationId, UserId, WorkspaceId};
+use rateguard_core::time::Millis;
+use rateguard_engine::ports::{
+    INVITATIONS_FULL, Invitation, JoinBounds, MEMBERS_FULL, Membership, StoreError,
+};
+use sqlx::QueryBuilder;
+
+use super::feed::lock;
+use super::row::{INVITATION_COLUMNS, invitation};
+use super::{STORE, members, row_limit, users};
+use crate::database::{Connection, failure};
+
+pub(super) async fn insert(
+    connection: &mut Connection,
+    invitation: &Invitation,
+    token_sha256: &[u8; 32],
+    limit: usize,
+) -> Result<(), StoreError> {
+    lock(connection).await?;
+    let workspace = &invitation.workspace;
+    if count(connection, "SELECT count(*) FROM workspaces WHERE id = $1", workspace).await? == 0 {
+        return Err(StoreError::NotFound);
+    }
+    check_no_member(connection, invitation).await?;
+    let statement = "INSERT INTO invitations \
+                     (id, workspace_id, token_sha256, email, role, inviter_id, created_at, expires_at) \
+                     VALUES ($1, $2, $3, $4, $5, $6, $7, $8) ON CONFLICT DO NOTHING";
+    let inserted = sqlx::query(statement)
+        .bind(invitation.id.as_str())
+        .bind(workspace.as_str())
+        .bind(&token_sha256[..])
+        .bind(invitation.email.as_ref().map(|email| email.as_str()))
+        .bind(i64::from(invitation.role.number()))
+        .bind(invitation.inviter.as_str())
+        .bind(invitation.created_at.get())
+        .bind(invitation.expires_at.get())
+        .execute(&mut *connection)
+        .await
+        .map_err(failure(STORE))?;
+    if inserted.rows_affected() == 0 {
+        return Err(StoreError::AlreadyExists { field: "id" });
+    }
+    let open = list(connection, workspace, invitation.created_at).await?.len();
+    if open > limit { Err(StoreError::Full { what: INVITATIONS_FULL }) } else { Ok(()) }
+}
+
+async fn check_no_member(connection: &mut Connection, invitation: &Invitation) -> Result<(), StoreError> {
+    let Some(email) = &invitation.email else { return Ok(()) };
+    let Some(user) = users::by_email(connection, email).await? else { return Ok(()) };
+    match members::find(connection, &invitation.workspace, &user.id).await? {
+        Some(_) => Err(StoreError::AlreadyExists { field: "email" }),
+        None => Ok(()),
+    }
+}
+
+pub(super) async fn list(
+    connection: &mut Connection,
+    workspace: &WorkspaceId,
+    now: Millis,
+) -> Result<Vec<Invitation>, StoreError> {
+    let mut query =
+        QueryBuilder::new(format!("SELECT {INVITATION_COLUMNS} FROM invitations WHERE workspace_id = "));
+    query.push_bind(workspace.as_str().to_owned());
+    query.push(" AND expires_at > ").push_bind(now.get()).push(" ORDER BY id");
+    let rows = query.build().fetch_all(connection).await.map_err(failure(STORE))?;
+    rows.iter().map(invitation).collect()
+}
+
+pub(super) async fn remove(
+    connection: &mut Connection,
+    workspace: &WorkspaceId,
+    id: &InvitationId,
+) -> Result<(), StoreError> {
+    let removed = sqlx::query("DELETE FROM invitations WHERE workspace_id = $1 AND id = $2")
+        .bind(workspace.as_str())
+        .bind(id.as_str())
+        .execute(connection)
+        .await
+        .map_err(failure(STORE))?;
+    if removed.rows_affected() == 0 { Err(StoreError::NotFound) } else { Ok(()) }
+}
+
+pub(super) async fn accept(
+    connection: &mut Connection,
+    token_sha256: &[u8; 32],
+    user: &UserId,
+    bounds: JoinBounds,
+    now: Millis,
+) -> Result<Membership, StoreError> {
+    lock(connection).await?;
+    let invitation = open_to(connection, token_sha256, user, now).await?.ok_or(StoreError::NotFound)?;
+    let workspace = &invitation.workspace;
+    let membership = members::insert(connection, workspace, user, invitation.role, now).await?;
+    remove(connection, workspace, &invitation.id).await?;
+    members::check_workspaces(connection, user, bounds.workspaces_max).await?;
+    let members =
+        count(connection, "SELECT count(*) FROM memberships WHERE workspace_id = $1", workspace).await?;
+    if members > row_limit(bounds.members_max) {
+        return Err(StoreError::Full { what: MEMBERS_FULL });
+    }
+    Ok(membership)
+}
+
+/// The invitation with a token, if it is open and for this person.
+async fn open_to(
+    connection: &mut Connection,
+    token_sha256: &[u8; 32],
+    user: &UserId,
+    now: Millis,
+) -> Result<Option<Invitation>, StoreError> {
+    let mut query =
+        QueryBuilder::new(format!("SELECT {INVITATION_COLUMNS} FROM invitations WHERE token_sha256 = "));
+    query.push_bind(token_sha256.to_vec()).push(" AND expires_at > ").push_bind(now.get());
+    let row = query.build().fetch_optional(&mut *connection).await.map_err(failure(STORE))?;
+    let Some(found) = row.as_ref().map(invitation).transpose()? else { return Ok(None) };
+    let user = users::by_id(connection, user).await?.ok_or(StoreError::NotFound)?;
+    Ok(Some(found).filter(|found| found.email.as_ref().is_none_or(|email| *email == user.email)))
+}
+
+async fn count(
+    connection: &mut Connection,
+    query: &'static str,
+    workspace: &WorkspaceId,
+) -> Result<i64, StoreError> {
+    sqlx::query_scalar(query).bind(workspace.as_str()).fetch_one(connection).await.map_err(failure(STORE))
+}

@@ -1,0 +1,182 @@
+//! Live sessions and their refresh tokens.
+
+use rateguard_core::ids::{SessionId, UserId, WorkspaceId};
+use rateguard_core::time::Millis;
+use rateguard_engine::ports::{RefreshHashes, Refreshed, Refreshing, Session, StoreError};
+use sqlx::QueryBuilder;
+
+use super::feed::{Entry, lock, record};
+use super::row::{SESSION_COLUMNS, session};
+use super::{STORE, row_limit, users};
+use crate::database::{Connection, Kind, failure};
+
+pub(super) async fn begin(
+    connection: &mut Connection,
+    session: &Session,
+    hashes: &RefreshHashes,
+    sessions_max: usize,
+) -> Result<(), StoreError> {
+    lock(connection).await?;
+    users::by_id(connection, &session.user).await?.ok_or(StoreError::NotFound)?;
+    insert(connection, session, hashes).await?;
+    make_room(connection, &session.user, sessions_max, session.created_at).await
+}
+
+async fn insert(
+    connection: &mut Connection,
+    session: &Session,
+    hashes: &RefreshHashes,
+) -> Result<(), StoreError> {
+    let statement = "INSERT INTO sessions (id, user_id, workspace_id, family_sha256, secret_sha256, user_agent, ip, \
+                     created_at, refreshed_at, expires_at) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)";
+    sqlx::query(statement)
+        .bind(session.id.as_str())
+        .bind(session.user.as_str())
+        .bind(session.workspace.as_ref().map(|workspace| workspace.as_str()))
+        .bind(&hashes.family_sha256[..])
+        .bind(&hashes.secret_sha256[..])
+        .bind(session.user_agent.as_str())
+        .bind(session.ip.map(|ip| ip.to_string()))
+        .bind(session.created_at.get())
+        .bind(session.refreshed_at.get())
+        .bind(session.expires_at.get())
+        .execute(connection)
+        .await
+        .map_err(failure(STORE))?;
+    Ok(())
+}
+
+/// Ends the sessions beyond a person's bound: those refreshed longest ago.
+async fn make_room(
+    connection: &mut Connection,
+    user: &UserId,
+    sessions_max: usize,
+    now: Millis,
+) -> Result<(), StoreError> {
+    let query = "SELECT id FROM sessions WHERE user_id = $1 \
+                 ORDER BY refreshed_at DESC, created_at DESC, id LIMIT $2 OFFSET $3";
+    let over: Vec<String> = sqlx::query_scalar(query)
+        .bind(user.as_str())
+        .bind(i64::MAX)
+        .bind(row_limit(sessions_max))
+        .fetch_all(&mut *connection)
+        .await
+        .map_err(failure(STORE))?;
+    end_all(connection, &over, now).await
+}
+
+pub(super) async fn end_others(
+    connection: &mut Connection,
+    user: &UserId,
+    keep: &SessionId,
+    now: Millis,
+) -> Result<(), StoreError> {
+    let others: Vec<String> = sqlx::query_scalar("SELECT id FROM sessions WHERE user_id = $1 AND id <> $2")
+        .bind(user.as_str())
+        .bind(keep.as_str())
+        .fetch_all(&mut *connection)
+        .await
+        .map_err(failure(STORE))?;
+    end_all(connection, &others, now).await
+}
+
+async fn end_all(connection: &mut Connection, ids: &[String], now: Millis) -> Result<(), StoreError> {
+    for id in ids {
+        sqlx::query("DELETE FROM sessions WHERE id = $1")
+            .bind(id.as_str())
+            .execute(&mut *connection)
+            .await
+            .map_err(failure(STORE))?;
+        record(connection, Entry::SessionEnded(id), now).await?;
+    }
+    Ok(())
+}
+
+pub(super) async fn refresh(
+    connection: &mut Connection,
+    refreshing: &Refreshing,
+    now: Millis,
+) -> Result<Refreshed, StoreError> {
+    let Refreshing { presented, next_secret_sha256, expires_at } = refreshing;
+    // One statement: of two that present the same token, the second finds another secret.
+    let mut update = QueryBuilder::<Kind>::new("UPDATE sessions SET secret_sha256 = ");
+    update.push_bind(next_secret_sha256.to_vec());
+    update.push(", refreshed_at = ").push_bind(now.get());
+    update.push(", expires_at = ").push_bind(expires_at.get());
+    update.push(" WHERE family_sha256 = ").push_bind(presented.family_sha256.to_vec());
+    update.push(" AND secret_sha256 = ").push_bind(presented.secret_sha256.to_vec());
+    update.push(" AND expires_at > ").push_bind(now.get());
+    update.push(format!(" RETURNING {SESSION_COLUMNS}"));
+    let row = update.build().fetch_optional(&mut *connection).await.map_err(failure(STORE))?;
+    match row {
+        Some(row) => session(&row).map(Refreshed::Goes),
+        None => end_family(connection, presented, now).await,
+    }
+}
+
+/// Ends the live session of a token that is not its present one.
+async fn end_family(
+    connection: &mut Connection,
+    presented: &RefreshHashes,
+    now: Millis,
+) -> Result<Refreshed, StoreError> {
+    let delete = "DELETE FROM sessions WHERE family_sha256 = $1 AND expires_at > $2 RETURNING id";
+    let ended: Option<String> = sqlx::query_scalar(delete)
+        .bind(&presented.family_sha256[..])
+        .bind(now.get())
+        .fetch_optional(&mut *connection)
+        .await
+        .map_err(failure(STORE))?;
+    let Some(id) = ended else { return Ok(Refreshed::Unknown) };
+    record(connection, Entry::SessionEnded(&id), now).await?;
+    SessionId::parse("id", &id).map(Refreshed::Reused).map_err(|error| super::corrupt(error.to_string()))
+}
+
+pub(super) async fn relocate(
+    connection: &mut Connection,
+    id: &SessionId,
+    workspace: &WorkspaceId,
+    now: Millis,
+) -> Result<(), StoreError> {
+    let moved = sqlx::query("UPDATE sessions SET workspace_id = $1 WHERE id = $2 AND expires_at > $3")
+        .bind(workspace.as_str())
+        .bind(id.as_str())
+        .bind(now.get())
+        .execute(connection)
+        .await
+        .map_err(failure(STORE))?;
+    if moved.rows_affected() == 0 { Err(StoreError::NotFound) } else { Ok(()) }
+}
+
+pub(super) async fn list(
+    connection: &mut Connection,
+    user: &UserId,
+    now: Millis,
+) -> Result<Vec<Session>, StoreError> {
+    let mut query =
+        QueryBuilder::<Kind>::new(format!("SELECT {SESSION_COLUMNS} FROM sessions WHERE user_id = "));
+    query.push_bind(user.as_str().to_owned());
+    query.push(" AND expires_at > ").push_bind(now.get()).push(" ORDER BY created_at DESC, id");
+    let rows = query.build().fetch_all(connection).await.map_err(failure(STORE))?;
+    rows.iter().map(session).collect()
+}
+
+pub(super) async fn end(
+    connection: &mut Connection,
+    user: &UserId,
+    id: &SessionId,
+    now: Millis,
+) -> Result<(), StoreError> {
+    lock(connection).await?;
+    let ended = sqlx::query("DELETE FROM sessions WHERE id = $1 AND user_id = $2 AND expires_at > $3")
+        .bind(id.as_str())
+        .bind(user.as_str())
+        .bind(now.get())
+        .execute(&mut *connection)
+        .await
+        .map_err(failure(STORE))?;
+    if ended.rows_affected() == 0 {
+        return Err(StoreError::NotFound);
+    }
+    record(connection, Entry::SessionEnded(id.as_str()), now).await
+}

@@ -1,0 +1,104 @@
+//! Accounts.
+
+use rateguard_core::ids::{SessionId, UserId};
+use rateguard_core::time::Millis;
+use rateguard_engine::people::{EmailAddress, PasswordHash, Role};
+use rateguard_engine::ports::{JoinBounds, Joining, Membership, StoreError, User};
+
+use super::feed::{Entry, lock, record};
+use super::row::{USER_COLUMNS, user};
+use super::{STORE, invitations, members, sessions};
+use crate::config::insert_workspace;
+use crate::database::{Connection, failure};
+
+pub(super) async fn create(
+    connection: &mut Connection,
+    user: &User,
+    joining: &Joining,
+    members_max: usize,
+    now: Millis,
+) -> Result<Membership, StoreError> {
+    lock(connection).await?;
+    insert(connection, user, now).await?;
+    match joining {
+        Joining::Own(workspace) => {
+            insert_workspace(connection, workspace, now).await?;
+            record(connection, Entry::Workspace(&workspace.id), now).await?;
+            members::insert(connection, &workspace.id, &user.id, Role::Owner, now).await
+        }
+        Joining::Invited(token_sha256) => {
+            let bounds = JoinBounds { members_max, workspaces_max: 1 };
+            invitations::accept(connection, token_sha256, &user.id, bounds, now).await
+        }
+    }
+}
+
+async fn insert(connection: &mut Connection, user: &User, now: Millis) -> Result<(), StoreError> {
+    let statement = "INSERT INTO users (id, email, display_name, password_hash, created_at, updated_at) \
+                     VALUES ($1, $2, $3, $4, $5, $6) ON CONFLICT DO NOTHING";
+    let inserted = sqlx::query(statement)
+        .bind(user.id.as_str())
+        .bind(user.email.as_str())
+        .bind(user.display_name.as_str())
+        .bind(user.password.as_str())
+        .bind(user.created_at.get())
+        .bind(now.get())
+        .execute(&mut *connection)
+        .await
+        .map_err(failure(STORE))?;
+    if inserted.rows_affected() > 0 {
+        return Ok(());
+    }
+    let email_is_taken = by_email(connection, &user.email).await?.is_some();
+    Err(StoreError::AlreadyExists { field: if email_is_taken { "email" } else { "id" } })
+}
+
+pub(super) async fn by_email(
+    connection: &mut Connection,
+    email: &EmailAddress,
+) -> Result<Option<User>, StoreError> {
+    find(connection, "email", email.as_str()).await
+}
+
+pub(super) async fn by_id(connection: &mut Connection, id: &UserId) -> Result<Option<User>, StoreError> {
+    find(connection, "id", id.as_str()).await
+}
+
+async fn find(
+    connection: &mut Connection,
+    column: &'static str,
+    value: &str,
+) -> Result<Option<User>, StoreError> {
+    let mut query = sqlx::QueryBuilder::new(format!("SELECT {USER_COLUMNS} FROM users WHERE {column} = "));
+    query.push_bind(value.to_owned());
+    let row = query.build().fetch_optional(connection).await.map_err(failure(STORE))?;
+    row.as_ref().map(user).transpose()
+}
+
+pub(super) async fn set_password(
+    connection: &mut Connection,
+    id: &UserId,
+    (expected, password): (&PasswordHash, &PasswordHash),
+    keep: Option<&SessionId>,
+    now: Millis,
+) -> Result<(), StoreError> {
+    lock(connection).await?;
+    let statement =
+        "UPDATE users SET password_hash = $1, updated_at = $2 WHERE id = $3 AND password_hash = $4";
+    let updated = sqlx::query(statement)
+        .bind(password.as_str())
+        .bind(now.get())
+        .bind(id.as_str())
+        .bind(expected.as_str())
+        .execute(&mut *connection)
+        .await
+        .map_err(failure(STORE))?;
+    if updated.rows_affected() == 0 {
+        let exists = by_id(connection, id).await?.is_some();
+        return Err(if exists { StoreError::VersionMismatch } else { StoreError::NotFound });
+    }
+    match keep {
+        Some(keep) => sessions::end_others(connection, id, keep, now).await,
+        None => Ok(()),
+    }
+}
