@@ -201,6 +201,13 @@ bounded_text!(
     check_display_name
 );
 
+impl DisplayName {
+    /// The name of what stands for a person and has none of its own.
+    pub fn of_person() -> Self {
+        Self("a person".into())
+    }
+}
+
 impl EventId {
     /// Beginnings that only the server may give an event.
     pub const RESERVED_PREFIXES: [&'static str; 2] = ["expired:", "corrected:"];

@@ -3,14 +3,14 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use rateguard_core::ids::{ApiId, WorkspaceId};
+use rateguard_core::ids::{ApiId, DisplayName, UserId, WorkspaceId};
 use rateguard_core::time::Millis;
 use subtle::ConstantTimeEq;
 
 use crate::directory::{Directory, KnownKey};
 use crate::error::{EngineError, Reason};
 use crate::ports::Principal;
-use crate::resources::{Key, Scope};
+use crate::resources::{Key, KeyLabel, Scope, Scopes};
 use crate::secrets::{KEY_BYTES_MAX, key_hash};
 
 /// An authenticated caller.
@@ -25,6 +25,12 @@ pub struct Caller {
 }
 
 impl Caller {
+    /// A person in one of their workspaces, who manages and reads. The key is a stand-in without a
+    /// scope: nothing that is charged is open to it.
+    pub fn of_person(workspace: WorkspaceId, user: &UserId) -> Self {
+        Self { workspace, key: Arc::new(stand_in(user)), by_gateway: false }
+    }
+
     /// The principal that reservations belong to.
     pub fn principal(&self) -> Principal {
         Principal { key: self.key.id.clone(), by_gateway: self.by_gateway }
@@ -139,6 +145,24 @@ impl Authenticator {
     /// Whether a token is the gateway's; compared in constant time.
     pub fn is_gateway(&self, token: &str) -> bool {
         self.gateway_token_sha256.is_some_and(|known| bool::from(key_hash(token).ct_eq(&known)))
+    }
+}
+
+fn stand_in(user: &UserId) -> Key {
+    Key {
+        id: user.as_key(),
+        display_name: DisplayName::of_person(),
+        secret_sha256: [0; 32],
+        prefix: String::new(),
+        label: KeyLabel::Live,
+        scopes: Scopes::default(),
+        apis: Vec::new(),
+        models: Vec::new(),
+        ip_ranges: Vec::new(),
+        bound_subject: None,
+        allow_subject_header: false,
+        expires_at: None,
+        active: true,
     }
 }
 

@@ -137,6 +137,8 @@ impl Person {
 /// What a person's client works with from now on.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Grant {
+    /// When it was given.
+    pub granted_at: Millis,
     /// The access token.
     pub access: SecretText,
     /// When it stops.

@@ -4,6 +4,11 @@
 //! by one table. A service finds the caller among the request's extensions and asks nothing more.
 //! A method that is not in the table is answered here, as one that does not exist: no service is
 //! reached by a way that the table does not name.
+//!
+//! A person comes with an access token, a program with a key. Where a row names a role, a person may
+//! do with it what a key does with a scope.
+
+pub mod browser;
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -15,11 +20,13 @@ use http::{HeaderMap, Request, Response};
 use rateguard_engine::caller::Caller;
 use rateguard_engine::engine::Engine;
 use rateguard_engine::error::{EngineError, Reason};
+use rateguard_engine::people::{ACCESS_TOKEN_PREFIX, People, Person, Role, Visitor};
 use rateguard_engine::resources::Scope;
 use tonic::Status;
 use tower::{Layer, Service};
 
 use crate::status::status;
+use browser::Browser;
 
 /// The header in which a gateway names the key of the app that it acts for.
 pub const ON_BEHALF_OF: &str = "x-rateguard-on-behalf-of";
@@ -40,6 +47,10 @@ pub enum Demand {
     GatewayAfterCall,
     /// A gateway, whomever it acts for.
     Gateway,
+    /// A person who is logged in, whatever their role and in whichever workspace.
+    AnyPerson,
+    /// A person with the role that the row names.
+    Member,
 }
 
 const QUOTA: Demand = Demand::OneOf(&[Scope::Quota]);
@@ -50,40 +61,74 @@ const READ: Demand = Demand::OneOf(&[Scope::Read]);
 const MANAGE: Demand = Demand::OneOf(&[Scope::Manage]);
 const LOOK: Demand = Demand::OneOf(&[Scope::Manage, Scope::Read]);
 
+/// A row: a service, some of its methods, what they demand, and the least role with which a person may
+/// call them; `None` where a role opens nothing.
+pub type Row = (&'static str, &'static [&'static str], Demand, Option<Role>);
+
+const VIEWER: Option<Role> = Some(Role::Viewer);
+const MEMBER: Option<Role> = Some(Role::Member);
+const ADMIN: Option<Role> = Some(Role::Admin);
+const OWNER: Option<Role> = Some(Role::Owner);
+
 /// What each method demands. The whole of it, so that it can be read and tested in one place.
-pub const DEMANDS: &[(&str, &[&str], Demand)] = &[
-    ("rateguard.v1.QuotaService", &["CheckQuota", "BatchCheckQuota"], QUOTA),
-    ("rateguard.v1.QuotaService", &["ReleaseReservation"], RELEASE),
-    ("rateguard.v1.QuotaService", &["GetQuota"], STATE),
-    ("rateguard.v1.UsageService", &["ReportUsage"], USAGE),
-    ("rateguard.v1.UsageService", &["ListUsageEvents"], READ),
-    ("rateguard.v1.ApiService", &["GetApi", "ListApis"], LOOK),
-    ("rateguard.v1.ApiService", &["CreateApi", "UpdateApi", "DeleteApi"], MANAGE),
-    ("rateguard.v1.KeyService", &["GetKey", "ListKeys"], LOOK),
-    ("rateguard.v1.KeyService", &["CreateKey", "UpdateKey", "DeleteKey"], MANAGE),
-    ("rateguard.v1.RuleService", &["GetRule", "ListRules"], LOOK),
-    ("rateguard.v1.RuleService", &["CreateRule", "UpdateRule", "DeleteRule"], MANAGE),
-    ("rateguard.v1.BudgetService", &["GetBudget", "ListBudgets"], LOOK),
-    ("rateguard.v1.BudgetService", &["CreateBudget", "UpdateBudget", "DeleteBudget"], MANAGE),
-    ("rateguard.v1.PriceService", &["GetPrice", "ListPrices"], LOOK),
+pub const DEMANDS: &[Row] = &[
+    ("rateguard.v1.QuotaService", &["CheckQuota", "BatchCheckQuota"], QUOTA, None),
+    ("rateguard.v1.QuotaService", &["ReleaseReservation"], RELEASE, None),
+    ("rateguard.v1.QuotaService", &["GetQuota"], STATE, None),
+    ("rateguard.v1.UsageService", &["ReportUsage"], USAGE, None),
+    ("rateguard.v1.UsageService", &["ListUsageEvents"], READ, VIEWER),
+    ("rateguard.v1.ApiService", &["GetApi", "ListApis"], LOOK, VIEWER),
+    ("rateguard.v1.ApiService", &["CreateApi", "UpdateApi", "DeleteApi"], MANAGE, ADMIN),
+    ("rateguard.v1.KeyService", &["GetKey", "ListKeys"], LOOK, VIEWER),
+    ("rateguard.v1.KeyService", &["CreateKey", "UpdateKey", "DeleteKey"], MANAGE, ADMIN),
+    ("rateguard.v1.RuleService", &["GetRule", "ListRules"], LOOK, VIEWER),
+    ("rateguard.v1.RuleService", &["CreateRule", "UpdateRule", "DeleteRule"], MANAGE, MEMBER),
+    ("rateguard.v1.BudgetService", &["GetBudget", "ListBudgets"], LOOK, VIEWER),
+    ("rateguard.v1.BudgetService", &["CreateBudget", "UpdateBudget", "DeleteBudget"], MANAGE, MEMBER),
+    ("rateguard.v1.PriceService", &["GetPrice", "ListPrices"], LOOK, VIEWER),
     (
         "rateguard.v1.PriceService",
         &["CreatePriceOverride", "UpdatePriceOverride", "DeletePriceOverride"],
         MANAGE,
+        MEMBER,
     ),
-    ("rateguard.v1.AnalyticsService", &["GetSummary", "QueryTimeSeries"], READ),
-    ("rateguard.internal.v1.GatewayService", &["ResolveRoute"], Demand::GatewayForApp),
-    ("rateguard.internal.v1.GatewayService", &["PriceUsage"], Demand::GatewayAfterCall),
-    ("rateguard.internal.v1.GatewayService", &["WatchRoutes"], Demand::Gateway),
-    ("grpc.health.v1.Health", &["Check", "Watch"], Demand::Open),
-    ("grpc.reflection.v1.ServerReflection", &["ServerReflectionInfo"], Demand::Open),
+    ("rateguard.v1.AnalyticsService", &["GetSummary", "QueryTimeSeries"], READ, VIEWER),
+    ("rateguard.v1.AuthService", &["Register", "Login", "RefreshToken"], Demand::Open, None),
+    (
+        "rateguard.v1.AuthService",
+        &["Logout", "GetMe", "ChangePassword", "SwitchWorkspace", "ListSessions", "RevokeSession"],
+        Demand::AnyPerson,
+        None,
+    ),
+    (
+        "rateguard.v1.WorkspaceService",
+        &["CreateWorkspace", "GetWorkspace", "ListWorkspaces"],
+        Demand::AnyPerson,
+        None,
+    ),
+    ("rateguard.v1.WorkspaceService", &["UpdateWorkspace"], Demand::Member, ADMIN),
+    ("rateguard.v1.MemberService", &["AcceptInvitation"], Demand::AnyPerson, None),
+    // Anybody may take out themselves; taking out others is for admins, which the engine knows.
+    ("rateguard.v1.MemberService", &["ListMembers", "RemoveMember"], Demand::Member, VIEWER),
+    (
+        "rateguard.v1.MemberService",
+        &["InviteMember", "ListInvitations", "RevokeInvitation", "UpdateMember"],
+        Demand::Member,
+        ADMIN,
+    ),
+    ("rateguard.v1.MemberService", &["TransferOwnership"], Demand::Member, OWNER),
+    ("rateguard.internal.v1.GatewayService", &["ResolveRoute"], Demand::GatewayForApp, None),
+    ("rateguard.internal.v1.GatewayService", &["PriceUsage"], Demand::GatewayAfterCall, None),
+    ("rateguard.internal.v1.GatewayService", &["WatchRoutes"], Demand::Gateway, None),
+    ("grpc.health.v1.Health", &["Check", "Watch"], Demand::Open, None),
+    ("grpc.reflection.v1.ServerReflection", &["ServerReflectionInfo"], Demand::Open, None),
 ];
 
-/// What the method of a path demands; `None` for one that does not exist.
-pub fn demand(path: &str) -> Option<Demand> {
+/// What the method of a path demands, and the role; `None` for one that does not exist.
+pub fn demand(path: &str) -> Option<(Demand, Option<Role>)> {
     let (service, method) = path.strip_prefix('/')?.split_once('/')?;
     let mut rows = DEMANDS.iter().filter(|(name, ..)| *name == service);
-    rows.find(|(_, methods, _)| methods.contains(&method)).map(|(.., demand)| *demand)
+    rows.find(|(_, methods, ..)| methods.contains(&method)).map(|(.., demand, role)| (*demand, *role))
 }
 
 /// Who may present a gateway's token.
@@ -100,12 +145,21 @@ pub enum GatewayAccess {
 pub struct AuthLayer {
     engine: Arc<Engine>,
     gateways: GatewayAccess,
+    people: Option<Arc<People>>,
+    /// From where browsers may use cookies.
+    origins: Arc<[String]>,
 }
 
 impl AuthLayer {
     /// A layer that asks this engine.
     pub fn new(engine: Arc<Engine>, gateways: GatewayAccess) -> Self {
-        Self { engine, gateways }
+        Self { engine, gateways, people: None, origins: Arc::default() }
+    }
+
+    /// The same, which lets people in too; in browsers also from these origins.
+    #[must_use]
+    pub fn with_people(self, people: Arc<People>, origins: &[String]) -> Self {
+        Self { people: Some(people), origins: origins.into(), ..self }
     }
 }
 
@@ -138,13 +192,13 @@ where
     }
 
     fn call(&mut self, mut request: Request<B>) -> Self::Future {
-        let Some(demand) = demand(request.uri().path()) else {
+        let Some((demand, role)) = demand(request.uri().path()) else {
             return Either::Right(ready(Ok(unknown_method().into_http())));
         };
         let peer = request.extensions().get().map(|ConnectInfo::<SocketAddr>(peer)| peer.ip());
-        match self.auth.admit(demand, request.headers(), peer) {
-            Ok(caller) => {
-                caller.map(|caller| request.extensions_mut().insert(caller));
+        match self.auth.admit(demand, role, request.headers(), peer) {
+            Ok(admitted) => {
+                self.auth.introduce(admitted, peer, &mut request);
                 Either::Left(self.inner.call(request))
             }
             Err(error) => Either::Right(ready(Ok(status(&error).into_http()))),
@@ -152,25 +206,79 @@ where
     }
 }
 
+/// Who was let in.
+enum Admitted {
+    Anybody,
+    Caller(Caller),
+    Person(Person),
+}
+
 impl AuthLayer {
     fn admit(
         &self,
         demand: Demand,
+        role: Option<Role>,
         headers: &HeaderMap,
         peer: Option<IpAddr>,
-    ) -> Result<Option<Caller>, EngineError> {
+    ) -> Result<Admitted, EngineError> {
         if demand == Demand::Open {
-            return Ok(None);
+            return Ok(Admitted::Anybody);
         }
         let token = bearer(headers)?;
+        if let Some(people) = self.people.as_ref().filter(|_| token.starts_with(ACCESS_TOKEN_PREFIX)) {
+            return self.person(people, token, demand, role).map(Admitted::Person);
+        }
         let is_gateway =
             self.gateways == GatewayAccess::Allowed && self.engine.authenticator().is_gateway(token);
         let caller = match (demand, is_gateway) {
-            (Demand::Gateway, true) => return Ok(None),
+            (Demand::Gateway, true) => return Ok(Admitted::Anybody),
             (_, true) => self.app_behind(demand, headers)?,
             (_, false) => self.key_holder(token, peer)?,
         };
-        meets(&caller, demand).map(|()| Some(caller))
+        meets(&caller, demand).map(|()| Admitted::Caller(caller))
+    }
+
+    /// A person whose role is enough, in a workspace that this process knows.
+    fn person(
+        &self,
+        people: &People,
+        token: &str,
+        demand: Demand,
+        role: Option<Role>,
+    ) -> Result<Person, EngineError> {
+        let person = people.by_token(token)?;
+        if demand == Demand::AnyPerson {
+            return Ok(person);
+        }
+        let least = role.ok_or_else(key_needed)?;
+        let workspace = person.at_least(least)?;
+        if self.engine.directory().view(workspace).is_none() {
+            let message = "the workspace is so new that it is not known here yet; try again";
+            return Err(EngineError::new(Reason::StoreUnavailable, message));
+        }
+        Ok(person)
+    }
+
+    /// Tells the services who calls.
+    fn introduce<B>(&self, admitted: Admitted, peer: Option<IpAddr>, request: &mut Request<B>) {
+        let browser = Browser::read(request.uri(), request.headers(), &self.origins);
+        let user_agent = text(request.headers(), http::header::USER_AGENT.as_str()).unwrap_or_default();
+        let visitor = Visitor { ip: peer, user_agent: user_agent.to_owned() };
+        let extensions = request.extensions_mut();
+        match admitted {
+            Admitted::Anybody => {
+                extensions.insert(browser);
+                extensions.insert(visitor);
+            }
+            Admitted::Caller(caller) => drop(extensions.insert(caller)),
+            Admitted::Person(person) => {
+                if let Some(workspace) = &person.workspace {
+                    extensions.insert(Caller::of_person(workspace.clone(), &person.user));
+                }
+                extensions.insert(visitor);
+                extensions.insert(person);
+            }
+        }
     }
 
     /// The app that a gateway acts for.
@@ -205,7 +313,14 @@ fn meets(caller: &Caller, demand: Demand) -> Result<(), EngineError> {
         Demand::GatewayForApp | Demand::GatewayAfterCall | Demand::Gateway => {
             Err(EngineError::new(Reason::GatewayOnly, "only a gateway may call this"))
         }
+        Demand::AnyPerson | Demand::Member => {
+            Err(EngineError::new(Reason::PersonOnly, "only a person who is logged in may call this"))
+        }
     }
+}
+
+fn key_needed() -> EngineError {
+    EngineError::new(Reason::RoleMissing, "no role opens this; call it with an API key")
 }
 
 fn require_one(caller: &Caller, scopes: &[Scope]) -> Result<(), EngineError> {

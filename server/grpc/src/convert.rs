@@ -8,6 +8,7 @@ pub mod check;
 pub mod gateway;
 pub mod keys;
 pub mod limits;
+pub mod people;
 pub mod prices;
 pub mod rules;
 pub mod usage;

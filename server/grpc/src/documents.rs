@@ -118,6 +118,14 @@ fn advice(reason: Reason) -> &'static str {
         Reason::AttemptSettled => "drop the record, or give the next attempt its own number",
         Reason::PriceUnknown => "create a price override, or change the API's policy",
         Reason::WorkspaceFull => "delete what is not needed",
+        Reason::SessionEnded => "refresh the access token; where that is refused too, log in",
+        Reason::LoginRefused => "check the address and the password",
+        Reason::OriginRefused => "configure the origin, and send the header `x-rateguard-csrf`",
+        Reason::PersonOnly => "log in",
+        Reason::InvitationUnknown => "ask for another invitation",
+        Reason::EmailTaken => "log in with the account that there is",
+        Reason::AlreadyMember => "nothing is left to do",
+        Reason::PersonFull => "leave what is not needed",
         Reason::PriceReadOnly => "create an override of the model",
         reason => advice_of_kind(reason.kind()),
     }
@@ -126,7 +134,7 @@ fn advice(reason: Reason) -> &'static str {
 fn advice_of_kind(kind: ErrorKind) -> &'static str {
     match kind {
         ErrorKind::InvalidArgument => "fix the request",
-        ErrorKind::Unauthenticated => "send a valid key",
+        ErrorKind::Unauthenticated => "send a valid key or access token",
         ErrorKind::PermissionDenied => "use a credential that may",
         ErrorKind::NotFound => "check the id",
         ErrorKind::AlreadyExists => "choose another name",

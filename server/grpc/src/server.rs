@@ -7,16 +7,20 @@ use std::time::Duration;
 use axum::Router;
 use http::{HeaderName, HeaderValue, Method, Request, Response};
 use rateguard_engine::engine::Engine;
+use rateguard_engine::people::People;
 use rateguard_proto::FILE_DESCRIPTOR_SET;
 use rateguard_proto::internal_v1::gateway_service_server::GatewayServiceServer;
 use rateguard_proto::v1::analytics_service_server::AnalyticsServiceServer;
 use rateguard_proto::v1::api_service_server::ApiServiceServer;
+use rateguard_proto::v1::auth_service_server::AuthServiceServer;
 use rateguard_proto::v1::budget_service_server::BudgetServiceServer;
 use rateguard_proto::v1::key_service_server::KeyServiceServer;
+use rateguard_proto::v1::member_service_server::MemberServiceServer;
 use rateguard_proto::v1::price_service_server::PriceServiceServer;
 use rateguard_proto::v1::quota_service_server::QuotaServiceServer;
 use rateguard_proto::v1::rule_service_server::RuleServiceServer;
 use rateguard_proto::v1::usage_service_server::UsageServiceServer;
+use rateguard_proto::v1::workspace_service_server::WorkspaceServiceServer;
 use thiserror::Error;
 use tokio_util::sync::CancellationToken;
 use tonic::body::Body;
@@ -27,17 +31,21 @@ use tower::util::BoxCloneSyncService;
 use tower::{Layer, ServiceExt};
 use tower_http::cors::{AllowOrigin, CorsLayer};
 
+use crate::auth::browser::CSRF_HEADER;
 use crate::auth::{AuthLayer, GatewayAccess};
 use crate::deadline::DeadlineLayer;
 use crate::services::analytics::Analytics;
 use crate::services::apis::Apis;
+use crate::services::auth::Auth;
 use crate::services::budgets::Budgets;
 use crate::services::gateway::Gateway;
 use crate::services::keys::Keys;
+use crate::services::members::Members;
 use crate::services::prices::Prices;
 use crate::services::quota::Quota;
 use crate::services::rules::Rules;
 use crate::services::usage::Usage;
+use crate::services::workspaces::Workspaces;
 
 /// Largest message taken: a full batch of records with every field at its bound is smaller.
 const MESSAGE_BYTES_MAX: usize = 8 * 1024 * 1024;
@@ -72,6 +80,7 @@ pub type InProcess = BoxCloneSyncService<Request<Body>, Response<Body>, Infallib
 /// [`ServeError::Origin`].
 pub fn public_router(
     engine: &Arc<Engine>,
+    people: &Arc<People>,
     health: tonic_health::pb::health_server::HealthServer<impl tonic_health::pb::health_server::Health>,
     cors_origins: &[String],
 ) -> Result<Router, ServeError> {
@@ -79,11 +88,13 @@ pub fn public_router(
         .register_encoded_file_descriptor_set(FILE_DESCRIPTOR_SET)
         .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
         .build_v1()?;
-    let mut services = public_services(engine);
+    let mut services = public_services(engine, people);
     services.add_service(reflection).add_service(health);
     let router = services.routes().prepare().into_axum_router().reset_fallback();
     Ok(router
-        .route_layer(AuthLayer::new(engine.clone(), GatewayAccess::Refused))
+        .route_layer(
+            AuthLayer::new(engine.clone(), GatewayAccess::Refused).with_people(people.clone(), cors_origins),
+        )
         .route_layer(DeadlineLayer)
         .route_layer(GrpcWebLayer::new())
         .route_layer(cors(cors_origins)?))
@@ -119,7 +130,7 @@ pub fn health() -> (
     tonic_health::server::health_reporter()
 }
 
-fn public_services(engine: &Arc<Engine>) -> RoutesBuilder {
+fn public_services(engine: &Arc<Engine>, people: &Arc<People>) -> RoutesBuilder {
     let mut services = calling_services(engine);
     services
         .add_service(bounded!(ApiServiceServer, Apis(engine.clone())))
@@ -127,7 +138,10 @@ fn public_services(engine: &Arc<Engine>) -> RoutesBuilder {
         .add_service(bounded!(RuleServiceServer, Rules(engine.clone())))
         .add_service(bounded!(BudgetServiceServer, Budgets(engine.clone())))
         .add_service(bounded!(PriceServiceServer, Prices(engine.clone())))
-        .add_service(bounded!(AnalyticsServiceServer, Analytics(engine.clone())));
+        .add_service(bounded!(AnalyticsServiceServer, Analytics(engine.clone())))
+        .add_service(bounded!(AuthServiceServer, Auth(people.clone())))
+        .add_service(bounded!(WorkspaceServiceServer, Workspaces(people.clone())))
+        .add_service(bounded!(MemberServiceServer, Members(people.clone())));
     services
 }
 
@@ -156,9 +170,12 @@ fn cors(origins: &[String]) -> Result<CorsLayer, ServeError> {
     };
     let origins = origins.iter().map(parse).collect::<Result<Vec<_>, _>>()?;
     let exposed = ["grpc-status", "grpc-message", "grpc-status-details-bin"].map(HeaderName::from_static);
-    let allowed = ["authorization", "content-type", "x-grpc-web", "x-user-agent", "grpc-timeout"];
+    let allowed =
+        ["authorization", "content-type", "x-grpc-web", "x-user-agent", "grpc-timeout", CSRF_HEADER];
     Ok(CorsLayer::new()
         .allow_origin(AllowOrigin::list(origins))
+        // For the cookie that RefreshToken takes; the origins are named, never all.
+        .allow_credentials(true)
         .allow_methods([Method::POST])
         .allow_headers(allowed.map(HeaderName::from_static))
         .expose_headers(exposed)

@@ -2,15 +2,19 @@
 
 pub mod analytics;
 pub mod apis;
+pub mod auth;
 pub mod budgets;
 pub mod gateway;
 pub mod keys;
 mod managed;
 mod mask;
+pub mod members;
+mod people;
 pub mod prices;
 pub mod quota;
 pub mod rules;
 pub mod usage;
+pub mod workspaces;
 
 use std::future::Future;
 use std::sync::Arc;

@@ -139,7 +139,9 @@ fn too_many(wait: RetryAfter) -> EngineError {
 mod tests {
     use super::*;
 
-    const NOW: Millis = Millis::new(1_000_000);
+    fn now() -> Millis {
+        Millis::new(1_000_000)
+    }
 
     fn email(text: &str) -> EmailAddress {
         EmailAddress::parse("email", text).unwrap()
@@ -153,19 +155,19 @@ mod tests {
     fn an_address_is_tried_ten_times_at_once_from_one_place() {
         let attempts = Attempts::default();
         let take = |place, at| attempts.take(Attempt::ComeIn, ip(place), Some(&email("a@example.com")), at);
-        assert!((0..PAIR_CAPACITY).all(|_| take("192.0.2.1", NOW).is_ok()));
-        let refused = take("192.0.2.1", NOW).unwrap_err();
+        assert!((0..PAIR_CAPACITY).all(|_| take("192.0.2.1", now()).is_ok()));
+        let refused = take("192.0.2.1", now()).unwrap_err();
         assert_eq!(refused.reason, Reason::TooManyAttempts);
         assert_eq!(refused.retry_after_ms, Some(PAIR_REFILL_MS));
-        take("192.0.2.2", NOW).unwrap();
-        take("192.0.2.1", NOW.plus(PAIR_REFILL_MS)).unwrap();
+        take("192.0.2.2", now()).unwrap();
+        take("192.0.2.1", now().plus(PAIR_REFILL_MS)).unwrap();
     }
 
     #[test]
     fn an_address_is_tried_a_hundred_times_at_once_from_all_places() {
         let attempts = Attempts::default();
         let take = |n: i64| {
-            attempts.take(Attempt::ComeIn, ip(&format!("192.0.2.{n}")), Some(&email("a@example.com")), NOW)
+            attempts.take(Attempt::ComeIn, ip(&format!("192.0.2.{n}")), Some(&email("a@example.com")), now())
         };
         assert!((0..ADDRESS_CAPACITY).all(|n| take(n).is_ok()));
         assert!(take(200).is_err());
@@ -174,16 +176,16 @@ mod tests {
     #[test]
     fn a_household_is_one_place() {
         let attempts = Attempts::default();
-        let take = |n: i64| attempts.take(Attempt::ComeIn, ip(&format!("2001:db8::{n:x}")), None, NOW);
+        let take = |n: i64| attempts.take(Attempt::ComeIn, ip(&format!("2001:db8::{n:x}")), None, now());
         assert!((0..PLACE_CAPACITY).all(|n| take(n).is_ok()));
         assert!(take(0xfff).is_err());
-        attempts.take(Attempt::ComeIn, ip("2001:db8:0:1::1"), None, NOW).unwrap();
+        attempts.take(Attempt::ComeIn, ip("2001:db8:0:1::1"), None, now()).unwrap();
     }
 
     #[test]
     fn a_refused_attempt_takes_nothing_from_any_counter() {
         let attempts = Attempts::default();
-        let take = |text: &str| attempts.take(Attempt::ComeIn, ip("192.0.2.1"), Some(&email(text)), NOW);
+        let take = |text: &str| attempts.take(Attempt::ComeIn, ip("192.0.2.1"), Some(&email(text)), now());
         assert!((0..PAIR_CAPACITY).all(|_| take("a@example.com").is_ok()));
         assert!((0..PLACE_CAPACITY).all(|_| take("a@example.com").is_err()));
         take("b@example.com").unwrap();

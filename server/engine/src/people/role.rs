@@ -1,7 +1,6 @@
 //! Roles: what a member may do, and who may change whom.
 
 use crate::ports::MemberRefusal;
-use crate::resources::{Scope, Scopes};
 
 /// What a member may do. Each role may do everything that the ones before it may.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -33,16 +32,6 @@ impl Role {
     /// The role with a number.
     pub fn from_number(number: u8) -> Option<Self> {
         Self::ALL.into_iter().find(|role| role.number() == number)
-    }
-
-    /// What a member may do where keys are asked for scopes.
-    pub fn scopes(self) -> Scopes {
-        let scopes: &[Scope] = match self {
-            Self::Viewer => &[Scope::Read],
-            Self::Member => &[Scope::Read, Scope::Quota],
-            Self::Admin | Self::Owner => &[Scope::Read, Scope::Quota, Scope::Usage, Scope::Manage],
-        };
-        scopes.iter().copied().collect()
     }
 }
 

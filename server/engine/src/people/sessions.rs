@@ -1,6 +1,6 @@
 //! Sessions: beginning, refreshing, moving to another workspace, ending.
 
-use rateguard_core::ids::{SessionId, WorkspaceId};
+use rateguard_core::ids::{SessionId, UserId, WorkspaceId};
 use rateguard_core::time::Millis;
 
 use super::access_tokens::Claims;
@@ -39,7 +39,8 @@ impl People {
         self.store.begin_session(session.clone(), token.hashes(), SESSIONS_PER_USER_MAX).await?;
         // One that had to make room has ended.
         self.refresh_now().await;
-        let grant = self.grant(&session, place, Some(token.text()))?;
+        let refresh = Some((token.text(), session.expires_at));
+        let grant = self.grant((&session.id, &user.id), place, refresh)?;
         Ok(LoggedIn { user, grant })
     }
 
@@ -65,7 +66,8 @@ impl People {
         match self.store.refresh_session(refreshing, now).await? {
             Refreshed::Goes(session) => {
                 let place = self.place_of(&session).await?;
-                self.grant(&session, place, Some(next.text()))
+                let refresh = Some((next.text(), session.expires_at));
+                self.grant((&session.id, &session.user), place, refresh)
             }
             Refreshed::Unknown => Err(session_ended()),
             Refreshed::Reused(session) => {
@@ -91,7 +93,7 @@ impl People {
             StoreError::NotFound => session_ended(),
             error => error.into(),
         })?;
-        self.access_grant(person.session.clone(), person, Some((membership.workspace, membership.role)))
+        self.grant((&person.session, &person.user), Some((membership.workspace, membership.role)), None)
     }
 
     /// The person's live sessions, the newest first.
@@ -122,32 +124,24 @@ impl People {
         Ok(membership.map(|membership| (membership.workspace, membership.role)))
     }
 
+    /// Tokens of a session: its id and whose it is. A refresh token comes with its end.
     fn grant(
         &self,
-        session: &Session,
+        (session, user): (&SessionId, &UserId),
         place: Place,
-        refresh: Option<SecretText>,
+        refresh: Option<(SecretText, Millis)>,
     ) -> Result<Grant, EngineError> {
-        let (access, access_expires_at) = self.sign(session.id.clone(), session.user.clone(), &place)?;
-        let refresh_expires_at = refresh.as_ref().map(|_| session.expires_at);
-        Ok(Grant { access, access_expires_at, refresh, refresh_expires_at, place })
-    }
-
-    fn access_grant(&self, session: SessionId, person: &Person, place: Place) -> Result<Grant, EngineError> {
-        let (access, access_expires_at) = self.sign(session, person.user.clone(), &place)?;
-        Ok(Grant { access, access_expires_at, refresh: None, refresh_expires_at: None, place })
-    }
-
-    fn sign(
-        &self,
-        session: SessionId,
-        user: rateguard_core::ids::UserId,
-        place: &Place,
-    ) -> Result<(SecretText, Millis), EngineError> {
-        let now = self.now();
-        let expires_at = now.plus(self.policy.access_token_ms);
-        let claims = Claims { session, user, place: place.clone(), expires_at };
-        Ok((self.keyring.sign(&claims, now)?, expires_at))
+        let granted_at = self.now();
+        let access_expires_at = granted_at.plus(self.policy.access_token_ms);
+        let claims = Claims {
+            session: session.clone(),
+            user: user.clone(),
+            place: place.clone(),
+            expires_at: access_expires_at,
+        };
+        let access = self.keyring.sign(&claims, granted_at)?;
+        let (refresh, refresh_expires_at) = refresh.unzip();
+        Ok(Grant { granted_at, access, access_expires_at, refresh, refresh_expires_at, place })
     }
 }
 

@@ -31,7 +31,7 @@ fn served() -> Vec<String> {
 #[test]
 fn every_method_of_every_service_stands_in_exactly_one_row() {
     let mut rows: BTreeMap<String, usize> = BTreeMap::new();
-    for (service, methods, _) in DEMANDS {
+    for (service, methods, ..) in DEMANDS {
         methods.iter().for_each(|method| *rows.entry(format!("/{service}/{method}")).or_default() += 1);
     }
     let expected: BTreeMap<String, usize> = served().into_iter().map(|path| (path, 1)).collect();
@@ -39,16 +39,29 @@ fn every_method_of_every_service_stands_in_exactly_one_row() {
 }
 
 #[test]
-fn only_health_and_reflection_are_open_to_everybody() {
+fn only_health_reflection_and_the_ways_in_are_open_to_everybody() {
+    let ways_in =
+        ["Register", "Login", "RefreshToken"].map(|name| format!("/rateguard.v1.AuthService/{name}"));
     for path in served() {
-        let is_open = demand(&path) == Some(Demand::Open);
-        assert_eq!(is_open, path.starts_with("/grpc."), "{path}");
+        let is_open = demand(&path).is_some_and(|(demand, _)| demand == Demand::Open);
+        assert_eq!(is_open, path.starts_with("/grpc.") || ways_in.contains(&path), "{path}");
+    }
+}
+
+#[test]
+fn a_row_for_members_names_their_role_and_a_row_for_anybody_names_none() {
+    for (_, methods, demand, role) in DEMANDS {
+        match demand {
+            Demand::Member => assert!(role.is_some(), "{methods:?}"),
+            Demand::OneOf(_) => {}
+            _ => assert!(role.is_none(), "{methods:?}"),
+        }
     }
 }
 
 #[test]
 fn no_method_can_be_opened_with_the_scope_gateway() {
-    for (_, methods, demand) in DEMANDS {
+    for (_, methods, demand, _) in DEMANDS {
         if let Demand::OneOf(scopes) = demand {
             assert!(!scopes.contains(&Scope::Gateway), "{methods:?}");
         }

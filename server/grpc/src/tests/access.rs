@@ -87,14 +87,15 @@ async fn the_state_of_limits_is_shown_to_whoever_reads_or_checks() {
 async fn an_apps_key_opens_no_method_at_all() {
     let world = World::new().await;
     let app = world.add_key(plain_key(&[Scope::Gateway])).await;
-    let guarded = DEMANDS.iter().filter(|(.., demand)| *demand != Demand::Open);
-    for (service, methods, demand) in guarded {
+    let guarded = DEMANDS.iter().filter(|(.., demand, _)| *demand != Demand::Open);
+    for (service, methods, demand, _) in guarded {
         for method in *methods {
             let path = format!("/{service}/{method}");
-            let router = if matches!(demand, Demand::OneOf(_)) { &world.public } else { &world.gateways };
+            let is_public = matches!(demand, Demand::OneOf(_) | Demand::AnyPerson | Demand::Member);
+            let router = if is_public { &world.public } else { &world.gateways };
             let status = raw_call(router.clone(), &path, &app, None).await;
             assert_eq!(status.code(), Code::PermissionDenied, "{path}");
-            assert!(matches!(reason(&status), R::ScopeMissing | R::GatewayOnly), "{path}");
+            assert!(matches!(reason(&status), R::ScopeMissing | R::GatewayOnly | R::PersonOnly), "{path}");
         }
     }
 }

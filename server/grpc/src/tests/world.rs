@@ -1,6 +1,6 @@
 //! A server without a socket, and whoever calls it.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use crate::server::{gateway_router, health, public_router};
 use axum::Router;
@@ -11,6 +11,9 @@ use rateguard_core::time::{Millis, Zone};
 use rateguard_engine::clock::ManualClock;
 use rateguard_engine::engine::{Background, Engine, Setup, Stores};
 use rateguard_engine::manage::{KEYS_PER_WORKSPACE_MAX, equip};
+use rateguard_engine::people::{
+    Mail, MailError, Mailer, People, PeopleBackground, PeopleSetup, Policy, Registration,
+};
 use rateguard_engine::ports::{ConfigStore, Resource};
 use rateguard_engine::resources::{Key, KeyLabel, Scope, Scopes, Workspace};
 use rateguard_engine::secrets::CredentialCipher;
@@ -30,6 +33,38 @@ pub const ORIGIN: &str = "https://console.example.com";
 pub const GATEWAY_TOKEN: &str = "the-gateways-own-token";
 /// 2026-03-04T12:00:00Z.
 pub const START_MS: i64 = 1_772_625_600_000;
+
+/// 15 minutes.
+pub const ACCESS_MS: i64 = 900_000;
+/// 7 days.
+pub const REFRESH_MS: i64 = 604_800_000;
+
+/// Keeps the mail that is sent.
+#[derive(Default)]
+pub struct Outbox {
+    pub sent: Mutex<Vec<Mail>>,
+}
+
+#[tonic::async_trait]
+impl Mailer for Outbox {
+    async fn send(&self, mail: Mail) -> Result<(), MailError> {
+        if mail.to.as_str().starts_with("bounces") {
+            return Err(MailError("no such mailbox".to_owned()));
+        }
+        self.sent.lock().unwrap().push(mail);
+        Ok(())
+    }
+}
+
+/// How people are let in, unless a test says otherwise.
+pub fn policy() -> Policy {
+    Policy {
+        registration: Registration::Open,
+        access_token_ms: ACCESS_MS,
+        refresh_token_ms: REFRESH_MS,
+        invitation_page: "https://console.example.com/invitation".to_owned(),
+    }
+}
 
 /// Puts credentials on every call.
 #[derive(Clone, Default)]
@@ -57,8 +92,11 @@ pub struct World {
     /// A key that may do everything but call through the gateway.
     pub key: String,
     pub workspace: WorkspaceId,
-    config: Arc<SqlConfigStore>,
+    pub people: Arc<People>,
+    pub outbox: Arc<Outbox>,
+    pub config: Arc<SqlConfigStore>,
     _background: Background,
+    _people_background: PeopleBackground,
     _folder: TempDir,
 }
 
@@ -89,6 +127,15 @@ impl World {
 
     /// The same with list prices.
     pub async fn with_catalogue(catalogue: PriceBook) -> Self {
+        Self::with(catalogue, policy()).await
+    }
+
+    /// The same with another way to let people in.
+    pub async fn with_policy(policy: Policy) -> Self {
+        Self::with(PriceBook::default(), policy).await
+    }
+
+    async fn with(catalogue: PriceBook, policy: Policy) -> Self {
         let home = tempfile::tempdir().unwrap();
         let folder = DataFolder::open(home.path()).unwrap();
         let config = Arc::new(SqlConfigStore::open(&folder).await.unwrap());
@@ -108,16 +155,28 @@ impl World {
         };
         let (engine, background) = Engine::start(stores, setup).await.unwrap();
         let drain = CancellationToken::new();
+        let outbox = Arc::new(Outbox::default());
+        let setup = PeopleSetup {
+            clock: clock.clone(),
+            directory: engine.directory().clone(),
+            cipher: CredentialCipher::new(&[7; 32]).unwrap(),
+            policy,
+            mailer: Some(outbox.clone()),
+        };
+        let (people, people_background) = People::start(Arc::new(config.people()), setup).await.unwrap();
         Self {
-            public: public_router(&engine, health().1, &[ORIGIN.to_owned()]).unwrap(),
+            public: public_router(&engine, &people, health().1, &[ORIGIN.to_owned()]).unwrap(),
             gateways: gateway_router(&engine, &drain),
             engine,
             clock,
             drain,
             key,
             workspace,
+            people,
+            outbox,
             config,
             _background: background,
+            _people_background: people_background,
             _folder: home,
         }
     }

@@ -38,6 +38,11 @@ impl SqlPeopleStore {
     pub(crate) fn over(database: Database) -> Self {
         Self { database }
     }
+
+    /// Closes the file, for the configuration too; calls afterwards are unavailable.
+    pub async fn close(&self) {
+        self.database.close().await;
+    }
 }
 
 /// Runs one function over a transaction, and commits it unless it fails.

@@ -10,6 +10,7 @@ pub mod checkpoint_store;
 pub mod config_store;
 pub mod counter_store;
 pub mod event_log;
+pub mod people_store;
 pub mod usage_store;
 
 /// Storage for one store, empty at first, that a test opens, closes and opens again.

@@ -1,0 +1,149 @@
+//! `MemberService`.
+
+use std::sync::Arc;
+
+use rateguard_core::ids::{InvitationId, UserId};
+use rateguard_engine::error::EngineError;
+use rateguard_engine::people::{Invited, People, Person};
+use rateguard_proto::v1;
+use rateguard_proto::v1::member_service_server::MemberService;
+use tonic::{Request, Response, Status};
+
+use super::answer;
+use super::people::{FromPerson, from_person};
+use crate::convert::people::{
+    email, grant_message, invitation_message, member_message, role, secret, secret_message, user_id,
+};
+use crate::convert::{etag_version, missing, page_size};
+use crate::page::{invalid_token, next_token, place_of};
+
+/// What page tokens of members are good for.
+const QUERY: &str = "members";
+
+/// The service over people.
+pub struct Members(pub Arc<People>);
+
+#[tonic::async_trait]
+impl MemberService for Members {
+    async fn invite_member(
+        &self,
+        request: Request<v1::InviteMemberRequest>,
+    ) -> Result<Response<v1::InviteMemberResponse>, Status> {
+        let FromPerson { person, visitor, message } = from_person(request)?;
+        answer(async {
+            let to = match message.email.as_str() {
+                "" => None,
+                text => Some(email("email", text)?),
+            };
+            let role = role("role", message.role)?;
+            let Invited { invitation, token } = self.0.invite(&person, to, role, &visitor).await?;
+            Ok(v1::InviteMemberResponse {
+                invitation: Some(invitation_message(&invitation)),
+                token: token.as_ref().map(secret_message),
+            })
+        })
+        .await
+    }
+
+    async fn list_invitations(
+        &self,
+        request: Request<v1::ListInvitationsRequest>,
+    ) -> Result<Response<v1::ListInvitationsResponse>, Status> {
+        let FromPerson { person, .. } = from_person(request)?;
+        answer(async {
+            let open = self.0.invitations(&person).await?;
+            Ok(v1::ListInvitationsResponse { invitations: open.iter().map(invitation_message).collect() })
+        })
+        .await
+    }
+
+    async fn revoke_invitation(
+        &self,
+        request: Request<v1::RevokeInvitationRequest>,
+    ) -> Result<Response<v1::RevokeInvitationResponse>, Status> {
+        let FromPerson { person, message, .. } = from_person(request)?;
+        answer(async {
+            self.0.revoke_invitation(&person, &invitation_id(&message.id)?).await?;
+            Ok(v1::RevokeInvitationResponse {})
+        })
+        .await
+    }
+
+    async fn accept_invitation(
+        &self,
+        request: Request<v1::AcceptInvitationRequest>,
+    ) -> Result<Response<v1::AcceptInvitationResponse>, Status> {
+        let FromPerson { person, visitor, message } = from_person(request)?;
+        answer(async {
+            let token = secret("token", message.token)?;
+            let grant = self.0.accept_invitation(&person, &token, &visitor).await?;
+            Ok(v1::AcceptInvitationResponse { grant: Some(grant_message(&grant)) })
+        })
+        .await
+    }
+
+    async fn list_members(
+        &self,
+        request: Request<v1::ListMembersRequest>,
+    ) -> Result<Response<v1::ListMembersResponse>, Status> {
+        let FromPerson { person, message, .. } = from_person(request)?;
+        answer(async { list(&self.0, &person, &message).await }).await
+    }
+
+    async fn update_member(
+        &self,
+        request: Request<v1::UpdateMemberRequest>,
+    ) -> Result<Response<v1::UpdateMemberResponse>, Status> {
+        let FromPerson { person, message, .. } = from_person(request)?;
+        answer(async {
+            let (user, role) = (user_id("user_id", &message.user_id)?, role("role", message.role)?);
+            let member = self.0.change_role(&person, user, role, etag_version(&message.etag)?).await?;
+            Ok(v1::UpdateMemberResponse { member: Some(member_message(&member)) })
+        })
+        .await
+    }
+
+    async fn remove_member(
+        &self,
+        request: Request<v1::RemoveMemberRequest>,
+    ) -> Result<Response<v1::RemoveMemberResponse>, Status> {
+        let FromPerson { person, message, .. } = from_person(request)?;
+        answer(async {
+            self.0.remove_member(&person, user_id("user_id", &message.user_id)?).await?;
+            Ok(v1::RemoveMemberResponse {})
+        })
+        .await
+    }
+
+    async fn transfer_ownership(
+        &self,
+        request: Request<v1::TransferOwnershipRequest>,
+    ) -> Result<Response<v1::TransferOwnershipResponse>, Status> {
+        let FromPerson { person, message, .. } = from_person(request)?;
+        answer(async {
+            let member = self.0.transfer_ownership(&person, &user_id("user_id", &message.user_id)?).await?;
+            Ok(v1::TransferOwnershipResponse { member: Some(member_message(&member)) })
+        })
+        .await
+    }
+}
+
+async fn list(
+    people: &People,
+    person: &Person,
+    request: &v1::ListMembersRequest,
+) -> Result<v1::ListMembersResponse, EngineError> {
+    let size = page_size(request.page_size)?;
+    let after = place_of(&request.page_token, &QUERY)?;
+    let after = after.map(|id| UserId::parse("page_token", &id).map_err(|_| invalid_token())).transpose()?;
+    let mut members = people.members(person, after.as_ref(), size + 1).await?;
+    let more = members.len() > size;
+    members.truncate(size);
+    let last = members.last().filter(|_| more);
+    let next_page_token = last.map(|last| next_token(&last.user.id, &QUERY)).unwrap_or_default();
+    Ok(v1::ListMembersResponse { members: members.iter().map(member_message).collect(), next_page_token })
+}
+
+fn invitation_id(text: &str) -> Result<InvitationId, EngineError> {
+    if text.is_empty() { Err(missing("id")) } else { Ok(InvitationId::parse("id", text)?) }
+}

@@ -1,0 +1,95 @@
+//! `WorkspaceService`.
+
+use std::sync::Arc;
+
+use rateguard_core::ids::DisplayName;
+use rateguard_engine::error::EngineError;
+use rateguard_engine::people::{People, Person, Role};
+use rateguard_proto::v1;
+use rateguard_proto::v1::workspace_service_server::WorkspaceService;
+use tonic::{Request, Response, Status};
+
+use super::answer;
+use super::mask::{Maskable, masked};
+use super::people::{FromPerson, from_person};
+use crate::convert::people::{workspace_id, workspace_message, zone_and_currency};
+use crate::convert::{etag_version, missing, within};
+
+/// The field of requests that holds the workspace.
+const FIELD: &str = "workspace";
+const MASKABLE: Maskable = Maskable {
+    message: "rateguard.v1.Workspace",
+    fixed: &["id", "time_zone", "currency_code", "role", "etag", "create_time", "update_time"],
+};
+
+/// The service over people.
+pub struct Workspaces(pub Arc<People>);
+
+#[tonic::async_trait]
+impl WorkspaceService for Workspaces {
+    async fn create_workspace(
+        &self,
+        request: Request<v1::CreateWorkspaceRequest>,
+    ) -> Result<Response<v1::CreateWorkspaceResponse>, Status> {
+        let FromPerson { person, message, .. } = from_person(request)?;
+        answer(async {
+            let draft = message.workspace.ok_or_else(|| missing(FIELD))?;
+            let name = DisplayName::parse("workspace.display_name", &draft.display_name)?;
+            let (zone, currency) = zone_and_currency(draft.time_zone, &draft.currency_code)
+                .map_err(|error| within(FIELD, error))?;
+            let stored = self.0.create_workspace(&person, name, zone, currency).await?;
+            Ok(v1::CreateWorkspaceResponse { workspace: Some(workspace_message(&stored, Role::Owner)) })
+        })
+        .await
+    }
+
+    async fn get_workspace(
+        &self,
+        request: Request<v1::GetWorkspaceRequest>,
+    ) -> Result<Response<v1::GetWorkspaceResponse>, Status> {
+        let FromPerson { person, message, .. } = from_person(request)?;
+        answer(async {
+            let (membership, stored) = self.0.workspace(&person, &workspace_id("id", &message.id)?).await?;
+            Ok(v1::GetWorkspaceResponse { workspace: Some(workspace_message(&stored, membership.role)) })
+        })
+        .await
+    }
+
+    async fn list_workspaces(
+        &self,
+        request: Request<v1::ListWorkspacesRequest>,
+    ) -> Result<Response<v1::ListWorkspacesResponse>, Status> {
+        let FromPerson { person, .. } = from_person(request)?;
+        answer(async {
+            let found = self.0.workspaces(&person).await?;
+            let messages =
+                found.iter().map(|(membership, stored)| workspace_message(stored, membership.role));
+            Ok(v1::ListWorkspacesResponse { workspaces: messages.collect() })
+        })
+        .await
+    }
+
+    async fn update_workspace(
+        &self,
+        request: Request<v1::UpdateWorkspaceRequest>,
+    ) -> Result<Response<v1::UpdateWorkspaceResponse>, Status> {
+        let FromPerson { person, message, .. } = from_person(request)?;
+        answer(async { update(&self.0, &person, message).await }).await
+    }
+}
+
+async fn update(
+    people: &People,
+    person: &Person,
+    request: v1::UpdateWorkspaceRequest,
+) -> Result<v1::UpdateWorkspaceResponse, EngineError> {
+    let changes = request.workspace.ok_or_else(|| missing(FIELD))?;
+    let id = workspace_id("workspace.id", &changes.id)?;
+    let expected = etag_version(&changes.etag)?;
+    let (membership, stored) = people.workspace(person, &id).await?;
+    let present = workspace_message(&stored, membership.role);
+    let merged = masked(MASKABLE, &present, &changes, request.update_mask.as_ref())?;
+    let name = DisplayName::parse("workspace.display_name", &merged.display_name)?;
+    let renamed = people.rename_workspace(person, &id, &name, expected).await?;
+    Ok(v1::UpdateWorkspaceResponse { workspace: Some(workspace_message(&renamed, membership.role)) })
+}

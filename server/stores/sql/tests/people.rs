@@ -1,0 +1,39 @@
+//! The behaviour suite of stores of people, on SQLite.
+
+#[path = "sqlite/held_write.rs"]
+mod held_write;
+
+use async_trait::async_trait;
+use rateguard_store_sql::{DataFolder, SqlConfigStore, SqlPeopleStore};
+use rateguard_store_suite::{Backend, HeldWriter, people_store_suite};
+use tempfile::TempDir;
+
+use held_write::HeldWrite;
+
+struct Sqlite(TempDir);
+
+impl Sqlite {
+    fn fresh() -> Self {
+        Self(tempfile::tempdir().expect("a temporary folder is made"))
+    }
+}
+
+#[async_trait]
+impl Backend for Sqlite {
+    type Store = SqlPeopleStore;
+
+    async fn open(&self) -> SqlPeopleStore {
+        let folder = DataFolder::open(self.0.path()).expect("the folder is free");
+        SqlConfigStore::open(&folder).await.expect("the store opens").people()
+    }
+
+    async fn close(&self, store: SqlPeopleStore) {
+        store.close().await;
+    }
+
+    async fn hold_writer(&self) -> Option<Box<dyn HeldWriter>> {
+        Some(Box::new(HeldWrite::begin(&self.0.path().join("config.db")).await))
+    }
+}
+
+people_store_suite!(Sqlite::fresh());

@@ -1,0 +1,527 @@
+//! What every [`PeopleStore`] promises.
+
+pub mod samples;
+
+use futures::future::join_all;
+use rateguard_core::ids::DisplayName;
+use rateguard_engine::people::{PasswordHash, Role};
+use rateguard_engine::ports::{
+    INVITATIONS_FULL, JoinBounds, Joining, MEMBERS_FULL, MemberChange, MemberRefusal, PeopleChange,
+    PeopleStore, Refreshed, StoreError, WORKSPACES_FULL,
+};
+
+use crate::Backend;
+use samples::{
+    at, hashes, invitation, own, refreshing, session, session_id, signing_key, user, user_id, workspace, ws,
+};
+
+/// A promise is kept unless it panics or meets an error that it does not expect.
+type Outcome = Result<(), StoreError>;
+
+/// More than any case makes.
+const LIMIT: usize = 1_000;
+/// Clients that use one token at once.
+const CLIENTS: u8 = 10;
+
+/// Runs every case as a test of its own. `$backend` makes a fresh [`Backend`].
+#[macro_export]
+macro_rules! people_store_suite {
+    ($backend:expr) => {
+        $crate::people_store_suite!(@cases $backend;
+            an_account_is_found_by_id_and_by_address
+            an_address_is_one_account
+            a_new_person_owns_their_workspace
+            a_password_is_changed_in_the_place_of_the_one_seen
+            a_new_password_ends_every_other_session
+            a_person_belongs_to_no_more_workspaces_than_one_may
+            a_workspace_is_renamed_at_the_version_seen
+            members_are_listed_in_pages
+            roles_are_judged_by_what_is_stored
+            the_last_owner_stays
+            ownership_is_handed_over_in_one_step
+            an_invitation_is_accepted_once
+            an_invitation_is_for_its_address_alone
+            an_invitation_ends_with_its_time_and_when_it_is_taken_back
+            invitations_and_members_have_bounds
+            a_new_person_joins_by_invitation
+            a_refresh_token_is_good_once
+            of_many_that_use_one_token_one_goes_on_and_the_session_ends
+            a_session_ends_in_time_and_when_it_is_told
+            a_person_ends_only_their_own_sessions
+            sessions_make_room
+            signing_keys_follow_each_other
+            the_feed_tells_what_is_true_now
+            a_sweep_drops_what_is_over
+            a_refused_change_leaves_no_trace_of_people
+        );
+    };
+    (@cases $backend:expr; $($case:ident)*) => {
+        $(
+            #[::tokio::test]
+            async fn $case() -> Result<(), ::rateguard_engine::ports::StoreError> {
+                $crate::people_store::$case(&$backend).await
+            }
+        )*
+    };
+}
+
+/// Every field of an account survives.
+pub async fn an_account_is_found_by_id_and_by_address<B: Backend<Store: PeopleStore>>(
+    backend: &B,
+) -> Outcome {
+    let store = with_ada(backend).await?;
+    let ada = user("ada");
+    assert_eq!(store.user(&ada.id).await?, Some(ada.clone()));
+    assert_eq!(store.user_by_email(&ada.email).await?, Some(ada));
+    assert_eq!(store.user(&user_id("bob")).await?, None);
+    Ok(())
+}
+
+/// A second account with the same address is refused, and its workspace is not made.
+pub async fn an_address_is_one_account<B: Backend<Store: PeopleStore>>(backend: &B) -> Outcome {
+    let store = with_ada(backend).await?;
+    let mut twin = user("bob");
+    twin.email = user("ada").email;
+    let refused = store.create_user(twin, own("ws_2"), LIMIT, at(2)).await;
+    assert_eq!(refused, Err(StoreError::AlreadyExists { field: "email" }));
+    store.create_user(user("bob"), own("ws_2"), LIMIT, at(2)).await?;
+    Ok(())
+}
+
+/// The first membership is the owner's, and the workspace is as it was given.
+pub async fn a_new_person_owns_their_workspace<B: Backend<Store: PeopleStore>>(backend: &B) -> Outcome {
+    let store = with_ada(backend).await?;
+    let found = store.memberships(&user_id("ada")).await?;
+    let [(membership, stored)] = found.as_slice() else { panic!("{found:?}") };
+    assert_eq!((membership.role, membership.version, membership.joined_at), (Role::Owner, 1, at(1)));
+    assert_eq!((&stored.workspace, stored.version), (&workspace("ws_1"), 1));
+    assert_eq!(store.membership(&ws("ws_1"), &user_id("ada")).await?.as_ref(), Some(membership));
+    assert_eq!(store.membership(&ws("ws_1"), &user_id("bob")).await?, None);
+    Ok(())
+}
+
+/// Two who have seen the same password do not overwrite each other.
+pub async fn a_password_is_changed_in_the_place_of_the_one_seen<B: Backend<Store: PeopleStore>>(
+    backend: &B,
+) -> Outcome {
+    let store = with_ada(backend).await?;
+    let (ada, new) = (user("ada"), PasswordHash::stored("new"));
+    store.set_password(&ada.id, &ada.password, new.clone(), None, at(2)).await?;
+    let late = store.set_password(&ada.id, &ada.password, PasswordHash::stored("other"), None, at(3)).await;
+    assert_eq!(late, Err(StoreError::VersionMismatch));
+    let nobody = store.set_password(&user_id("bob"), &new, new.clone(), None, at(3)).await;
+    assert_eq!(nobody, Err(StoreError::NotFound));
+    assert_eq!(store.user(&ada.id).await?.map(|user| user.password), Some(new));
+    Ok(())
+}
+
+/// The session that changes the password stays, the others of the same person go, each with its entry.
+pub async fn a_new_password_ends_every_other_session<B: Backend<Store: PeopleStore>>(backend: &B) -> Outcome {
+    let store = with_ada(backend).await?;
+    store.create_user(user("bob"), own("ws_2"), LIMIT, at(1)).await?;
+    for (number, owner) in [(1, "ada"), (2, "ada"), (3, "bob")] {
+        store.begin_session(session(number, owner), hashes(number, number), LIMIT).await?;
+    }
+    let ada = user("ada");
+    let new = PasswordHash::stored("new");
+    store.set_password(&ada.id, &ada.password, new, Some(&session_id(1)), at(20)).await?;
+    assert_eq!(sessions(&store, "ada").await?, [session_id(1)]);
+    assert_eq!(sessions(&store, "bob").await?, [session_id(3)]);
+    assert_eq!(last_change(&store).await?, Some(PeopleChange::SessionEnded(session_id(2))));
+    Ok(())
+}
+
+/// Beyond the bound nothing is made.
+pub async fn a_person_belongs_to_no_more_workspaces_than_one_may<B: Backend<Store: PeopleStore>>(
+    backend: &B,
+) -> Outcome {
+    let store = with_ada(backend).await?;
+    let ada = user_id("ada");
+    let made = store.create_workspace(workspace("ws_2"), &ada, 2, at(2)).await?;
+    assert_eq!((made.workspace, made.version, made.created_at), (workspace("ws_2"), 1, at(2)));
+    let refused = store.create_workspace(workspace("ws_3"), &ada, 2, at(3)).await;
+    assert_eq!(refused, Err(StoreError::Full { what: WORKSPACES_FULL }));
+    let twice = store.create_workspace(workspace("ws_2"), &ada, LIMIT, at(3)).await;
+    assert_eq!(twice, Err(StoreError::AlreadyExists { field: "id" }));
+    let names: Vec<_> = store.memberships(&ada).await?.into_iter().map(|(m, _)| m.workspace).collect();
+    assert_eq!(names, [ws("ws_1"), ws("ws_2")]);
+    Ok(())
+}
+
+/// A rename raises the version; one that has seen an older one is refused.
+pub async fn a_workspace_is_renamed_at_the_version_seen<B: Backend<Store: PeopleStore>>(
+    backend: &B,
+) -> Outcome {
+    let store = with_ada(backend).await?;
+    let name = |text: &str| DisplayName::parse("name", text).expect("a sample is valid");
+    let renamed = store.rename_workspace(&ws("ws_1"), &name("new"), Some(1), at(5)).await?;
+    assert_eq!((renamed.version, renamed.updated_at, renamed.created_at), (2, at(5), at(1)));
+    let late = store.rename_workspace(&ws("ws_1"), &name("other"), Some(1), at(6)).await;
+    assert_eq!(late, Err(StoreError::VersionMismatch));
+    assert_eq!(store.rename_workspace(&ws("ws_1"), &name("any"), None, at(7)).await?.version, 3);
+    assert_eq!(store.rename_workspace(&ws("ws_9"), &name("x"), None, at(7)).await, Err(StoreError::NotFound));
+    Ok(())
+}
+
+/// Pages follow each other in the order of ids and show members of the one workspace alone.
+pub async fn members_are_listed_in_pages<B: Backend<Store: PeopleStore>>(backend: &B) -> Outcome {
+    let store = with_members(backend).await?;
+    store.create_user(user("zoe"), own("ws_2"), LIMIT, at(1)).await?;
+    let first = store.members(&ws("ws_1"), None, 2).await?;
+    let names = |members: &[rateguard_engine::ports::Member]| {
+        members.iter().map(|member| member.user.id.clone()).collect::<Vec<_>>()
+    };
+    assert_eq!(names(&first), [user_id("ada"), user_id("bob")]);
+    let rest = store.members(&ws("ws_1"), Some(&user_id("bob")), 5).await?;
+    assert_eq!(names(&rest), [user_id("cyd")]);
+    assert_eq!((rest[0].user.clone(), rest[0].membership.role), (user("cyd"), Role::Viewer));
+    Ok(())
+}
+
+/// What a person may change goes by the stored roles of both.
+pub async fn roles_are_judged_by_what_is_stored<B: Backend<Store: PeopleStore>>(backend: &B) -> Outcome {
+    let store = with_members(backend).await?;
+    let change = |actor: &str, member: &str, role, expected| MemberChange {
+        workspace: ws("ws_1"),
+        actor: user_id(actor),
+        member: user_id(member),
+        role,
+        expected,
+    };
+    let refused = Ok(Err(MemberRefusal::RoleMissing));
+    assert_eq!(store.change_member(change("cyd", "bob", Some(Role::Viewer), None), at(5)).await, refused);
+    assert_eq!(store.change_member(change("bob", "ada", None, None), at(5)).await, refused);
+    assert_eq!(store.change_member(change("zoe", "cyd", None, None), at(5)).await, refused);
+    let raised = store.change_member(change("bob", "cyd", Some(Role::Member), Some(1)), at(5)).await?;
+    assert_eq!(raised.map(|membership| (membership.role, membership.version)), Ok((Role::Member, 2)));
+    let late = store.change_member(change("bob", "cyd", Some(Role::Viewer), Some(1)), at(6)).await;
+    assert_eq!(late, Err(StoreError::VersionMismatch));
+    let nobody = store.change_member(change("ada", "zoe", None, None), at(6)).await;
+    assert_eq!(nobody, Err(StoreError::NotFound));
+    store.change_member(change("cyd", "cyd", None, None), at(7)).await?.expect("anybody may leave");
+    assert_eq!(store.membership(&ws("ws_1"), &user_id("cyd")).await?, None);
+    Ok(())
+}
+
+/// The only owner can neither leave nor step down; of two, one can, and then the other cannot.
+pub async fn the_last_owner_stays<B: Backend<Store: PeopleStore>>(backend: &B) -> Outcome {
+    let store = with_members(backend).await?;
+    let change = |actor: &str, member: &str, role| MemberChange {
+        workspace: ws("ws_1"),
+        actor: user_id(actor),
+        member: user_id(member),
+        role,
+        expected: None,
+    };
+    for role in [None, Some(Role::Admin)] {
+        let refused = store.change_member(change("ada", "ada", role), at(5)).await?;
+        assert_eq!(refused, Err(MemberRefusal::LastOwner));
+    }
+    store.change_member(change("ada", "bob", Some(Role::Owner)), at(6)).await?.expect("an owner may");
+    let (one, two) = futures::future::join(
+        store.change_member(change("ada", "ada", None), at(7)),
+        store.change_member(change("bob", "bob", None), at(7)),
+    )
+    .await;
+    let outcomes = [one?.is_ok(), two?.is_ok()];
+    assert_eq!(outcomes.iter().filter(|left| **left).count(), 1, "{outcomes:?}");
+    Ok(())
+}
+
+/// The giver becomes an admin, the taker an owner; whoever is none cannot give.
+pub async fn ownership_is_handed_over_in_one_step<B: Backend<Store: PeopleStore>>(backend: &B) -> Outcome {
+    let store = with_members(backend).await?;
+    let (place, ada, bob) = (ws("ws_1"), user_id("ada"), user_id("bob"));
+    let refused = store.transfer(&place, &bob, &ada, at(5)).await?;
+    assert_eq!(refused, Err(MemberRefusal::RoleMissing));
+    assert_eq!(store.transfer(&place, &ada, &user_id("zoe"), at(5)).await, Err(StoreError::NotFound));
+    let taken = store.transfer(&place, &ada, &bob, at(6)).await?.expect("an owner may");
+    assert_eq!((taken.user, taken.role), (bob, Role::Owner));
+    assert_eq!(store.membership(&place, &ada).await?.map(|m| m.role), Some(Role::Admin));
+    Ok(())
+}
+
+/// A spent invitation is gone.
+pub async fn an_invitation_is_accepted_once<B: Backend<Store: PeopleStore>>(backend: &B) -> Outcome {
+    let store = with_ada(backend).await?;
+    for name in ["bob", "cyd"] {
+        store.create_user(user(name), own(&format!("ws_{name}")), LIMIT, at(1)).await?;
+    }
+    let open = invitation(1, "ws_1", None, Role::Member);
+    store.insert_invitation(open.clone(), [1; 32], LIMIT).await?;
+    assert_eq!(store.invitations(&ws("ws_1"), at(20)).await?, [open]);
+    let joined = store.accept_invitation(&[1; 32], &user_id("bob"), BOUNDS, at(20)).await?;
+    assert_eq!((joined.workspace, joined.role), (ws("ws_1"), Role::Member));
+    let again = store.accept_invitation(&[1; 32], &user_id("cyd"), BOUNDS, at(20)).await;
+    assert_eq!(again, Err(StoreError::NotFound));
+    assert_eq!(store.invitations(&ws("ws_1"), at(20)).await?, []);
+    store.insert_invitation(invitation(2, "ws_1", None, Role::Member), [2; 32], LIMIT).await?;
+    let member = store.accept_invitation(&[2; 32], &user_id("bob"), BOUNDS, at(20)).await;
+    assert_eq!(member, Err(StoreError::AlreadyExists { field: "user_id" }));
+    Ok(())
+}
+
+/// Nobody else accepts it, and a member's address is not invited again.
+pub async fn an_invitation_is_for_its_address_alone<B: Backend<Store: PeopleStore>>(backend: &B) -> Outcome {
+    let store = with_ada(backend).await?;
+    for name in ["bob", "cyd"] {
+        store.create_user(user(name), own(&format!("ws_{name}")), LIMIT, at(1)).await?;
+    }
+    let open = || invitation(1, "ws_1", Some("bob@example.com"), Role::Admin);
+    store.insert_invitation(open(), [1; 32], LIMIT).await?;
+    let other = store.accept_invitation(&[1; 32], &user_id("cyd"), BOUNDS, at(20)).await;
+    assert_eq!(other, Err(StoreError::NotFound));
+    store.accept_invitation(&[1; 32], &user_id("bob"), BOUNDS, at(20)).await?;
+    let again = store.insert_invitation(open(), [2; 32], LIMIT).await;
+    assert_eq!(again, Err(StoreError::AlreadyExists { field: "email" }));
+    Ok(())
+}
+
+/// It opens nothing from its end on, nor once it is taken back; nor is it another workspace's to take.
+pub async fn an_invitation_ends_with_its_time_and_when_it_is_taken_back<B: Backend<Store: PeopleStore>>(
+    backend: &B,
+) -> Outcome {
+    let store = with_ada(backend).await?;
+    store.create_user(user("bob"), own("ws_2"), LIMIT, at(1)).await?;
+    let open = invitation(1, "ws_1", None, Role::Viewer);
+    store.insert_invitation(open.clone(), [1; 32], LIMIT).await?;
+    let late = store.accept_invitation(&[1; 32], &user_id("bob"), BOUNDS, at(1_010)).await;
+    assert_eq!(late, Err(StoreError::NotFound));
+    assert_eq!(store.invitations(&ws("ws_1"), at(1_010)).await?, []);
+    assert_eq!(store.remove_invitation(&ws("ws_2"), &open.id).await, Err(StoreError::NotFound));
+    store.remove_invitation(&ws("ws_1"), &open.id).await?;
+    assert_eq!(store.remove_invitation(&ws("ws_1"), &open.id).await, Err(StoreError::NotFound));
+    let gone = store.accept_invitation(&[1; 32], &user_id("bob"), BOUNDS, at(20)).await;
+    assert_eq!(gone, Err(StoreError::NotFound));
+    Ok(())
+}
+
+/// Each bound names what is full, and nothing is left of the attempt.
+pub async fn invitations_and_members_have_bounds<B: Backend<Store: PeopleStore>>(backend: &B) -> Outcome {
+    let store = with_ada(backend).await?;
+    store.create_user(user("bob"), own("ws_2"), LIMIT, at(1)).await?;
+    store.insert_invitation(invitation(1, "ws_1", None, Role::Viewer), [1; 32], 1).await?;
+    let full = store.insert_invitation(invitation(2, "ws_1", None, Role::Viewer), [2; 32], 1).await;
+    assert_eq!(full, Err(StoreError::Full { what: INVITATIONS_FULL }));
+    let nowhere = store.insert_invitation(invitation(3, "ws_9", None, Role::Viewer), [3; 32], LIMIT).await;
+    assert_eq!(nowhere, Err(StoreError::NotFound));
+    let accept = async |members_max, workspaces_max| {
+        let bounds = JoinBounds { members_max, workspaces_max };
+        store.accept_invitation(&[1; 32], &user_id("bob"), bounds, at(20)).await.map(|m| m.user)
+    };
+    assert_eq!(accept(1, LIMIT).await, Err(StoreError::Full { what: MEMBERS_FULL }));
+    assert_eq!(accept(LIMIT, 1).await, Err(StoreError::Full { what: WORKSPACES_FULL }));
+    assert_eq!(accept(2, 2).await, Ok(user_id("bob")));
+    Ok(())
+}
+
+/// An account made by invitation has that membership alone; an unknown token makes no account.
+pub async fn a_new_person_joins_by_invitation<B: Backend<Store: PeopleStore>>(backend: &B) -> Outcome {
+    let store = with_ada(backend).await?;
+    let unknown = store.create_user(user("bob"), Joining::Invited([1; 32]), LIMIT, at(20)).await;
+    assert_eq!(unknown, Err(StoreError::NotFound));
+    assert_eq!(store.user(&user_id("bob")).await?, None);
+    store
+        .insert_invitation(invitation(1, "ws_1", Some("bob@example.com"), Role::Admin), [1; 32], LIMIT)
+        .await?;
+    let other = store.create_user(user("cyd"), Joining::Invited([1; 32]), LIMIT, at(20)).await;
+    assert_eq!(other, Err(StoreError::NotFound));
+    let joined = store.create_user(user("bob"), Joining::Invited([1; 32]), LIMIT, at(20)).await?;
+    assert_eq!((joined.workspace, joined.role), (ws("ws_1"), Role::Admin));
+    Ok(())
+}
+
+/// Each use gives the next token; an old one ends the session, and then nothing of it is known.
+pub async fn a_refresh_token_is_good_once<B: Backend<Store: PeopleStore>>(backend: &B) -> Outcome {
+    let store = with_ada(backend).await?;
+    store.begin_session(session(1, "ada"), hashes(1, 1), LIMIT).await?;
+    let Refreshed::Goes(gone_on) = store.refresh_session(refreshing(1, 1, 2), at(20)).await? else {
+        panic!("the present token goes on")
+    };
+    assert_eq!((gone_on.id, gone_on.refreshed_at, gone_on.expires_at), (session_id(1), at(20), at(2_000)));
+    assert!(matches!(store.refresh_session(refreshing(1, 2, 3), at(21)).await?, Refreshed::Goes(_)));
+    let reused = store.refresh_session(refreshing(1, 1, 4), at(22)).await?;
+    assert_eq!(reused, Refreshed::Reused(session_id(1)));
+    assert_eq!(store.refresh_session(refreshing(1, 3, 4), at(23)).await?, Refreshed::Unknown);
+    assert_eq!(sessions(&store, "ada").await?, []);
+    assert_eq!(last_change(&store).await?, Some(PeopleChange::SessionEnded(session_id(1))));
+    assert_eq!(store.refresh_session(refreshing(9, 9, 9), at(23)).await?, Refreshed::Unknown);
+    Ok(())
+}
+
+/// There is no grace for two at once.
+pub async fn of_many_that_use_one_token_one_goes_on_and_the_session_ends<B: Backend<Store: PeopleStore>>(
+    backend: &B,
+) -> Outcome {
+    let store = with_ada(backend).await?;
+    store.begin_session(session(1, "ada"), hashes(1, 1), LIMIT).await?;
+    let uses = (0..CLIENTS).map(|client| store.refresh_session(refreshing(1, 1, 100 + client), at(20)));
+    let mut outcomes = Vec::new();
+    for outcome in join_all(uses).await {
+        outcomes.push(outcome?);
+    }
+    let went_on = outcomes.iter().filter(|outcome| matches!(outcome, Refreshed::Goes(_))).count();
+    let reused = outcomes.iter().filter(|outcome| matches!(outcome, Refreshed::Reused(_))).count();
+    assert_eq!((went_on, reused), (1, 1), "{outcomes:?}");
+    assert_eq!(sessions(&store, "ada").await?, []);
+    Ok(())
+}
+
+/// From its end on a session is not listed, not refreshed, not moved.
+pub async fn a_session_ends_in_time_and_when_it_is_told<B: Backend<Store: PeopleStore>>(
+    backend: &B,
+) -> Outcome {
+    let store = with_ada(backend).await?;
+    let begun = session(1, "ada");
+    store.begin_session(begun.clone(), hashes(1, 1), LIMIT).await?;
+    assert_eq!(store.sessions(&user_id("ada"), at(1_009)).await?, [begun.clone()]);
+    store.move_session(&begun.id, &ws("ws_1"), at(11)).await?;
+    let moved = store.sessions(&user_id("ada"), at(11)).await?;
+    assert_eq!(moved[0].workspace, Some(ws("ws_1")));
+    assert_eq!(store.sessions(&user_id("ada"), at(1_010)).await?, []);
+    assert_eq!(store.refresh_session(refreshing(1, 1, 2), at(1_010)).await?, Refreshed::Unknown);
+    assert_eq!(store.move_session(&begun.id, &ws("ws_1"), at(1_010)).await, Err(StoreError::NotFound));
+    store.end_session(&user_id("ada"), &begun.id, at(12)).await?;
+    assert_eq!(store.end_session(&user_id("ada"), &begun.id, at(12)).await, Err(StoreError::NotFound));
+    let nobody = store.begin_session(session(2, "nobody"), hashes(2, 2), LIMIT).await;
+    assert_eq!(nobody, Err(StoreError::NotFound));
+    Ok(())
+}
+
+/// Another person's session is not found.
+pub async fn a_person_ends_only_their_own_sessions<B: Backend<Store: PeopleStore>>(backend: &B) -> Outcome {
+    let store = with_ada(backend).await?;
+    store.create_user(user("bob"), own("ws_2"), LIMIT, at(1)).await?;
+    store.begin_session(session(1, "ada"), hashes(1, 1), LIMIT).await?;
+    let refused = store.end_session(&user_id("bob"), &session_id(1), at(20)).await;
+    assert_eq!(refused, Err(StoreError::NotFound));
+    assert_eq!(sessions(&store, "ada").await?, [session_id(1)]);
+    Ok(())
+}
+
+/// Beyond the bound the session refreshed longest ago ends, with its entry in the feed.
+pub async fn sessions_make_room<B: Backend<Store: PeopleStore>>(backend: &B) -> Outcome {
+    let store = with_ada(backend).await?;
+    store.begin_session(session(1, "ada"), hashes(1, 1), 2).await?;
+    store.begin_session(session(2, "ada"), hashes(2, 2), 2).await?;
+    store.refresh_session(refreshing(1, 1, 11), at(20)).await?;
+    let mut third = session(3, "ada");
+    (third.created_at, third.refreshed_at) = (at(21), at(21));
+    store.begin_session(third, hashes(3, 3), 2).await?;
+    assert_eq!(sessions(&store, "ada").await?, [session_id(3), session_id(1)]);
+    assert_eq!(last_change(&store).await?, Some(PeopleChange::SessionEnded(session_id(2))));
+    Ok(())
+}
+
+/// A key is added where the newest is the one seen; those older than that one go.
+pub async fn signing_keys_follow_each_other<B: Backend<Store: PeopleStore>>(backend: &B) -> Outcome {
+    let store = backend.open().await;
+    let [one, two, three] = [1, 2, 3].map(signing_key);
+    assert!(store.add_signing_key(one.clone(), None).await?);
+    assert!(!store.add_signing_key(two.clone(), None).await?);
+    assert!(store.add_signing_key(two.clone(), Some(&one.id)).await?);
+    assert_eq!(store.signing_keys().await?, [one.clone(), two.clone()]);
+    assert!(!store.add_signing_key(three.clone(), Some(&one.id)).await?);
+    assert!(store.add_signing_key(three.clone(), Some(&two.id)).await?);
+    assert_eq!(store.signing_keys().await?, [two, three]);
+    assert_eq!(last_change(&store).await?, Some(PeopleChange::SigningKeys));
+    Ok(())
+}
+
+/// An entry tells the role of now, whatever it was when it was recorded; the feed is read in pages.
+pub async fn the_feed_tells_what_is_true_now<B: Backend<Store: PeopleStore>>(backend: &B) -> Outcome {
+    let store = with_members(backend).await?;
+    let leave = MemberChange {
+        workspace: ws("ws_1"),
+        actor: user_id("cyd"),
+        member: user_id("cyd"),
+        role: None,
+        expected: None,
+    };
+    store.change_member(leave, at(50)).await?.expect("anybody may leave");
+    let changes = store.people_changes_after(0, LIMIT).await?;
+    let roles: Vec<_> = changes
+        .iter()
+        .filter_map(|(_, change)| match change {
+            PeopleChange::Role { user, role, .. } if *user == user_id("cyd") => Some(*role),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(roles, [None, None]);
+    assert!(changes.contains(&(1, PeopleChange::Workspace(workspace("ws_1")))), "{changes:?}");
+    assert_eq!(store.people_changes_after(1, 2).await?, changes[1..3]);
+    let revisions: Vec<u64> = changes.iter().map(|(revision, _)| *revision).collect();
+    assert!(revisions.is_sorted_by(|a, b| a < b), "{revisions:?}");
+    let last = revisions.last().copied().unwrap_or_default();
+    assert_eq!(store.revision_before(at(50)).await?, last - 1);
+    assert_eq!(store.revision_before(at(51)).await?, last);
+    assert_eq!(store.revision_before(at(0)).await?, 0);
+    Ok(())
+}
+
+/// What is over goes, what lives stays, and revisions go on.
+pub async fn a_sweep_drops_what_is_over<B: Backend<Store: PeopleStore>>(backend: &B) -> Outcome {
+    let store = with_ada(backend).await?;
+    store.begin_session(session(1, "ada"), hashes(1, 1), LIMIT).await?;
+    store.refresh_session(refreshing(1, 1, 2), at(20)).await?;
+    store.begin_session(session(2, "ada"), hashes(2, 2), LIMIT).await?;
+    store.insert_invitation(invitation(1, "ws_1", None, Role::Viewer), [1; 32], LIMIT).await?;
+    let before = store.people_changes_after(0, LIMIT).await?;
+    store.sweep_people(at(1_010), at(2)).await?;
+    assert_eq!(store.sessions(&user_id("ada"), at(20)).await?.len(), 1);
+    assert_eq!(store.invitations(&ws("ws_1"), at(20)).await?, []);
+    assert_eq!(store.people_changes_after(0, LIMIT).await?, []);
+    store.end_session(&user_id("ada"), &session_id(1), at(1_500)).await?;
+    let after = store.people_changes_after(0, LIMIT).await?;
+    assert!(after[0].0 > before[before.len() - 1].0, "{after:?}");
+    Ok(())
+}
+
+/// Whatever is refused leaves the feed as it was.
+pub async fn a_refused_change_leaves_no_trace_of_people<B: Backend<Store: PeopleStore>>(
+    backend: &B,
+) -> Outcome {
+    let store = with_members(backend).await?;
+    let before = store.people_changes_after(0, LIMIT).await?;
+    let refusals = [
+        store.create_user(user("ada"), own("ws_9"), LIMIT, at(9)).await.map(drop),
+        store.create_workspace(workspace("ws_9"), &user_id("ada"), 1, at(9)).await.map(drop),
+        store.accept_invitation(&[9; 32], &user_id("ada"), BOUNDS, at(9)).await.map(drop),
+        store.end_session(&user_id("ada"), &session_id(9), at(9)).await,
+    ];
+    assert!(refusals.iter().all(Result::is_err), "{refusals:?}");
+    assert_eq!(store.people_changes_after(0, LIMIT).await?, before);
+    store.create_user(user("zoe"), own("ws_9"), LIMIT, at(9)).await?;
+    Ok(())
+}
+
+/// Wide bounds.
+const BOUNDS: JoinBounds = JoinBounds { members_max: LIMIT, workspaces_max: LIMIT };
+
+/// A store in which Ada owns `ws_1`.
+async fn with_ada<B: Backend<Store: PeopleStore>>(backend: &B) -> Result<B::Store, StoreError> {
+    let store = backend.open().await;
+    store.create_user(user("ada"), own("ws_1"), LIMIT, at(1)).await?;
+    Ok(store)
+}
+
+/// The same with Bob, an admin, and Cyd, a viewer.
+async fn with_members<B: Backend<Store: PeopleStore>>(backend: &B) -> Result<B::Store, StoreError> {
+    let store = with_ada(backend).await?;
+    for (number, name, role) in [(1, "bob", Role::Admin), (2, "cyd", Role::Viewer)] {
+        store.insert_invitation(invitation(number, "ws_1", None, role), [number; 32], LIMIT).await?;
+        store.create_user(user(name), Joining::Invited([number; 32]), LIMIT, at(20)).await?;
+    }
+    Ok(store)
+}
+
+async fn sessions(
+    store: &impl PeopleStore,
+    owner: &str,
+) -> Result<Vec<rateguard_core::ids::SessionId>, StoreError> {
+    Ok(store.sessions(&user_id(owner), at(25)).await?.into_iter().map(|session| session.id).collect())
+}
+
+async fn last_change(store: &impl PeopleStore) -> Result<Option<PeopleChange>, StoreError> {
+    Ok(store.people_changes_after(0, LIMIT).await?.pop().map(|(_, change)| change))
+}
