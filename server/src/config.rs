@@ -2,6 +2,7 @@
 //! then flags, put together as one tree and read once into types that cannot be half-set.
 
 mod layers;
+mod people;
 pub mod reference;
 
 use std::fmt::Display;
@@ -16,6 +17,7 @@ use serde::{Deserialize, Deserializer};
 use thiserror::Error;
 
 pub use layers::{DEFAULT, Override, merged};
+pub use people::{Mail, MailTransport, People, SmtpTls};
 
 /// Why a configuration cannot be used.
 #[derive(Debug, Error)]
@@ -73,6 +75,10 @@ pub struct Config {
     pub counters: Counters,
     /// The HTTP gateway.
     pub gateway: Gateway,
+    /// Accounts and sessions.
+    pub people: People,
+    /// How mail is sent.
+    pub mail: Mail,
     /// Logging.
     pub log: Log,
 }
@@ -186,11 +192,13 @@ impl Config {
 
     fn check(&self) -> Result<(), ConfigError> {
         let wide = |n: usize| u64::try_from(n).unwrap_or(u64::MAX);
-        let bounds: [Bound; 5] = [
+        let bounds: [Bound; 7] = [
             ("server.drain_seconds_max", self.server.drain_seconds_max, 1, 3_600),
             ("counters.live_counters_max", wide(self.counters.live_counters_max), 1_000, 100_000_000),
             ("counters.request_ids_bytes_max", wide(self.counters.request_ids_bytes_max), 1 << 20, 1 << 36),
             ("counters.reservations_max", wide(self.counters.reservations_max), 1_000, 100_000_000),
+            ("people.access_token_seconds", self.people.access_token_seconds.into(), 60, 3_600),
+            ("people.refresh_token_seconds", self.people.refresh_token_seconds.into(), 3_600, 7_776_000),
             ("gateway.concurrent_calls_max", wide(self.gateway.concurrent_calls_max), 1, 1_000_000),
         ];
         match bounds.into_iter().find(|(_, value, least, most)| !(least..=most).contains(&value)) {
@@ -198,7 +206,7 @@ impl Config {
                 let description = format!("must be {least} to {most}, not {value}");
                 Err(ConfigError::OutOfBounds { key, description })
             }
-            None => self.check_gateway_listen(),
+            None => self.mail.check().and_then(|()| self.check_gateway_listen()),
         }
     }
 

@@ -11,17 +11,18 @@ use std::os::unix::fs::DirBuilderExt;
 use std::path::Path;
 
 use anyhow::{Context, bail};
-use rateguard_core::ids::{DisplayName, WorkspaceId};
+use rateguard_core::ids::DisplayName;
 use rateguard_core::money::Currency;
 use rateguard_core::time::Zone;
 use rateguard_demo_upstream::{DemoUpstream, DemoUpstreamConfig};
+use rateguard_engine::people::EmailAddress;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 use crate::config::Config;
 use crate::keyfile;
 use crate::running::Running;
-use crate::setup::{FirstWorkspace, install};
+use crate::setup::{FirstWorkspace, Installed, install};
 
 pub use keys::DemoKeys;
 pub use welcome::{as_json, as_text};
@@ -30,6 +31,8 @@ pub use welcome::{as_json, as_text};
 const UPSTREAM_CREDENTIAL: &str = "demo-upstream-credential";
 /// The workspace's name.
 const WORKSPACE_NAME: &str = "demo";
+/// The address by which its owner logs in.
+const OWNER_EMAIL: &str = "owner@example.com";
 
 /// A file in the data folder of a demo that is being made.
 const UNFINISHED: &str = "demo.unfinished";
@@ -62,9 +65,9 @@ impl Demo {
         let running = Running::start(config).await?;
         let keys = match (known, fresh) {
             (Some(keys), _) => keys,
-            (None, Some((workspace, manage))) => {
+            (None, Some(installed)) => {
                 let folder = &config.data.folder;
-                let keys = seed::fill(&running.engine, workspace, manage, folder, upstream_address).await?;
+                let keys = seed::fill(&running.engine, &installed, folder, upstream_address).await?;
                 std::fs::remove_file(folder.join(UNFINISHED))?;
                 keys
             }
@@ -104,18 +107,18 @@ fn mark_unfinished(folder: &Path) -> anyhow::Result<()> {
     Ok(())
 }
 
-async fn make(config: &Config) -> anyhow::Result<(WorkspaceId, String)> {
+async fn make(config: &Config) -> anyhow::Result<Installed> {
     mark_unfinished(&config.data.folder)?;
     let first = FirstWorkspace {
         name: DisplayName::parse("workspace", WORKSPACE_NAME)?,
         zone: Zone::UTC,
         currency: Currency::USD,
+        owner: EmailAddress::parse("owner", OWNER_EMAIL)?,
     };
-    let installed = install(config, first).await.with_context(|| {
+    install(config, first).await.with_context(|| {
         let folder = config.data.folder.display();
         format!("{folder} is no finished demo; remove it, or name another folder with --data-dir")
-    })?;
-    Ok((installed.workspace, installed.secret.expose().to_owned()))
+    })
 }
 
 type Upstream = (SocketAddr, CancellationToken, tokio::task::JoinHandle<std::io::Result<()>>);

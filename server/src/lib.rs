@@ -7,6 +7,7 @@ pub mod config;
 pub mod demo;
 pub mod keyfile;
 pub mod logging;
+pub mod mail;
 pub mod running;
 pub mod setup;
 pub mod wiring;

@@ -11,6 +11,7 @@ use axum::http::StatusCode;
 use axum::routing::get;
 use axum::{Json, Router};
 use rateguard_engine::engine::{Background, CONFIGURATION_AGE_MS_MAX, Engine};
+use rateguard_engine::people::PeopleBackground;
 use rateguard_engine::secrets::random;
 use rateguard_gateway_http::serve::serve;
 use rateguard_gateway_http::{ClientAddress, Drained, Gateway, GatewayConfig, Secret, Transport};
@@ -36,6 +37,7 @@ pub struct Running {
     /// Its engine, for whoever runs in the same process.
     pub engine: Arc<Engine>,
     background: Background,
+    people: PeopleBackground,
     gateway: Option<Gateway>,
     stores: Embedded,
     health: HealthReporter,
@@ -61,10 +63,11 @@ impl Running {
             None => draw_token()?,
         };
         let (engine, background) = stores.start_engine(config, Some(token.clone())).await?;
+        let (people, people_background) = stores.start_people(config, &engine).await?;
         let gateway = gateway(config, &engine, token)?;
         let (reporter, health) = health();
         let router = with_proxy(
-            probes(&engine).merge(public_router(&engine, health, &config.server.cors_origins)?),
+            probes(&engine).merge(public_router(&engine, &people, health, &config.server.cors_origins)?),
             gateway.clone(),
         );
         let (stop, drain_max) = (CancellationToken::new(), config.drain_max());
@@ -80,6 +83,7 @@ impl Running {
             address,
             engine,
             background,
+            people: people_background,
             gateway,
             stores,
             health: reporter,
@@ -94,6 +98,7 @@ impl Running {
     pub async fn failed(&mut self) -> anyhow::Error {
         tokio::select! {
             Some(ended) = self.listeners.join_next() => why_ended(ended),
+            () = self.people.failed() => anyhow!("people's background task has ended although nobody stopped it"),
             () = self.background.failed() => anyhow!("a background task has ended although nobody stopped it"),
         }
     }
@@ -111,6 +116,7 @@ impl Running {
         if let Some(gateway) = &self.gateway {
             drain(gateway, self.drain_max).await;
         }
+        self.people.stop().await;
         let written = self.background.stop().await.context("the counters could not be written down");
         self.stores.close().await;
         listened.and(written)

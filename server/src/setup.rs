@@ -8,13 +8,17 @@ use rateguard_core::money::Currency;
 use rateguard_core::time::{Millis, Zone};
 use rateguard_engine::clock::{Clock, SystemClock};
 use rateguard_engine::manage::{KEYS_PER_WORKSPACE_MAX, equip};
-use rateguard_engine::ports::{ConfigStore, Resource};
+use rateguard_engine::people::{EmailAddress, FirstOwner, MEMBERS_PER_WORKSPACE_MAX, first_owner};
+use rateguard_engine::ports::{ConfigStore, Joining, PeopleStore, Resource};
 use rateguard_engine::resources::{Key, KeyLabel, Scope, Scopes, Workspace};
 use rateguard_engine::secrets::{SecretText, random};
 
 use crate::config::Config;
 use crate::keyfile;
 use crate::wiring::Embedded;
+
+/// What the first person is called until they change it.
+const OWNER_NAME: &str = "Owner";
 
 /// The first workspace, as its owner wants it.
 #[derive(Clone, Debug)]
@@ -25,6 +29,8 @@ pub struct FirstWorkspace {
     pub zone: Zone,
     /// The currency of its money.
     pub currency: Currency,
+    /// The address of the person who owns it.
+    pub owner: EmailAddress,
 }
 
 /// A new installation.
@@ -36,6 +42,8 @@ pub struct Installed {
     pub key: Key,
     /// Its secret: the only copy.
     pub secret: SecretText,
+    /// The person who owns the workspace, with the only copy of their password.
+    pub owner: FirstOwner,
 }
 
 /// Makes an installation in the configured data folder.
@@ -52,22 +60,26 @@ pub async fn install(config: &Config, first: FirstWorkspace) -> anyhow::Result<I
     if !key_file.exists() {
         keyfile::create_encryption_key(&key_file)?;
     }
-    let installed = first_workspace(&store, first, SystemClock::default().now()).await;
+    let installed =
+        first_workspace(&store, &stores.people_store(), first, SystemClock::default().now()).await;
     stores.close().await;
     installed
 }
 
 async fn first_workspace(
     store: &Arc<dyn ConfigStore>,
+    people: &Arc<dyn PeopleStore>,
     first: FirstWorkspace,
     now: Millis,
 ) -> anyhow::Result<Installed> {
     let workspace = WorkspaceId::from_random(random()?);
-    let FirstWorkspace { name, zone, currency } = first;
-    store.create_workspace(Workspace { id: workspace.clone(), name, zone, currency }, now).await?;
+    let FirstWorkspace { name, zone, currency, owner } = first;
+    let owner = first_owner(owner, DisplayName::parse("owner", OWNER_NAME)?, now).await?;
+    let own = Joining::Own(Workspace { id: workspace.clone(), name, zone, currency });
+    people.create_user(owner.user.clone(), own, MEMBERS_PER_WORKSPACE_MAX, now).await?;
     let (key, secret) = equip(first_key()?)?;
     store.insert(&workspace, Resource::Key(key.clone()), KEYS_PER_WORKSPACE_MAX, now).await?;
-    Ok(Installed { workspace, key, secret })
+    Ok(Installed { workspace, key, secret, owner })
 }
 
 fn first_key() -> anyhow::Result<Key> {

@@ -6,12 +6,13 @@ use anyhow::Context;
 use rateguard_engine::catalogue;
 use rateguard_engine::clock::{Clock, SystemClock};
 use rateguard_engine::engine::{Background, Engine, Setup, Stores};
-use rateguard_engine::ports::ConfigStore;
+use rateguard_engine::people::{People, PeopleBackground, PeopleSetup};
+use rateguard_engine::ports::{ConfigStore, PeopleStore};
 use rateguard_store_memory::{MemoryCounterStore, MemoryCounterStoreConfig};
 use rateguard_store_sql::{DataFolder, SqlCheckpointStore, SqlConfigStore, SqlEventLog, SqlUsageStore};
 
 use crate::config::Config;
-use crate::keyfile;
+use crate::{keyfile, mail};
 
 /// The embedded stores, open.
 pub struct Embedded {
@@ -40,6 +41,31 @@ impl Embedded {
     /// The management store, for set-up before the engine runs.
     pub fn config_store(&self) -> Arc<dyn ConfigStore> {
         self.config.clone()
+    }
+
+    /// The store of people, for set-up before the engine runs.
+    pub fn people_store(&self) -> Arc<dyn PeopleStore> {
+        Arc::new(self.config.people())
+    }
+
+    /// Lets people in, to what this engine serves.
+    ///
+    /// # Errors
+    /// When the store cannot be read, the encryption key is missing or another one than before, or
+    /// mail cannot be sent as configured.
+    pub async fn start_people(
+        &self,
+        config: &Config,
+        engine: &Engine,
+    ) -> anyhow::Result<(Arc<People>, PeopleBackground)> {
+        let setup = PeopleSetup {
+            clock: Arc::new(SystemClock::default()),
+            directory: engine.directory().clone(),
+            cipher: keyfile::read_encryption_key(&config.encryption_key_file())?,
+            policy: config.people.policy(),
+            mailer: mail::mailer(config)?,
+        };
+        People::start(self.people_store(), setup).await.context("people cannot be let in")
     }
 
     /// Finishes what is under way and closes the files.

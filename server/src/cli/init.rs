@@ -5,6 +5,7 @@ use clap::Args;
 use rateguard_core::ids::DisplayName;
 use rateguard_core::money::Currency;
 use rateguard_core::time::Zone;
+use rateguard_engine::people::EmailAddress;
 
 use super::ConfigArgs;
 use crate::setup::{FirstWorkspace, install};
@@ -22,6 +23,9 @@ pub(super) struct Init {
     /// The currency of its money, by its ISO 4217 code
     #[arg(long, default_value = "USD")]
     currency: String,
+    /// The e-mail address by which the workspace's owner logs in
+    #[arg(long, default_value = "owner@example.com")]
+    owner: String,
 }
 
 impl Init {
@@ -31,15 +35,19 @@ impl Init {
             name: DisplayName::parse("--workspace", &self.workspace)?,
             zone: Zone::parse("--zone", &self.zone)?,
             currency: Currency::parse("--currency", &self.currency)?,
+            owner: EmailAddress::parse("--owner", &self.owner)?,
         };
         let installed = install(&config, first).await.context("nothing was made")?;
         let folder = config.data.folder.display();
-        // The secret is shown here and nowhere else: only its hash is kept.
+        // The secrets are shown here and nowhere else: only their hashes are kept.
         super::print(&format!(
             "Made workspace {} in {folder}.\nIts first key may manage and read. It is shown only now:\n\n    {}\n\n\
+             Its owner logs in with this password, which is shown only now too:\n\n    {}   {}\n\n\
              Start the server with: rateguard serve --data-dir {folder}",
             installed.workspace,
             installed.secret.expose(),
+            installed.owner.user.email,
+            installed.owner.password.expose(),
         ))
     }
 }

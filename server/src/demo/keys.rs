@@ -21,6 +21,10 @@ pub struct DemoKeys {
     pub tight: String,
     /// Like `app`, with a budget of nothing.
     pub broke: String,
+    /// The address by which the workspace's owner logs in.
+    pub owner_email: String,
+    /// The owner's password.
+    pub owner_password: String,
 }
 
 impl std::fmt::Debug for DemoKeys {
@@ -56,6 +60,8 @@ impl DemoKeys {
             app: take("APP_KEY")?,
             tight: take("TIGHT_KEY")?,
             broke: take("BROKE_KEY")?,
+            owner_email: take("OWNER_EMAIL")?,
+            owner_password: take("OWNER_PASSWORD")?,
         }))
     }
 
@@ -64,8 +70,11 @@ impl DemoKeys {
     /// # Errors
     /// When the file cannot be made.
     pub fn write(&self, folder: &Path) -> anyhow::Result<()> {
-        let Self { manage, app, tight, broke } = self;
-        let text = format!("MANAGE_KEY={manage}\nAPP_KEY={app}\nTIGHT_KEY={tight}\nBROKE_KEY={broke}\n");
+        let Self { manage, app, tight, broke, owner_email, owner_password } = self;
+        let text = format!(
+            "MANAGE_KEY={manage}\nAPP_KEY={app}\nTIGHT_KEY={tight}\nBROKE_KEY={broke}\n\
+             OWNER_EMAIL={owner_email}\nOWNER_PASSWORD={owner_password}\n"
+        );
         keyfile::create(&path(folder), &text)
     }
 }

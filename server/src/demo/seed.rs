@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use anyhow::{Context, bail};
 use rateguard_core::counter::Refill;
-use rateguard_core::ids::{ApiId, BudgetId, DisplayName, KeyId, RuleId, Slug, WorkspaceId};
+use rateguard_core::ids::{ApiId, BudgetId, DisplayName, KeyId, RuleId, Slug};
 use rateguard_core::matching::{Dimension, Match, OnMissing, Scope as CounterScope};
 use rateguard_core::money::Nanos;
 use rateguard_core::pricing::UnknownPricePolicy;
@@ -16,12 +16,13 @@ use rateguard_core::unit::Unit;
 use rateguard_engine::caller::Caller;
 use rateguard_engine::engine::Engine;
 use rateguard_engine::manage::{ApiDraft, CredentialChange};
+use rateguard_engine::people::FirstOwner;
 use rateguard_engine::ports::Resource;
 use rateguard_engine::resources::{Api, AuthScheme, Dialect, Scope, Scopes};
 use rateguard_engine::secrets::{SecretText, random};
 
 use super::{DemoKeys, UPSTREAM_CREDENTIAL, history};
-use crate::setup::plain_key;
+use crate::setup::{Installed, plain_key};
 
 /// One dollar.
 const DOLLAR: i64 = 1_000_000_000;
@@ -35,16 +36,15 @@ const UPSTREAM_TIMEOUT_MS: i64 = 60_000;
 /// Fills the new workspace, and writes the keys down last.
 pub(super) async fn fill(
     engine: &Arc<Engine>,
-    workspace: WorkspaceId,
-    first_key: String,
+    installed: &Installed,
     folder: &Path,
     upstream: SocketAddr,
 ) -> anyhow::Result<DemoKeys> {
-    let first = engine.authenticator().by_key(&first_key, engine.now())?;
-    if first.workspace != workspace {
+    let first = engine.authenticator().by_key(installed.secret.expose(), engine.now())?;
+    if first.workspace != installed.workspace {
         bail!("the first key is another workspace's");
     }
-    let keys = make_keys(engine, &first).await?;
+    let keys = make_keys(engine, &first, &installed.owner).await?;
     make_apis(engine, &first, upstream).await?;
     let caller = |secret: &str| engine.authenticator().by_key(secret, engine.now());
     make_rules(engine, &first, &caller(&keys.tight)?.key.id).await?;
@@ -54,7 +54,7 @@ pub(super) async fn fill(
     Ok(keys)
 }
 
-async fn make_keys(engine: &Engine, first: &Caller) -> anyhow::Result<DemoKeys> {
+async fn make_keys(engine: &Engine, first: &Caller, owner: &FirstOwner) -> anyhow::Result<DemoKeys> {
     let every_rpc = [Scope::Quota, Scope::Usage, Scope::Manage, Scope::Read].into_iter().collect();
     let gateway: Scopes = [Scope::Gateway].into_iter().collect();
     let make = async |name: &str, scopes: Scopes| {
@@ -66,6 +66,8 @@ async fn make_keys(engine: &Engine, first: &Caller) -> anyhow::Result<DemoKeys> 
         app: make("app", gateway).await?,
         tight: make("app with a tight limit", gateway).await?,
         broke: make("app without money", gateway).await?,
+        owner_email: owner.user.email.to_string(),
+        owner_password: owner.password.expose().to_owned(),
     })
 }
 

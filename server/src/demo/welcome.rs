@@ -10,13 +10,14 @@ pub fn as_text(address: SocketAddr, folder: &Path, keys: &DemoKeys) -> String {
     let program = program();
     let file = keys::path(folder);
     let file = file.display();
-    let DemoKeys { manage, app, .. } = keys;
+    let DemoKeys { manage, app, owner_email, owner_password, .. } = keys;
     format!(
         r#"RateGuard is ready at http://{address}
 
   key for back ends (check, report, read, manage)   {manage}
   key for apps (through the gateway)                {app}
-  both, and two more to try limits with, in         {file}
+  the workspace's owner logs in with                {owner_email} {owner_password}
+  all of it, and two more keys to try limits with   {file}
 
 1. May this call go ahead?
 
@@ -40,10 +41,11 @@ Ctrl-C stops it; nothing that was accepted is lost."#
 
 /// For programs: one line.
 pub fn as_json(address: SocketAddr, keys: &DemoKeys) -> String {
-    let DemoKeys { manage, app, tight, broke } = keys;
+    let DemoKeys { manage, app, tight, broke, owner_email, owner_password } = keys;
     serde_json::json!({
         "address": format!("http://{address}"),
         "keys": { "manage": manage, "app": app, "tight": tight, "broke": broke },
+        "owner": { "email": owner_email, "password": owner_password },
         "apis": { "openai": "demo-openai", "anthropic": "demo-anthropic" },
     })
     .to_string()

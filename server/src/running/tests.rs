@@ -3,6 +3,7 @@
 use rateguard_core::ids::DisplayName;
 use rateguard_core::money::Currency;
 use rateguard_core::time::Zone;
+use rateguard_engine::people::EmailAddress;
 use tempfile::TempDir;
 
 use super::*;
@@ -18,7 +19,8 @@ async fn start(flags: &[(&'static str, &str)]) -> (TempDir, Running) {
     let flags: Vec<_> = own.iter().chain(flags).map(|(key, value)| (*key, (*value).to_owned())).collect();
     let config = Config::load(None, &[], &flags).unwrap();
     let name = DisplayName::parse("workspace", "tests").unwrap();
-    install(&config, FirstWorkspace { name, zone: Zone::UTC, currency: Currency::USD }).await.unwrap();
+    let owner = EmailAddress::parse("owner", "owner@example.com").unwrap();
+    install(&config, FirstWorkspace { name, zone: Zone::UTC, currency: Currency::USD, owner }).await.unwrap();
     let running = Running::start(&config).await.unwrap();
     (folder, running)
 }

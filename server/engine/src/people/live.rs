@@ -15,12 +15,15 @@ const CLOCK_SKEW_MS: i64 = 5 * 60 * 1_000;
 /// How long a change is remembered.
 pub(super) const REMEMBERED_MS: i64 = ACCESS_TOKEN_MS_MAX + CLOCK_SKEW_MS;
 
+/// A role as it is now, `None` for none, and when that was seen.
+type RoleNow = (Option<Role>, Millis);
+
 /// Changes that no token knows yet. They are never dropped early, whatever their number: some 100
 /// bytes for each session that ended, and each role that changed, within the last hour.
 #[derive(Default)]
 pub(super) struct Live {
     ended: RwLock<HashMap<SessionId, Millis>>,
-    roles: RwLock<HashMap<(WorkspaceId, UserId), (Option<Role>, Millis)>>,
+    roles: RwLock<HashMap<(WorkspaceId, UserId), RoleNow>>,
 }
 
 impl Live {
