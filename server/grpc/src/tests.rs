@@ -11,6 +11,7 @@ mod managed;
 mod messages;
 mod ownership;
 mod people;
+mod people_replicas;
 mod people_web;
 mod persons;
 mod prices;
