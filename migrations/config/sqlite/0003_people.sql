@@ -36,7 +36,7 @@ CREATE UNIQUE INDEX users_by_email ON users (email);
 CREATE TABLE memberships (
     workspace_id TEXT NOT NULL REFERENCES workspaces (id),
     user_id TEXT NOT NULL REFERENCES users (id),
-    role INTEGER NOT NULL,
+    role BIGINT NOT NULL,
     version BIGINT NOT NULL,
     joined_at BIGINT NOT NULL,
     PRIMARY KEY (workspace_id, user_id)
@@ -67,7 +67,7 @@ CREATE TABLE invitations (
     workspace_id TEXT NOT NULL REFERENCES workspaces (id),
     token_sha256 BLOB NOT NULL,
     email TEXT,
-    role INTEGER NOT NULL,
+    role BIGINT NOT NULL,
     inviter_id TEXT NOT NULL REFERENCES users (id),
     created_at BIGINT NOT NULL,
     expires_at BIGINT NOT NULL

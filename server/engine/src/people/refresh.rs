@@ -109,10 +109,18 @@ impl People {
         self.live.take_in(&change, now);
         match change {
             PeopleChange::Workspace(workspace) => self.directory.put_workspace(workspace, now).await,
-            PeopleChange::SigningKeys => self.load_keys().await?,
+            PeopleChange::SigningKeys => self.load_new_keys().await,
             PeopleChange::SessionEnded(_) | PeopleChange::Role { .. } => {}
         }
         Ok(())
+    }
+
+    /// A key that cannot be read now is read with the next sweep: it must not hold up what ends
+    /// sessions.
+    async fn load_new_keys(&self) {
+        if let Err(error) = self.load_keys().await {
+            tracing::error!(%error, "new signing keys cannot be read; tokens that they sign are refused here");
+        }
     }
 
     async fn load_keys(&self) -> Result<(), EngineError> {
@@ -147,8 +155,9 @@ impl People {
 
     async fn sweep(&self) -> Result<(), EngineError> {
         let now = self.now();
-        self.rotate().await?;
         self.live.sweep(now);
+        self.rotate().await?;
+        self.load_keys().await?;
         Ok(self.store.sweep_people(now, now.plus(-(REMEMBERED_MS + FEED_MARGIN_MS))).await?)
     }
 }

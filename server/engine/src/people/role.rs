@@ -19,6 +19,11 @@ impl Role {
     /// Every role, the least first.
     pub const ALL: [Self; 4] = [Self::Viewer, Self::Member, Self::Admin, Self::Owner];
 
+    /// Whether one may invite others.
+    pub fn may_invite(self) -> bool {
+        self >= Self::Admin
+    }
+
     /// The number by which stores and tokens know it: that of the contract.
     pub fn number(self) -> u8 {
         match self {

@@ -301,7 +301,8 @@ pub trait PeopleStore: Send + Sync + 'static {
     ) -> Result<Vec<Member>, StoreError>;
 
     /// Changes or removes a member where [`crate::people::judge`] allows it, by the roles of the very
-    /// transaction. Gives what the membership was or is.
+    /// transaction. Gives what the membership was or is. The open invitations of whoever may invite no
+    /// longer go, so that nobody comes back by one of their own.
     ///
     /// # Errors
     /// [`StoreError::NotFound`] for the member, [`StoreError::VersionMismatch`].

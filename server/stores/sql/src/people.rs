@@ -46,7 +46,7 @@ impl SqlPeopleStore {
 }
 
 /// Runs one function over a transaction, and commits it unless it fails.
-macro_rules! write {
+macro_rules! in_transaction {
     ($store:expr, $function:path $(, $argument:expr)*) => {{
         let work = async {
             let mut transaction = $store.database.begin().await?;
@@ -58,7 +58,7 @@ macro_rules! write {
 }
 
 /// Runs one function over a connection that only reads.
-macro_rules! read {
+macro_rules! with_reader {
     ($store:expr, $function:path $(, $argument:expr)*) => {{
         let work = async {
             let mut reader = $store.database.reader().await?;
@@ -77,15 +77,15 @@ impl PeopleStore for SqlPeopleStore {
         members_max: usize,
         now: Millis,
     ) -> Result<Membership, StoreError> {
-        write!(self, users::create, &user, &joining, members_max, now)
+        in_transaction!(self, users::create, &user, &joining, members_max, now)
     }
 
     async fn user_by_email(&self, email: &EmailAddress) -> Result<Option<User>, StoreError> {
-        read!(self, users::by_email, email)
+        with_reader!(self, users::by_email, email)
     }
 
     async fn user(&self, id: &UserId) -> Result<Option<User>, StoreError> {
-        read!(self, users::by_id, id)
+        with_reader!(self, users::by_id, id)
     }
 
     async fn set_password(
@@ -96,7 +96,7 @@ impl PeopleStore for SqlPeopleStore {
         keep: Option<&SessionId>,
         now: Millis,
     ) -> Result<(), StoreError> {
-        write!(self, users::set_password, user, (expected, &password), keep, now)
+        in_transaction!(self, users::set_password, user, (expected, &password), keep, now)
     }
 
     async fn create_workspace(
@@ -106,7 +106,7 @@ impl PeopleStore for SqlPeopleStore {
         workspaces_max: usize,
         now: Millis,
     ) -> Result<StoredWorkspace, StoreError> {
-        write!(self, members::create_workspace, &workspace, owner, workspaces_max, now)
+        in_transaction!(self, members::create_workspace, &workspace, owner, workspaces_max, now)
     }
 
     async fn rename_workspace(
@@ -116,11 +116,11 @@ impl PeopleStore for SqlPeopleStore {
         expected: Option<u64>,
         now: Millis,
     ) -> Result<StoredWorkspace, StoreError> {
-        write!(self, members::rename_workspace, workspace, name, expected, now)
+        in_transaction!(self, members::rename_workspace, workspace, name, expected, now)
     }
 
     async fn memberships(&self, user: &UserId) -> Result<Vec<(Membership, StoredWorkspace)>, StoreError> {
-        read!(self, members::of_user, user)
+        with_reader!(self, members::of_user, user)
     }
 
     async fn membership(
@@ -128,7 +128,7 @@ impl PeopleStore for SqlPeopleStore {
         workspace: &WorkspaceId,
         user: &UserId,
     ) -> Result<Option<Membership>, StoreError> {
-        read!(self, members::find, workspace, user)
+        with_reader!(self, members::find, workspace, user)
     }
 
     async fn members(
@@ -137,7 +137,7 @@ impl PeopleStore for SqlPeopleStore {
         after: Option<&UserId>,
         limit: usize,
     ) -> Result<Vec<Member>, StoreError> {
-        read!(self, members::list, workspace, after, limit)
+        with_reader!(self, members::list, workspace, after, limit)
     }
 
     async fn change_member(
@@ -145,7 +145,7 @@ impl PeopleStore for SqlPeopleStore {
         change: MemberChange,
         now: Millis,
     ) -> Result<Result<Membership, MemberRefusal>, StoreError> {
-        write!(self, members::change, &change, now)
+        in_transaction!(self, members::change, &change, now)
     }
 
     async fn transfer(
@@ -155,7 +155,7 @@ impl PeopleStore for SqlPeopleStore {
         to: &UserId,
         now: Millis,
     ) -> Result<Result<Membership, MemberRefusal>, StoreError> {
-        write!(self, members::transfer, workspace, from, to, now)
+        in_transaction!(self, members::transfer, workspace, from, to, now)
     }
 
     async fn insert_invitation(
@@ -164,15 +164,15 @@ impl PeopleStore for SqlPeopleStore {
         token_sha256: [u8; 32],
         limit: usize,
     ) -> Result<(), StoreError> {
-        write!(self, invitations::insert, &invitation, &token_sha256, limit)
+        in_transaction!(self, invitations::insert, &invitation, &token_sha256, limit)
     }
 
     async fn invitations(&self, workspace: &WorkspaceId, now: Millis) -> Result<Vec<Invitation>, StoreError> {
-        read!(self, invitations::list, workspace, now)
+        with_reader!(self, invitations::list, workspace, now)
     }
 
     async fn remove_invitation(&self, workspace: &WorkspaceId, id: &InvitationId) -> Result<(), StoreError> {
-        write!(self, invitations::remove, workspace, id)
+        in_transaction!(self, invitations::remove, workspace, id)
     }
 
     async fn accept_invitation(
@@ -182,7 +182,7 @@ impl PeopleStore for SqlPeopleStore {
         bounds: JoinBounds,
         now: Millis,
     ) -> Result<Membership, StoreError> {
-        write!(self, invitations::accept, token_sha256, user, bounds, now)
+        in_transaction!(self, invitations::accept, token_sha256, user, bounds, now)
     }
 
     async fn begin_session(
@@ -191,11 +191,11 @@ impl PeopleStore for SqlPeopleStore {
         hashes: RefreshHashes,
         sessions_max: usize,
     ) -> Result<(), StoreError> {
-        write!(self, sessions::begin, &session, &hashes, sessions_max)
+        in_transaction!(self, sessions::begin, &session, &hashes, sessions_max)
     }
 
     async fn refresh_session(&self, refreshing: Refreshing, now: Millis) -> Result<Refreshed, StoreError> {
-        write!(self, sessions::refresh, &refreshing, now)
+        in_transaction!(self, sessions::refresh, &refreshing, now)
     }
 
     async fn move_session(
@@ -204,19 +204,19 @@ impl PeopleStore for SqlPeopleStore {
         workspace: &WorkspaceId,
         now: Millis,
     ) -> Result<(), StoreError> {
-        write!(self, sessions::relocate, id, workspace, now)
+        in_transaction!(self, sessions::relocate, id, workspace, now)
     }
 
     async fn sessions(&self, user: &UserId, now: Millis) -> Result<Vec<Session>, StoreError> {
-        read!(self, sessions::list, user, now)
+        with_reader!(self, sessions::list, user, now)
     }
 
     async fn end_session(&self, user: &UserId, id: &SessionId, now: Millis) -> Result<(), StoreError> {
-        write!(self, sessions::end, user, id, now)
+        in_transaction!(self, sessions::end, user, id, now)
     }
 
     async fn signing_keys(&self) -> Result<Vec<SealedSigningKey>, StoreError> {
-        read!(self, keys::list)
+        with_reader!(self, keys::list)
     }
 
     async fn add_signing_key(
@@ -224,11 +224,11 @@ impl PeopleStore for SqlPeopleStore {
         key: SealedSigningKey,
         newest: Option<&SigningKeyId>,
     ) -> Result<bool, StoreError> {
-        write!(self, keys::add, &key, newest)
+        in_transaction!(self, keys::add, &key, newest)
     }
 
     async fn revision_before(&self, at: Millis) -> Result<u64, StoreError> {
-        read!(self, feed::revision_before, at)
+        with_reader!(self, feed::revision_before, at)
     }
 
     async fn people_changes_after(
@@ -236,11 +236,11 @@ impl PeopleStore for SqlPeopleStore {
         revision: u64,
         limit: usize,
     ) -> Result<Vec<(u64, PeopleChange)>, StoreError> {
-        read!(self, feed::after, revision, limit)
+        with_reader!(self, feed::after, revision, limit)
     }
 
     async fn sweep_people(&self, now: Millis, changes_before: Millis) -> Result<(), StoreError> {
-        write!(self, feed::sweep, now, changes_before)
+        in_transaction!(self, feed::sweep, now, changes_before)
     }
 }
 

@@ -45,6 +45,7 @@ macro_rules! people_store_suite {
             an_invitation_is_accepted_once
             an_invitation_is_for_its_address_alone
             an_invitation_ends_with_its_time_and_when_it_is_taken_back
+            invitations_go_with_the_right_to_invite
             invitations_and_members_have_bounds
             a_new_person_joins_by_invitation
             a_refresh_token_is_good_once
@@ -296,6 +297,33 @@ pub async fn an_invitation_ends_with_its_time_and_when_it_is_taken_back<B: Backe
     assert_eq!(store.remove_invitation(&ws("ws_1"), &open.id).await, Err(StoreError::NotFound));
     let gone = store.accept_invitation(&[1; 32], &user_id("bob"), BOUNDS, at(20)).await;
     assert_eq!(gone, Err(StoreError::NotFound));
+    Ok(())
+}
+
+/// Whoever leaves, or becomes less than an admin, leaves no way back open; others' invitations stay.
+pub async fn invitations_go_with_the_right_to_invite<B: Backend<Store: PeopleStore>>(backend: &B) -> Outcome {
+    let store = with_members(backend).await?;
+    let of_bob = |number| {
+        let mut open = invitation(number, "ws_1", None, Role::Admin);
+        open.inviter = user_id("bob");
+        open
+    };
+    let of_ada = invitation(9, "ws_1", None, Role::Admin);
+    store.insert_invitation(of_ada.clone(), [9; 32], LIMIT).await?;
+    let change = |role| MemberChange {
+        workspace: ws("ws_1"),
+        actor: user_id("ada"),
+        member: user_id("bob"),
+        role,
+        expected: None,
+    };
+    for (number, role) in [(3, Some(Role::Owner)), (4, Some(Role::Member)), (5, None)] {
+        store.insert_invitation(of_bob(number), [number; 32], LIMIT).await?;
+        store.change_member(change(role), at(20)).await?.expect("an owner may");
+        let stay = role == Some(Role::Owner);
+        assert_eq!(store.invitations(&ws("ws_1"), at(20)).await?.len(), if stay { 2 } else { 1 }, "{role:?}");
+    }
+    assert_eq!(store.invitations(&ws("ws_1"), at(20)).await?, [of_ada]);
     Ok(())
 }
 

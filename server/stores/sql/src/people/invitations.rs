@@ -82,6 +82,21 @@ pub(super) async fn remove(
     if removed.rows_affected() == 0 { Err(StoreError::NotFound) } else { Ok(()) }
 }
 
+/// Takes back what one person has open in a workspace.
+pub(super) async fn remove_of(
+    connection: &mut Connection,
+    workspace: &WorkspaceId,
+    inviter: &UserId,
+) -> Result<(), StoreError> {
+    sqlx::query("DELETE FROM invitations WHERE workspace_id = $1 AND inviter_id = $2")
+        .bind(workspace.as_str())
+        .bind(inviter.as_str())
+        .execute(connection)
+        .await
+        .map_err(failure(STORE))?;
+    Ok(())
+}
+
 pub(super) async fn accept(
     connection: &mut Connection,
     token_sha256: &[u8; 32],

@@ -11,7 +11,7 @@ use sqlx::QueryBuilder;
 
 use super::feed::{Entry, lock, record};
 use super::row::{MEMBERSHIP_COLUMNS, USER_COLUMNS, WORKSPACE_COLUMNS, membership, stored_workspace, user};
-use super::{STORE, row_limit};
+use super::{STORE, invitations, row_limit};
 use crate::config::insert_workspace;
 use crate::database::{Connection, failure};
 
@@ -177,6 +177,9 @@ pub(super) async fn change(
     };
     if let Err(refusal) = judge(case) {
         return Ok(Err(refusal));
+    }
+    if role.is_none_or(|role| !role.may_invite()) {
+        invitations::remove_of(connection, workspace, member).await?;
     }
     match role {
         Some(role) => set_role(connection, before, *role, now).await.map(Ok),
