@@ -31,7 +31,7 @@ impl Embedded {
         let folder = DataFolder::open(&config.data.folder)?;
         let events = Arc::new(SqlEventLog::open(&folder).await?);
         Ok(Self {
-            config: Arc::new(SqlConfigStore::open(&folder).await?),
+            config: Arc::new(SqlConfigStore::open(&folder, &events).await?),
             usage: Arc::new(SqlUsageStore::open(&folder, &events).await?),
             checkpoints: Arc::new(SqlCheckpointStore::open(&folder).await?),
             events,
@@ -95,6 +95,7 @@ impl Embedded {
             .await
             .context("the counters cannot be loaded")?;
         let stores = Stores {
+            audit: Arc::new(self.config.audit()),
             config: self.config.clone(),
             counters: Arc::new(counters),
             log: self.events.clone(),

@@ -7,6 +7,7 @@ use rateguard_core::ids::{ApiId, DisplayName, UserId, WorkspaceId};
 use rateguard_core::time::Millis;
 use subtle::ConstantTimeEq;
 
+use crate::audit::Origin;
 use crate::directory::{Directory, KnownKey};
 use crate::error::{EngineError, Reason};
 use crate::ports::Principal;
@@ -22,13 +23,23 @@ pub struct Caller {
     pub key: Arc<Key>,
     /// Whether a gateway acts on the key's behalf.
     pub by_gateway: bool,
+    /// The person for whom the key stands in.
+    pub person: Option<UserId>,
+    /// By which call and from where.
+    pub origin: Origin,
 }
 
 impl Caller {
     /// A person in one of their workspaces, who manages and reads. The key is a stand-in without a
     /// scope: nothing that is charged is open to it.
-    pub fn of_person(workspace: WorkspaceId, user: &UserId) -> Self {
-        Self { workspace, key: Arc::new(stand_in(user)), by_gateway: false }
+    pub fn of_person(workspace: WorkspaceId, user: &UserId, origin: Origin) -> Self {
+        Self {
+            workspace,
+            key: Arc::new(stand_in(user)),
+            by_gateway: false,
+            person: Some(user.clone()),
+            origin,
+        }
     }
 
     /// The principal that reservations belong to.
@@ -116,7 +127,7 @@ impl Authenticator {
     pub fn by_key(&self, secret: &str, now: Millis) -> Result<Caller, EngineError> {
         let KnownKey { workspace, key } = known(secret, |hash| self.directory.key(hash))?;
         check_usable(&key, now)?;
-        Ok(Caller { workspace, key, by_gateway: false })
+        Ok(Caller { workspace, key, by_gateway: false, person: None, origin: Origin::default() })
     }
 
     /// The caller behind a gateway's token and the app's key on whose behalf it acts.
@@ -139,7 +150,7 @@ impl Authenticator {
     pub fn by_gateway_after_call(&self, on_behalf_of: &str, now: Millis) -> Result<Caller, EngineError> {
         let KnownKey { workspace, key } =
             known(on_behalf_of, |hash| self.directory.key_after_call(hash, now))?;
-        Ok(Caller { workspace, key, by_gateway: true })
+        Ok(Caller { workspace, key, by_gateway: true, person: None, origin: Origin::default() })
     }
 
     /// Whether a token is the gateway's; compared in constant time.

@@ -3,6 +3,7 @@
 //! One body of use cases for every kind; what is special to a kind stands in a file of its own.
 
 mod apis;
+mod audit;
 mod budgets;
 mod keys;
 mod prices;
@@ -11,12 +12,14 @@ use rateguard_core::ids::WorkspaceId;
 use rateguard_core::limits::{BUDGETS_PER_WORKSPACE_MAX, RULES_PER_WORKSPACE_MAX};
 use rateguard_core::plan::{budget_keeps_counters, keeps_counters};
 
+use crate::audit::Deed;
 use crate::caller::Caller;
 use crate::engine::Engine;
 use crate::error::{EngineError, Reason};
 use crate::ports::{Resource, ResourceKind, StoreError, Stored};
 
 pub use apis::{ApiDraft, CredentialChange};
+pub use audit::AuditPage;
 pub use budgets::BudgetStanding;
 pub use keys::{NewKey, equip};
 pub use prices::{ListedPrice, PriceFilter, PricePage, PricePlace};
@@ -60,7 +63,7 @@ impl Engine {
         let (kind, limit) = (resource.kind(), limit_of(resource.kind()));
         let stored = self
             .config
-            .insert(&caller.workspace, resource, limit, self.now())
+            .insert(&caller.workspace, resource, limit, &self.deed(caller))
             .await
             .map_err(|error| describe(error, kind, limit))?;
         self.take_in(stored).await
@@ -114,13 +117,20 @@ impl Engine {
         let counters_reset = self.resets_counters(&caller.workspace, &before.value, &resource)?;
         let resource = budgets::succeed(&before.value, resource, counters_reset);
         let resource = prices::succeed(&before.value, resource);
-        let stored = self.config.replace(&caller.workspace, resource, expected, self.now()).await.map_err(
-            |error| match error {
-                StoreError::NotFound => EngineError::not_found(kind.as_str(), &id),
-                error => describe(error, kind, limit_of(kind)),
-            },
-        )?;
+        let deed = self.deed(caller);
+        let stored =
+            self.config.replace(&caller.workspace, resource, expected, &deed).await.map_err(|error| {
+                match error {
+                    StoreError::NotFound => EngineError::not_found(kind.as_str(), &id),
+                    error => describe(error, kind, limit_of(kind)),
+                }
+            })?;
         Ok(Updated { stored: self.take_in(stored).await?, counters_reset })
+    }
+
+    /// What a caller does now.
+    fn deed(&self, caller: &Caller) -> Deed {
+        Deed::of(caller, self.now())
     }
 
     /// Makes a change known that is stored. A budget that is to begin opens first.
@@ -155,7 +165,7 @@ impl Engine {
         id: &str,
         expected: Option<u64>,
     ) -> Result<(), EngineError> {
-        let removed = self.config.remove(&caller.workspace, kind, id, expected, self.now()).await;
+        let removed = self.config.remove(&caller.workspace, kind, id, expected, &self.deed(caller)).await;
         removed.map_err(|error| match error {
             StoreError::NotFound => EngineError::not_found(kind.as_str(), id),
             error => error.into(),

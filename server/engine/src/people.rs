@@ -18,7 +18,6 @@ mod secret_tokens;
 mod sessions;
 mod workspaces;
 
-use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
@@ -27,6 +26,7 @@ use rateguard_core::time::Millis;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
+use crate::audit::{Actor, Deed, Origin};
 use crate::clock::Clock;
 use crate::directory::Directory;
 use crate::error::{EngineError, Reason};
@@ -102,8 +102,8 @@ pub struct PeopleSetup {
 /// Whoever calls, before it is known who it is.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Visitor {
-    /// From where, where that is known.
-    pub ip: Option<IpAddr>,
+    /// By which call and from where.
+    pub origin: Origin,
     /// What the client calls itself.
     pub user_agent: String,
 }
@@ -232,6 +232,11 @@ impl People {
 
     fn now(&self) -> Millis {
         self.clock.now()
+    }
+
+    /// What a person does now.
+    fn deed(&self, user: &UserId, visitor: &Visitor) -> Deed {
+        Deed { actor: Actor::Person(user.clone()), origin: visitor.origin.clone(), at: self.now() }
     }
 }
 

@@ -17,6 +17,8 @@ use std::task::{Context, Poll};
 use axum::extract::ConnectInfo;
 use futures::future::{Either, Ready, ready};
 use http::{HeaderMap, Request, Response};
+use rateguard_core::ids::RequestId;
+use rateguard_engine::audit::Origin;
 use rateguard_engine::caller::Caller;
 use rateguard_engine::engine::Engine;
 use rateguard_engine::error::{EngineError, Reason};
@@ -30,6 +32,9 @@ use browser::Browser;
 
 /// The header in which a gateway names the key of the app that it acts for.
 pub const ON_BEHALF_OF: &str = "x-rateguard-on-behalf-of";
+
+/// The header in which a caller names its request, for the audit trail.
+pub const REQUEST_ID: &str = "x-request-id";
 
 /// What a method demands of its caller.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -124,11 +129,33 @@ pub const DEMANDS: &[Row] = &[
     ("grpc.reflection.v1.ServerReflection", &["ServerReflectionInfo"], Demand::Open, None),
 ];
 
+/// A method of the table, with what it demands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Guarded {
+    /// The service.
+    pub service: &'static str,
+    /// The method.
+    pub method: &'static str,
+    /// What it demands.
+    pub demand: Demand,
+    /// The least role with which a person may call it.
+    pub role: Option<Role>,
+}
+
+/// The method of a path; `None` for one that does not exist.
+pub fn guarded(path: &str) -> Option<Guarded> {
+    let (service, method) = path.strip_prefix('/')?.split_once('/')?;
+    let rows = DEMANDS.iter().filter(|(name, ..)| *name == service);
+    rows.flat_map(|(service, methods, demand, role)| {
+        methods.iter().map(move |method| (service, method, demand, role))
+    })
+    .find(|(_, name, ..)| **name == method)
+    .map(|(service, method, demand, role)| Guarded { service, method, demand: *demand, role: *role })
+}
+
 /// What the method of a path demands, and the role; `None` for one that does not exist.
 pub fn demand(path: &str) -> Option<(Demand, Option<Role>)> {
-    let (service, method) = path.strip_prefix('/')?.split_once('/')?;
-    let mut rows = DEMANDS.iter().filter(|(name, ..)| *name == service);
-    rows.find(|(_, methods, ..)| methods.contains(&method)).map(|(.., demand, role)| (*demand, *role))
+    guarded(path).map(|method| (method.demand, method.role))
 }
 
 /// Who may present a gateway's token.
@@ -192,18 +219,24 @@ where
     }
 
     fn call(&mut self, mut request: Request<B>) -> Self::Future {
-        let Some((demand, role)) = demand(request.uri().path()) else {
+        let Some(method) = guarded(request.uri().path()) else {
             return Either::Right(ready(Ok(unknown_method().into_http())));
         };
         let peer = request.extensions().get().map(|ConnectInfo::<SocketAddr>(peer)| peer.ip());
-        match self.auth.admit(demand, role, request.headers(), peer) {
+        match self.auth.admit(method.demand, method.role, request.headers(), peer) {
             Ok(admitted) => {
-                self.auth.introduce(admitted, peer, &mut request);
+                self.auth.introduce(admitted, origin(method, request.headers(), peer), &mut request);
                 Either::Left(self.inner.call(request))
             }
             Err(error) => Either::Right(ready(Ok(status(&error).into_http()))),
         }
     }
+}
+
+/// By which call and from where somebody comes. A request id that is none is as good as no request id.
+fn origin(method: Guarded, headers: &HeaderMap, ip: Option<IpAddr>) -> Origin {
+    let request_id = text(headers, REQUEST_ID).and_then(|id| RequestId::parse(REQUEST_ID, id).ok());
+    Origin { service: method.service, method: method.method, ip, request_id }
 }
 
 /// Who was let in.
@@ -260,20 +293,20 @@ impl AuthLayer {
     }
 
     /// Tells the services who calls.
-    fn introduce<B>(&self, admitted: Admitted, peer: Option<IpAddr>, request: &mut Request<B>) {
+    fn introduce<B>(&self, admitted: Admitted, origin: Origin, request: &mut Request<B>) {
         let browser = Browser::read(request.uri(), request.headers(), &self.origins);
         let user_agent = text(request.headers(), http::header::USER_AGENT.as_str()).unwrap_or_default();
-        let visitor = Visitor { ip: peer, user_agent: user_agent.to_owned() };
+        let visitor = Visitor { origin: origin.clone(), user_agent: user_agent.to_owned() };
         let extensions = request.extensions_mut();
         match admitted {
+            Admitted::Caller(caller) => drop(extensions.insert(Caller { origin, ..caller })),
             Admitted::Anybody => {
                 extensions.insert(browser);
                 extensions.insert(visitor);
             }
-            Admitted::Caller(caller) => drop(extensions.insert(caller)),
             Admitted::Person(person) => {
                 if let Some(workspace) = &person.workspace {
-                    extensions.insert(Caller::of_person(workspace.clone(), &person.user));
+                    extensions.insert(Caller::of_person(workspace.clone(), &person.user, origin));
                 }
                 extensions.insert(visitor);
                 extensions.insert(person);

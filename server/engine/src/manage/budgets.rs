@@ -11,6 +11,7 @@ use rateguard_core::rule::{Budget, BudgetPeriod};
 use rateguard_core::time::Millis;
 use rateguard_core::usage::LoggedEvent;
 
+use crate::audit::Deed;
 use crate::caller::Caller;
 use crate::directory::Directory;
 use crate::engine::Engine;
@@ -25,6 +26,9 @@ use rateguard_core::counter::Reading;
 /// Longest time between a call and the decision at which its cost is accounted: the longest a
 /// reservation's record stands.
 const ACCOUNTED_BEFORE_MS_MAX: i64 = rateguard_core::limits::RESERVATION_RECORD_MS;
+
+/// What the audit trail calls the opening of a budget.
+const OPENING: &str = "OpenBudget";
 
 /// How an unscoped budget stands.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -165,7 +169,8 @@ impl Opening {
             return Err(EngineError::internal("only a budget can be opened"));
         };
         let opened = Resource::Budget(Budget { opened_after: Some(settled), ..budget });
-        let stored = self.config.replace(&workspace, opened, version, self.now).await?;
+        let deed = Deed::of_server(OPENING, self.now);
+        let stored = self.config.replace(&workspace, opened, version, &deed).await?;
         self.directory.refresh(self.now).await?;
         Ok(stored)
     }

@@ -10,6 +10,7 @@ use super::{
     Grant, LoggedIn, People, Person, Role, SESSIONS_PER_USER_MAX, USER_AGENT_BYTES_MAX, Visitor, internal,
     role_missing, session_ended,
 };
+use crate::audit::{Actor, Deed};
 use crate::error::EngineError;
 use crate::ports::{Refreshed, Refreshing, Session, StoreError, User};
 use crate::secrets::{SecretText, random};
@@ -31,12 +32,13 @@ impl People {
             user: user.id.clone(),
             workspace: place.as_ref().map(|(workspace, _)| workspace.clone()),
             user_agent: cut(&visitor.user_agent),
-            ip: visitor.ip,
+            ip: visitor.origin.ip,
             created_at: now,
             refreshed_at: now,
             expires_at: now.plus(self.policy.refresh_token_ms),
         };
-        self.store.begin_session(session.clone(), token.hashes(), SESSIONS_PER_USER_MAX).await?;
+        let deed = self.deed(&user.id, visitor);
+        self.store.begin_session(session.clone(), token.hashes(), SESSIONS_PER_USER_MAX, &deed).await?;
         // One that had to make room has ended.
         self.refresh_now().await;
         let refresh = Some((token.text(), session.expires_at));
@@ -55,7 +57,7 @@ impl People {
         visitor: &Visitor,
     ) -> Result<Grant, EngineError> {
         let now = self.now();
-        self.attempts.take(Attempt::ComeIn, visitor.ip, None, now)?;
+        self.attempts.take(Attempt::ComeIn, visitor.origin.ip, None, now)?;
         let presented = RefreshToken::read(presented).ok_or_else(session_ended)?;
         let next = presented.next()?;
         let refreshing = Refreshing {
@@ -63,7 +65,9 @@ impl People {
             next_secret_sha256: next.hashes().secret_sha256,
             expires_at: now.plus(self.policy.refresh_token_ms),
         };
-        match self.store.refresh_session(refreshing, now).await? {
+        // Whoever uses an old token is nobody: the server ends its session.
+        let deed = Deed { actor: Actor::Server, origin: visitor.origin.clone(), at: now };
+        match self.store.refresh_session(refreshing, &deed).await? {
             Refreshed::Goes(session) => {
                 let place = self.place_of(&session).await?;
                 let refresh = Some((next.text(), session.expires_at));
@@ -86,9 +90,11 @@ impl People {
         &self,
         person: &Person,
         workspace: &WorkspaceId,
+        visitor: &Visitor,
     ) -> Result<Grant, EngineError> {
         let membership = self.store.membership(workspace, &person.user).await?.ok_or_else(role_missing)?;
-        let moved = self.store.move_session(&person.session, workspace, self.now()).await;
+        let deed = self.deed(&person.user, visitor);
+        let moved = self.store.move_session(&person.session, workspace, &deed).await;
         moved.map_err(|error| match error {
             StoreError::NotFound => session_ended(),
             error => error.into(),
@@ -108,8 +114,13 @@ impl People {
     ///
     /// # Errors
     /// [`crate::error::Reason::ResourceNotFound`].
-    pub async fn end_session(&self, person: &Person, id: &SessionId) -> Result<(), EngineError> {
-        let ended = self.store.end_session(&person.user, id, self.now()).await;
+    pub async fn end_session(
+        &self,
+        person: &Person,
+        id: &SessionId,
+        visitor: &Visitor,
+    ) -> Result<(), EngineError> {
+        let ended = self.store.end_session(&person.user, id, &self.deed(&person.user, visitor)).await;
         ended.map_err(|error| match error {
             StoreError::NotFound => EngineError::not_found("session", id.as_str()),
             error => error.into(),

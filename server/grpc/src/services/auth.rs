@@ -77,9 +77,9 @@ impl AuthService for Auth {
         &self,
         request: Request<v1::LogoutRequest>,
     ) -> Result<Response<v1::LogoutResponse>, Status> {
-        let FromPerson { person, .. } = from_person(request)?;
+        let FromPerson { person, visitor, .. } = from_person(request)?;
         let mut response = answer(async {
-            self.0.end_session(&person, &person.session).await?;
+            self.0.end_session(&person, &person.session, &visitor).await?;
             Ok(v1::LogoutResponse {})
         })
         .await?;
@@ -124,10 +124,10 @@ impl AuthService for Auth {
         &self,
         request: Request<v1::SwitchWorkspaceRequest>,
     ) -> Result<Response<v1::SwitchWorkspaceResponse>, Status> {
-        let FromPerson { person, message, .. } = from_person(request)?;
+        let FromPerson { person, visitor, message } = from_person(request)?;
         answer(async {
             let workspace = workspace_id("workspace_id", &message.workspace_id)?;
-            let grant = self.0.switch_workspace(&person, &workspace).await?;
+            let grant = self.0.switch_workspace(&person, &workspace, &visitor).await?;
             Ok(v1::SwitchWorkspaceResponse { grant: Some(grant_message(&grant)) })
         })
         .await
@@ -150,9 +150,9 @@ impl AuthService for Auth {
         &self,
         request: Request<v1::RevokeSessionRequest>,
     ) -> Result<Response<v1::RevokeSessionResponse>, Status> {
-        let FromPerson { person, message, .. } = from_person(request)?;
+        let FromPerson { person, visitor, message } = from_person(request)?;
         answer(async {
-            self.0.end_session(&person, &session_id("id", &message.id)?).await?;
+            self.0.end_session(&person, &session_id("id", &message.id)?, &visitor).await?;
             Ok(v1::RevokeSessionResponse {})
         })
         .await

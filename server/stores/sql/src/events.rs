@@ -22,11 +22,13 @@ pub(crate) use row::{KIND_USAGE, SELECT, column, read};
 
 /// The name by which errors know the store.
 pub(crate) const STORE: &str = "event";
+/// The file.
+pub(crate) const EVENTS_FILE: &str = "events.db";
 /// Events that one call reads: a caller that wants more asks again.
 pub(crate) const READ_EVENTS_MAX: usize = 10_000;
 static MIGRATOR: Migrator = sqlx::migrate!("../../../migrations/events/sqlite");
 const SCHEMA: Schema =
-    Schema { store: STORE, file: "events.db", migrator: &MIGRATOR, durability: Durability::EveryCommit };
+    Schema { store: STORE, file: EVENTS_FILE, migrator: &MIGRATOR, durability: Durability::EveryCommit };
 
 /// The event log in `events.db`. Clones share its connections.
 #[derive(Clone, Debug)]

@@ -108,12 +108,27 @@ impl Database {
         let options = connect_options(&path, schema.durability);
         let writer = writer_pool(&path, options.clone()).await?;
         let readers = pool_options(READERS_MAX).connect_lazy_with(options.pragma("query_only", "ON"));
-        let database = Self { store: schema.store, writer, readers, _folder: folder.clone() };
+        let database = Self { store: schema.store, writer, readers, _folder: Some(folder.clone()) };
         if let Err(error) = database.prepare(&path, schema.migrator).await {
             database.close().await;
             return Err(error);
         }
         Ok(database)
+    }
+
+    /// Opens a file that is there already, only to read it, whoever else is at work in it.
+    ///
+    /// # Errors
+    /// [`OpenError::Unavailable`], [`OpenError::Corrupt`].
+    pub(crate) async fn open_to_read(path: &Path, store: &'static str) -> Result<Self, OpenError> {
+        let options = SqliteConnectOptions::new()
+            .filename(path)
+            .create_if_missing(false)
+            .busy_timeout(Duration::from_millis(BUSY_MS_MAX))
+            .pragma("query_only", "ON");
+        let readers = pool_options(READERS_MAX).connect_with(options).await;
+        let readers = readers.map_err(|error| refusal(path, &error))?;
+        Ok(Self { store, writer: readers.clone(), readers, _folder: None })
     }
 
     async fn prepare(&self, path: &Path, migrator: &Migrator) -> Result<(), OpenError> {

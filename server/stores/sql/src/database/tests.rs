@@ -6,13 +6,14 @@ use std::os::unix::fs::PermissionsExt;
 use rateguard_core::ids::{DisplayName, WorkspaceId};
 use rateguard_core::money::Currency;
 use rateguard_core::time::{Millis, Zone};
+use rateguard_engine::audit::Deed;
 use rateguard_engine::ports::ConfigStore;
 use rateguard_engine::resources::Workspace;
 use sqlx::migrate::Migrator;
 use tempfile::TempDir;
 
 use super::*;
-use crate::SqlConfigStore;
+use crate::{SqlConfigStore, SqlEventLog};
 
 static MIGRATOR: Migrator = sqlx::migrate!("../../../migrations/config/sqlite");
 const SCHEMA: Schema =
@@ -33,11 +34,13 @@ async fn refusal(folder: &TempDir) -> OpenError {
 async fn insert_workspace(database: &Database, id: &str) -> Result<(), StoreError> {
     let work = async {
         let mut transaction = database.begin().await?;
-        sqlx::query("INSERT INTO workspaces VALUES ($1, 'w', 'UTC', 'USD', 0)")
-            .bind(id)
-            .execute(&mut *transaction)
-            .await
-            .map_err(failure(database.store))?;
+        sqlx::query(
+            "INSERT INTO workspaces (id, name, zone, currency, created_at) VALUES ($1, 'w', 'UTC', 'USD', 0)",
+        )
+        .bind(id)
+        .execute(&mut *transaction)
+        .await
+        .map_err(failure(database.store))?;
         Ok((transaction, ()))
     };
     database.write(work).await
@@ -228,7 +231,10 @@ async fn a_disk_that_may_only_be_read_refuses_the_write_and_still_reads() {
 #[tokio::test]
 async fn a_store_says_that_it_is_unavailable_while_its_disk_is_full() {
     let folder = temporary();
-    let store = SqlConfigStore::open(&DataFolder::open(folder.path()).unwrap()).await.unwrap();
+    let home = DataFolder::open(folder.path()).unwrap();
+    let log = SqlEventLog::open(&home).await.unwrap();
+    let store = SqlConfigStore::open(&home, &log).await.unwrap();
+    let by = Deed::of_server("Test", Millis::ZERO);
     on_writer(store.database(), "PRAGMA query_only = ON").await;
     let workspace = Workspace {
         id: WorkspaceId::parse("id", "ws_1").unwrap(),
@@ -236,10 +242,10 @@ async fn a_store_says_that_it_is_unavailable_while_its_disk_is_full() {
         zone: Zone::UTC,
         currency: Currency::USD,
     };
-    let refused = store.create_workspace(workspace.clone(), Millis::ZERO).await;
+    let refused = store.create_workspace(workspace.clone(), &by).await;
     assert!(matches!(refused, Err(StoreError::Unavailable { store: "config", .. })), "{refused:?}");
     on_writer(store.database(), "PRAGMA query_only = OFF").await;
-    store.create_workspace(workspace, Millis::ZERO).await.unwrap();
+    store.create_workspace(workspace, &by).await.unwrap();
 }
 
 #[tokio::test]
@@ -248,7 +254,7 @@ async fn a_write_that_fails_midway_leaves_nothing() {
     let database = opened(&folder).await;
     let work = async {
         let mut transaction = database.begin().await?;
-        sqlx::query("INSERT INTO workspaces VALUES ('ws_1', 'w', 'UTC', 'USD', 0)")
+        sqlx::query("INSERT INTO workspaces (id, name, zone, currency, created_at) VALUES ('ws_1', 'w', 'UTC', 'USD', 0)")
             .execute(&mut *transaction)
             .await
             .map_err(failure("test"))?;
