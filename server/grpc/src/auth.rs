@@ -98,6 +98,7 @@ pub const DEMANDS: &[Row] = &[
         MEMBER,
     ),
     ("rateguard.v1.AnalyticsService", &["GetSummary", "QueryTimeSeries"], READ, VIEWER),
+    ("rateguard.v1.AuditService", &["ListAuditEntries"], MANAGE, ADMIN),
     ("rateguard.v1.AuthService", &["Register", "Login", "RefreshToken"], Demand::Open, None),
     (
         "rateguard.v1.AuthService",
