@@ -7,12 +7,24 @@ use rateguard_engine::catalogue;
 use rateguard_engine::clock::{Clock, SystemClock};
 use rateguard_engine::engine::{Background, Engine, Setup, Stores};
 use rateguard_engine::people::{People, PeopleBackground, PeopleSetup};
-use rateguard_engine::ports::{ConfigStore, PeopleStore};
+use rateguard_engine::ports::{AuditStore, ConfigStore, PeopleStore};
 use rateguard_store_memory::{MemoryCounterStore, MemoryCounterStoreConfig};
-use rateguard_store_sql::{DataFolder, SqlCheckpointStore, SqlConfigStore, SqlEventLog, SqlUsageStore};
+use rateguard_store_sql::{
+    DataFolder, SqlAuditStore, SqlCheckpointStore, SqlConfigStore, SqlEventLog, SqlUsageStore,
+};
 
 use crate::config::Config;
 use crate::{keyfile, mail};
+
+/// The audit trail of the data folder, only to read it. A server may be at work there.
+///
+/// # Errors
+/// When there is no installation.
+pub async fn audit_trail(config: &Config) -> anyhow::Result<Arc<dyn AuditStore>> {
+    let folder = &config.data.folder;
+    let trail = SqlAuditStore::open_to_read(folder).await;
+    Ok(Arc::new(trail.with_context(|| format!("{} holds no audit trail", folder.display()))?))
+}
 
 /// The embedded stores, open.
 pub struct Embedded {

@@ -4,6 +4,7 @@
 #![cfg(test)]
 
 mod admission;
+mod audit;
 mod clients;
 mod gateway;
 mod http;
