@@ -1,6 +1,8 @@
 //! The behaviour suite of audit trails on SQLite, and what verification finds in files that somebody
 //! has changed by hand.
 
+#![cfg(test)]
+
 #[path = "audit/tampering.rs"]
 mod tampering;
 

@@ -75,14 +75,29 @@ impl Witness {
 async fn keep(connection: &mut Connection, hashes: &[AuditHead]) -> Result<(), StoreError> {
     let insert = "INSERT INTO audit_witness (workspace_id, sequence, hash) VALUES ($1, $2, $3) \
                   ON CONFLICT DO NOTHING";
-    for head in hashes {
-        sqlx::query(insert)
-            .bind(head.workspace.as_str())
-            .bind(to_column(head.sequence))
-            .bind(&head.hash[..])
+    for waiting in hashes {
+        let inserted = sqlx::query(insert)
+            .bind(waiting.workspace.as_str())
+            .bind(to_column(waiting.sequence))
+            .bind(&waiting.hash[..])
             .execute(&mut *connection)
             .await
             .map_err(failure(STORE))?;
+        if inserted.rows_affected() == 0 {
+            compare(connection, waiting).await?;
+        }
+    }
+    Ok(())
+}
+
+/// A hash that is kept already is the same one, taken over by a process that was killed then; or the
+/// chain was cut off by hand, and has grown again.
+async fn compare(connection: &mut Connection, waiting: &AuditHead) -> Result<(), StoreError> {
+    let before = waiting.sequence.saturating_sub(1);
+    let kept = between(connection, &waiting.workspace, before, waiting.sequence).await?;
+    if !kept.contains(waiting) {
+        let (workspace, sequence) = (&waiting.workspace, waiting.sequence);
+        tracing::error!(workspace, sequence, "the audit trail has been altered: verify it");
     }
     Ok(())
 }
