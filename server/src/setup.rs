@@ -17,7 +17,7 @@ use crate::config::Config;
 use crate::keyfile;
 use crate::wiring::Embedded;
 
-/// What the first person is called until they change it.
+/// What the first person is called.
 const OWNER_NAME: &str = "Owner";
 
 /// The first workspace, as its owner wants it.

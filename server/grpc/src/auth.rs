@@ -350,7 +350,10 @@ fn missing_app_key() -> EngineError {
 }
 
 fn missing_credential() -> EngineError {
-    EngineError::new(Reason::CredentialMissing, "send the API key as authorization: Bearer rg_…")
+    EngineError::new(
+        Reason::CredentialMissing,
+        "send an API key or an access token as authorization: Bearer …",
+    )
 }
 
 #[cfg(test)]

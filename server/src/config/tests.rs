@@ -88,3 +88,24 @@ fn every_key_of_the_default_is_commented() {
         assert!(lines[place - 1].starts_with('#'), "{line} has no comment above it");
     }
 }
+
+#[test]
+fn what_people_are_let_in_by_has_bounds() {
+    let refused = |text: &str| load_text(&format!("[people]\n{text}\n")).unwrap_err().to_string();
+    let error = refused("access_token_seconds = 3601");
+    assert!(error.contains("people.access_token_seconds must be 60 to 3600"), "{error}");
+    assert!(refused("refresh_token_seconds = 60").contains("people.refresh_token_seconds"));
+    assert!(refused("registration = \"everybody\"").contains("registration"));
+}
+
+#[test]
+fn mail_is_configured_whole_and_leaves_the_machine_encrypted() {
+    let load = |text: &str| load_text(&format!("[mail]\n{text}\n"));
+    let refused = |text: &str| load(text).unwrap_err().to_string();
+    assert!(refused("transport = \"smtp\"").contains("mail.from"));
+    let smtp = "transport = \"smtp\"\nfrom = \"a@example.com\"";
+    assert!(refused(smtp).contains("mail.smtp_host"));
+    let plain = |host: &str| format!("{smtp}\nsmtp_host = \"{host}\"\nsmtp_tls = \"none\"");
+    assert!(refused(&plain("mail.example.com")).contains("mail.smtp_tls"));
+    load(&plain("127.0.0.1")).unwrap();
+}

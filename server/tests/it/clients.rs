@@ -5,6 +5,7 @@ use std::time::Duration;
 use rateguard_proto::v1;
 use rateguard_proto::v1::analytics_service_client::AnalyticsServiceClient;
 use rateguard_proto::v1::api_service_client::ApiServiceClient;
+use rateguard_proto::v1::auth_service_client::AuthServiceClient;
 use rateguard_proto::v1::budget_service_client::BudgetServiceClient;
 use rateguard_proto::v1::key_service_client::KeyServiceClient;
 use rateguard_proto::v1::quota_service_client::QuotaServiceClient;
@@ -46,6 +47,10 @@ impl Clients {
 
     pub fn apis(&self) -> ApiServiceClient<Transport> {
         ApiServiceClient::new(self.transport())
+    }
+
+    pub fn auth(&self) -> AuthServiceClient<Transport> {
+        AuthServiceClient::new(self.transport())
     }
 
     pub fn budgets(&self) -> BudgetServiceClient<Transport> {

@@ -19,7 +19,12 @@ pub struct Installation {
     folder: TempDir,
     /// The first key: manage and read.
     pub first_key: String,
+    /// The password of its first owner.
+    pub owner_password: String,
 }
+
+/// The address of an installation's first owner, who was not named otherwise.
+pub const OWNER_EMAIL: &str = "owner@example.com";
 
 impl Installation {
     /// Makes one with `rateguard init`.
@@ -34,7 +39,9 @@ impl Installation {
         let text = String::from_utf8(output.stdout).unwrap();
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
         let first_key = text.split_whitespace().find(|word| word.starts_with("rg_live_")).unwrap().to_owned();
-        Self { folder, first_key }
+        let mut words = text.split_whitespace().skip_while(|word| *word != OWNER_EMAIL).skip(1);
+        let owner_password = words.next().unwrap().to_owned();
+        Self { folder, first_key, owner_password }
     }
 
     /// The data folder.
