@@ -259,24 +259,25 @@ impl AuthLayer {
         Ok(person)
     }
 
-    /// Tells the services who calls.
+    /// Tells the services who calls. What only people's services ask is not read for the callers of keys,
+    /// who come thousands of times a second.
     fn introduce<B>(&self, admitted: Admitted, peer: Option<IpAddr>, request: &mut Request<B>) {
-        let browser = Browser::read(request.uri(), request.headers(), &self.origins);
-        let user_agent = text(request.headers(), http::header::USER_AGENT.as_str()).unwrap_or_default();
-        let visitor = Visitor { ip: peer, user_agent: user_agent.to_owned() };
-        let extensions = request.extensions_mut();
         match admitted {
             Admitted::Anybody => {
-                extensions.insert(browser);
-                extensions.insert(visitor);
+                let browser = Browser::read(request.uri(), request.headers(), &self.origins);
+                let visitor = visitor(request.headers(), peer);
+                request.extensions_mut().insert(browser);
+                request.extensions_mut().insert(visitor);
             }
-            Admitted::Caller(caller) => drop(extensions.insert(caller)),
+            Admitted::Caller(caller) => drop(request.extensions_mut().insert(caller)),
             Admitted::Person(person) => {
+                let visitor = visitor(request.headers(), peer);
                 if let Some(workspace) = &person.workspace {
-                    extensions.insert(Caller::of_person(workspace.clone(), &person.user));
+                    let caller = Caller::of_person(workspace.clone(), &person.user);
+                    request.extensions_mut().insert(caller);
                 }
-                extensions.insert(visitor);
-                extensions.insert(person);
+                request.extensions_mut().insert(visitor);
+                request.extensions_mut().insert(person);
             }
         }
     }
@@ -329,6 +330,11 @@ fn require_one(caller: &Caller, scopes: &[Scope]) -> Result<(), EngineError> {
     }
     let names: Vec<String> = scopes.iter().map(|scope| format!("{scope:?}").to_lowercase()).collect();
     Err(EngineError::new(Reason::ScopeMissing, format!("the key lacks the scope {}", names.join(" or "))))
+}
+
+fn visitor(headers: &HeaderMap, ip: Option<IpAddr>) -> Visitor {
+    let user_agent = text(headers, http::header::USER_AGENT.as_str()).unwrap_or_default();
+    Visitor { ip, user_agent: user_agent.to_owned() }
 }
 
 fn bearer(headers: &HeaderMap) -> Result<&str, EngineError> {
