@@ -33,11 +33,13 @@ async fn refusal(folder: &TempDir) -> OpenError {
 async fn insert_workspace(database: &Database, id: &str) -> Result<(), StoreError> {
     let work = async {
         let mut transaction = database.begin().await?;
-        sqlx::query("INSERT INTO workspaces VALUES ($1, 'w', 'UTC', 'USD', 0)")
-            .bind(id)
-            .execute(&mut *transaction)
-            .await
-            .map_err(failure(database.store))?;
+        sqlx::query(
+            "INSERT INTO workspaces (id, name, zone, currency, created_at) VALUES ($1, 'w', 'UTC', 'USD', 0)",
+        )
+        .bind(id)
+        .execute(&mut *transaction)
+        .await
+        .map_err(failure(database.store))?;
         Ok((transaction, ()))
     };
     database.write(work).await
@@ -248,7 +250,7 @@ async fn a_write_that_fails_midway_leaves_nothing() {
     let database = opened(&folder).await;
     let work = async {
         let mut transaction = database.begin().await?;
-        sqlx::query("INSERT INTO workspaces VALUES ('ws_1', 'w', 'UTC', 'USD', 0)")
+        sqlx::query("INSERT INTO workspaces (id, name, zone, currency, created_at) VALUES ('ws_1', 'w', 'UTC', 'USD', 0)")
             .execute(&mut *transaction)
             .await
             .map_err(failure("test"))?;
