@@ -3,7 +3,7 @@
 use rateguard_proto::v1;
 use tokio::task::JoinSet;
 
-use crate::clients::Clients;
+use crate::clients::{Clients, record};
 use crate::process::Installation;
 
 const CALLERS: usize = 64;
@@ -25,8 +25,8 @@ async fn of_64_callers_exactly_what_the_smaller_limit_allows_passes_and_the_deni
             let client = Clients::connect(&address, &key).await;
             let mut allowed = 0;
             for _ in 0..CALLS_EACH {
-                let answer = client.quota().check_quota(v1::CheckQuotaRequest::default()).await.unwrap();
-                allowed += usize::from(answer.into_inner().decision() == v1::Decision::Allowed);
+                let answer = client.check(v1::CheckQuotaRequest::default()).await.unwrap();
+                allowed += usize::from(answer.decision() == v1::Decision::Allowed);
             }
             allowed
         });
@@ -35,8 +35,7 @@ async fn of_64_callers_exactly_what_the_smaller_limit_allows_passes_and_the_deni
     assert_eq!(admitted, 500);
 
     let caller = Clients::connect(&server.address, &key).await;
-    let quota = caller.quota().get_quota(v1::GetQuotaRequest::default()).await.unwrap().into_inner();
-    let left = quota.limits.iter().find(|limit| limit.id == wide.id).unwrap().remaining;
+    let left = caller.limits().await.into_iter().find(|limit| limit.id == wide.id).unwrap().remaining;
     assert_eq!(left, 500);
     assert!(server.interrupt().await.success());
 }
@@ -46,7 +45,7 @@ async fn a_clean_stop_forgets_nothing() {
     let installation = Installation::make().await;
     let server = installation.serve().await;
     let first = Clients::connect(&server.address, &installation.first_key).await;
-    first.make_rule("three", 3).await;
+    let three = first.make_rule("three", 3).await;
     let budget = first.make_budget("kept", 100).await;
     let key = first.make_key(&[v1::KeyScope::Quota, v1::KeyScope::Read, v1::KeyScope::Usage]).await;
     let caller = Clients::connect(&server.address, &key).await;
@@ -58,15 +57,11 @@ async fn a_clean_stop_forgets_nothing() {
     let caller = Clients::connect(&server.address, &key).await;
     let state = caller.budget_state(&budget.id).await;
     assert_eq!((state.spent_nanos, state.held_nanos), (0, 60));
-    let report = v1::UsageRecord {
-        reservation_id: held.reservation_id,
-        ..crate::clients::record("settles-it", "kept", 40)
-    };
-    let request = v1::ReportUsageRequest { records: vec![report] };
-    let result = caller.usage().report_usage(request).await.unwrap().into_inner().results.remove(0);
+    let report = v1::UsageRecord { reservation_id: held.reservation_id, ..record("settles-it", "kept", 40) };
+    let result = caller.report_one(report).await;
     assert_eq!((result.status(), result.flags), (v1::RecordStatus::Accepted, Vec::new()));
     let state = caller.budget_state(&budget.id).await;
     assert_eq!((state.spent_nanos, state.held_nanos), (40, 0));
-    let used = caller.quota().get_quota(v1::GetQuotaRequest::default()).await.unwrap().into_inner().limits;
-    assert_eq!(used.iter().find(|limit| limit.name == "three").unwrap().used, 1);
+    let used = caller.limits().await.into_iter().find(|limit| limit.id == three.id).unwrap().used;
+    assert_eq!(used, 1);
 }

@@ -75,7 +75,6 @@ async fn a_key_can_neither_settle_nor_release_its_gateways_reservation() {
     let release = v1::ReleaseReservationRequest { reservation_id: reservation_id.clone() };
     assert!(client.quota().release_reservation(release).await.is_err());
     let report = v1::UsageRecord { reservation_id, attempt: Some(2), ..record("mine", "", 1) };
-    let request = v1::ReportUsageRequest { records: vec![report] };
-    let result = client.usage().report_usage(request).await.unwrap().into_inner().results.remove(0);
+    let result = client.report_one(report).await;
     assert_eq!(result.reason(), v1::ErrorReason::ReservationNotOwned);
 }
