@@ -8,6 +8,7 @@ mod clients;
 mod gateway;
 mod http;
 mod kill;
+mod overload;
 mod process;
 mod sync;
 mod upstream;
