@@ -336,6 +336,10 @@ impl ConfigStore for FakeConfig {
         if self.frozen.load(Ordering::SeqCst) {
             return Err(unavailable("config"));
         }
+        let version = self.resources.lock().get(resource.id()).map(|stored| stored.version);
+        if version != Some(expected) {
+            return Err(StoreError::VersionMismatch);
+        }
         Ok(self.put(resource, expected + 1, now))
     }
 
