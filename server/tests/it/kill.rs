@@ -61,7 +61,7 @@ async fn one_round(seed: u64) {
     clients.push(keeper);
 
     let server = scene.installation.serve().await;
-    let client = Clients::connect(&server.address, &scene.key).await;
+    let client = server.connect(&scene.key).await;
     let books = scene.books_that_agree(&client, &clients).await;
     scene.the_unreserved_budget_admits_exactly_what_is_left(&client).await;
     scene.the_untouched_money_stays_held(&client).await;
@@ -106,7 +106,7 @@ impl Scene {
     async fn set() -> (Self, Server) {
         let installation = Installation::make().await;
         let server = installation.serve().await;
-        let first = Clients::connect(&server.address, &installation.first_key).await;
+        let first = installation.administer(&server).await;
         let scopes = [v1::KeyScope::Quota, v1::KeyScope::Usage, v1::KeyScope::Read, v1::KeyScope::Manage];
         let scene = Self {
             installation,
@@ -120,7 +120,7 @@ impl Scene {
 
     /// A client that reserves and says no more.
     async fn keeper(&self, server: &Server, seed: u64) -> Reporter {
-        let client = Clients::connect(&server.address, &self.key).await;
+        let client = server.connect(&self.key).await;
         let random = Random::of(seed, REPORTERS + 1);
         let mut keeper = Reporter::new("keeper".to_owned(), client, random, Pulse::default());
         for _ in 0..UNTOUCHED_CALLS {
@@ -142,7 +142,7 @@ impl Scene {
         let pulse = Pulse::default();
         let mut connections = Vec::new();
         for _ in 0..CONNECTIONS {
-            connections.push(Clients::connect(&server.address, &self.key).await);
+            connections.push(server.connect(&self.key).await);
         }
         let mut reporting = JoinSet::new();
         for (number, client) in (0..REPORTERS).zip(connections.iter().cycle()) {

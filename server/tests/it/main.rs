@@ -9,6 +9,7 @@ mod gateway;
 mod http;
 mod kill;
 mod overload;
+mod price;
 mod process;
 mod sync;
 mod upstream;

@@ -55,10 +55,10 @@ async fn a_full_disk_answers_unavailable_and_loses_nothing_accepted() {
     let mut shell = command("sh");
     shell.args(IGNORING_THE_SIGNAL);
     let server = installation.serve_under(shell).await;
-    let first = Clients::connect(&server.address, &installation.first_key).await;
+    let first = installation.administer(&server).await;
     let budget = first.make_budget("disk", 1_000_000_000).await;
     let key = first.make_key(&[v1::KeyScope::Usage, v1::KeyScope::Read]).await;
-    let client = Clients::connect(&server.address, &key).await;
+    let client = server.connect(&key).await;
 
     bound_files(&server, &nearly_full(installation.path())).await;
     let (mut accepted, record, refused) = report_until_refused(&client).await;
@@ -75,12 +75,12 @@ async fn a_full_disk_answers_unavailable_and_loses_nothing_accepted() {
     server.kill().await;
 
     let server = installation.serve().await;
-    let client = Clients::connect(&server.address, &key).await;
+    let client = server.connect(&key).await;
     let events = client.all_events().await;
     let listed: BTreeSet<String> = events.into_iter().map(|event| event.record.unwrap().event_id).collect();
     assert_eq!(listed, accepted);
     let spent = COST_NANOS * i64::try_from(accepted.len()).unwrap();
-    let reader = Clients::connect(&server.address, &installation.first_key).await;
+    let reader = installation.administer(&server).await;
     assert_eq!(reader.budget_state(&budget.id).await.spent_nanos, spent);
     eventually("the rollups equal the events", async || {
         client.rolled_up().await.cost.unwrap().nanos == spent

@@ -9,6 +9,8 @@ use tempfile::TempDir;
 use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::{Child, Command};
 
+use crate::clients::Clients;
+
 /// Longest wait for a server to be ready.
 const READY_WITHIN: Duration = Duration::from_secs(30);
 
@@ -57,6 +59,11 @@ impl Installation {
     /// Starts a server on it.
     pub async fn serve(&self) -> Server {
         self.serve_under(command(PROGRAM)).await
+    }
+
+    /// A client with the first key.
+    pub async fn administer(&self, server: &Server) -> Clients {
+        server.connect(&self.first_key).await
     }
 
     /// Starts a server that gateways of other processes may connect to with the token in a file.
@@ -132,6 +139,11 @@ impl Server {
         let line = ready.unwrap().expect("the program ended before it was ready");
         let address = line.strip_prefix("ready at ").unwrap().to_owned();
         Self { child, address }
+    }
+
+    /// A client with a key, over a connection of its own.
+    pub async fn connect(&self, key: &str) -> Clients {
+        Clients::connect(&self.address, key).await
     }
 
     /// Its process id.

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use crate::clients::{Clients, eventually, record};
+use crate::clients::{eventually, record};
 use crate::process::{Installation, PROGRAM, command};
 use rateguard_proto::v1;
 
@@ -25,9 +25,9 @@ async fn the_log_is_synced_between_a_report_and_its_answer() {
     ]);
     strace.arg(&trace).arg(PROGRAM);
     let server = installation.serve_under(strace).await;
-    let first = Clients::connect(&server.address, &installation.first_key).await;
+    let first = installation.administer(&server).await;
     let key = first.make_key(&[v1::KeyScope::Usage]).await;
-    let client = Clients::connect(&server.address, &key).await;
+    let client = server.connect(&key).await;
 
     let result = client.report_one(record("traced-event-id", "", 1)).await;
     assert_eq!(result.status(), v1::RecordStatus::Accepted);

@@ -5,11 +5,7 @@ use std::collections::BTreeMap;
 use rateguard_proto::v1;
 
 use crate::clients::{dollars, now};
-
-/// A model of the list prices, with nano-dollars for a token: 0.15 and 0.60 dollars a million.
-const MODEL: &str = "gpt-4o-mini";
-const INPUT_NANOS: i64 = 150;
-const OUTPUT_NANOS: i64 = 600;
+use crate::price::{MODEL, cost_nanos};
 
 /// What a call costs, or is thought to cost.
 #[derive(Clone, Copy, Debug)]
@@ -24,7 +20,7 @@ impl Worth {
     pub fn nanos(self) -> i64 {
         match self {
             Self::Nanos(nanos) => nanos,
-            Self::Tokens { input, output } => input * INPUT_NANOS + output * OUTPUT_NANOS,
+            Self::Tokens { input, output } => cost_nanos(input, output),
         }
     }
 
@@ -32,7 +28,7 @@ impl Worth {
     fn floor_nanos(self) -> i64 {
         match self {
             Self::Nanos(_) => 0,
-            Self::Tokens { input, .. } => input * INPUT_NANOS,
+            Self::Tokens { input, .. } => cost_nanos(input, 0),
         }
     }
 
