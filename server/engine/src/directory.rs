@@ -311,3 +311,6 @@ impl Directory {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -19,4 +19,6 @@ pub mod report;
 pub mod resources;
 pub mod secrets;
 mod settlement;
+#[cfg(test)]
+mod testing;
 pub mod usage;

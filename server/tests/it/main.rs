@@ -8,6 +8,8 @@ mod clients;
 mod gateway;
 mod http;
 mod kill;
+mod overload;
+mod price;
 mod process;
 mod sync;
 mod upstream;

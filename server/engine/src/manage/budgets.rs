@@ -222,3 +222,6 @@ fn add_spent(
         *sum = sum.saturating_add(logged.event.cost.get());
     }
 }
+
+#[cfg(test)]
+mod tests;
