@@ -105,12 +105,12 @@ impl Settling<'_> {
             // Nothing to add, and no counter to make for it.
             return;
         }
-        self.shared.count_overflowed(usize::from(id != charge.counter));
         let SettleCommand { position, accounted_at, .. } = *self.command;
         charge_unreserved(counters, id, &charge.limit, charge.amount, position, accounted_at, self.now);
         if anonymous == Anonymous::DrawnDown && known.is_none_or(|included| included < position) {
             self.draw_down(id);
         }
+        self.state.overflowed += u64::from(id != charge.counter);
     }
 
     fn draw_down(&mut self, id: CounterId) {
