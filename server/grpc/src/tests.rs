@@ -10,5 +10,6 @@ mod gateway;
 mod managed;
 mod messages;
 mod prices;
+mod repetitions;
 mod web;
 mod world;
