@@ -12,6 +12,7 @@ pub mod engine;
 pub mod error;
 mod floor;
 pub mod gateway;
+mod health;
 pub mod manage;
 pub mod ports;
 mod recorder;

@@ -5,7 +5,7 @@ mod stores;
 use std::sync::Arc;
 
 use rateguard_core::amounts::Amounts;
-use rateguard_core::counter::{CounterId, Mark};
+use rateguard_core::counter::{CounterId, Mark, Position};
 use rateguard_core::ids::{DisplayName, EventId, KeyId, ReservationId, WorkspaceId};
 use rateguard_core::money::Nanos;
 use rateguard_core::pricing::PriceBook;
@@ -20,6 +20,7 @@ use smallvec::smallvec;
 use crate::caller::Caller;
 use crate::clock::ManualClock;
 use crate::engine::{Background, Engine, Setup, Stores};
+use crate::ports::RESERVATION_RANDOM_BYTES;
 use crate::report::UsageRecord;
 use crate::resources::{Key, KeyLabel, Scope};
 use crate::secrets::{CredentialCipher, key_hash};
@@ -105,7 +106,7 @@ pub(crate) fn event_id(text: &str) -> EventId {
 }
 
 pub(crate) fn reservation_id(number: u8) -> ReservationId {
-    ReservationId::from_random([number; 16])
+    caller().principal().reservation_id([number; RESERVATION_RANDOM_BYTES])
 }
 
 /// A reservation of the caller that holds money of one budget, of which half is its input's.
@@ -120,6 +121,7 @@ pub(crate) fn reservation(number: u8, state: ReservationState) -> Reservation {
         decided_at: start().plus(number.into()),
         expires_at: start().plus(1_000),
         floor: Nanos::from_stored(HELD_NANOS / 2),
+        included: Position::default(),
         call: Arc::new(call()),
         request_id: None,
         captured: smallvec![Captured { counter: CAPTURED, unit: Unit::Cost, taken, used: None, mark }],

@@ -11,5 +11,6 @@ mod managed;
 mod messages;
 mod ownership;
 mod prices;
+mod repetitions;
 mod web;
 mod world;

@@ -23,6 +23,8 @@ use tempfile::TempDir;
 const START_MS: i64 = 1_772_625_600_000;
 /// Longest wait for the tasks of a crashed server to let go of its folder.
 const LET_GO_TIMEOUT: Duration = Duration::from_secs(10);
+/// Sweeps that look at every counter.
+const SWEEPS: usize = 16;
 const POLL_INTERVAL: Duration = Duration::from_millis(2);
 
 /// An installation and the server that runs on it.
@@ -108,10 +110,16 @@ impl World {
         self.clock.now()
     }
 
-    /// Lets time pass, during which the configuration was confirmed.
+    /// Lets time pass, in which the configuration was confirmed, and counters were written down and
+    /// dropped where they may be.
     pub async fn advance(&self, ms: i64) {
         self.clock.advance_ms(ms);
-        self.engine().directory().refresh(self.now()).await.unwrap();
+        let directory = self.engine().directory();
+        directory.refresh(self.now()).await.unwrap();
+        self.counters().checkpoint(false).await.unwrap();
+        for _ in 0..SWEEPS {
+            self.counters().sweep(self.now(), directory.as_ref()).await.unwrap();
+        }
     }
 
     /// Stops in order and starts again.

@@ -49,15 +49,6 @@ fn a_floor_is_the_inputs_cost_at_the_instant_of_the_decision() {
 }
 
 #[test]
-fn what_partial_reports_have_spent_is_not_charged_again() {
-    for (used, expected) in [(100, FLOOR_NANOS - 100), (FLOOR_NANOS, 0), (HELD_NANOS, 0)] {
-        let mut reservation = expired_one(1);
-        reservation.captured[0].used = Some(used);
-        assert_eq!(floor_event(reservation).cost.get(), expected, "after {used}");
-    }
-}
-
-#[test]
 fn a_correction_takes_back_exactly_its_floor_where_the_floor_counted() {
     let floor = floor_event(expired_one(1));
     let correction = correction(&floor, start().plus(9_000));

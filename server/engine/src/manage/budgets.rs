@@ -16,8 +16,8 @@ use crate::directory::Directory;
 use crate::engine::Engine;
 use crate::error::EngineError;
 use crate::ports::{
-    ConfigStore, CounterStore, EventFilter, EventLog, EventQuery, Resource, ResourceKind, SettleCharge,
-    Stored,
+    ConfigStore, CounterQuery, CounterStore, EventFilter, EventLog, EventQuery, Resource, ResourceKind,
+    SettleCharge, Stored,
 };
 use crate::settlement::facts;
 use rateguard_core::counter::Reading;
@@ -52,7 +52,8 @@ impl Engine {
             return Ok(None);
         };
         let limit = planned.limit_at(now);
-        let readings = self.counters.read(&caller.workspace, &[(counter, limit)], now).await?;
+        let query = CounterQuery { counter, overflow: planned.overflow_counter(), limit };
+        let readings = self.counters.read(&caller.workspace, &[query], now).await?;
         Ok(readings.first().map(|reading| BudgetStanding { limit, reading: *reading }))
     }
 

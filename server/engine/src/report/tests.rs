@@ -83,17 +83,16 @@ async fn a_reserved_call_counts_when_it_was_decided() {
 
 #[tokio::test]
 async fn a_report_says_what_it_found_of_its_reservation_and_settles_by_it() {
-    let expired = |taken| {
-        let mut gone = reservation(1, ReservationState::Expired);
-        gone.captured[0].taken = taken;
-        gone
+    let expired = |floor| {
+        let floor = Nanos::from_stored(floor);
+        Reservation { floor, ..reservation(1, ReservationState::Expired) }
     };
     let cases = [
         (None, EventFlags::RESERVATION_UNKNOWN, Standing::Unknown),
         (Some(reservation(1, ReservationState::Open)), EventFlags::default(), Standing::Known),
         (Some(reservation(1, ReservationState::Settled)), EventFlags::default(), Standing::Known),
         (Some(reservation(1, ReservationState::Released)), EventFlags::RESERVATION_RELEASED, Standing::Ended),
-        // The floor is still held: the report takes its place.
+        // The floor is no event yet: the report takes its place.
         (Some(expired(500)), EventFlags::default(), Standing::Known),
         (Some(expired(0)), EventFlags::RESERVATION_EXPIRED, Standing::Ended),
     ];

@@ -6,9 +6,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use async_trait::async_trait;
 use parking_lot::Mutex;
-use rateguard_core::counter::{CounterId, Limit, Position, Reading};
+use rateguard_core::counter::{CounterId, Position, Reading};
 use rateguard_core::ids::{DisplayName, EventId, ReservationId, WorkspaceId};
 use rateguard_core::money::Currency;
+use rateguard_core::money::Nanos;
 use rateguard_core::reservation::{Reservation, ReservationState};
 use rateguard_core::time::{Millis, Zone};
 use rateguard_core::usage::{LoggedEvent, UsageEvent};
@@ -16,10 +17,10 @@ use tokio::sync::Semaphore;
 
 use super::workspace;
 use crate::ports::{
-    AppendOutcome, Change, CheckCommand, CheckOutcome, ConfigStore, CounterStore, EventLog, EventPage,
-    EventQuery, ExpiredReservation, Principal, ReleaseOutcome, Resource, ResourceKind, SeriesPoint,
-    SeriesQuery, SettleCharge, SettleCommand, Snapshot, Standing, StoreError, Stored, Summary, UsageFilter,
-    UsageStore,
+    AppendOutcome, Change, CheckCommand, CheckOutcome, ConfigStore, CounterHealth, CounterQuery,
+    CounterStore, EventLog, EventPage, EventQuery, ExpiredReservation, LiveBudgets, Principal,
+    ReleaseOutcome, Resource, ResourceKind, SeriesPoint, SeriesQuery, SettleCharge, SettleCommand, Snapshot,
+    Standing, StoreError, Stored, Summary, UsageFilter, UsageStore,
 };
 use crate::resources::Workspace;
 
@@ -196,6 +197,7 @@ impl FakeCounters {
 
 fn after_its_report(mut reservation: Reservation) -> Reservation {
     reservation.captured.iter_mut().for_each(|captured| captured.taken = 0);
+    reservation.floor = Nanos::ZERO;
     if reservation.state == ReservationState::Open {
         reservation.state = ReservationState::Settled;
     }
@@ -204,16 +206,15 @@ fn after_its_report(mut reservation: Reservation) -> Reservation {
 
 #[async_trait]
 impl CounterStore for FakeCounters {
-    async fn check(&self, _: CheckCommand) -> Result<CheckOutcome, StoreError> {
+    async fn check(&self, _: &CheckCommand) -> Result<CheckOutcome, StoreError> {
         Err(unavailable("counter"))
     }
 
-    async fn read(
-        &self,
-        _: &WorkspaceId,
-        _: &[(CounterId, Limit)],
-        _: Millis,
-    ) -> Result<Vec<Reading>, StoreError> {
+    async fn recall(&self, _: &CheckCommand) -> Result<Option<CheckOutcome>, StoreError> {
+        Err(unavailable("counter"))
+    }
+
+    async fn read(&self, _: &WorkspaceId, _: &[CounterQuery], _: Millis) -> Result<Vec<Reading>, StoreError> {
         Ok(Vec::new())
     }
 
@@ -264,8 +265,12 @@ impl CounterStore for FakeCounters {
         Ok(())
     }
 
-    async fn sweep(&self, _: Millis) -> Result<(), StoreError> {
+    async fn sweep(&self, _: Millis, _: &dyn LiveBudgets) -> Result<(), StoreError> {
         Ok(())
+    }
+
+    async fn health(&self) -> Result<CounterHealth, StoreError> {
+        Ok(CounterHealth::default())
     }
 
     async fn checkpoint(&self, _: bool) -> Result<(), StoreError> {
