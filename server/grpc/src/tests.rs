@@ -11,4 +11,5 @@ mod managed;
 mod messages;
 mod prices;
 mod web;
+mod wire;
 mod world;
