@@ -65,7 +65,7 @@ pub enum Reason {
     RequestIdReused,
     /// Another API has the slug.
     SlugTaken,
-    /// The model has an override from the same instant.
+    /// The model has an override already.
     PriceOverridden,
     /// Another event has settled the attempt.
     AttemptSettled,

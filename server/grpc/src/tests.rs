@@ -10,6 +10,7 @@ mod gateway;
 mod managed;
 mod messages;
 mod prices;
+mod racing;
 mod web;
 mod wire;
 mod world;

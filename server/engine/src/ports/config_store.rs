@@ -93,6 +93,31 @@ pub struct Stored<T> {
     pub updated_at: Millis,
 }
 
+impl<T> Stored<T> {
+    /// The resource, and what is known of it besides.
+    pub fn split(self) -> (T, Stored<()>) {
+        let Self { workspace, value, version, created_at, updated_at } = self;
+        (value, Stored { workspace, value: (), version, created_at, updated_at })
+    }
+
+    /// The same with another view of the resource.
+    ///
+    /// # Errors
+    /// Those of `view`.
+    pub fn try_map<U, E>(self, view: impl FnOnce(T) -> Result<U, E>) -> Result<Stored<U>, E> {
+        let (value, rest) = self.split();
+        Ok(rest.with(view(value)?))
+    }
+}
+
+impl Stored<()> {
+    /// What is known of a resource, with the resource.
+    pub fn with<U>(self, value: U) -> Stored<U> {
+        let Self { workspace, value: (), version, created_at, updated_at } = self;
+        Stored { workspace, value, version, created_at, updated_at }
+    }
+}
+
 /// One entry of the change feed: what changed, not how, so that a reader fetches what is true now.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Change {

@@ -90,7 +90,7 @@ fn authority_fault(authority: &Authority) -> Option<&'static str> {
 
 fn path_fault(path: &str) -> Option<&'static str> {
     let path = path.strip_suffix('/').unwrap_or(path);
-    let Some(segments) = path.strip_prefix('/') else { return None };
+    let segments = path.strip_prefix('/')?;
     (!segments.split('/').all(is_plain_segment)).then_some(
         "must have a path of plain segments: none empty or of dots, no encoded slash, backslash, percent \
          sign or control character",
@@ -106,11 +106,12 @@ fn is_plain_segment(segment: &str) -> bool {
     let Ok(name) = percent_decode_str(segment).decode_utf8() else { return false };
     // Servers with parameters in paths read `..;x` as `..`, and some drop blanks around it.
     let bare = name.split(';').next().unwrap_or_default().trim();
+    let is_dots = !bare.is_empty() && bare.bytes().all(|byte| byte == b'.');
     segment.bytes().all(is_written)
         && segment.split('%').skip(1).all(is_pair)
         && !name.chars().any(|character| character.is_control() || "/\\%".contains(character))
         && !segment.is_empty()
-        && !(!bare.is_empty() && bare.bytes().all(|byte| byte == b'.'))
+        && !is_dots
 }
 
 /// How an upstream is shown the credential.
