@@ -24,6 +24,10 @@ pub const MESSAGE_BYTES_MAX: usize = 8 * 1024 * 1024;
 /// hold hardly more than a name.
 pub const OPEN_MESSAGE_BYTES_MAX: usize = 64 * 1024;
 
+/// Longest part of a library's own words, in characters: they may repeat what was asked, and a status
+/// has to fit into headers.
+const REPEATED_CHARS_MAX: usize = 256;
+
 /// Where a status has its code; in the head of an answer that is nothing but a status.
 const GRPC_STATUS: &str = "grpc-status";
 /// Where it has its details.
@@ -101,6 +105,7 @@ fn complete(headers: &mut HeaderMap, message_bytes_max: usize) {
 
 /// What a library meant. Before a service is reached, whatever is wrong is wrong with the message.
 fn error_of(found: &Status, message_bytes_max: usize) -> EngineError {
+    let words: String = found.message().chars().take(REPEATED_CHARS_MAX).collect();
     match found.code() {
         Code::Unimplemented if found.metadata().contains_key(GRPC_ACCEPT_ENCODING) => {
             EngineError::new(Reason::EncodingUnsupported, "the message is compressed; send it as it is")
@@ -111,11 +116,10 @@ fn error_of(found: &Status, message_bytes_max: usize) -> EngineError {
             EngineError::new(Reason::MessageTooLarge, message)
         }
         Code::Internal | Code::Unknown | Code::Cancelled => {
-            let message = format!("the message cannot be read: {}", found.message());
-            EngineError::new(Reason::MessageMalformed, message)
+            EngineError::new(Reason::MessageMalformed, format!("the message cannot be read: {words}"))
         }
-        Code::InvalidArgument => EngineError::new(Reason::FieldMalformed, found.message()),
-        Code::NotFound => EngineError::new(Reason::ResourceNotFound, found.message()),
-        code => EngineError::internal(&format!("a library answered {code:?}: {}", found.message())),
+        Code::InvalidArgument => EngineError::new(Reason::FieldMalformed, words),
+        Code::NotFound => EngineError::new(Reason::ResourceNotFound, words),
+        code => EngineError::internal(&format!("a library answered {code:?}: {words}")),
     }
 }

@@ -169,6 +169,19 @@ async fn health_and_reflection_refuse_in_the_words_of_the_contract_also_at_a_str
 }
 
 #[tokio::test]
+async fn a_refusal_fits_into_headers_whatever_was_asked() {
+    let world = World::new().await;
+    // Field 4, the name of a symbol.
+    let symbol = HealthCheckRequest { service: "x".repeat(10_000) }.encode_to_vec();
+    let asked = [&[0x22], &symbol[1..]].concat();
+    let path = "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo";
+    let response = world.public.clone().oneshot(call(path, "", framed(&asked))).await.unwrap();
+    let status = status_of(response).await.unwrap();
+    assert_eq!(told(&status), (Code::NotFound, R::ResourceNotFound, String::new()));
+    assert!(status.message().starts_with("symbol 'xxx") && status.message().len() < 1_000);
+}
+
+#[tokio::test]
 async fn what_is_no_grpc_is_refused_in_plain_http() {
     let world = World::new().await;
     let request = |method: Method, path: &str, version: Version, content_type: &str| {
