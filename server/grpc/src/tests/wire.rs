@@ -110,6 +110,18 @@ async fn an_over_large_message_is_refused_by_its_announced_length_and_the_bound_
 }
 
 #[tokio::test]
+async fn a_message_of_a_million_empty_elements_is_refused_before_they_are_made() {
+    let world = World::new().await;
+    for path in ["/rateguard.v1.UsageService/ReportUsage", "/rateguard.v1.QuotaService/BatchCheckQuota"] {
+        let empties = [0x0a, 0x00].repeat(1_000_000);
+        let response = world.public.clone().oneshot(call(path, &world.key, framed(&empties))).await.unwrap();
+        let status = status_of(response).await.unwrap();
+        assert_eq!(told(&status), invalid(R::MessageTooLarge), "{path}");
+        assert!(status.message().contains("2000 elements"), "{}", status.message());
+    }
+}
+
+#[tokio::test]
 async fn a_service_or_method_that_does_not_exist_is_unimplemented_in_either_form_and_on_every_router() {
     let world = World::new().await;
     for path in ["/rateguard.v1.QuotaService/Unlisted", "/rateguard.v9.NoService/CheckQuota", "/x", "/"] {
