@@ -210,15 +210,18 @@ impl Directory {
     }
 
     fn put(&self, loaded: &mut Loaded, stored: Stored<Resource>) {
-        let (value, rest) = stored.split();
-        let resources = loaded.resources.entry(rest.workspace.clone()).or_default();
+        let Stored { workspace, value, version, created_at, updated_at } = stored;
+        let resources = loaded.resources.entry(workspace.clone()).or_default();
         let id = value.id().to_owned();
         match value {
-            Resource::Api(api) => drop(resources.apis.insert(id, Arc::new(rest.with(api)))),
+            Resource::Api(api) => {
+                let api = Stored { workspace, value: api, version, created_at, updated_at };
+                resources.apis.insert(id, Arc::new(api));
+            }
             Resource::Key(key) => {
                 let key = Arc::new(key);
                 self.forget_key(resources.keys.insert(id, key.clone()));
-                self.keys.write().insert(key.secret_sha256, KnownKey { workspace: rest.workspace, key });
+                self.keys.write().insert(key.secret_sha256, KnownKey { workspace, key });
             }
             Resource::Rule(rule) => drop(resources.rules.insert(id, rule)),
             Resource::Budget(budget) => drop(resources.budgets.insert(id, budget)),

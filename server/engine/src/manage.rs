@@ -235,8 +235,7 @@ fn describe(error: StoreError, kind: ResourceKind, limit: usize) -> EngineError 
         StoreError::AlreadyExists { field: "slug" } => {
             EngineError::field(Reason::SlugTaken, "api.slug", "another API of the workspace has this slug")
         }
-        // The store knows of one unique thing besides ids: which model an override is for.
-        StoreError::AlreadyExists { field } if kind == ResourceKind::PriceOverride && field != "id" => {
+        StoreError::AlreadyExists { field: "model" } => {
             let message = "the model has an override already";
             EngineError::field(Reason::PriceOverridden, "price.model", message)
         }

@@ -94,27 +94,13 @@ pub struct Stored<T> {
 }
 
 impl<T> Stored<T> {
-    /// The resource, and what is known of it besides.
-    pub fn split(self) -> (T, Stored<()>) {
-        let Self { workspace, value, version, created_at, updated_at } = self;
-        (value, Stored { workspace, value: (), version, created_at, updated_at })
-    }
-
     /// The same with another view of the resource.
     ///
     /// # Errors
     /// Those of `view`.
     pub fn try_map<U, E>(self, view: impl FnOnce(T) -> Result<U, E>) -> Result<Stored<U>, E> {
-        let (value, rest) = self.split();
-        Ok(rest.with(view(value)?))
-    }
-}
-
-impl Stored<()> {
-    /// What is known of a resource, with the resource.
-    pub fn with<U>(self, value: U) -> Stored<U> {
-        let Self { workspace, value: (), version, created_at, updated_at } = self;
-        Stored { workspace, value, version, created_at, updated_at }
+        let Self { workspace, value, version, created_at, updated_at } = self;
+        Ok(Stored { workspace, value: view(value)?, version, created_at, updated_at })
     }
 }
 
