@@ -12,6 +12,8 @@ use std::{env, fs};
 const PUBLIC_FOLDER: &str = "rateguard/v1";
 /// Folder of the internal package, from the root of the protos.
 const INTERNAL_FOLDER: &str = "rateguard/internal/v1";
+/// What reads and writes messages.
+const CODEC: &str = "crate::codec::BoundedCodec";
 /// The message that holds secrets. Its `Debug` is written by hand so that it prints none.
 const SECRET_MESSAGE: &str = ".rateguard.v1.SecretText";
 
@@ -40,7 +42,11 @@ fn generate(
     fs::create_dir_all(out)?;
     fs::write(out.join("descriptor.bin"), compiler.encode_file_descriptor_set())?;
 
-    let mut builder = tonic_prost_build::configure().out_dir(out).btree_map(".").skip_debug([SECRET_MESSAGE]);
+    let mut builder = tonic_prost_build::configure()
+        .out_dir(out)
+        .codec_path(CODEC)
+        .btree_map(".")
+        .skip_debug([SECRET_MESSAGE]);
     for (path, module) in extern_paths {
         builder = builder.extern_path(*path, *module);
     }

@@ -3,13 +3,13 @@
 use std::sync::Arc;
 
 use anyhow::bail;
-use rateguard_core::ids::{DisplayName, KeyId, WorkspaceId};
+use rateguard_core::ids::{DisplayName, WorkspaceId};
 use rateguard_core::money::Currency;
 use rateguard_core::time::{Millis, Zone};
 use rateguard_engine::clock::{Clock, SystemClock};
 use rateguard_engine::manage::{KEYS_PER_WORKSPACE_MAX, equip};
 use rateguard_engine::ports::{ConfigStore, Resource};
-use rateguard_engine::resources::{Key, KeyLabel, Scope, Scopes, Workspace};
+use rateguard_engine::resources::{Key, Scope, Scopes, Workspace};
 use rateguard_engine::secrets::{SecretText, random};
 
 use crate::config::Config;
@@ -79,19 +79,5 @@ fn first_key() -> anyhow::Result<Key> {
 /// # Errors
 /// When the name is out of bounds.
 pub fn plain_key(name: &str, scopes: Scopes) -> anyhow::Result<Key> {
-    Ok(Key {
-        id: KeyId::from_random([0; 16]),
-        display_name: DisplayName::parse("display_name", name)?,
-        secret_sha256: [0; 32],
-        prefix: String::new(),
-        label: KeyLabel::Live,
-        scopes,
-        apis: Vec::new(),
-        models: Vec::new(),
-        ip_ranges: Vec::new(),
-        bound_subject: None,
-        allow_subject_header: false,
-        expires_at: None,
-        active: true,
-    })
+    Ok(Key::plain(DisplayName::parse("display_name", name)?, scopes))
 }

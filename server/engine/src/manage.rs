@@ -7,7 +7,7 @@ mod budgets;
 mod keys;
 mod prices;
 
-use rateguard_core::ids::WorkspaceId;
+use rateguard_core::ids::{ApiId, WorkspaceId};
 use rateguard_core::limits::{BUDGETS_PER_WORKSPACE_MAX, RULES_PER_WORKSPACE_MAX};
 use rateguard_core::plan::{budget_keeps_counters, keeps_counters};
 
@@ -53,7 +53,7 @@ impl Engine {
     /// [`Reason::FieldOutOfBounds`], [`Reason::SlugTaken`], [`Reason::PriceOverridden`],
     /// [`Reason::WorkspaceFull`], [`Reason::ResourceNotFound`] for something that it names.
     pub async fn create(&self, caller: &Caller, resource: Resource) -> Result<Stored<Resource>, EngineError> {
-        self.check_resource(&caller.workspace, &resource)?;
+        self.check_resource(&caller.workspace, None, &resource)?;
         if let Resource::PriceOverride(price) = &resource {
             self.check_new_price(caller, price).await?;
         }
@@ -98,7 +98,8 @@ impl Engine {
         Ok(Page { items, next_after })
     }
 
-    /// Replaces a resource that is at `expected`.
+    /// Replaces a resource that is at `expected`. What it named before it may go on naming, though it
+    /// is gone.
     ///
     /// # Errors
     /// [`Reason::EtagMismatch`], [`Reason::ResourceNotFound`], and as [`Engine::create`].
@@ -108,9 +109,9 @@ impl Engine {
         resource: Resource,
         expected: u64,
     ) -> Result<Updated, EngineError> {
-        self.check_resource(&caller.workspace, &resource)?;
         let (kind, id) = (resource.kind(), resource.id().to_owned());
         let before = self.get(caller, kind, &id).await?;
+        self.check_resource(&caller.workspace, Some(&before.value), &resource)?;
         let counters_reset = self.resets_counters(&caller.workspace, &before.value, &resource)?;
         let resource = budgets::succeed(&before.value, resource, counters_reset);
         let resource = prices::succeed(&before.value, resource);
@@ -164,33 +165,27 @@ impl Engine {
         Ok(())
     }
 
-    /// Checks what the types alone cannot: bounds of parts together, and that what is named exists.
-    fn check_resource(&self, workspace: &WorkspaceId, resource: &Resource) -> Result<(), EngineError> {
-        match resource {
-            Resource::Rule(rule) => {
-                rule.check()?;
-                self.check_apis(workspace, "rule.match.api_ids", &rule.matches.apis)
-            }
-            Resource::Budget(budget) => {
-                budget.check()?;
-                self.check_apis(workspace, "budget.match.api_ids", &budget.matches.apis)
-            }
-            Resource::Key(key) => self.check_apis(workspace, "key.api_ids", &key.apis),
-            Resource::Api(_) | Resource::PriceOverride(_) => Ok(()),
-        }
-    }
-
-    fn check_apis(
+    /// Checks what the types alone cannot: bounds of parts together, and that what is newly named
+    /// exists.
+    fn check_resource(
         &self,
         workspace: &WorkspaceId,
-        field: &str,
-        apis: &[rateguard_core::ids::ApiId],
+        before: Option<&Resource>,
+        resource: &Resource,
     ) -> Result<(), EngineError> {
+        match resource {
+            Resource::Rule(rule) => rule.check()?,
+            Resource::Budget(budget) => budget.check()?,
+            Resource::Api(_) | Resource::Key(_) | Resource::PriceOverride(_) => {}
+        }
+        let (field, apis) = apis_named(resource);
+        let known = before.map_or(&[][..], |before| apis_named(before).1);
         let view = self.view(workspace)?;
-        match apis.iter().find(|api| view.api(api.as_str()).is_none()) {
-            Some(api) => {
-                let message = format!("there is no API {api} in this workspace");
-                Err(EngineError::field(Reason::ResourceNotFound, field, message))
+        let is_gone = |api: &ApiId| !known.contains(api) && view.api(api.as_str()).is_none();
+        match apis.iter().position(is_gone) {
+            Some(place) => {
+                let message = format!("there is no API {} in this workspace", apis[place]);
+                Err(EngineError::field(Reason::ResourceNotFound, format!("{field}[{place}]"), message))
             }
             None => Ok(()),
         }
@@ -215,6 +210,16 @@ impl Engine {
     }
 }
 
+/// The APIs that a resource is restricted to, and the field that names them.
+fn apis_named(resource: &Resource) -> (&'static str, &[ApiId]) {
+    match resource {
+        Resource::Rule(rule) => ("rule.match.api_ids", &rule.matches.apis),
+        Resource::Budget(budget) => ("budget.match.api_ids", &budget.matches.apis),
+        Resource::Key(key) => ("key.api_ids", &key.apis),
+        Resource::Api(_) | Resource::PriceOverride(_) => ("", &[]),
+    }
+}
+
 fn limit_of(kind: ResourceKind) -> usize {
     match kind {
         ResourceKind::Api => APIS_PER_WORKSPACE_MAX,
@@ -229,6 +234,10 @@ fn describe(error: StoreError, kind: ResourceKind, limit: usize) -> EngineError 
     match error {
         StoreError::AlreadyExists { field: "slug" } => {
             EngineError::field(Reason::SlugTaken, "api.slug", "another API of the workspace has this slug")
+        }
+        StoreError::AlreadyExists { field: "model" } => {
+            let message = "the model has an override already";
+            EngineError::field(Reason::PriceOverridden, "price.model", message)
         }
         StoreError::Full { .. } => {
             let message =

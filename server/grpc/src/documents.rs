@@ -47,7 +47,7 @@ fn row(known: Reason, name: &str, meaning: &str) -> String {
 }
 
 /// Every reason, in the order of the contract.
-pub const REASONS: [Reason; 40] = [
+pub const REASONS: [Reason; 44] = [
     Reason::FieldMissing,
     Reason::FieldMalformed,
     Reason::FieldOutOfBounds,
@@ -60,6 +60,8 @@ pub const REASONS: [Reason; 40] = [
     Reason::OccurTimeTooOld,
     Reason::OccurTimeInFuture,
     Reason::QueryTooLarge,
+    Reason::MessageMalformed,
+    Reason::MessageTooLarge,
     Reason::CredentialMissing,
     Reason::CredentialUnknown,
     Reason::KeyExpired,
@@ -87,6 +89,8 @@ pub const REASONS: [Reason; 40] = [
     Reason::OutcomeUnknown,
     Reason::Draining,
     Reason::ConfigStale,
+    Reason::MethodUnknown,
+    Reason::EncodingUnsupported,
     Reason::Internal,
 ];
 
@@ -100,6 +104,8 @@ fn advice(reason: Reason) -> &'static str {
             "check the clock; do not resend the record unchanged"
         }
         Reason::QueryTooLarge => "ask for a shorter span, a longer granularity or fewer groups",
+        Reason::MessageTooLarge => "send less at once; do not repeat it unchanged",
+        Reason::EncodingUnsupported => "send messages uncompressed",
         Reason::ReservationNotOwned => "report with the credential that took the reservation",
         Reason::RequestIdReused => "draw a new id for a new question",
         Reason::PriceOverridden => "update the override that there is",
@@ -124,6 +130,9 @@ fn advice_of_kind(kind: ErrorKind) -> &'static str {
         ErrorKind::ResourceExhausted => "wait as `RetryInfo` says, then repeat",
         ErrorKind::DeadlineExceeded => "apply your own failure policy; repeat with the same ids",
         ErrorKind::Unavailable => "wait as `RetryInfo` says, then repeat with the same ids",
+        ErrorKind::Unimplemented => {
+            "check the name of the method, and that client and server have the same contract"
+        }
         ErrorKind::Internal => "report it",
     }
 }

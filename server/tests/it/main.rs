@@ -4,6 +4,7 @@
 #![cfg(test)]
 
 mod admission;
+mod base_urls;
 mod clients;
 mod gateway;
 mod http;

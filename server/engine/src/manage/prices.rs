@@ -131,8 +131,8 @@ impl Engine {
         }
     }
 
-    /// A model has one override. Of two that are made in the same instant both may be taken; the one
-    /// that came into force last is used.
+    /// A model has one override. This names the one that is there; of two that are made in the same
+    /// instant the store takes one.
     pub(super) async fn check_new_price(
         &self,
         caller: &Caller,
@@ -154,17 +154,11 @@ impl Engine {
     async fn overrides(&self, caller: &Caller) -> Result<Vec<Stored<PriceOverride>>, EngineError> {
         let kind = ResourceKind::PriceOverride;
         let page = self.list(caller, kind, None, PRICES_PER_WORKSPACE_MAX).await?;
-        let own = |stored: Stored<Resource>| match stored.value {
-            Resource::PriceOverride(value) => Some(Stored {
-                workspace: stored.workspace,
-                value,
-                version: stored.version,
-                created_at: stored.created_at,
-                updated_at: stored.updated_at,
-            }),
-            _ => None,
+        let own = |resource| match resource {
+            Resource::PriceOverride(value) => Ok(value),
+            _ => Err(EngineError::internal("the store gave a resource of another kind")),
         };
-        Ok(page.items.into_iter().filter_map(own).collect())
+        page.items.into_iter().map(|stored| stored.try_map(own)).collect()
     }
 }
 

@@ -42,7 +42,8 @@ pub struct EventQuery {
     pub limit: usize,
 }
 
-/// A page, with the position to go on before.
+/// A page, with the position to go on before. It may have fewer events than were asked for, or none,
+/// and not be the last: a store looks at so many of them at once, whether they match or not.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct EventPage {
     /// The events.

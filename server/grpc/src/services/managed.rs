@@ -189,8 +189,6 @@ pub fn random_id() -> Result<[u8; 16], EngineError> {
 /// # Errors
 /// INTERNAL when it is of another kind.
 pub fn of_kind<M: Managed>(stored: Stored<Resource>) -> Result<Stored<M>, EngineError> {
-    let Stored { workspace, value, version, created_at, updated_at } = stored;
-    let value = M::from_resource(value);
-    let value = value.ok_or_else(|| EngineError::internal("the store gave a resource of another kind"))?;
-    Ok(Stored { workspace, value, version, created_at, updated_at })
+    let another = || EngineError::internal("the store gave a resource of another kind");
+    stored.try_map(|resource| M::from_resource(resource).ok_or_else(another))
 }

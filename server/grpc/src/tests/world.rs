@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use crate::server::{gateway_router, health, public_router};
 use axum::Router;
-use rateguard_core::ids::{DisplayName, KeyId, WorkspaceId};
+use rateguard_core::ids::{DisplayName, WorkspaceId};
 use rateguard_core::money::Currency;
 use rateguard_core::pricing::PriceBook;
 use rateguard_core::time::{Millis, Zone};
@@ -12,7 +12,7 @@ use rateguard_engine::clock::ManualClock;
 use rateguard_engine::engine::{Background, Engine, Setup, Stores};
 use rateguard_engine::manage::{KEYS_PER_WORKSPACE_MAX, equip};
 use rateguard_engine::ports::{ConfigStore, Resource};
-use rateguard_engine::resources::{Key, KeyLabel, Scope, Scopes, Workspace};
+use rateguard_engine::resources::{Key, Scope, Scopes, Workspace};
 use rateguard_engine::secrets::CredentialCipher;
 use rateguard_proto::v1::ErrorReason;
 use rateguard_store_memory::{MemoryCounterStore, MemoryCounterStoreConfig};
@@ -64,21 +64,10 @@ pub struct World {
 
 /// A key without restrictions.
 pub fn plain_key(scopes: &[Scope]) -> Key {
-    Key {
-        id: KeyId::from_random([0; 16]),
-        display_name: DisplayName::parse("display_name", "a key").unwrap(),
-        secret_sha256: [0; 32],
-        prefix: String::new(),
-        label: KeyLabel::Live,
-        scopes: scopes.iter().copied().collect::<Scopes>(),
-        apis: Vec::new(),
-        models: Vec::new(),
-        ip_ranges: Vec::new(),
-        bound_subject: None,
-        allow_subject_header: false,
-        expires_at: None,
-        active: true,
-    }
+    Key::plain(
+        DisplayName::parse("display_name", "a key").unwrap(),
+        scopes.iter().copied().collect::<Scopes>(),
+    )
 }
 
 impl World {
@@ -89,6 +78,14 @@ impl World {
 
     /// The same with list prices.
     pub async fn with_catalogue(catalogue: PriceBook) -> Self {
+        Self::over(catalogue, |config| config).await
+    }
+
+    /// The same with the store of the configuration seen through another one.
+    pub async fn over(
+        catalogue: PriceBook,
+        seen: impl FnOnce(Arc<dyn ConfigStore>) -> Arc<dyn ConfigStore>,
+    ) -> Self {
         let home = tempfile::tempdir().unwrap();
         let folder = DataFolder::open(home.path()).unwrap();
         let config = Arc::new(SqlConfigStore::open(&folder).await.unwrap());
@@ -99,7 +96,7 @@ impl World {
         let (workspace, key) = first_workspace(&config).await;
         let bounds = MemoryCounterStoreConfig::default();
         let counters = MemoryCounterStore::load(checkpoints, bounds, Millis::new(START_MS)).await.unwrap();
-        let stores = Stores { config: config.clone(), counters: Arc::new(counters), log, usage };
+        let stores = Stores { config: seen(config.clone()), counters: Arc::new(counters), log, usage };
         let setup = Setup {
             clock: clock.clone(),
             catalogue: Arc::new(catalogue),

@@ -2,7 +2,8 @@
 //!
 //! A filter that names an event, a check or a reservation goes by its index. Any other one looks
 //! through the workspace's events from the newest on, or through those of its range of time when
-//! they are few. Either way the number of rows looked at is bounded. A unary plus keeps SQLite from
+//! they are few. Either way the number of rows looked at is bounded; a page that reaches the bound ends
+//! there, however few events it has, and the next one looks on. A unary plus keeps SQLite from
 //! choosing another index than the one meant.
 
 use rateguard_core::ids::WorkspaceId;
@@ -10,10 +11,11 @@ use rateguard_core::usage::LoggedEvent;
 use rateguard_engine::ports::{EventFilter, EventPage, EventQuery, StoreError};
 use sqlx::{QueryBuilder, Row as _};
 
-use super::scan::{RAW_EVENTS_FULL, RAW_EVENTS_MAX};
+use super::scan::RAW_EVENTS_MAX;
 use crate::database::{Connection, Kind, failure};
 use crate::events::{
-    READ_EVENTS_MAX, SELECT, STORE, column_failure, id_hash, read, request_hash, to_limit, to_position_column,
+    READ_EVENTS_MAX, SELECT, STORE, column_failure, from_position_column, id_hash, read, request_hash,
+    to_limit, to_position_column,
 };
 
 /// Entries of the index of times that are counted to learn where a range lies.
@@ -65,11 +67,13 @@ pub(super) async fn page(
     let candidates = candidates(connection, number, &query.filter, before(query)).await?;
     let mut select = statement(SELECT, workspace, number, query, &candidates);
     let rows = select.build().fetch_all(connection).await.map_err(failure(STORE))?;
-    if rows.len() <= limit && matches!(candidates, Candidates::Walked { complete: false, .. }) {
-        return Err(RAW_EVENTS_FULL);
-    }
     let events = rows.iter().take(limit).map(read).collect::<Result<Vec<LoggedEvent>, _>>()?;
-    let next_before = events.last().filter(|_| rows.len() > limit).map(|event| event.position);
+    let next_before = match candidates {
+        _ if rows.len() > limit => events.last().map(|event| event.position),
+        // What matches may lie below, where the next page looks.
+        Candidates::Walked { lowest, complete: false, .. } => Some(from_position_column(lowest)),
+        _ => None,
+    };
     Ok(EventPage { events, next_before })
 }
 
