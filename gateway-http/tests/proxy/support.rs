@@ -14,12 +14,10 @@ use hyper::body::Incoming;
 use hyper_util::client::legacy::{Client, connect::HttpConnector};
 use hyper_util::rt::TokioExecutor;
 use rateguard_demo_upstream::{DemoUpstream, DemoUpstreamConfig, Observations};
-use rateguard_gateway_http::{
-    Gateway, GatewayConfig, Secret, Transport, router,
-    serve::{DRAIN_WAIT_MAX, serve},
-};
+use rateguard_gateway_http::{Gateway, GatewayConfig, Secret, Transport, router};
 use rateguard_proto::internal_v1::Route;
 use rateguard_proto::v1::{ApiAuthScheme, ApiDialect, Estimate, SecretText, UsageRecord};
+use rateguard_serving::{DRAIN_WAIT_MAX, serve};
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
