@@ -189,6 +189,13 @@ impl World {
         within(self.client.request(request)).await.expect("the gateway answers")
     }
 
+    /// The same over HTTP/2, from a client that lets in so many bytes before it reads.
+    pub async fn begin_http2(&self, request: Request<Full<Bytes>>, window_bytes: u32) -> Response<Incoming> {
+        let mut builder = Client::builder(TokioExecutor::new());
+        let client = builder.http2_only(true).http2_initial_stream_window_size(window_bytes).build_http();
+        within(client.request(request)).await.expect("the gateway answers")
+    }
+
     pub async fn send(&self, request: Request<Full<Bytes>>) -> Answer {
         Answer::read(self.begin(request).await).await
     }
