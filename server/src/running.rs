@@ -132,8 +132,10 @@ impl ForGateways {
         let token = text.trim().to_owned();
         ensure!(
             token.len() >= GATEWAY_TOKEN_CHARS_MIN,
-            "the token in {} must have at least {GATEWAY_TOKEN_CHARS_MIN} characters",
-            file.display()
+            "server.gateway_token_file {} holds {}: put a random token of at least {GATEWAY_TOKEN_CHARS_MIN} \
+             characters into it, and into the token file of each gateway",
+            file.display(),
+            if token.is_empty() { "no token" } else { "too short a token" },
         );
         Ok(Some(Self { listener: bind(address).await?, token }))
     }

@@ -106,8 +106,12 @@ fn stop_signal() -> anyhow::Result<impl Future<Output = ()>> {
 fn token(path: &Path) -> anyhow::Result<Secret> {
     let text = String::from_utf8(read(path)?).with_context(|| format!("{} is not text", path.display()))?;
     let token = text.trim();
-    ensure!(!token.is_empty(), "{} holds no token", path.display());
-    ensure!(token.len() <= config::TOKEN_BYTES_MAX, "{} holds more than a token", path.display());
+    let path = path.display();
+    ensure!(
+        !token.is_empty(),
+        "--token-file {path} holds no token: put into it what the server's server.gateway_token_file holds"
+    );
+    ensure!(token.len() <= config::TOKEN_BYTES_MAX, "--token-file {path} holds more than a token");
     Ok(Secret::new(token))
 }
 
