@@ -103,7 +103,8 @@ async fn serve_within(
             () = &mut shutdown => break,
             accepted = connections.accept(&listener) => accepted?,
         };
-        let stopping = connections.stopping.clone();
+        // A token of its own, so that connections do not meet at the lock of one.
+        let stopping = connections.stopping.child_token();
         connections.spawn(stream, slot, Terms { router: router.clone(), peer, waits, stopping });
     }
     drop(listener);
