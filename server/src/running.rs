@@ -12,9 +12,9 @@ use axum::routing::get;
 use axum::{Json, Router};
 use rateguard_engine::engine::{Background, CONFIGURATION_AGE_MS_MAX, Engine};
 use rateguard_engine::secrets::random;
-use rateguard_gateway_http::serve::serve;
 use rateguard_gateway_http::{ClientAddress, Drained, Gateway, GatewayConfig, Secret, Transport};
 use rateguard_grpc::server::{gateway_router, health, in_process, public_router};
+use rateguard_serving::serve;
 use serde_json::json;
 use tokio::net::TcpListener;
 use tokio::task::{JoinError, JoinSet};
@@ -132,8 +132,10 @@ impl ForGateways {
         let token = text.trim().to_owned();
         ensure!(
             token.len() >= GATEWAY_TOKEN_CHARS_MIN,
-            "the token in {} must have at least {GATEWAY_TOKEN_CHARS_MIN} characters",
-            file.display()
+            "server.gateway_token_file {} holds {}: put a random token of at least {GATEWAY_TOKEN_CHARS_MIN} \
+             characters into it, and into the token file of each gateway",
+            file.display(),
+            if token.is_empty() { "no token" } else { "too short a token" },
         );
         Ok(Some(Self { listener: bind(address).await?, token }))
     }

@@ -32,7 +32,7 @@ impl Demo {
         let told = told_to_stop()?;
         let mut demo = demo::Demo::start(&config).await?;
         super::print(&self.welcome(&demo, &demo.keys))?;
-        let ran = until_told_or_failed(told, &mut demo.running).await;
+        let ran = until_told_or_failed(told, demo.failed()).await;
         let stopped = demo.stop().await;
         ran.and(stopped)
     }

@@ -21,7 +21,7 @@ impl Serve {
         let told = told_to_stop()?;
         let mut running = Running::start(&config).await?;
         super::print(&format!("ready at http://{}", running.address))?;
-        let ran = until_told_or_failed(told, &mut running).await;
+        let ran = until_told_or_failed(told, running.failed()).await;
         let stopped = running.stop().await;
         ran.and(stopped)?;
         tracing::info!("stopped");
@@ -35,7 +35,7 @@ impl Serve {
 /// When the reason is that a part of it has failed.
 pub(super) async fn until_told_or_failed(
     told: impl Future<Output = ()>,
-    running: &mut Running,
+    failed: impl Future<Output = anyhow::Error>,
 ) -> anyhow::Result<()> {
     tokio::select! {
         biased;
@@ -43,7 +43,7 @@ pub(super) async fn until_told_or_failed(
             tracing::info!("stopping: calls in flight finish first");
             Ok(())
         }
-        failure = running.failed() => {
+        failure = failed => {
             tracing::error!(failure = format!("{failure:#}"), "stopping: a part of the server has failed");
             Err(failure)
         }

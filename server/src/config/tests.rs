@@ -57,7 +57,9 @@ fn a_value_of_the_wrong_type_or_out_of_bounds_names_its_key() {
 
 #[test]
 fn the_listener_for_gateways_stays_on_loopback() {
-    let load = |address: &str| load_text(&format!("[server]\ngateway_listen = \"{address}\"\n"));
+    let load = |address: &str| {
+        load_text(&format!("[server]\ngateway_listen = \"{address}\"\ngateway_token_file = \"token\"\n"))
+    };
     assert_eq!(load("").unwrap().server.gateway_listen, None);
     for address in ["127.0.0.1:8090", "127.9.9.9:1", "[::1]:8090", "[::ffff:127.0.0.1]:8090"] {
         assert_eq!(load(address).unwrap().server.gateway_listen, Some(address.parse().unwrap()));
@@ -68,6 +70,13 @@ fn the_listener_for_gateways_stays_on_loopback() {
     }
     let error = load("localhost").unwrap_err().to_string();
     assert!(error.contains("gateway_listen") && error.contains("localhost"), "{error}");
+}
+
+#[test]
+fn a_listener_for_gateways_without_a_token_file_is_refused_by_the_key_that_is_missing() {
+    let error = load_text("[server]\ngateway_listen = \"127.0.0.1:8090\"\n").unwrap_err().to_string();
+    let expected = "server.gateway_token_file must name a file with the token that gateways present";
+    assert!(error.contains(expected) && error.contains("server.gateway_listen"), "{error}");
 }
 
 #[test]
