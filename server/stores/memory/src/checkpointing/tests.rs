@@ -184,3 +184,31 @@ async fn a_store_that_goes_on_after_its_clean_checkpoint_takes_the_reservations_
     assert_eq!(after_a_crash.held(&budget, at(2)).await, 0);
     assert!(backend.disk.counter(&caller.workspace, budget.charge.counter).is_some());
 }
+
+#[tokio::test]
+async fn a_budget_is_not_dropped_while_a_crash_in_mid_round_would_settle_its_records_again() {
+    let backend = MemoryBackend::default();
+    let config = MemoryCounterStoreConfig::default();
+    let store = MemoryCounterStore::load(backend.disk.clone(), config, at(0)).await.expect("an empty disk");
+    let (store, budget) = (Arc::new(store), ask(1, prepaid(1_000), 0));
+    let caller = Caller::new(store.clone(), 1);
+    caller.report(Report::of_cost(70).charging(&budget, 70), at(0)).await;
+    store.checkpoint(false).await.expect("the fake disk is well");
+    let taken_back = caller.report(Report::of_cost(-70).charging(&budget, -70), at(1)).await;
+    for value in 0..2 * BATCH_COUNTERS_MAX {
+        assert!(caller.consume(&[ask(2, a_minute(5), 1).scoped(value as u128)], at(1)).await);
+    }
+    caller.sweep(at(2)).await;
+    backend.disk.hold_up();
+    backend.disk.passes.add_permits(2);
+    let writing = tokio::spawn(async move { store.checkpoint(false).await });
+    while saves(&backend) < 3 {
+        tokio::task::yield_now().await;
+    }
+    writing.abort();
+    assert!(writing.await.is_err_and(|error| error.is_cancelled()));
+    assert_eq!(backend.disk.position(), Position(1), "two of three batches were written");
+    let after_a_crash = Caller::new(backend.load(at(10)).await, 1);
+    after_a_crash.store.settle(vec![taken_back]).await.expect("memory settles");
+    assert_eq!(after_a_crash.used(&budget, at(11)).await, 0);
+}

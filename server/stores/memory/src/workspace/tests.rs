@@ -83,6 +83,16 @@ impl Counters for PlainCounters {
     }
 }
 
+impl PlainCounters {
+    /// Forgets full buckets. It is the one thing that shows: what was used before a bucket's last
+    /// change then counts from when it was used, and not from that change.
+    fn sweep(&mut self, now: Millis) {
+        self.0.retain(|_, entry| {
+            !(matches!(entry.counter, Counter::TokenBucket(_)) && entry.counter.is_idle(now))
+        });
+    }
+}
+
 /// The store and the model, side by side.
 struct Pair {
     caller: Caller,
@@ -107,7 +117,10 @@ impl Pair {
                 self.asked = self.clock.plus(ms);
                 self.clock = self.clock.max(self.asked);
             }
-            Step::Sweep => self.caller.sweep(self.asked).await,
+            Step::Sweep => {
+                self.caller.sweep(self.asked).await;
+                self.counters.sweep(self.clock);
+            }
             Step::Checkpoint => self.caller.store.checkpoint(false).await.expect("the fake disk is well"),
         }
         Ok(())
