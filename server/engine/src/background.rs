@@ -20,8 +20,9 @@ use crate::settlement::command;
 const ROLL_UP_EVENTS: usize = 2_000;
 /// How often the consumer looks by itself, besides being told.
 const ROLL_UP_INTERVAL: Duration = Duration::from_secs(1);
-/// How often counters are written down: what a crash may forget of plain limits.
-const CHECKPOINT_INTERVAL: Duration = Duration::from_secs(1);
+/// How often counters are written down. With the time over which a store spreads one round it stays
+/// below the second that a crash may forget of plain limits.
+const CHECKPOINT_INTERVAL: Duration = Duration::from_millis(600);
 /// How often reservations that nobody touches are expired.
 const EXPIRE_INTERVAL: Duration = Duration::from_millis(500);
 /// Reservations expired at once.

@@ -21,9 +21,9 @@ use crate::workspace::Workspace;
 /// Counters of one batch: the most that a lock is held for, that a check or a raised ceiling waits
 /// for; enough that a round of some thousand does not sync a hundred times.
 pub(crate) const BATCH_COUNTERS_MAX: usize = 128;
-/// The time over which the batches of a round are spread: half of that between two rounds, so that
-/// what a crash forgets stays within about a second.
-const ROUND_SPREAD: Duration = Duration::from_millis(500);
+/// The time over which the batches of a round are spread. A counter may be written first in one
+/// round and last in the next: the time between two rounds and this one together stay below a second.
+const ROUND_SPREAD: Duration = Duration::from_millis(300);
 /// The shortest pause that a timer keeps.
 const PAUSE_MIN: Duration = Duration::from_millis(1);
 /// Longest wait for one write.
