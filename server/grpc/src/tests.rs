@@ -12,4 +12,4 @@ mod messages;
 mod ownership;
 mod prices;
 mod web;
-mod world;
+pub(crate) mod world;

@@ -11,7 +11,7 @@ use rateguard_core::rule::{Budget, BudgetPeriod};
 use rateguard_core::time::Millis;
 use rateguard_core::usage::LoggedEvent;
 
-use crate::caller::Caller;
+use crate::caller::Identity;
 use crate::directory::Directory;
 use crate::engine::Engine;
 use crate::error::EngineError;
@@ -42,17 +42,17 @@ impl Engine {
     /// Those of the store.
     pub async fn budget_standing(
         &self,
-        caller: &Caller,
+        identity: &Identity,
         budget: &Budget,
     ) -> Result<Option<BudgetStanding>, EngineError> {
-        let (view, now) = (self.view(&caller.workspace)?, self.now());
+        let (view, now) = (self.view(identity.workspace())?, self.now());
         let wanted = LimitId::Budget(budget.id.clone());
         let planned = view.plan.limits().iter().find(|l| l.id == wanted && l.scope.dimensions.is_empty());
         let Some((planned, counter)) = planned.and_then(|l| Some((l, l.only_counter()?))) else {
             return Ok(None);
         };
         let limit = planned.limit_at(now);
-        let readings = self.counters.read(&caller.workspace, &[(counter, limit)], now).await?;
+        let readings = self.counters.read(identity.workspace(), &[(counter, limit)], now).await?;
         Ok(readings.first().map(|reading| BudgetStanding { limit, reading: *reading }))
     }
 
