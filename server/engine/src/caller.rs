@@ -1,4 +1,5 @@
-//! Who calls: the one type that every use case asks, whatever the credential was.
+//! Who asks. Calls are checked and reported by a [`Caller`], who has a key; whatever else a use case
+//! does is done for an [`Identity`], whatever the credential was.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -12,6 +13,28 @@ use crate::error::{EngineError, Reason};
 use crate::ports::Principal;
 use crate::resources::{Key, Scope};
 use crate::secrets::{KEY_BYTES_MAX, key_hash};
+
+/// Whoever has shown who they are.
+#[derive(Clone, Debug)]
+pub enum Identity {
+    /// Who has a key, or the gateway that acts for them.
+    Key(Caller),
+}
+
+impl Identity {
+    /// The tenant in which they act.
+    pub fn workspace(&self) -> &WorkspaceId {
+        match self {
+            Self::Key(caller) => &caller.workspace,
+        }
+    }
+}
+
+impl From<Caller> for Identity {
+    fn from(caller: Caller) -> Self {
+        Self::Key(caller)
+    }
+}
 
 /// An authenticated caller.
 #[derive(Clone, Debug)]
@@ -28,19 +51,6 @@ impl Caller {
     /// The principal that reservations belong to.
     pub fn principal(&self) -> Principal {
         Principal { key: self.key.id.clone(), by_gateway: self.by_gateway }
-    }
-
-    /// Demands a scope. A gateway acts with the app key's `gateway` scope, checked when it came in.
-    ///
-    /// # Errors
-    /// [`Reason::ScopeMissing`].
-    pub fn require(&self, scope: Scope) -> Result<(), EngineError> {
-        let by_gateway = self.by_gateway && matches!(scope, Scope::Quota | Scope::Usage);
-        if by_gateway || (!self.by_gateway && self.key.scopes.contains(scope)) {
-            return Ok(());
-        }
-        let name = format!("{scope:?}").to_lowercase();
-        Err(EngineError::new(Reason::ScopeMissing, format!("the key lacks the scope {name:?}")))
     }
 
     /// Checks a call against the key's own restrictions.
@@ -120,7 +130,9 @@ impl Authenticator {
     /// `gateway`.
     pub fn by_gateway(&self, on_behalf_of: &str, now: Millis) -> Result<Caller, EngineError> {
         let caller = self.by_key(on_behalf_of, now)?;
-        caller.require(Scope::Gateway)?;
+        if !caller.key.scopes.contains(Scope::Gateway) {
+            return Err(EngineError::new(Reason::ScopeMissing, "the key lacks the scope \"gateway\""));
+        }
         Ok(Caller { by_gateway: true, ..caller })
     }
 

@@ -11,7 +11,7 @@ use rateguard_core::ids::{ApiId, WorkspaceId};
 use rateguard_core::limits::{BUDGETS_PER_WORKSPACE_MAX, RULES_PER_WORKSPACE_MAX};
 use rateguard_core::plan::{budget_keeps_counters, keeps_counters};
 
-use crate::caller::Caller;
+use crate::caller::Identity;
 use crate::engine::Engine;
 use crate::error::{EngineError, Reason};
 use crate::ports::{Resource, ResourceKind, StoreError, Stored};
@@ -52,15 +52,19 @@ impl Engine {
     /// # Errors
     /// [`Reason::FieldOutOfBounds`], [`Reason::SlugTaken`], [`Reason::PriceOverridden`],
     /// [`Reason::WorkspaceFull`], [`Reason::ResourceNotFound`] for something that it names.
-    pub async fn create(&self, caller: &Caller, resource: Resource) -> Result<Stored<Resource>, EngineError> {
-        self.check_resource(&caller.workspace, None, &resource)?;
+    pub async fn create(
+        &self,
+        identity: &Identity,
+        resource: Resource,
+    ) -> Result<Stored<Resource>, EngineError> {
+        self.check_resource(identity.workspace(), None, &resource)?;
         if let Resource::PriceOverride(price) = &resource {
-            self.check_new_price(caller, price).await?;
+            self.check_new_price(identity, price).await?;
         }
         let (kind, limit) = (resource.kind(), limit_of(resource.kind()));
         let stored = self
             .config
-            .insert(&caller.workspace, resource, limit, self.now())
+            .insert(identity.workspace(), resource, limit, self.now())
             .await
             .map_err(|error| describe(error, kind, limit))?;
         self.take_in(stored).await
@@ -72,11 +76,11 @@ impl Engine {
     /// [`Reason::ResourceNotFound`].
     pub async fn get(
         &self,
-        caller: &Caller,
+        identity: &Identity,
         kind: ResourceKind,
         id: &str,
     ) -> Result<Stored<Resource>, EngineError> {
-        let stored = self.config.get(&caller.workspace, kind, id).await?;
+        let stored = self.config.get(identity.workspace(), kind, id).await?;
         stored.ok_or_else(|| EngineError::not_found(kind.as_str(), id))
     }
 
@@ -86,12 +90,12 @@ impl Engine {
     /// Those of the store.
     pub async fn list(
         &self,
-        caller: &Caller,
+        identity: &Identity,
         kind: ResourceKind,
         after: Option<&str>,
         limit: usize,
     ) -> Result<Page, EngineError> {
-        let mut items = self.config.list(&caller.workspace, kind, after, limit + 1).await?;
+        let mut items = self.config.list(identity.workspace(), kind, after, limit + 1).await?;
         let more = items.len() > limit;
         items.truncate(limit);
         let next_after = items.last().filter(|_| more).map(|last| last.value.id().to_owned());
@@ -105,22 +109,23 @@ impl Engine {
     /// [`Reason::EtagMismatch`], [`Reason::ResourceNotFound`], and as [`Engine::create`].
     pub async fn update(
         &self,
-        caller: &Caller,
+        identity: &Identity,
         resource: Resource,
         expected: u64,
     ) -> Result<Updated, EngineError> {
         let (kind, id) = (resource.kind(), resource.id().to_owned());
-        let before = self.get(caller, kind, &id).await?;
-        self.check_resource(&caller.workspace, Some(&before.value), &resource)?;
-        let counters_reset = self.resets_counters(&caller.workspace, &before.value, &resource)?;
+        let before = self.get(identity, kind, &id).await?;
+        self.check_resource(identity.workspace(), Some(&before.value), &resource)?;
+        let counters_reset = self.resets_counters(identity.workspace(), &before.value, &resource)?;
         let resource = budgets::succeed(&before.value, resource, counters_reset);
         let resource = prices::succeed(&before.value, resource);
-        let stored = self.config.replace(&caller.workspace, resource, expected, self.now()).await.map_err(
-            |error| match error {
-                StoreError::NotFound => EngineError::not_found(kind.as_str(), &id),
-                error => describe(error, kind, limit_of(kind)),
-            },
-        )?;
+        let stored =
+            self.config.replace(identity.workspace(), resource, expected, self.now()).await.map_err(
+                |error| match error {
+                    StoreError::NotFound => EngineError::not_found(kind.as_str(), &id),
+                    error => describe(error, kind, limit_of(kind)),
+                },
+            )?;
         Ok(Updated { stored: self.take_in(stored).await?, counters_reset })
     }
 
@@ -151,12 +156,12 @@ impl Engine {
     /// [`Reason::EtagMismatch`], [`Reason::ResourceNotFound`].
     pub async fn delete(
         &self,
-        caller: &Caller,
+        identity: &Identity,
         kind: ResourceKind,
         id: &str,
         expected: Option<u64>,
     ) -> Result<(), EngineError> {
-        let removed = self.config.remove(&caller.workspace, kind, id, expected, self.now()).await;
+        let removed = self.config.remove(identity.workspace(), kind, id, expected, self.now()).await;
         removed.map_err(|error| match error {
             StoreError::NotFound => EngineError::not_found(kind.as_str(), id),
             error => error.into(),

@@ -1,9 +1,9 @@
 //! Authentication and authorisation, in one layer in front of every service.
 //!
-//! The layer turns the credential into a [`Caller`] and checks the scope that the method demands,
-//! by one table. A service finds the caller among the request's extensions and asks nothing more.
-//! A method that is not in the table is answered here, as one that does not exist: no service is
-//! reached by a way that the table does not name.
+//! The layer turns the credential into an [`Identity`] and checks that it may call the method, by the
+//! table that the contract declares. A service finds the identity among the request's extensions and
+//! asks nothing more. A method that is not in the table is answered here, as one that does not exist:
+//! no service is reached by a way that the table does not name.
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -12,78 +12,33 @@ use std::task::{Context, Poll};
 use axum::extract::ConnectInfo;
 use futures::future::{Either, Ready, ready};
 use http::{HeaderMap, Request, Response};
-use rateguard_engine::caller::Caller;
+use rateguard_engine::caller::{Caller, Identity};
 use rateguard_engine::engine::Engine;
 use rateguard_engine::error::{EngineError, Reason};
-use rateguard_engine::resources::Scope;
+use rateguard_proto::access::{self, Access, Named};
+use rateguard_proto::v1::{GatewayUse, KeyScope};
 use tonic::Status;
 use tower::{Layer, Service};
 
+use crate::convert::keys::specified;
 use crate::status::status;
 
 /// The header in which a gateway names the key of the app that it acts for.
 pub const ON_BEHALF_OF: &str = "x-rateguard-on-behalf-of";
 
-/// What a method demands of its caller.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Demand {
-    /// Nothing: health and reflection tell no secrets.
-    Open,
-    /// A key with one of these scopes.
-    OneOf(&'static [Scope]),
-    /// The same, for what follows a call that was admitted: a gateway may do it whatever became of
-    /// its app's key since.
-    AfterCall(&'static [Scope]),
-    /// A gateway that acts for an app's key.
-    GatewayForApp,
-    /// The same, after a call that was admitted.
-    GatewayAfterCall,
-    /// A gateway, whomever it acts for.
-    Gateway,
-}
-
-const QUOTA: Demand = Demand::OneOf(&[Scope::Quota]);
-const STATE: Demand = Demand::OneOf(&[Scope::Quota, Scope::Read]);
-const RELEASE: Demand = Demand::AfterCall(&[Scope::Quota]);
-const USAGE: Demand = Demand::AfterCall(&[Scope::Usage]);
-const READ: Demand = Demand::OneOf(&[Scope::Read]);
-const MANAGE: Demand = Demand::OneOf(&[Scope::Manage]);
-const LOOK: Demand = Demand::OneOf(&[Scope::Manage, Scope::Read]);
-
-/// What each method demands. The whole of it, so that it can be read and tested in one place.
-pub const DEMANDS: &[(&str, &[&str], Demand)] = &[
-    ("rateguard.v1.QuotaService", &["CheckQuota", "BatchCheckQuota"], QUOTA),
-    ("rateguard.v1.QuotaService", &["ReleaseReservation"], RELEASE),
-    ("rateguard.v1.QuotaService", &["GetQuota"], STATE),
-    ("rateguard.v1.UsageService", &["ReportUsage"], USAGE),
-    ("rateguard.v1.UsageService", &["ListUsageEvents"], READ),
-    ("rateguard.v1.ApiService", &["GetApi", "ListApis"], LOOK),
-    ("rateguard.v1.ApiService", &["CreateApi", "UpdateApi", "DeleteApi"], MANAGE),
-    ("rateguard.v1.KeyService", &["GetKey", "ListKeys"], LOOK),
-    ("rateguard.v1.KeyService", &["CreateKey", "UpdateKey", "DeleteKey"], MANAGE),
-    ("rateguard.v1.RuleService", &["GetRule", "ListRules"], LOOK),
-    ("rateguard.v1.RuleService", &["CreateRule", "UpdateRule", "DeleteRule"], MANAGE),
-    ("rateguard.v1.BudgetService", &["GetBudget", "ListBudgets"], LOOK),
-    ("rateguard.v1.BudgetService", &["CreateBudget", "UpdateBudget", "DeleteBudget"], MANAGE),
-    ("rateguard.v1.PriceService", &["GetPrice", "ListPrices"], LOOK),
-    (
-        "rateguard.v1.PriceService",
-        &["CreatePriceOverride", "UpdatePriceOverride", "DeletePriceOverride"],
-        MANAGE,
-    ),
-    ("rateguard.v1.AnalyticsService", &["GetSummary", "QueryTimeSeries"], READ),
-    ("rateguard.internal.v1.GatewayService", &["ResolveRoute"], Demand::GatewayForApp),
-    ("rateguard.internal.v1.GatewayService", &["PriceUsage"], Demand::GatewayAfterCall),
-    ("rateguard.internal.v1.GatewayService", &["WatchRoutes"], Demand::Gateway),
-    ("grpc.health.v1.Health", &["Check", "Watch"], Demand::Open),
-    ("grpc.reflection.v1.ServerReflection", &["ServerReflectionInfo"], Demand::Open),
+/// Methods of protocols that others have declared. They are open to everybody: they tell no secrets.
+pub const DECLARED_BY_OTHERS: [&str; 3] = [
+    "/grpc.health.v1.Health/Check",
+    "/grpc.health.v1.Health/Watch",
+    "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo",
 ];
 
-/// What the method of a path demands; `None` for one that does not exist.
-pub fn demand(path: &str) -> Option<Demand> {
-    let (service, method) = path.strip_prefix('/')?.split_once('/')?;
-    let mut rows = DEMANDS.iter().filter(|(name, ..)| *name == service);
-    rows.find(|(_, methods, _)| methods.contains(&method)).map(|(.., demand)| *demand)
+/// What a key and a gateway may do where people alone may: nothing.
+const NO_PROGRAM: Named = Named { key_scopes: &[], least_role: None, gateway_use: None };
+
+/// Who may call the method of a path; `None` for one that does not exist.
+pub fn access_to(path: &str) -> Option<Access> {
+    access::of(path).or_else(|| DECLARED_BY_OTHERS.contains(&path).then_some(Access::Everybody))
 }
 
 /// Who may present a gateway's token.
@@ -138,13 +93,13 @@ where
     }
 
     fn call(&mut self, mut request: Request<B>) -> Self::Future {
-        let Some(demand) = demand(request.uri().path()) else {
+        let Some(access) = access_to(request.uri().path()) else {
             return Either::Right(ready(Ok(unknown_method().into_http())));
         };
         let peer = request.extensions().get().map(|ConnectInfo::<SocketAddr>(peer)| peer.ip());
-        match self.auth.admit(demand, request.headers(), peer) {
-            Ok(caller) => {
-                caller.map(|caller| request.extensions_mut().insert(caller));
+        match self.auth.admit(access, request.headers(), peer) {
+            Ok(identity) => {
+                identity.map(|identity| request.extensions_mut().insert(identity));
                 Either::Left(self.inner.call(request))
             }
             Err(error) => Either::Right(ready(Ok(status(&error).into_http()))),
@@ -153,35 +108,38 @@ where
 }
 
 impl AuthLayer {
+    /// Who asks, when they may; `None` where nobody in particular does.
     fn admit(
         &self,
-        demand: Demand,
+        access: Access,
         headers: &HeaderMap,
         peer: Option<IpAddr>,
-    ) -> Result<Option<Caller>, EngineError> {
-        if demand == Demand::Open {
-            return Ok(None);
-        }
-        let token = bearer(headers)?;
-        let is_gateway =
-            self.gateways == GatewayAccess::Allowed && self.engine.authenticator().is_gateway(token);
-        let caller = match (demand, is_gateway) {
-            (Demand::Gateway, true) => return Ok(None),
-            (_, true) => self.app_behind(demand, headers)?,
-            (_, false) => self.key_holder(token, peer)?,
+    ) -> Result<Option<Identity>, EngineError> {
+        let named = match access {
+            Access::Everybody => return Ok(None),
+            Access::AnyPerson => NO_PROGRAM,
+            Access::Named(named) => named,
         };
-        meets(&caller, demand).map(|()| Some(caller))
+        let token = bearer(headers)?;
+        if self.gateways == GatewayAccess::Allowed && self.engine.authenticator().is_gateway(token) {
+            return Ok(self.gateway(named, headers)?.map(Identity::from));
+        }
+        let caller = self.key_holder(token, peer)?;
+        check_scopes(&caller, named)?;
+        Ok(Some(caller.into()))
     }
 
-    /// The app that a gateway acts for.
-    fn app_behind(&self, demand: Demand, headers: &HeaderMap) -> Result<Caller, EngineError> {
+    /// The app that a gateway acts for; `None` where it acts for nobody.
+    fn gateway(&self, named: Named, headers: &HeaderMap) -> Result<Option<Caller>, EngineError> {
+        if named.gateway_use == Some(GatewayUse::Itself) {
+            return Ok(None);
+        }
         let app_key = text(headers, ON_BEHALF_OF).ok_or_else(missing_app_key)?;
         let (authenticator, now) = (self.engine.authenticator(), self.engine.now());
-        match demand {
-            Demand::AfterCall(_) | Demand::GatewayAfterCall => {
-                authenticator.by_gateway_after_call(app_key, now)
-            }
-            _ => authenticator.by_gateway(app_key, now),
+        match named.gateway_use {
+            Some(GatewayUse::AfterCall) => authenticator.by_gateway_after_call(app_key, now).map(Some),
+            Some(GatewayUse::ForApp) => authenticator.by_gateway(app_key, now).map(Some),
+            _ => authenticator.by_gateway(app_key, now).and_then(|_| Err(scope_missing(named.key_scopes))),
         }
     }
 
@@ -197,23 +155,24 @@ impl AuthLayer {
     }
 }
 
-fn meets(caller: &Caller, demand: Demand) -> Result<(), EngineError> {
-    match demand {
-        Demand::Open => Ok(()),
-        Demand::OneOf(scopes) | Demand::AfterCall(scopes) => require_one(caller, scopes),
-        Demand::GatewayForApp | Demand::GatewayAfterCall if caller.by_gateway => Ok(()),
-        Demand::GatewayForApp | Demand::GatewayAfterCall | Demand::Gateway => {
+/// Checks that a key may be used for a method by whoever holds it.
+fn check_scopes(caller: &Caller, named: Named) -> Result<(), EngineError> {
+    let holds = |scope: &KeyScope| specified(*scope).is_some_and(|s| caller.key.scopes.contains(s));
+    match named {
+        Named { key_scopes, .. } if key_scopes.iter().any(holds) => Ok(()),
+        Named { key_scopes: [], gateway_use: Some(_), .. } => {
             Err(EngineError::new(Reason::GatewayOnly, "only a gateway may call this"))
         }
+        Named { key_scopes, .. } => Err(scope_missing(key_scopes)),
     }
 }
 
-fn require_one(caller: &Caller, scopes: &[Scope]) -> Result<(), EngineError> {
-    if scopes.iter().any(|scope| caller.require(*scope).is_ok()) {
-        return Ok(());
+fn scope_missing(scopes: &[KeyScope]) -> EngineError {
+    if scopes.is_empty() {
+        return EngineError::new(Reason::ScopeMissing, "no API key has a scope that opens this");
     }
     let names: Vec<String> = scopes.iter().map(|scope| format!("{scope:?}").to_lowercase()).collect();
-    Err(EngineError::new(Reason::ScopeMissing, format!("the key lacks the scope {}", names.join(" or "))))
+    EngineError::new(Reason::ScopeMissing, format!("the key lacks the scope {}", names.join(" or ")))
 }
 
 fn bearer(headers: &HeaderMap) -> Result<&str, EngineError> {

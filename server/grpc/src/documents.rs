@@ -1,4 +1,7 @@
-//! The documents that are made from the contract: a table of every reason an error can have.
+//! The documents that are made from the contract: a table of every reason an error can have, and one of
+//! who may call what.
+
+mod permissions;
 
 use std::collections::BTreeMap;
 
@@ -9,6 +12,8 @@ use rateguard_proto::FILE_DESCRIPTOR_SET;
 use tonic::Code;
 
 use crate::status::{code, http_status, reason};
+
+pub use permissions::permissions_markdown;
 
 /// The enum whose values are told.
 const ENUM: &str = "ErrorReason";

@@ -17,4 +17,4 @@ mod racing;
 mod repetitions;
 mod web;
 mod wire;
-mod world;
+pub(crate) mod world;

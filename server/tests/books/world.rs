@@ -6,7 +6,7 @@ use std::time::Duration;
 use rateguard_core::ids::{DisplayName, WorkspaceId};
 use rateguard_core::money::Currency;
 use rateguard_core::time::{Millis, Zone};
-use rateguard_engine::caller::Caller;
+use rateguard_engine::caller::{Caller, Identity};
 use rateguard_engine::catalogue;
 use rateguard_engine::clock::{Clock, ManualClock};
 use rateguard_engine::engine::{Background, Engine, Setup, Stores};
@@ -100,6 +100,11 @@ impl World {
 
     pub fn caller(&self) -> &Caller {
         &self.server.as_ref().unwrap().caller
+    }
+
+    /// The same, as management knows them.
+    pub fn identity(&self) -> Identity {
+        self.caller().clone().into()
     }
 
     pub fn counters(&self) -> &MemoryCounterStore {

@@ -11,7 +11,7 @@ use rateguard_core::rule::{Budget, BudgetPeriod};
 use rateguard_core::time::Millis;
 use rateguard_core::usage::LoggedEvent;
 
-use crate::caller::Caller;
+use crate::caller::Identity;
 use crate::directory::Directory;
 use crate::engine::Engine;
 use crate::error::EngineError;
@@ -42,10 +42,10 @@ impl Engine {
     /// Those of the store.
     pub async fn budget_standing(
         &self,
-        caller: &Caller,
+        identity: &Identity,
         budget: &Budget,
     ) -> Result<Option<BudgetStanding>, EngineError> {
-        let (view, now) = (self.view(&caller.workspace)?, self.now());
+        let (view, now) = (self.view(identity.workspace())?, self.now());
         let wanted = LimitId::Budget(budget.id.clone());
         let planned = view.plan.limits().iter().find(|l| l.id == wanted && l.scope.dimensions.is_empty());
         let Some((planned, counter)) = planned.and_then(|l| Some((l, l.only_counter()?))) else {
@@ -53,7 +53,7 @@ impl Engine {
         };
         let limit = planned.limit_at(now);
         let query = CounterQuery { counter, overflow: planned.overflow_counter(), limit };
-        let readings = self.counters.read(&caller.workspace, &[query], now).await?;
+        let readings = self.counters.read(identity.workspace(), &[query], now).await?;
         Ok(readings.first().map(|reading| BudgetStanding { limit, reading: *reading }))
     }
 

@@ -5,10 +5,12 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use crate::auth::{AuthLayer, DEMANDS, Demand, GatewayAccess};
+use crate::auth::{AuthLayer, GatewayAccess, ON_BEHALF_OF};
+use crate::convert::keys::specified;
 use axum::extract::ConnectInfo;
 use rateguard_core::time::Millis;
-use rateguard_engine::resources::{Key, Scope};
+use rateguard_engine::resources::{Key, Scope, Scopes};
+use rateguard_proto::access::{Access, METHODS, Method, Named};
 use rateguard_proto::v1;
 use rateguard_proto::v1::ErrorReason as R;
 use rateguard_proto::v1::quota_service_client::QuotaServiceClient;
@@ -83,19 +85,60 @@ async fn the_state_of_limits_is_shown_to_whoever_reads_or_checks() {
     }
 }
 
+/// What is named by a method of ours: none is open to everybody or to any person.
+fn named(method: &Method) -> Named {
+    match method.access {
+        Access::Named(named) => named,
+        Access::Everybody | Access::AnyPerson => panic!("{method:?} names nobody"),
+    }
+}
+
+/// The router that has a method: the service that gateways ask is on theirs alone.
+fn router_of<'w>(world: &'w World, method: &Method) -> &'w axum::Router {
+    if method.path.starts_with("/rateguard.internal.") { &world.gateways } else { &world.public }
+}
+
 #[tokio::test]
 async fn an_apps_key_opens_no_method_at_all() {
     let world = World::new().await;
     let app = world.add_key(plain_key(&[Scope::Gateway])).await;
-    let guarded = DEMANDS.iter().filter(|(.., demand)| *demand != Demand::Open);
-    for (service, methods, demand) in guarded {
-        for method in *methods {
-            let path = format!("/{service}/{method}");
-            let router = if matches!(demand, Demand::OneOf(_)) { &world.public } else { &world.gateways };
-            let status = raw_call(router.clone(), &path, &app, None).await;
-            assert_eq!(status.code(), Code::PermissionDenied, "{path}");
-            assert!(matches!(reason(&status), R::ScopeMissing | R::GatewayOnly), "{path}");
+    for method in METHODS {
+        let status = raw_call(router_of(&world, method).clone(), method.path, &app, None).await;
+        assert_eq!(status.code(), Code::PermissionDenied, "{}", method.path);
+        let by_scope = !named(method).key_scopes.is_empty();
+        let expected = if by_scope { R::ScopeMissing } else { R::GatewayOnly };
+        assert_eq!(reason(&status), expected, "{}", method.path);
+    }
+}
+
+#[tokio::test]
+async fn each_scope_opens_what_the_contract_says_and_nothing_besides() {
+    let world = World::new().await;
+    for scope in Scopes::ALL {
+        let key = world.add_key(plain_key(&[scope])).await;
+        for method in METHODS {
+            let status = raw_call(router_of(&world, method).clone(), method.path, &key, None).await;
+            let may = named(method).key_scopes.iter().any(|named| specified(*named) == Some(scope));
+            let reached = !matches!(status.code(), Code::PermissionDenied | Code::Unauthenticated);
+            assert_eq!(reached, may, "{scope:?} and {}: {status:?}", method.path);
+            assert_ne!(status.code(), Code::Unimplemented, "{}", method.path);
         }
+    }
+}
+
+#[tokio::test]
+async fn a_gateway_opens_what_the_contract_says_and_nothing_besides() {
+    let world = World::new().await;
+    let app = world.add_key(plain_key(&[Scope::Gateway])).await;
+    // So that a watch ends when it has begun.
+    world.drain.cancel();
+    for method in METHODS {
+        let mut request = empty_request(method.path, GATEWAY_TOKEN);
+        request.headers_mut().insert(ON_BEHALF_OF, app.parse().unwrap());
+        let status = status_of(world.gateways.clone(), request).await;
+        let may = named(method).gateway_use.is_some();
+        let refused = matches!(status.code(), Code::PermissionDenied | Code::Unimplemented);
+        assert_eq!(!refused, may, "{}: {status:?}", method.path);
     }
 }
 
@@ -182,24 +225,33 @@ async fn an_unknown_method_is_unimplemented_on_every_router() {
 
 /// Calls a method with an empty message, as a peer would; the status of its answer.
 async fn raw_call(router: axum::Router, path: &str, key: &str, peer: Option<&str>) -> Status {
-    let body = axum::body::Body::from(vec![0_u8; 5]);
-    let mut request = http::Request::post(path)
-        .version(http::Version::HTTP_2)
-        .header("content-type", "application/grpc")
-        .header("te", "trailers")
-        .header("authorization", format!("Bearer {key}"))
-        .body(body)
-        .unwrap();
+    let mut request = empty_request(path, key);
     if let Some(peer) = peer {
         let address = SocketAddr::new(peer.parse::<IpAddr>().unwrap(), 1_234);
         request.extensions_mut().insert(ConnectInfo(address));
     }
+    status_of(router, request).await
+}
+
+fn empty_request(path: &str, token: &str) -> http::Request<axum::body::Body> {
+    let request = http::Request::post(path)
+        .version(http::Version::HTTP_2)
+        .header("content-type", "application/grpc")
+        .header("te", "trailers")
+        .header("authorization", format!("Bearer {token}"));
+    request.body(axum::body::Body::from(vec![0_u8; 5])).unwrap()
+}
+
+async fn status_of(router: axum::Router, request: http::Request<axum::body::Body>) -> Status {
     let response = router.oneshot(request).await.unwrap();
     if let Some(status) = Status::from_header_map(response.headers()) {
         return status;
     }
-    if response.status() != http::StatusCode::OK {
-        return Status::unknown(format!("HTTP {}", response.status()));
+    match response.status() {
+        http::StatusCode::OK => {}
+        // As gRPC maps it: the router has no such service.
+        http::StatusCode::NOT_FOUND => return Status::unimplemented("HTTP 404"),
+        other => return Status::unknown(format!("HTTP {other}")),
     }
     let trailers = http_body_util::BodyExt::collect(response.into_body()).await.unwrap();
     let trailers = trailers.trailers().cloned().unwrap_or_default();

@@ -36,7 +36,7 @@ async fn report(world: &World, id: &str, nanos: i64) {
 }
 
 async fn create(world: &World, budget: Budget) -> Result<Option<Position>, EngineError> {
-    let stored = world.engine.create(&world.caller, Resource::Budget(budget)).await?;
+    let stored = world.engine.create(&world.caller.clone().into(), Resource::Budget(budget)).await?;
     let Resource::Budget(budget) = stored.value else { panic!("not a budget: {stored:?}") };
     Ok(budget.opened_after)
 }
