@@ -17,7 +17,7 @@ use crate::error::{EngineError, Reason};
 use crate::ports::{Resource, ResourceKind, StoreError, Stored};
 
 pub use apis::{ApiDraft, CredentialChange};
-pub use budgets::BudgetStanding;
+pub use budgets::{BudgetStanding, Recount, RecountError, prepare_recount};
 pub use keys::{NewKey, equip};
 pub use prices::{ListedPrice, PriceFilter, PricePage, PricePlace};
 
@@ -229,6 +229,10 @@ fn describe(error: StoreError, kind: ResourceKind, limit: usize) -> EngineError 
     match error {
         StoreError::AlreadyExists { field: "slug" } => {
             EngineError::field(Reason::SlugTaken, "api.slug", "another API of the workspace has this slug")
+        }
+        StoreError::AlreadyExists { field: "model" } => {
+            let message = "the model has an override already";
+            EngineError::field(Reason::PriceOverridden, "price.model", message)
         }
         StoreError::Full { .. } => {
             let message =

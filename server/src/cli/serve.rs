@@ -2,6 +2,7 @@
 
 use anyhow::Context;
 use clap::Args;
+use rateguard_engine::manage::Recount;
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::ConfigArgs;
@@ -12,6 +13,10 @@ use crate::running::Running;
 pub(super) struct Serve {
     #[command(flatten)]
     config: ConfigArgs,
+    /// When counters.db was lost: count prepaid budgets that were changed since they began by what
+    /// they match today
+    #[arg(long)]
+    recount_budgets: bool,
 }
 
 impl Serve {
@@ -19,7 +24,8 @@ impl Serve {
         let config = self.config.load()?;
         logging::start(&config.log)?;
         let told = told_to_stop()?;
-        let mut running = Running::start(&config).await?;
+        let recount = if self.recount_budgets { Recount::AsTheyStand } else { Recount::Exact };
+        let mut running = Running::start_recounting(&config, recount).await?;
         super::print(&format!("ready at http://{}", running.address))?;
         let ran = until_told_or_failed(told, &mut running).await;
         let stopped = running.stop().await;

@@ -25,7 +25,7 @@ use rateguard_engine::ports::{
 use sqlx::migrate::Migrator;
 use tokio::sync::{Semaphore, SemaphorePermit};
 
-use crate::database::{DataFolder, Database, Durability, OpenError, Schema};
+use crate::database::{Content, DataFolder, Database, Durability, OpenError, Schema, Writing};
 use crate::events::{SqlEventLog, from_position_column};
 use query::Question;
 
@@ -37,8 +37,14 @@ const RAW_READS_MAX: usize = 2;
 const FILE: &str = "usage.db";
 static MIGRATOR: Migrator = sqlx::migrate!("../../../migrations/usage/sqlite");
 /// A loss of power may take the last rollups with their position; the log gives them again.
-const SCHEMA: Schema =
-    Schema { store: STORE, file: FILE, migrator: &MIGRATOR, durability: Durability::Checkpoints };
+pub(crate) const SCHEMA: Schema = Schema {
+    store: STORE,
+    file: FILE,
+    migrator: &MIGRATOR,
+    durability: Durability::Checkpoints,
+    content: Content { table: "progress", rows: "SELECT 1 FROM progress WHERE position > 0" },
+    writing: Writing::Seldom,
+};
 
 /// Rollups in `usage.db`, and raw events out of the log's `events.db`.
 #[derive(Clone, Debug)]
@@ -52,7 +58,7 @@ impl SqlUsageStore {
     /// Opens the store in a data folder, beside the log whose events it sums.
     ///
     /// # Errors
-    /// [`OpenError`]; [`OpenError::Corrupt`] also when the rollups hold more than the log.
+    /// [`OpenError`]; [`OpenError::AheadOfLog`] when the rollups hold more than the log.
     pub async fn open(folder: &DataFolder, log: &SqlEventLog) -> Result<Self, OpenError> {
         let rollups = Database::open(folder, &SCHEMA).await?;
         let raw_reads = Arc::new(Semaphore::new(RAW_READS_MAX));
@@ -78,8 +84,12 @@ impl SqlUsageStore {
         if cursor <= end {
             return Ok(());
         }
-        let detail = format!("it sums events up to position {}, and the log ends at {}", cursor.0, end.0);
-        Err(OpenError::Corrupt { path, detail })
+        Err(OpenError::AheadOfLog { path, position: cursor.0, end: end.0 })
+    }
+
+    /// Its database.
+    pub(crate) fn database(&self) -> &Database {
+        &self.rollups
     }
 
     /// Waits for a turn to read raw events.

@@ -15,8 +15,14 @@ use super::*;
 use crate::SqlConfigStore;
 
 static MIGRATOR: Migrator = sqlx::migrate!("../../../migrations/config/sqlite");
-const SCHEMA: Schema =
-    Schema { store: "test", file: "config.db", migrator: &MIGRATOR, durability: Durability::EveryCommit };
+const SCHEMA: Schema = Schema {
+    store: "test",
+    file: "config.db",
+    migrator: &MIGRATOR,
+    durability: Durability::EveryCommit,
+    content: Content { table: "workspaces", rows: "SELECT 1 FROM workspaces" },
+    writing: Writing::Seldom,
+};
 
 fn temporary() -> TempDir {
     tempfile::tempdir().unwrap()

@@ -117,8 +117,8 @@ async fn usage_that_is_ahead_of_its_log_is_refused() -> Result<(), StoreError> {
     change(&store.usage.rollups, "UPDATE progress SET position = 1".to_owned()).await;
     store.usage.close().await;
     let refused = SqlUsageStore::open(&store.folder, &store.log).await.unwrap_err();
-    assert!(matches!(refused, OpenError::Corrupt { .. }), "{refused}");
-    assert!(refused.to_string().contains("the log ends at 0"), "{refused}");
+    assert!(matches!(refused, OpenError::AheadOfLog { position: 1, end: 0, .. }), "{refused}");
+    assert!(refused.to_string().contains("events.db ends at 0"), "{refused}");
     Ok(())
 }
 
