@@ -131,8 +131,8 @@ impl Engine {
         }
     }
 
-    /// A model has one override. Of two that are made in the same instant both may be taken; the one
-    /// that came into force last is used.
+    /// A model has one override. This names the one that is there; of two that are made in the same
+    /// instant the store takes one.
     pub(super) async fn check_new_price(
         &self,
         caller: &Caller,
