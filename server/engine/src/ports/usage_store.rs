@@ -42,12 +42,14 @@ pub struct EventQuery {
     pub limit: usize,
 }
 
-/// A page, with the position to go on before.
+/// A page, with the position to go on before. A store looks through a bounded number of events for
+/// one page, so that a page of a filter that few of them pass may be short or empty without being
+/// the last: only [`EventPage::next_before`] tells.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct EventPage {
     /// The events.
     pub events: Vec<LoggedEvent>,
-    /// Where the next page begins; `None` at the end.
+    /// Where the next page begins, below every position looked at; `None` at the end.
     pub next_before: Option<Position>,
 }
 

@@ -4,7 +4,7 @@ mod naive;
 mod questions;
 
 use rateguard_core::counter::Position;
-use rateguard_core::ids::WorkspaceId;
+use rateguard_core::ids::{EventId, WorkspaceId};
 use rateguard_core::money::Nanos;
 use rateguard_core::time::Millis;
 use rateguard_core::usage::{EventKind, LoggedEvent, TokenCounts, UsageEvent};
@@ -65,6 +65,7 @@ macro_rules! usage_store_suite {
             events_beyond_the_cursor_are_in_no_sum
             a_series_has_no_more_points_than_asked_for
             pages_go_back_from_the_newest
+            a_filter_that_few_events_pass_is_followed_to_its_end
             every_filter_of_events_lists_what_fits
             events_are_listed_before_they_are_summed
             workspaces_do_not_see_each_other
@@ -335,6 +336,40 @@ pub async fn pages_go_back_from_the_newest<L: EventLog, U: UsageStore>(
             assert_eq!(seen, expected, "pages of {limit}");
         }
     }
+    Ok(())
+}
+
+/// A page may be short or empty before the end; whoever follows the pages finds every event once.
+pub async fn a_filter_that_few_events_pass_is_followed_to_its_end<L: EventLog, U: UsageStore>(
+    backend: &impl Backend<Store = (L, U)>,
+) -> Outcome {
+    let (log, usage) = backend.open().await;
+    let rare = |place: usize| UsageEvent { kind: EventKind::Usage, ..event("ws_a", &format!("rare-{place}")) };
+    let mut logged = Vec::new();
+    for place in 0..3 {
+        let mut events = varied(20 + place as u64, EVENTS);
+        let mut found = rare(place);
+        found.call.model = "rare".to_owned();
+        events.iter_mut().enumerate().for_each(|(number, event)| {
+            event.event_id = EventId::parse("event_id", &format!("{place}-{number}")).expect("an id");
+            event.reservation = None;
+        });
+        events.insert(EVENTS / 2, found);
+        logged.extend(append(&log, &events).await?);
+    }
+    let filter = EventFilter { model: Some("rare".to_owned()), ..EventFilter::default() };
+    let expected = listed("ws_a", &filter, &logged);
+    assert_eq!(expected.len(), 3);
+    let mut query = EventQuery { filter, before: None, limit: 1 };
+    let mut seen = Vec::new();
+    loop {
+        let page = usage.events(&workspace("ws_a"), &query).await?;
+        seen.extend(page.events);
+        let Some(next) = page.next_before else { break };
+        assert!(query.before.is_none_or(|before| next < before), "pages go back");
+        query.before = Some(next);
+    }
+    assert_eq!(seen, expected);
     Ok(())
 }
 

@@ -1,6 +1,5 @@
 //! Tests of which index a list goes by.
 
-use rateguard_core::counter::Position;
 use rateguard_core::ids::{KeyId, RequestId};
 use rateguard_core::time::Millis;
 use rateguard_core::usage::UsageEvent;
