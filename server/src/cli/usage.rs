@@ -129,7 +129,8 @@ impl List {
                 page_size: left.min(PAGE_EVENTS_MAX),
                 page_token,
             };
-            let answer = client.usage().list_usage_events(request).await.map_err(|s| describe(&s))?.into_inner();
+            let answer =
+                client.usage().list_usage_events(request).await.map_err(|s| describe(&s))?.into_inner();
             answer.events.iter().try_for_each(|event| super::print(&line(event)))?;
             left = left.saturating_sub(i32::try_from(answer.events.len()).unwrap_or(i32::MAX));
             page_token = answer.next_page_token;

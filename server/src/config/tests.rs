@@ -91,7 +91,8 @@ fn every_key_of_the_default_is_commented() {
 
 #[test]
 fn a_list_in_a_variable_is_written_as_in_the_file_and_anything_else_names_the_key() {
-    let load = |text: &str| Config::load(None, &environment(&[("RATEGUARD_SERVER__CORS_ORIGINS", text)]), &[]);
+    let load =
+        |text: &str| Config::load(None, &environment(&[("RATEGUARD_SERVER__CORS_ORIGINS", text)]), &[]);
     let documented = reference::markdown();
     let example = documented.lines().find_map(|line| line.strip_prefix("RATEGUARD_SERVER__CORS_ORIGINS='"));
     let example = example.unwrap().strip_suffix('\'').unwrap();

@@ -3,8 +3,8 @@
 use std::path::Path;
 
 use rateguard_core::amounts::Amounts;
-use rateguard_core::ids::{BudgetId, DisplayName, EventId, WorkspaceId};
-use rateguard_core::matching::{Dimension, Match, OnMissing, Scope};
+use rateguard_core::ids::{BudgetId, DisplayName, EventId, KeyId, WorkspaceId};
+use rateguard_core::matching::{Dimension, Glob, Match, OnMissing, Scope};
 use rateguard_core::money::{Currency, Nanos};
 use rateguard_core::rule::{Budget, BudgetPeriod, Enforcement};
 use rateguard_core::time::{CalendarPeriod, Millis, Zone};
@@ -174,6 +174,53 @@ async fn lost_counters_are_counted_again_exactly() {
         drop(engine);
         running.stop().await.unwrap();
     }
+}
+
+/// Whatever a budget matches by, and whether sums or events give it: what its period has seen.
+#[tokio::test]
+async fn a_new_budget_begins_with_what_its_period_has_seen_whatever_it_matches_by() {
+    let world = World::new().await;
+    let running = world.start().await.unwrap();
+    let engine = running.engine.clone();
+    let caller = world.caller(&engine);
+    let mut records = Vec::new();
+    for call in 0..60_i64 {
+        let mut one = record(&format!("call-{call}"), 1 << (call % 12));
+        one.subject = ["acme", "globex"][usize::from(call % 2 == 0)].to_owned();
+        one.model = ["large-1", "large-2", "small"][usize::try_from(call % 3).unwrap()].to_owned();
+        one.endpoint = ["/v1/chat", "/v1/embed"][usize::from(call % 5 == 0)].to_owned();
+        one.method = ["GET", "POST"][usize::from(call % 4 == 0)].to_owned();
+        records.push(one);
+    }
+    engine.report(&caller, records.clone()).await.unwrap();
+    let glob = |text: &str| vec![Glob::parse("glob", text).unwrap()];
+    let any = Match::default;
+    type Counts = fn(&UsageRecord) -> bool;
+    let cases: [(&str, Match, Counts); 7] = [
+        ("bud_all", any(), |_| true),
+        ("bud_subject", Match { subjects: vec!["acme".to_owned()], ..any() }, |r| r.subject == "acme"),
+        ("bud_models", Match { models: glob("large-*"), ..any() }, |r| r.model != "small"),
+        ("bud_endpoint", Match { endpoints: glob("/v1/chat"), ..any() }, |r| r.endpoint == "/v1/chat"),
+        ("bud_key", Match { keys: vec![caller_key(&engine, &world)], ..any() }, |_| true),
+        ("bud_method", Match { methods: vec!["post".to_owned()], ..any() }, |r| r.method == "POST"),
+        ("bud_two", Match { subjects: vec!["acme".to_owned()], models: glob("small"), ..any() }, |r| {
+            r.subject == "acme" && r.model == "small"
+        }),
+    ];
+    for (id, matches, counts) in cases {
+        let made = world.make(&engine, Budget { matches, ..budget(id, monthly()) }).await;
+        let counted = records.iter().filter(|record| counts(record));
+        let expected: i128 =
+            counted.filter_map(|record| record.cost).map(|cost| i128::from(cost.get())).sum();
+        assert_eq!(world.spent(&engine, &made).await, expected, "{id}");
+        assert!(expected > 0);
+    }
+    drop(engine);
+    running.stop().await.unwrap();
+}
+
+fn caller_key(engine: &Engine, world: &World) -> KeyId {
+    world.caller(engine).key.id.clone()
 }
 
 #[tokio::test]

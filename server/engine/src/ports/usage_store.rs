@@ -172,6 +172,19 @@ pub trait UsageStore: Send + Sync + 'static {
     /// [`StoreError::Unavailable`], [`StoreError::Corrupt`].
     async fn events(&self, workspace: &WorkspaceId, query: &EventQuery) -> Result<EventPage, StoreError>;
 
+    /// At most `limit` raw events up to the position `through`, in the order of accounting time and
+    /// position, after a place in that order. Position zero is before every event of its instant.
+    ///
+    /// # Errors
+    /// [`StoreError::Unavailable`], [`StoreError::Corrupt`].
+    async fn accounted_after(
+        &self,
+        workspace: &WorkspaceId,
+        after: (Millis, Position),
+        through: Position,
+        limit: usize,
+    ) -> Result<Vec<LoggedEvent>, StoreError>;
+
     /// Sums over a range.
     ///
     /// # Errors

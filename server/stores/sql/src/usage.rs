@@ -18,6 +18,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use rateguard_core::counter::Position;
 use rateguard_core::ids::WorkspaceId;
+use rateguard_core::time::Millis;
 use rateguard_core::usage::LoggedEvent;
 use rateguard_engine::ports::{
     EventLog, EventPage, EventQuery, SeriesPoint, SeriesQuery, StoreError, Summary, UsageFilter, UsageStore,
@@ -126,6 +127,21 @@ impl UsageStore for SqlUsageStore {
             let _turn = self.raw_read().await?;
             let mut reader = self.log.database().reader().await?;
             listing::page(&mut reader, workspace, query).await
+        };
+        self.rollups.within_deadline(page).await
+    }
+
+    async fn accounted_after(
+        &self,
+        workspace: &WorkspaceId,
+        after: (Millis, Position),
+        through: Position,
+        limit: usize,
+    ) -> Result<Vec<LoggedEvent>, StoreError> {
+        let page = async {
+            let _turn = self.raw_read().await?;
+            let mut reader = self.log.database().reader().await?;
+            listing::accounted_after(&mut reader, workspace, after, through, limit).await
         };
         self.rollups.within_deadline(page).await
     }

@@ -66,6 +66,7 @@ macro_rules! usage_store_suite {
             a_series_has_no_more_points_than_asked_for
             pages_go_back_from_the_newest
             a_filter_that_few_events_pass_is_followed_to_its_end
+            events_are_read_in_the_order_in_which_they_count
             every_filter_of_events_lists_what_fits
             events_are_listed_before_they_are_summed
             workspaces_do_not_see_each_other
@@ -344,7 +345,8 @@ pub async fn a_filter_that_few_events_pass_is_followed_to_its_end<L: EventLog, U
     backend: &impl Backend<Store = (L, U)>,
 ) -> Outcome {
     let (log, usage) = backend.open().await;
-    let rare = |place: usize| UsageEvent { kind: EventKind::Usage, ..event("ws_a", &format!("rare-{place}")) };
+    let rare =
+        |place: usize| UsageEvent { kind: EventKind::Usage, ..event("ws_a", &format!("rare-{place}")) };
     let mut logged = Vec::new();
     for place in 0..3 {
         let mut events = varied(20 + place as u64, EVENTS);
@@ -370,6 +372,34 @@ pub async fn a_filter_that_few_events_pass_is_followed_to_its_end<L: EventLog, U
         query.before = Some(next);
     }
     assert_eq!(seen, expected);
+    Ok(())
+}
+
+/// Page by page, from an instant to a position, each event of the workspace once, by accounting time.
+pub async fn events_are_read_in_the_order_in_which_they_count<L: EventLog, U: UsageStore>(
+    backend: &impl Backend<Store = (L, U)>,
+) -> Outcome {
+    let (log, usage) = backend.open().await;
+    let mut events = varied(12, EVENTS);
+    // Many of one instant, so that pages end within it.
+    events.iter_mut().step_by(3).for_each(|event| event.accounted_at = Millis::new(START_MS + HOUR_MS));
+    let logged = append(&log, &events).await?;
+    let (start, through) = (Millis::new(START_MS + HOUR_MS), logged[EVENTS * 3 / 4].position);
+    let own = logged.iter().filter(|l| l.event.workspace == workspace("ws_a") && l.position <= through);
+    let mut expected: Vec<LoggedEvent> = own.filter(|l| l.event.accounted_at >= start).cloned().collect();
+    expected.sort_by_key(|logged| (logged.event.accounted_at, logged.position));
+    for limit in [1, 7, ALL] {
+        let (mut seen, mut after) = (Vec::new(), (start, Position(0)));
+        loop {
+            let page = usage.accounted_after(&workspace("ws_a"), after, through, limit).await?;
+            assert!(page.len() <= limit);
+            let Some(last) = page.last() else { break };
+            after = (last.event.accounted_at, last.position);
+            seen.extend(page);
+        }
+        assert_eq!(seen, expected, "pages of {limit}");
+    }
+    assert!(expected.len() > 50);
     Ok(())
 }
 

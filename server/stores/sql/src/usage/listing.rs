@@ -8,6 +8,7 @@
 
 use rateguard_core::counter::Position;
 use rateguard_core::ids::WorkspaceId;
+use rateguard_core::time::Millis;
 use rateguard_core::usage::LoggedEvent;
 use rateguard_engine::ports::{EventFilter, EventPage, EventQuery, StoreError};
 use sqlx::{QueryBuilder, Row as _};
@@ -15,8 +16,8 @@ use sqlx::{QueryBuilder, Row as _};
 use super::scan::RAW_EVENTS_MAX;
 use crate::database::{Connection, Kind, failure};
 use crate::events::{
-    READ_EVENTS_MAX, SELECT, STORE, column_failure, from_position_column, id_hash, read, request_hash, to_limit,
-    to_position_column,
+    READ_EVENTS_MAX, SELECT, STORE, column_failure, from_position_column, id_hash, read, request_hash,
+    to_limit, to_position_column,
 };
 
 /// Entries of the index of times that are counted to learn where a range lies.
@@ -82,6 +83,27 @@ pub(super) async fn page(
     let events = rows.iter().take(limit).map(read).collect::<Result<Vec<LoggedEvent>, _>>()?;
     let last = events.last().filter(|_| rows.len() > limit).map(|event| event.position);
     Ok(EventPage { events, next_before: last.or_else(|| candidates.next_before()) })
+}
+
+/// Reads events in the order of accounting time, by its index.
+pub(super) async fn accounted_after(
+    connection: &mut Connection,
+    workspace: &WorkspaceId,
+    (accounted_at, position): (Millis, Position),
+    through: Position,
+    limit: usize,
+) -> Result<Vec<LoggedEvent>, StoreError> {
+    let Some(number) = workspace_number(connection, workspace).await? else { return Ok(Vec::new()) };
+    let mut select = QueryBuilder::<Kind>::new(SELECT);
+    select.push(" WHERE e.workspace = ").push_bind(number);
+    select.push(" AND (e.accounted_at, e.position) > (").push_bind(accounted_at.get());
+    select.push(", ").push_bind(to_position_column(position)).push(")");
+    select.push(" AND +e.position <= ").push_bind(to_position_column(through));
+    select
+        .push(" ORDER BY e.accounted_at, e.position LIMIT ")
+        .push_bind(to_limit(limit.min(READ_EVENTS_MAX)));
+    let rows = select.build().fetch_all(connection).await.map_err(failure(STORE))?;
+    rows.iter().map(read).collect()
 }
 
 /// The statement that reads one page and one event more, which tells whether there are more.

@@ -100,7 +100,8 @@ async fn a_filter_that_few_events_pass_is_followed_page_by_page_to_its_end() -> 
     let store = opened().await;
     store.log.append(&[event("ws_a", "1")]).await?;
     add_copies(&store.log, 2 * RAW_EVENTS_MAX).await;
-    change(store.log.database(), "UPDATE events SET key_id = 'key_other' WHERE position = 1".to_owned()).await;
+    change(store.log.database(), "UPDATE events SET key_id = 'key_other' WHERE position = 1".to_owned())
+        .await;
     let all_times = Some(Millis::ZERO..Millis::new(i64::MAX));
     for occurred in [None, all_times] {
         let filter = EventFilter { occurred, key: Some(other_key()), ..EventFilter::default() };
