@@ -9,6 +9,7 @@ mod gateway;
 mod http;
 mod kill;
 mod process;
+mod stopping;
 mod sync;
 mod upstream;
 mod walk;
