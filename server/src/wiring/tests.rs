@@ -3,17 +3,17 @@
 use std::path::Path;
 
 use rateguard_core::amounts::Amounts;
-use rateguard_core::ids::{BudgetId, DisplayName, EventId, KeyId, WorkspaceId};
+use rateguard_core::ids::{ApiId, BudgetId, DisplayName, EventId, KeyId, Slug, WorkspaceId};
 use rateguard_core::matching::{Dimension, Glob, Match, OnMissing, Scope};
 use rateguard_core::money::{Currency, Nanos};
+use rateguard_core::pricing::UnknownPricePolicy;
 use rateguard_core::rule::{Budget, BudgetPeriod, Enforcement};
 use rateguard_core::time::{CalendarPeriod, Millis, Zone};
 use rateguard_core::usage::{CallOutcome, Exactness, TokenCounts};
 use rateguard_engine::caller::Caller;
 use rateguard_engine::report::{RecordOutcome, UsageRecord};
-use rateguard_engine::resources::Workspace;
+use rateguard_engine::resources::{Api, AuthScheme, Dialect, Workspace};
 use rateguard_engine::secrets::SecretText;
-use rateguard_store_suite::config_store::samples::api;
 use tempfile::TempDir;
 
 use super::*;
@@ -314,7 +314,26 @@ async fn seal_something(store: &SqlConfigStore, cipher: &CredentialCipher) {
     let name = DisplayName::parse("name", "old").unwrap();
     let workspace = Workspace { id: id.clone(), name, zone: Zone::UTC, currency: Currency::USD };
     store.create_workspace(workspace, Millis::ZERO).await.unwrap();
-    let mut api = api("api_old", "old");
+    let mut api = api();
     api.credential = Some(cipher.seal(&id, &api.id, &SecretText::new("upstream".to_owned())).unwrap());
     store.insert(&id, Resource::Api(api), 1, Millis::ZERO).await.unwrap();
+}
+
+fn api() -> Api {
+    Api {
+        id: ApiId::parse("id", "api_old").unwrap(),
+        slug: Slug::parse("slug", "old").unwrap(),
+        display_name: DisplayName::parse("display_name", "old").unwrap(),
+        base_url: "https://api.example.com".to_owned(),
+        dialect: Dialect::None,
+        auth: AuthScheme::Bearer,
+        credential: None,
+        timeout_ms: 60_000,
+        allow_private_upstream: false,
+        price_per_request: None,
+        unknown_price: UnknownPricePolicy::default(),
+        output_tokens_default: None,
+        show_spend: true,
+        active: true,
+    }
 }
