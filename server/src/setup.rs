@@ -7,10 +7,11 @@ use rateguard_core::ids::{DisplayName, WorkspaceId};
 use rateguard_core::money::Currency;
 use rateguard_core::time::{Millis, Zone};
 use rateguard_engine::clock::{Clock, SystemClock};
-use rateguard_engine::manage::{KEYS_PER_WORKSPACE_MAX, equip};
+use rateguard_engine::manage::{KEYS_PER_WORKSPACE_MAX, Recount, equip};
 use rateguard_engine::ports::{ConfigStore, Resource};
 use rateguard_engine::resources::{Key, Scope, Scopes, Workspace};
 use rateguard_engine::secrets::{SecretText, random};
+use rateguard_store_sql::Opening;
 
 use crate::config::Config;
 use crate::keyfile;
@@ -43,7 +44,13 @@ pub struct Installed {
 /// # Errors
 /// When there is one already.
 pub async fn install(config: &Config, first: FirstWorkspace) -> anyhow::Result<Installed> {
-    let stores = Embedded::open(config).await?;
+    let stores = Embedded::open(config, Opening::ExistingOrNew, Recount::Exact).await?;
+    let installed = install_in(&stores, config, first).await;
+    stores.close().await;
+    installed
+}
+
+async fn install_in(stores: &Embedded, config: &Config, first: FirstWorkspace) -> anyhow::Result<Installed> {
     let store = stores.config_store();
     if !store.snapshot().await?.workspaces.is_empty() {
         bail!("{} holds an installation already", config.data.folder.display());
@@ -52,9 +59,8 @@ pub async fn install(config: &Config, first: FirstWorkspace) -> anyhow::Result<I
     if !key_file.exists() {
         keyfile::create_encryption_key(&key_file)?;
     }
-    let installed = first_workspace(&store, first, SystemClock::default().now()).await;
-    stores.close().await;
-    installed
+    stores.cipher(config).await?;
+    first_workspace(&store, first, SystemClock::default().now()).await
 }
 
 async fn first_workspace(

@@ -13,7 +13,7 @@ use rateguard_core::limits::RESERVATION_TTL_MS_MAX;
 use rateguard_core::money::Currency;
 use rateguard_core::plan::{Plan, plan_budget};
 use rateguard_core::pricing::{ModelQuery, PriceBook, PriceSheet, find_price};
-use rateguard_core::rule::{Budget, Rule};
+use rateguard_core::rule::{Budget, BudgetPeriod, Rule};
 use rateguard_core::time::Millis;
 use rateguard_core::usage::PriceRef;
 use tokio::sync::{Mutex, watch};
@@ -298,7 +298,7 @@ impl Directory {
 
     fn compile(&self, workspace: &Workspace, resources: &Resources, now: Millis) -> WorkspaceView {
         let rules: Vec<Rule> = resources.rules.values().cloned().collect();
-        let budgets: Vec<Budget> = resources.budgets.values().cloned().collect();
+        let budgets: Vec<Budget> = resources.budgets.values().filter(|b| may_count(b)).cloned().collect();
         let overrides = resources.prices.values().map(|price| price.sheet.clone()).collect();
         let family = |budget| plan_budget(&workspace.id, &workspace.zone, budget, now).family();
         WorkspaceView {
@@ -315,6 +315,12 @@ impl Directory {
                 .collect(),
         }
     }
+}
+
+/// Whether records may be charged to a budget. What is charged to one of a calendar before it opens
+/// is replaced by its opening's sum; a prepaid one would keep it.
+fn may_count(budget: &Budget) -> bool {
+    budget.opened_after.is_some() || !matches!(budget.period, BudgetPeriod::Prepaid)
 }
 
 impl LiveBudgets for Directory {

@@ -17,7 +17,7 @@ use crate::error::{EngineError, Reason};
 use crate::ports::{Resource, ResourceKind, StoreError, Stored};
 
 pub use apis::{ApiDraft, CredentialChange};
-pub use budgets::BudgetStanding;
+pub use budgets::{BudgetStanding, Recount, RecountError, prepare_recount};
 pub use keys::{NewKey, equip};
 pub use prices::{ListedPrice, PriceFilter, PricePage, PricePlace};
 

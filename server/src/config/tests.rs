@@ -1,6 +1,6 @@
 //! The layers, and that the default and the types have the same keys.
 
-use super::{Config, ConfigError};
+use super::{Config, ConfigError, reference};
 
 fn environment(pairs: &[(&str, &str)]) -> Vec<(String, String)> {
     pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
@@ -95,5 +95,21 @@ fn every_key_of_the_default_is_commented() {
     let keys = lines.iter().enumerate().filter(|(_, line)| line.contains(" = ") && !line.starts_with('#'));
     for (place, line) in keys {
         assert!(lines[place - 1].starts_with('#'), "{line} has no comment above it");
+    }
+}
+
+#[test]
+fn a_list_in_a_variable_is_written_as_in_the_file_and_anything_else_names_the_key() {
+    let load =
+        |text: &str| Config::load(None, &environment(&[("RATEGUARD_SERVER__CORS_ORIGINS", text)]), &[]);
+    let documented = reference::markdown();
+    let example = documented.lines().find_map(|line| line.strip_prefix("RATEGUARD_SERVER__CORS_ORIGINS='"));
+    let example = example.unwrap().strip_suffix('\'').unwrap();
+    let origins = load(example).unwrap().server.cors_origins;
+    assert_eq!(origins, ["https://dashboard.example.com", "http://localhost:5173"]);
+    assert!(load("[]").unwrap().server.cors_origins.is_empty());
+    for wrong in ["https://dashboard.example.com", "a,b", "", "[\"a\"", "[1]"] {
+        let error = load(wrong).unwrap_err().to_string();
+        assert!(error.contains("cors_origins"), "{wrong}: {error}");
     }
 }

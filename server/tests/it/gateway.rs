@@ -151,7 +151,7 @@ async fn a_client_that_leaves_in_mid_stream_is_charged_what_the_upstream_reporte
 async fn a_gateway_killed_between_answer_and_report_leaves_a_floor_and_the_budget_is_free_again() {
     let installation = Installation::make().await;
     let token_file = installation.path().join("gateway.token");
-    std::fs::write(&token_file, "a-token-for-gateways-of-other-processes").unwrap();
+    rateguard_server::keyfile::create(&token_file, "a-token-for-gateways-of-other-processes").unwrap();
     let server = installation.serve_for_gateways(&token_file).await;
     let (_upstream, upstream_address) = upstream::start().await;
     let reader = installation.administer(&server.server).await;

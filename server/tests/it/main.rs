@@ -12,6 +12,7 @@ mod kill;
 mod overload;
 mod price;
 mod process;
+mod stopping;
 mod sync;
 mod upstream;
 mod walk;

@@ -156,10 +156,20 @@ impl Server {
         self.child.kill().await.unwrap();
     }
 
-    /// Asks it to stop, as Ctrl-C does, and returns its exit status.
-    pub async fn interrupt(mut self) -> std::process::ExitStatus {
+    /// Sends it a signal, by its name.
+    pub async fn signal(&self, name: &str) {
         let pid = self.pid().to_string();
-        assert!(Command::new("kill").args(["-INT", &pid]).status().await.unwrap().success());
+        assert!(Command::new("kill").args(["-s", name, &pid]).status().await.unwrap().success());
+    }
+
+    /// Asks it to stop, as Ctrl-C does, and returns its exit status.
+    pub async fn interrupt(self) -> std::process::ExitStatus {
+        self.signal("INT").await;
+        self.ended().await
+    }
+
+    /// Waits until it has ended, and returns its exit status.
+    pub async fn ended(mut self) -> std::process::ExitStatus {
         tokio::time::timeout(READY_WITHIN, self.child.wait()).await.expect("it did not stop").unwrap()
     }
 }

@@ -50,7 +50,7 @@ pub enum Resource {
     Rule(Rule),
     /// A budget.
     Budget(Budget),
-    /// A price of the workspace's own.
+    /// A price of the workspace's own; its provider and model are unique in the workspace.
     PriceOverride(PriceOverride),
 }
 
@@ -141,7 +141,7 @@ pub trait ConfigStore: Send + Sync + 'static {
     /// Makes a resource.
     ///
     /// # Errors
-    /// [`StoreError::AlreadyExists`] naming the field (`id`, `slug`, `secret`),
+    /// [`StoreError::AlreadyExists`] naming the field (`id`, `slug`, `secret`, `model`),
     /// [`StoreError::NotFound`] for the workspace, [`StoreError::Full`] beyond `limit` resources of
     /// the kind in the workspace.
     async fn insert(

@@ -441,8 +441,29 @@ impl UsageStore for FakeUsage {
         Ok(EventPage { events, next_before })
     }
 
-    async fn summary(&self, _: &WorkspaceId, _: &UsageFilter) -> Result<Summary, StoreError> {
-        Err(unavailable("usage"))
+    async fn accounted_after(
+        &self,
+        _: &WorkspaceId,
+        after: (Millis, Position),
+        through: Position,
+        limit: usize,
+    ) -> Result<Vec<LoggedEvent>, StoreError> {
+        let place = |logged: &LoggedEvent| (logged.event.accounted_at, logged.position);
+        let mut events = self.log.events();
+        events.retain(|logged| logged.position <= through && place(logged) > after);
+        events.sort_by_key(place);
+        events.truncate(limit);
+        Ok(events)
+    }
+
+    async fn summary(&self, _: &WorkspaceId, filter: &UsageFilter) -> Result<Summary, StoreError> {
+        let through = *self.cursor.lock();
+        let events = self.log.events();
+        let summed = events.iter().filter(|logged| {
+            logged.position <= through && filter.accounted.contains(&logged.event.accounted_at)
+        });
+        let cost_nanos = summed.map(|logged| i128::from(logged.event.cost.get())).sum();
+        Ok(Summary { cost_nanos, through, ..Summary::default() })
     }
 
     async fn series(&self, _: &WorkspaceId, _: &SeriesQuery) -> Result<Vec<SeriesPoint>, StoreError> {

@@ -10,10 +10,12 @@ mod config;
 mod counters;
 mod database;
 mod events;
+mod installation;
 mod usage;
 
 pub use config::SqlConfigStore;
 pub use counters::SqlCheckpointStore;
 pub use database::{DataFolder, OpenError};
 pub use events::SqlEventLog;
+pub use installation::{Opening, SqlStores};
 pub use usage::SqlUsageStore;
