@@ -1,5 +1,8 @@
 //! What becomes of a server a part of which fails.
 
+use std::fs::Permissions;
+use std::os::unix::fs::PermissionsExt as _;
+
 use rateguard_core::ids::DisplayName;
 use rateguard_core::money::Currency;
 use rateguard_core::time::Zone;
@@ -77,6 +80,7 @@ async fn a_token_file_without_a_token_is_named_with_its_key_and_what_belongs_int
     let config = Config::load(None, &[], &flags).unwrap();
     for (text, said) in [(" \n", "holds no token"), ("short", "holds too short a token")] {
         std::fs::write(&file, text).unwrap();
+        std::fs::set_permissions(&file, Permissions::from_mode(0o600)).unwrap();
         let error = Running::start(&config).await.err().unwrap().to_string();
         let said =
             format!("server.gateway_token_file {} {said}: put a random token of at least 32", file.display());
