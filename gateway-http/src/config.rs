@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use http::HeaderName;
+use rateguard_serving::WRITE_STALL_MAX;
 
 use crate::backoff::Backoff;
 use crate::secret::Secret;
@@ -69,8 +70,11 @@ pub const RESERVATION_LIFETIME_MIN: Duration = Duration::from_secs(1);
 pub const RESERVATION_LIFETIME_MAX: Duration = Duration::from_secs(3_600);
 
 /// How long a reservation outlives the longest call that it is for, so that the report still finds
-/// it. Calls are cut off so early that this much is left also of the longest life.
+/// it. Calls are cut off so early that this much is left also of the longest life. An answer that its
+/// client does not read is cut off up to a write's longest stall later.
 pub const SETTLEMENT_WAIT: Duration = Duration::from_secs(60);
+
+const _: () = assert!(WRITE_STALL_MAX.as_millis() < SETTLEMENT_WAIT.as_millis());
 
 /// How long a route is believed without asking again, for changes that the watch could not tell of.
 pub const ROUTE_LIFETIME: Duration = Duration::from_secs(5);

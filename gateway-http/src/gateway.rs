@@ -123,7 +123,7 @@ impl Drop for Shared {
 }
 
 /// The routes of the proxy: what may be forwarded of `/proxy/{api}` and everything below it. The peer's address
-/// is read from axum's `ConnectInfo<SocketAddr>`, which [`crate::serve::serve`] sets.
+/// is read from axum's `ConnectInfo<SocketAddr>`, which `rateguard_serving::serve` sets.
 pub fn router(gateway: Gateway) -> Router {
     Router::new()
         .route("/proxy/{api}", on(forwarded(), proxy))

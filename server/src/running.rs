@@ -11,11 +11,13 @@ use axum::http::StatusCode;
 use axum::routing::get;
 use axum::{Json, Router};
 use rateguard_engine::engine::{Background, CONFIGURATION_AGE_MS_MAX, Engine};
+use rateguard_engine::manage::Recount;
 use rateguard_engine::people::PeopleBackground;
 use rateguard_engine::secrets::random;
-use rateguard_gateway_http::serve::serve;
 use rateguard_gateway_http::{ClientAddress, Drained, Gateway, GatewayConfig, Secret, Transport};
 use rateguard_grpc::server::{gateway_router, health, in_process, public_router};
+use rateguard_serving::serve;
+use rateguard_store_sql::Opening;
 use serde_json::json;
 use tokio::net::TcpListener;
 use tokio::task::{JoinError, JoinSet};
@@ -23,6 +25,7 @@ use tokio_util::sync::CancellationToken;
 use tonic_health::server::HealthReporter;
 
 use crate::config::Config;
+use crate::keyfile;
 use crate::wiring::Embedded;
 
 /// Shortest token that gateways of other processes may present.
@@ -52,12 +55,20 @@ impl Running {
     /// # Errors
     /// When the folder, a key file or an address cannot be used.
     pub async fn start(config: &Config) -> anyhow::Result<Self> {
+        Self::start_recounting(config, Recount::Exact).await
+    }
+
+    /// The same; budgets whose counters were lost are counted again as told.
+    ///
+    /// # Errors
+    /// As [`Running::start`].
+    pub async fn start_recounting(config: &Config, recount: Recount) -> anyhow::Result<Self> {
         // The addresses first: a port that is taken is the commonest mistake, and nothing is open
         // yet.
         let public = bind(config.server.listen).await?;
         let for_gateways = ForGateways::bind(config).await?;
         let address = public.local_addr()?;
-        let stores = Embedded::open(config).await?;
+        let stores = Embedded::open(config, Opening::Existing, recount).await?;
         let token = match &for_gateways {
             Some(listener) => listener.token.clone(),
             None => draw_token()?,
@@ -133,13 +144,16 @@ impl ForGateways {
     async fn bind(config: &Config) -> anyhow::Result<Option<Self>> {
         let Some(address) = config.server.gateway_listen else { return Ok(None) };
         let file = &config.server.gateway_token_file;
+        keyfile::check_private(file).context("server.gateway_token_file")?;
         let text = std::fs::read_to_string(file)
             .with_context(|| format!("server.gateway_token_file {}", file.display()))?;
         let token = text.trim().to_owned();
         ensure!(
             token.len() >= GATEWAY_TOKEN_CHARS_MIN,
-            "the token in {} must have at least {GATEWAY_TOKEN_CHARS_MIN} characters",
-            file.display()
+            "server.gateway_token_file {} holds {}: put a random token of at least {GATEWAY_TOKEN_CHARS_MIN} \
+             characters into it, and into the token file of each gateway",
+            file.display(),
+            if token.is_empty() { "no token" } else { "too short a token" },
         );
         Ok(Some(Self { listener: bind(address).await?, token }))
     }

@@ -10,8 +10,9 @@ use anyhow::{Context as _, ensure};
 use clap::Parser;
 use http::HeaderName;
 use rateguard_gateway_http::{
-    ClientAddress, Drained, Gateway, GatewayConfig, Secret, Transport, config, remote, router, serve,
+    ClientAddress, Drained, Gateway, GatewayConfig, Secret, Transport, config, remote, router,
 };
+use rateguard_serving::{DRAIN_WAIT_MAX, serve};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing_subscriber::EnvFilter;
@@ -83,7 +84,7 @@ async fn main() -> anyhow::Result<()> {
     let address = listener.local_addr()?;
     tracing::info!(%address, server = arguments.server, "gateway listens");
     writeln!(std::io::stdout().lock(), "ready at http://{address}")?;
-    serve::serve(listener, router(gateway.clone()), stop, serve::DRAIN_WAIT_MAX).await?;
+    serve(listener, router(gateway.clone()), stop, DRAIN_WAIT_MAX).await?;
     let drained = gateway.drain(REPORTS_WAIT_MAX).await;
     ensure!(drained == Drained::Whole, "stopped with calls unreported: {drained:?}");
     tracing::info!("gateway stopped");
@@ -105,8 +106,12 @@ fn stop_signal() -> anyhow::Result<impl Future<Output = ()>> {
 fn token(path: &Path) -> anyhow::Result<Secret> {
     let text = String::from_utf8(read(path)?).with_context(|| format!("{} is not text", path.display()))?;
     let token = text.trim();
-    ensure!(!token.is_empty(), "{} holds no token", path.display());
-    ensure!(token.len() <= config::TOKEN_BYTES_MAX, "{} holds more than a token", path.display());
+    let path = path.display();
+    ensure!(
+        !token.is_empty(),
+        "--token-file {path} holds no token: put into it what the server's server.gateway_token_file holds"
+    );
+    ensure!(token.len() <= config::TOKEN_BYTES_MAX, "--token-file {path} holds more than a token");
     Ok(Secret::new(token))
 }
 

@@ -68,16 +68,22 @@ impl Arrival {
 
     /// Who is charged; empty where the client does not say.
     pub(crate) fn subject(&self) -> Result<String, Problem> {
-        let Some(value) = self.head.headers.get(SUBJECT) else { return Ok(String::new()) };
+        let mut values = self.head.headers.get_all(SUBJECT).iter();
+        let Some(value) = values.next() else { return Ok(String::new()) };
+        if values.next().is_some() {
+            return Err(bad_subject("x-rateguard-subject must not stand twice"));
+        }
         let text = std::str::from_utf8(value.as_bytes());
-        let text =
-            text.map_err(|_| Problem::new(ProblemKind::InvalidRequest, "x-rateguard-subject must be UTF-8"));
-        text.map(str::to_owned)
+        text.map(str::to_owned).map_err(|_| bad_subject("x-rateguard-subject must be UTF-8"))
     }
 }
 
 fn no_key(message: &'static str) -> Problem {
     Problem::new(ProblemKind::InvalidApiKey, message)
+}
+
+fn bad_subject(message: &'static str) -> Problem {
+    Problem::new(ProblemKind::InvalidRequest, message)
 }
 
 /// Takes `/proxy/{slug}{rest}` apart without decoding anything.

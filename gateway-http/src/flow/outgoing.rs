@@ -18,7 +18,7 @@ use crate::gateway::Shared;
 use crate::gateway::slots::Lease;
 use crate::problem::ProblemKind;
 use crate::proxy::client::UpstreamBody;
-use crate::proxy::headers::{AnswerUse, toward_upstream};
+use crate::proxy::headers::{AnswerUse, check_carried, toward_upstream};
 use crate::proxy::target::UpstreamTarget;
 use crate::routes::Route;
 use crate::usage::{Dialect, Prepared, RequestView};
@@ -48,6 +48,8 @@ impl Outgoing {
         app: AppKey,
         route: Arc<Route>,
     ) -> Result<Self, Problem> {
+        check_carried(&arrival.head.headers)
+            .map_err(|error| Problem::new(ProblemKind::InvalidRequest, error.to_string()))?;
         let target = route.target(&arrival.rest, arrival.head.uri.query());
         let target = target.map_err(|error| Problem::new(ProblemKind::InvalidRequest, error.to_string()))?;
         let facts = facts(&arrival, app, route, &target)?;

@@ -4,8 +4,9 @@ use std::time::Duration;
 
 use http::{Method, StatusCode};
 use rateguard_demo_upstream::Endpoint;
-use rateguard_gateway_http::{Drained, serve::DRAIN_WAIT_MAX};
+use rateguard_gateway_http::Drained;
 use rateguard_proto::v1::{ErrorReason, UsageExactness};
+use rateguard_serving::DRAIN_WAIT_MAX;
 use tokio::io::AsyncReadExt as _;
 use tokio::net::TcpListener;
 use tonic::{Code, Status};

@@ -12,21 +12,25 @@ use tokio_util::sync::CancellationToken;
 use crate::engine::Engine;
 use crate::error::EngineError;
 use crate::floor;
-use crate::ports::StoreError;
+use crate::health::tell_losses;
+use crate::ports::{CounterHealth, StoreError};
 use crate::settlement::command;
 
 /// Events rolled up in one transaction.
 const ROLL_UP_EVENTS: usize = 2_000;
 /// How often the consumer looks by itself, besides being told.
 const ROLL_UP_INTERVAL: Duration = Duration::from_secs(1);
-/// How often counters are written down: what a crash may forget of plain limits.
-const CHECKPOINT_INTERVAL: Duration = Duration::from_secs(1);
+/// How often counters are written down. With the time over which a store spreads one round it stays
+/// below the second that a crash may forget of plain limits.
+const CHECKPOINT_INTERVAL: Duration = Duration::from_millis(600);
 /// How often reservations that nobody touches are expired.
 const EXPIRE_INTERVAL: Duration = Duration::from_millis(500);
 /// Reservations expired at once.
 const EXPIRE_RESERVATIONS: usize = 256;
 /// How often what is idle is dropped.
 const SWEEP_INTERVAL: Duration = Duration::from_secs(1);
+/// How often it is told what the counters' store had to give up for want of room.
+const HEALTH_INTERVAL: Duration = Duration::from_secs(60);
 /// How often the configuration is looked at for changes of other processes.
 const REFRESH_INTERVAL: Duration = Duration::from_millis(400);
 
@@ -40,6 +44,7 @@ pub(crate) fn start(engine: &Arc<Engine>, stop: &CancellationToken) -> JoinSet<(
     every(&mut tasks, SWEEP_INTERVAL, Task::Sweep);
     every(&mut tasks, REFRESH_INTERVAL, Task::Refresh);
     tasks.spawn(consume(engine.clone(), stop.clone()));
+    tasks.spawn(watch_health(engine.clone(), stop.clone()));
     tasks
 }
 
@@ -94,12 +99,28 @@ async fn consume(engine: Arc<Engine>, stop: CancellationToken) {
     }
 }
 
+/// Tells what the counters' store had to give up since the last time.
+async fn watch_health(engine: Arc<Engine>, stop: CancellationToken) {
+    let mut told = CounterHealth::default();
+    let mut ticks = interval(HEALTH_INTERVAL);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    while until_stopped(&stop, ticks.tick()).await.is_some() {
+        match engine.counters.health().await {
+            Ok(health) => {
+                tell_losses(&told, &health);
+                told = health;
+            }
+            Err(error) => tracing::warn!(%error, "the counters' store does not say how it is"),
+        }
+    }
+}
+
 impl Engine {
     async fn turn(&self, task: Task) -> Result<(), EngineError> {
         match task {
             Task::Checkpoint => Ok(self.counters.checkpoint(false).await?),
             Task::Expire => self.expire_reservations().await,
-            Task::Sweep => Ok(self.counters.sweep(self.now()).await?),
+            Task::Sweep => Ok(self.counters.sweep(self.now(), self.directory.as_ref()).await?),
             Task::Refresh => {
                 self.directory.refresh(self.now()).await?;
                 self.open_budgets_left().await

@@ -393,3 +393,6 @@ impl Segment {
         event.reservation.as_ref().is_some_and(|id| self.reservations.contains(id))
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -319,3 +319,6 @@ pub struct Recorded {
     /// Its flags.
     pub flags: EventFlags,
 }
+
+#[cfg(test)]
+mod tests;

@@ -88,7 +88,11 @@ pub fn list<T>(
         return Err(out_of_bounds(field, format!("must have at most {MATCH_VALUES_MAX} values")));
     }
     let element = |(place, value): (usize, &String)| {
-        parse("", value).map_err(|invalid| malformed(format!("{field}[{place}]"), invalid.description))
+        let refuse = |why| malformed(format!("{field}[{place}]"), why);
+        if value.chars().any(char::is_control) {
+            return Err(refuse("must not have control characters".to_owned()));
+        }
+        parse("", value).map_err(|invalid| refuse(invalid.description))
     };
     values.iter().enumerate().map(element).collect()
 }
@@ -280,6 +284,10 @@ pub fn etag(version: u64) -> String {
 /// # Errors
 /// [`Reason::EtagMismatch`] for a text that was never an etag: it surely is not the stored one.
 pub fn etag_version(etag: &str) -> Result<Option<u64>, EngineError> {
-    let changed = |_| EngineError::new(Reason::EtagMismatch, "the etag is not the resource's");
-    if etag.is_empty() { Ok(None) } else { etag.parse().map(Some).map_err(changed) }
+    if etag.is_empty() {
+        return Ok(None);
+    }
+    let version = etag.parse().ok().filter(|version: &u64| version.to_string() == etag);
+    let changed = || EngineError::new(Reason::EtagMismatch, "the etag is not the resource's");
+    version.map(Some).ok_or_else(changed)
 }

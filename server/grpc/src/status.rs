@@ -46,6 +46,7 @@ pub fn code(kind: ErrorKind) -> Code {
         ErrorKind::ResourceExhausted => Code::ResourceExhausted,
         ErrorKind::DeadlineExceeded => Code::DeadlineExceeded,
         ErrorKind::Unavailable => Code::Unavailable,
+        ErrorKind::Unimplemented => Code::Unimplemented,
         ErrorKind::Internal => Code::Internal,
     }
 }
@@ -61,6 +62,7 @@ pub fn http_status(kind: ErrorKind) -> u16 {
         ErrorKind::ResourceExhausted => 429,
         ErrorKind::DeadlineExceeded => 504,
         ErrorKind::Unavailable => 503,
+        ErrorKind::Unimplemented => 501,
         ErrorKind::Internal => 500,
     }
 }
@@ -81,6 +83,8 @@ pub fn reason(reason: Reason) -> v1::ErrorReason {
         Reason::OccurTimeTooOld => E::OccurTimeTooOld,
         Reason::OccurTimeInFuture => E::OccurTimeInFuture,
         Reason::QueryTooLarge => E::QueryTooLarge,
+        Reason::MessageMalformed => E::MessageMalformed,
+        Reason::MessageTooLarge => E::MessageTooLarge,
         Reason::CredentialMissing => E::CredentialMissing,
         Reason::CredentialUnknown => E::CredentialUnknown,
         Reason::LoginRefused => E::LoginRefused,
@@ -120,6 +124,8 @@ pub fn reason(reason: Reason) -> v1::ErrorReason {
         Reason::OutcomeUnknown => E::OutcomeUnknown,
         Reason::Draining => E::Draining,
         Reason::ConfigStale => E::ConfigStale,
+        Reason::MethodUnknown => E::MethodUnknown,
+        Reason::EncodingUnsupported => E::EncodingUnsupported,
         Reason::Internal => E::Internal,
     }
 }

@@ -37,7 +37,7 @@ impl Managed for Api {
             None => (ApiId::from_random(random_id()?), None),
         };
         let draft = api_draft(message, id, credential, desk.currency())?;
-        desk.engine.seal(&desk.caller.workspace, draft)
+        desk.engine.seal(desk.who.workspace()?, draft)
     }
 
     fn message(stored: &Stored<Self>, currency: Currency) -> v1::Api {

@@ -11,6 +11,7 @@ use rateguard_proto::v1::price_service_client::PriceServiceClient;
 use tonic::{Code, Status};
 
 use super::managed::mask;
+use super::racing::Racing;
 use super::world::{Transport, World, reason, told};
 
 fn listed(id: &str, provider: &str, model: &str) -> PriceSheet {
@@ -165,4 +166,13 @@ async fn bad_prices_are_named_with_their_path() {
         let error = make(&mut client, price).await.unwrap_err();
         assert_eq!(told(&error), (Code::InvalidArgument, expected, field.to_owned()));
     }
+}
+
+#[tokio::test]
+async fn of_two_overrides_made_in_the_same_instant_the_second_is_told_that_there_is_one() {
+    let world = World::over(PriceBook::default(), |store| std::sync::Arc::new(Racing(store))).await;
+    let mut client = PriceServiceClient::new(world.transport());
+    let error = make(&mut client, own_price("openai", "gpt", "1")).await.unwrap_err();
+    let expected = (Code::AlreadyExists, R::PriceOverridden, "price.model".to_owned());
+    assert_eq!(told(&error), expected);
 }

@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex};
 
 use crate::server::{gateway_router, health, public_router};
 use axum::Router;
-use rateguard_core::ids::{DisplayName, KeyId, WorkspaceId};
+use rateguard_core::ids::{DisplayName, WorkspaceId};
 use rateguard_core::money::Currency;
 use rateguard_core::pricing::PriceBook;
 use rateguard_core::time::{Millis, Zone};
@@ -15,7 +15,7 @@ use rateguard_engine::people::{
     Mail, MailError, Mailer, People, PeopleBackground, PeopleSetup, Policy, Registration,
 };
 use rateguard_engine::ports::{ConfigStore, Resource};
-use rateguard_engine::resources::{Key, KeyLabel, Scope, Scopes, Workspace};
+use rateguard_engine::resources::{Key, Scope, Scopes, Workspace};
 use rateguard_engine::secrets::CredentialCipher;
 use rateguard_proto::v1::ErrorReason;
 use rateguard_store_memory::{MemoryCounterStore, MemoryCounterStoreConfig};
@@ -102,21 +102,10 @@ pub struct World {
 
 /// A key without restrictions.
 pub fn plain_key(scopes: &[Scope]) -> Key {
-    Key {
-        id: KeyId::from_random([0; 16]),
-        display_name: DisplayName::parse("display_name", "a key").unwrap(),
-        secret_sha256: [0; 32],
-        prefix: String::new(),
-        label: KeyLabel::Live,
-        scopes: scopes.iter().copied().collect::<Scopes>(),
-        apis: Vec::new(),
-        models: Vec::new(),
-        ip_ranges: Vec::new(),
-        bound_subject: None,
-        allow_subject_header: false,
-        expires_at: None,
-        active: true,
-    }
+    Key::plain(
+        DisplayName::parse("display_name", "a key").unwrap(),
+        scopes.iter().copied().collect::<Scopes>(),
+    )
 }
 
 impl World {
@@ -127,15 +116,27 @@ impl World {
 
     /// The same with list prices.
     pub async fn with_catalogue(catalogue: PriceBook) -> Self {
-        Self::with(catalogue, policy()).await
+        Self::with(catalogue, policy(), |config| config).await
     }
 
     /// The same with another way to let people in.
     pub async fn with_policy(policy: Policy) -> Self {
-        Self::with(PriceBook::default(), policy).await
+        Self::with(PriceBook::default(), policy, |config| config).await
     }
 
-    async fn with(catalogue: PriceBook, policy: Policy) -> Self {
+    /// The same with the store of the configuration seen through another one.
+    pub async fn over(
+        catalogue: PriceBook,
+        seen: impl FnOnce(Arc<dyn ConfigStore>) -> Arc<dyn ConfigStore>,
+    ) -> Self {
+        Self::with(catalogue, policy(), seen).await
+    }
+
+    async fn with(
+        catalogue: PriceBook,
+        policy: Policy,
+        seen: impl FnOnce(Arc<dyn ConfigStore>) -> Arc<dyn ConfigStore>,
+    ) -> Self {
         let home = tempfile::tempdir().unwrap();
         let folder = DataFolder::open(home.path()).unwrap();
         let config = Arc::new(SqlConfigStore::open(&folder).await.unwrap());
@@ -146,7 +147,7 @@ impl World {
         let (workspace, key) = first_workspace(&config).await;
         let bounds = MemoryCounterStoreConfig::default();
         let counters = MemoryCounterStore::load(checkpoints, bounds, Millis::new(START_MS)).await.unwrap();
-        let stores = Stores { config: config.clone(), counters: Arc::new(counters), log, usage };
+        let stores = Stores { config: seen(config.clone()), counters: Arc::new(counters), log, usage };
         let setup = Setup {
             clock: clock.clone(),
             catalogue: Arc::new(catalogue),

@@ -25,6 +25,13 @@ const BUSY_MS_MAX: u64 = 5_000;
 const CHECKED_BYTES_MAX: u64 = 32 * 1024 * 1024;
 /// The write-ahead log is cut back to this after a checkpoint.
 const WAL_BYTES_KEPT_MAX: u64 = 64 * 1024 * 1024;
+/// The cache of a connection that writes heavily, in KiB: the upper levels of the log's indexes stay
+/// in memory, where the 2 MiB of SQLite's own would have them read again with each append.
+const WRITER_CACHE_KIB: u32 = 64 * 1024;
+/// Pages of 4 KiB after which a file that is written heavily has its write-ahead log carried over:
+/// 62 MiB, so that a page that changes with every append is carried once for hundreds of them. A
+/// start after a crash reads that much again, in some tenths of a second.
+const WAL_PAGES_MAX: u32 = 16_000;
 /// What a sound file answers to a check.
 const CHECK_OK: &str = "ok";
 
@@ -48,6 +55,28 @@ pub(crate) struct Schema {
     pub migrator: &'static Migrator,
     /// What survives a loss of power.
     pub durability: Durability,
+    /// By what a file is known that holds something.
+    pub content: Content,
+    /// How it is written.
+    pub writing: Writing,
+}
+
+/// By what a file is known that holds something.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Content {
+    /// A table of the first migration.
+    pub table: &'static str,
+    /// A query that has rows when anything was ever written.
+    pub rows: &'static str,
+}
+
+/// How a file is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Writing {
+    /// A few rows at a time: SQLite's own figures.
+    Seldom,
+    /// Thousands of rows a second, spread over indexes that are larger than SQLite's own cache.
+    Heavily,
 }
 
 /// Why a data folder or a database was not opened. Each says what to do.
@@ -87,6 +116,45 @@ pub enum OpenError {
         /// What is wrong.
         detail: String,
     },
+    /// The folder holds nothing.
+    #[error(
+        "{} holds no installation; make one with `rateguard init`, or name the right data folder",
+        path.display()
+    )]
+    NoInstallation {
+        /// The folder.
+        path: PathBuf,
+    },
+    /// A file of the installation is gone, and the others are there.
+    #[error("{} is missing or empty, while other files of its installation are there; {remedy}", path.display())]
+    Missing {
+        /// The file.
+        path: PathBuf,
+        /// What to do.
+        remedy: &'static str,
+    },
+    /// A file does not belong to the others.
+    #[error("{} is not of the same installation as the files beside it; {remedy}", path.display())]
+    Foreign {
+        /// The file.
+        path: PathBuf,
+        /// What to do.
+        remedy: &'static str,
+    },
+    /// A file includes more of the log than there is.
+    #[error(
+        "{} includes the events up to position {position}, and events.db ends at {end}: it is newer than events.db; \
+         restore all files from one backup, or, if events.db is right, move this one away: it is then built again",
+        path.display()
+    )]
+    AheadOfLog {
+        /// The file.
+        path: PathBuf,
+        /// The position that it includes.
+        position: u64,
+        /// Where the log ends.
+        end: u64,
+    },
     /// The file cannot be read or written now.
     #[error("{} cannot be opened now: {detail}", path.display())]
     Unavailable {
@@ -106,7 +174,7 @@ impl Database {
     pub(crate) async fn open(folder: &DataFolder, schema: &Schema) -> Result<Self, OpenError> {
         let path = folder.file(schema.file)?;
         let options = connect_options(&path, schema.durability);
-        let writer = writer_pool(&path, options.clone()).await?;
+        let writer = writer_pool(&path, writing(options.clone(), schema.writing)).await?;
         let readers = pool_options(READERS_MAX).connect_lazy_with(options.pragma("query_only", "ON"));
         let database = Self { store: schema.store, writer, readers, _folder: folder.clone() };
         if let Err(error) = database.prepare(&path, schema.migrator).await {
@@ -136,6 +204,15 @@ fn connect_options(path: &Path, durability: Durability) -> SqliteConnectOptions 
         .busy_timeout(Duration::from_millis(BUSY_MS_MAX))
         .pragma("journal_size_limit", WAL_BYTES_KEPT_MAX.to_string())
         .pragma("temp_store", "MEMORY")
+}
+
+fn writing(options: SqliteConnectOptions, writing: Writing) -> SqliteConnectOptions {
+    match writing {
+        Writing::Seldom => options,
+        Writing::Heavily => options
+            .pragma("cache_size", format!("-{WRITER_CACHE_KIB}"))
+            .pragma("wal_autocheckpoint", WAL_PAGES_MAX.to_string()),
+    }
 }
 
 /// Connections are never retired: there is no server that would forget them.
@@ -176,7 +253,8 @@ async fn check_file(path: &Path, connection: &mut SqliteConnection) -> Result<()
     }
 }
 
-fn refusal(path: &Path, error: &Error) -> OpenError {
+/// Why a file was not opened.
+pub(crate) fn refusal(path: &Path, error: &Error) -> OpenError {
     let (path, detail) = (path.to_owned(), error.to_string());
     if failure::is_corruption(error) {
         return OpenError::Corrupt { path, detail };

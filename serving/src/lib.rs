@@ -1,31 +1,28 @@
 //! Accepts connections and serves a router on them: HTTP/1.1, and HTTP/2 with prior knowledge.
 //!
-//! The loop is our own because `axum::serve` sets no `TCP_NODELAY`, without which the end of a chunked
-//! answer waits for the peer's delayed acknowledgement, and knows no wait for a request's head,
-//! without which a client that sends nothing keeps its connection for ever.
+//! The loop is our own because `axum::serve` knows no wait for a request's head, without which a client
+//! that sends nothing keeps its connection for ever, and no end to its drain. What a single connection
+//! may keep waiting, and for how long, stands in `connection`; `sending` ends streams of HTTP/2 that
+//! their clients do not read.
 
+mod connection;
 mod first_bytes;
+mod sending;
 
 use std::io;
 use std::net::SocketAddr;
-use std::pin::{Pin, pin};
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
-use axum::extract::{ConnectInfo, Request};
-use hyper::server::conn::{http1, http2};
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
-use hyper_util::server::graceful::{GracefulShutdown, Watcher};
-use hyper_util::service::TowerToHyperService;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinSet;
 use tokio::time;
-use tokio_io_timeout::TimeoutStream;
-use tower::ServiceExt as _;
+use tokio_util::sync::CancellationToken;
 
-use self::first_bytes::{Protocol, protocol};
+use self::connection::{Terms, Waits};
 
 /// Connections served at once; more wait in the listener's backlog.
 pub const CONNECTIONS_MAX: usize = 16_384;
@@ -37,12 +34,19 @@ pub const ACCEPT_FAILURES_MAX: u32 = 1_200;
 /// Wait after a failure to accept, so that a process out of descriptors does not spin.
 pub const ACCEPT_RETRY_AFTER: Duration = Duration::from_millis(50);
 
-/// Longest wait for a request's whole head, and so for the next request of an idle HTTP/1.1 connection.
-/// Longer than the idle time of common client pools, so that the client is the one to close.
+/// Longest wait for a connection's first bytes, then for a request's whole head, and so for the next
+/// request of an idle HTTP/1.1 connection; on HTTP/2 for the first request. Longer than the idle time of
+/// common client pools, so that the client is the one to close.
 pub const HEAD_WAIT_MAX: Duration = Duration::from_secs(75);
 
-/// Longest that a peer may leave written bytes untaken before its connection is closed.
-pub const WRITE_STALL_MAX: Duration = Duration::from_secs(120);
+/// Longest wait, once the shutdown was asked for, for a head that has begun to arrive, and for an HTTP/2
+/// peer without calls in flight to take leave. A head comes in one or two packets, a leave in one.
+pub const LEAVE_WAIT_MAX: Duration = Duration::from_secs(2);
+
+/// Longest that a peer may leave bytes untaken: of its whole connection, before that is closed, or of one
+/// stream of HTTP/2, before that is reset. Bodies are dropped with either, as when the peer leaves. Many
+/// times what a client on a bad line pauses, and shorter than what reservations outlive their calls by.
+pub const WRITE_STALL_MAX: Duration = Duration::from_secs(50);
 
 /// How often an HTTP/2 peer is asked whether it is still there.
 pub const HTTP2_PING_EVERY: Duration = Duration::from_secs(30);
@@ -53,26 +57,39 @@ pub const HTTP2_PONG_WAIT_MAX: Duration = Duration::from_secs(20);
 /// Calls at once on one HTTP/2 connection.
 pub const HTTP2_STREAMS_MAX: u32 = 1_024;
 
+/// Largest piece of a body that is handed to HTTP/2 at once, in bytes: what is handed over waits in
+/// memory until the peer takes it, however little it takes. The frame size that peers begin with
+/// (RFC 9113, section 6.5.2), so that pieces cost no further frames.
+pub const HTTP2_PIECE_BYTES_MAX: usize = 16 * 1024;
+
 /// Longest wait for calls in flight after the shutdown was asked for; what still runs then is cut off.
 pub const DRAIN_WAIT_MAX: Duration = Duration::from_secs(30);
-
-/// A connection as hyper sees it.
-type Io = TokioIo<Pin<Box<TimeoutStream<TcpStream>>>>;
 
 /// The connections that are open. Dropping it cuts them.
 struct Connections {
     slots: Arc<Semaphore>,
     tasks: JoinSet<()>,
-    graceful: GracefulShutdown,
+    stopping: CancellationToken,
 }
 
 /// Serves `router` until `shutdown` completes, then lets calls in flight finish for at most
-/// `drain_wait_max`. `TCP_NODELAY` is set on every accepted socket, and the peer's address is among
-/// each request's extensions as [`ConnectInfo`]. Dropping the future cuts every connection.
+/// `drain_wait_max`; connections without one are closed at once, or after [`LEAVE_WAIT_MAX`] where a head
+/// has begun to arrive. `TCP_NODELAY` is set on every accepted socket, and the peer's address is among
+/// each request's extensions as axum's `ConnectInfo`. Dropping the future cuts every connection.
 ///
 /// # Errors
 /// The listener's last error, once accepting has failed [`ACCEPT_FAILURES_MAX`] times in a row.
 pub async fn serve(
+    listener: TcpListener,
+    router: Router,
+    shutdown: impl Future<Output = ()>,
+    drain_wait_max: Duration,
+) -> io::Result<()> {
+    serve_within(Waits::DEFAULT, listener, router, shutdown, drain_wait_max).await
+}
+
+async fn serve_within(
+    waits: Waits,
     listener: TcpListener,
     router: Router,
     shutdown: impl Future<Output = ()>,
@@ -86,7 +103,9 @@ pub async fn serve(
             () = &mut shutdown => break,
             accepted = connections.accept(&listener) => accepted?,
         };
-        connections.spawn(stream, peer, slot, router.clone());
+        // A token of its own, so that connections do not meet at the lock of one.
+        let stopping = connections.stopping.child_token();
+        connections.spawn(stream, slot, Terms { router: router.clone(), peer, waits, stopping });
     }
     drop(listener);
     connections.drain(drain_wait_max).await;
@@ -121,7 +140,7 @@ impl Connections {
         Self {
             slots: Arc::new(Semaphore::new(CONNECTIONS_MAX)),
             tasks: JoinSet::new(),
-            graceful: GracefulShutdown::new(),
+            stopping: CancellationToken::new(),
         }
     }
 
@@ -135,64 +154,22 @@ impl Connections {
         Ok((stream, peer, slot))
     }
 
-    fn spawn(&mut self, stream: TcpStream, peer: SocketAddr, slot: OwnedSemaphorePermit, router: Router) {
-        let watcher = self.graceful.watcher();
+    fn spawn(&mut self, stream: TcpStream, slot: OwnedSemaphorePermit, terms: Terms) {
         self.tasks.spawn(async move {
-            serve_connection(stream, peer, router, watcher).await;
+            connection::serve(stream, terms).await;
             drop(slot);
         });
     }
 
     async fn drain(self, wait_max: Duration) {
-        let Self { mut tasks, graceful, .. } = self;
-        if time::timeout(wait_max, graceful.shutdown()).await.is_err() {
+        let Self { mut tasks, stopping, .. } = self;
+        stopping.cancel();
+        let all_closed = async { while tasks.join_next().await.is_some() {} };
+        if time::timeout(wait_max, all_closed).await.is_err() {
             tracing::warn!(connections = tasks.len(), "calls that outlasted the drain were cut off");
         }
         tasks.shutdown().await;
     }
-}
-
-async fn serve_connection(stream: TcpStream, peer: SocketAddr, router: Router, watcher: Watcher) {
-    let protocol = match time::timeout(HEAD_WAIT_MAX, protocol(&stream)).await {
-        Ok(Ok(Some(protocol))) => protocol,
-        Ok(Ok(None) | Err(_)) | Err(_) => return,
-    };
-    let mut stream = TimeoutStream::new(stream);
-    stream.set_write_timeout(Some(WRITE_STALL_MAX));
-    let io = TokioIo::new(Box::pin(stream));
-    let served = match protocol {
-        Protocol::Http1 => serve_http1(io, peer, router, watcher).await,
-        Protocol::Http2 => serve_http2(io, peer, router, watcher).await,
-    };
-    if let Err(error) = served {
-        tracing::debug!(%error, "a connection ended early");
-    }
-}
-
-async fn serve_http1(io: Io, peer: SocketAddr, router: Router, watcher: Watcher) -> hyper::Result<()> {
-    let service = router.map_request(move |request| with_peer(request, peer));
-    let connection = http1::Builder::new()
-        .timer(TokioTimer::new())
-        .header_read_timeout(HEAD_WAIT_MAX)
-        .serve_connection(io, TowerToHyperService::new(service));
-    watcher.watch(connection).await
-}
-
-async fn serve_http2(io: Io, peer: SocketAddr, router: Router, watcher: Watcher) -> hyper::Result<()> {
-    let service = router.map_request(move |request| with_peer(request, peer));
-    let connection = http2::Builder::new(TokioExecutor::new())
-        .timer(TokioTimer::new())
-        .keep_alive_interval(HTTP2_PING_EVERY)
-        .keep_alive_timeout(HTTP2_PONG_WAIT_MAX)
-        .max_concurrent_streams(HTTP2_STREAMS_MAX)
-        .serve_connection(io, TowerToHyperService::new(service));
-    watcher.watch(connection).await
-}
-
-fn with_peer(request: http::Request<hyper::body::Incoming>, peer: SocketAddr) -> Request {
-    let mut request = request.map(axum::body::Body::new);
-    request.extensions_mut().insert(ConnectInfo(peer));
-    request
 }
 
 #[cfg(test)]
