@@ -5,7 +5,7 @@
 
 use hashbrown::{HashMap, HashSet};
 use rateguard_core::counter::{Counter, CounterId, Limit, Position};
-use rateguard_core::decision::Entry;
+use rateguard_core::decision::{Counters as _, Entry};
 use rateguard_core::time::Millis;
 use rateguard_engine::ports::{CheckpointBatch, CounterRow, SettleCharge, StoreError};
 
@@ -24,6 +24,7 @@ impl MemoryCounterStore {
         through: Position,
         now: Millis,
     ) -> Result<(), StoreError> {
+        let openings = telling(workspace, openings);
         for openings in openings.chunks(BATCH_OPENINGS_MAX) {
             let mut disk = self.disk.lock().await;
             let (places, rows) = self.opened(workspace, openings, through, now);
@@ -67,6 +68,14 @@ impl MemoryCounterStore {
         let places = places.collect();
         (places, rows.into_values().collect())
     }
+}
+
+/// The openings without those of nothing spent, on counters that there are not.
+fn telling(workspace: &Workspace, openings: &[SettleCharge]) -> Vec<SettleCharge> {
+    let state = workspace.lock();
+    let exists = |id| state.counters.get(id).is_some();
+    let tells = |o: &&SettleCharge| o.amount != 0 || exists(o.counter) || exists(o.overflow);
+    openings.iter().filter(tells).cloned().collect()
 }
 
 /// Replaces what a budget has spent in the period of now, or adds to what was just set.

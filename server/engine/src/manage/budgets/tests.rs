@@ -115,3 +115,17 @@ async fn an_opening_beside_others_happens_once() {
     assert!(opened.unwrap().is_some());
     assert_eq!(world.counters.spent(), 30);
 }
+
+#[tokio::test]
+async fn a_budget_that_matches_other_calls_now_begins_with_what_these_have_cost() {
+    let world = World::start().await;
+    let of = |method: &str| Match { methods: vec![method.to_owned()], ..Match::default() };
+    let posts = Budget { matches: of("POST"), ..monthly() };
+    create(&world, posts.clone()).await.unwrap();
+    let record = crate::report::UsageRecord { method: "POST".to_owned(), ..record("post", 30) };
+    world.engine.report(&world.caller, vec![record]).await.unwrap();
+    assert_eq!(world.counters.spent(), 30);
+    let gets = Budget { matches: of("GET"), ..posts };
+    world.engine.update(&world.caller.clone().into(), Resource::Budget(gets), 2).await.unwrap();
+    assert_eq!(world.counters.spent(), 0);
+}
