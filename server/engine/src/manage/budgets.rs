@@ -8,9 +8,9 @@ use std::sync::Arc;
 use rateguard_core::counter::{CounterId, Limit, Position, Reading};
 use rateguard_core::plan::{LimitId, PlannedLimit, plan_budget};
 use rateguard_core::rule::{Budget, BudgetPeriod};
-use rateguard_core::time::Millis;
 
 use crate::caller::Identity;
+use crate::clock::Clock;
 use crate::directory::Directory;
 use crate::engine::Engine;
 use crate::error::EngineError;
@@ -62,13 +62,18 @@ impl Engine {
         // One at a time: whoever waited finds it open.
         let _turn = self.openings.lock().await;
         let id = stored.value.id().to_owned();
-        let stored = self.config.get(&stored.workspace, ResourceKind::Budget, &id).await?;
-        let stored = stored.ok_or_else(|| EngineError::not_found("budget", &id))?;
-        if matches!(&stored.value, Resource::Budget(budget) if budget.opened_after.is_some()) {
-            return Ok(stored);
+        loop {
+            let found = self.config.get(&stored.workspace, ResourceKind::Budget, &id).await?;
+            let found = found.ok_or_else(|| EngineError::not_found("budget", &id))?;
+            if matches!(&found.value, Resource::Budget(budget) if budget.opened_after.is_some()) {
+                return Ok(found);
+            }
+            let opening = self.summed_opening(found).await?;
+            let opened = self.recorder.between(move |settled| opening.finish(settled)).await??;
+            if let Some(opened) = opened {
+                return Ok(opened);
+            }
         }
-        let opening = self.summed_opening(stored).await?;
-        self.recorder.between(move |settled| opening.finish(settled)).await?
     }
 
     /// Opens what a stop in the middle left closed.
@@ -104,7 +109,7 @@ impl Engine {
             planned,
             limit,
             spent,
-            now,
+            clock: self.clock.clone(),
             config: self.config.clone(),
             counters: self.counters.clone(),
             directory: self.directory.clone(),
@@ -120,7 +125,7 @@ struct Opening {
     planned: PlannedLimit,
     limit: Limit,
     spent: Spent,
-    now: Millis,
+    clock: Arc<dyn Clock>,
     config: Arc<dyn ConfigStore>,
     counters: Arc<dyn CounterStore>,
     directory: Arc<Directory>,
@@ -129,20 +134,25 @@ struct Opening {
 
 impl Opening {
     /// Everything up to `settled` is in the log and settled, and nothing more comes until this ends.
-    async fn finish(mut self, settled: Position) -> Result<Stored<Resource>, EngineError> {
+    /// `None` when the period that was summed is over, so that there is another to sum.
+    async fn finish(mut self, settled: Position) -> Result<Option<Stored<Resource>>, EngineError> {
+        let now = self.clock.now();
+        if self.planned.limit_at(now) != self.limit {
+            return Ok(None);
+        }
         let workspace = self.stored.workspace.clone();
         if let Limit::Budget { bounds: Some(bounds), .. } = self.limit {
             self.spent.add_from_log(&*self.log, &workspace, &self.planned, bounds, settled).await?;
         }
-        self.counters.open_budget(&workspace, self.charges(), settled, self.now).await?;
+        self.counters.open_budget(&workspace, self.charges(), settled, now).await?;
         let Stored { value, version, .. } = self.stored;
         let Resource::Budget(budget) = value else {
             return Err(EngineError::internal("only a budget can be opened"));
         };
         let opened = Resource::Budget(Budget { opened_after: Some(settled), ..budget });
-        let stored = self.config.replace(&workspace, opened, version, self.now).await?;
-        self.directory.refresh(self.now).await?;
-        Ok(stored)
+        let stored = self.config.replace(&workspace, opened, version, now).await?;
+        self.directory.refresh(now).await?;
+        Ok(Some(stored))
     }
 
     fn charges(&self) -> Vec<SettleCharge> {

@@ -16,7 +16,7 @@ use crate::workspace::Workspace;
 const BATCH_OPENINGS_MAX: usize = 512;
 
 impl MemoryCounterStore {
-    /// Sets what is spent in the period of now. Openings of one counter are told together.
+    /// Sets what is spent in the period of the openings' limits. Openings of one counter are told together.
     pub(crate) async fn open(
         &self,
         workspace: &Workspace,
@@ -78,14 +78,21 @@ fn telling(workspace: &Workspace, openings: &[SettleCharge]) -> Vec<SettleCharge
     openings.iter().filter(tells).cloned().collect()
 }
 
-/// Replaces what a budget has spent in the period of now, or adds to what was just set.
+/// Replaces what a budget has spent in the period that was summed, or adds to what was just set. The
+/// counter may be in the next one by now.
 fn set_spent(counter: &mut Counter, limit: &Limit, amount: i64, is_first: bool, now: Millis) {
+    let at = match limit {
+        Limit::Budget { bounds: Some(bounds), .. } => bounds.start,
+        _ => now,
+    };
     if is_first {
-        // Into the period of now, before its sum is replaced.
-        counter.charge(limit, 0, now, now);
+        // The counter goes into the period of now, before the sum is replaced.
+        counter.charge(limit, 0, at, now);
         if let Counter::Budget(budget) = counter {
-            budget.current.spent = 0;
+            let periods = [Some(&mut budget.current), budget.previous.as_mut()];
+            let summed = periods.into_iter().flatten().find(|period| period.start <= at);
+            summed.into_iter().for_each(|period| period.spent = 0);
         }
     }
-    counter.charge(limit, amount, now, now);
+    counter.charge(limit, amount, at, now);
 }

@@ -129,3 +129,15 @@ async fn a_budget_that_matches_other_calls_now_begins_with_what_these_have_cost(
     world.engine.update(&world.caller.clone().into(), Resource::Budget(gets), 2).await.unwrap();
     assert_eq!(world.counters.spent(), 0);
 }
+
+#[tokio::test]
+async fn a_sum_of_a_period_that_is_over_opens_nothing() {
+    let world = World::start().await;
+    report(&world, "before", 30).await;
+    let stored = world.config.insert(&world.caller.workspace, Resource::Budget(monthly()), 1, start()).await;
+    let opening = world.engine.summed_opening(stored.unwrap()).await.unwrap();
+    world.clock.advance_ms(31 * 24 * 60 * 60 * 1_000);
+    let opened = world.engine.recorder.between(move |settled| opening.finish(settled)).await.unwrap();
+    assert_eq!(opened, Ok(None));
+    assert_eq!(world.counters.spent(), 0);
+}
