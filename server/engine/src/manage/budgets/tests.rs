@@ -92,13 +92,22 @@ async fn a_budget_whose_opening_failed_is_not_in_force_and_opens_later() {
     let world = World::start().await;
     report(&world, "before", 30).await;
     world.config.frozen.store(true, Ordering::SeqCst);
-    create(&world, monthly()).await.unwrap_err();
+    assert_eq!(create(&world, monthly()).await.unwrap(), None, "it is stored all the same");
     report(&world, "between", 12).await;
     world.config.frozen.store(false, Ordering::SeqCst);
     world.engine.directory().refresh(start()).await.unwrap();
     world.engine.open_budgets_left().await.unwrap();
     report(&world, "after", 5).await;
     assert_eq!(world.counters.spent(), 47);
+}
+
+#[tokio::test]
+async fn a_prepaid_budget_misses_nothing_while_the_feed_of_changes_is_away() {
+    let world = World::start().await;
+    world.config.feed_away.store(true, Ordering::SeqCst);
+    assert!(create(&world, budget(BudgetPeriod::Prepaid)).await.unwrap().is_some());
+    report(&world, "after", 5).await;
+    assert_eq!(world.counters.spent(), 5);
 }
 
 #[tokio::test]
