@@ -258,7 +258,7 @@ pub struct CounterHealth {
 pub struct Overflowed {
     /// The tenant.
     pub workspace: WorkspaceId,
-    /// Charges that fell on an overflow counter.
+    /// Charges that fell on an overflow counter, those of denied checks included.
     pub charges: u64,
 }
 
