@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use rateguard_core::usage::{LoggedEvent, UsageEvent};
 use tokio::task::JoinSet;
-use tokio::time::{MissedTickBehavior, interval};
+use tokio::time::{Instant, MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 
 use crate::engine::Engine;
@@ -33,6 +33,10 @@ const SWEEP_INTERVAL: Duration = Duration::from_secs(1);
 const HEALTH_INTERVAL: Duration = Duration::from_secs(60);
 /// How often the configuration is looked at for changes of other processes.
 const REFRESH_INTERVAL: Duration = Duration::from_millis(400);
+/// How often budgets are opened that could not be when they were made.
+const OPEN_INTERVAL: Duration = Duration::from_secs(1);
+/// How often the same failing task is told of.
+const FAILURE_TOLD_INTERVAL: Duration = Duration::from_secs(30);
 
 pub(crate) fn start(engine: &Arc<Engine>, stop: &CancellationToken) -> JoinSet<()> {
     let mut tasks = JoinSet::new();
@@ -43,6 +47,7 @@ pub(crate) fn start(engine: &Arc<Engine>, stop: &CancellationToken) -> JoinSet<(
     every(&mut tasks, EXPIRE_INTERVAL, Task::Expire);
     every(&mut tasks, SWEEP_INTERVAL, Task::Sweep);
     every(&mut tasks, REFRESH_INTERVAL, Task::Refresh);
+    every(&mut tasks, OPEN_INTERVAL, Task::OpenBudgets);
     tasks.spawn(consume(engine.clone(), stop.clone()));
     tasks.spawn(watch_health(engine.clone(), stop.clone()));
     tasks
@@ -54,15 +59,24 @@ enum Task {
     Expire,
     Sweep,
     Refresh,
+    OpenBudgets,
 }
 
-/// Does one thing again and again. A failure is told and tried again with the next turn.
+/// Does one thing again and again. A failure is tried again with the next turn; it is told at once,
+/// and then now and again while it lasts.
 async fn repeat(engine: Arc<Engine>, stop: CancellationToken, period: Duration, task: Task) {
     let mut ticks = interval(period);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut told: Option<Instant> = None;
     while until_stopped(&stop, ticks.tick()).await.is_some() {
-        if let Err(error) = engine.turn(task).await {
-            tracing::warn!(?task, %error, "a background task failed and will be tried again");
+        match engine.turn(task).await {
+            Ok(()) if told.take().is_some() => tracing::info!(?task, "a background task works again"),
+            Ok(()) => {}
+            Err(error) if told.is_none_or(|at| at.elapsed() >= FAILURE_TOLD_INTERVAL) => {
+                tracing::warn!(?task, %error, "a background task failed and will be tried again");
+                told = Some(Instant::now());
+            }
+            Err(_) => {}
         }
     }
 }
@@ -121,10 +135,8 @@ impl Engine {
             Task::Checkpoint => Ok(self.counters.checkpoint(false).await?),
             Task::Expire => self.expire_reservations().await,
             Task::Sweep => Ok(self.counters.sweep(self.now(), self.directory.as_ref()).await?),
-            Task::Refresh => {
-                self.directory.refresh(self.now()).await?;
-                self.open_budgets_left().await
-            }
+            Task::Refresh => Ok(self.directory.refresh(self.now()).await?),
+            Task::OpenBudgets => self.open_budgets_left().await,
         }
     }
 

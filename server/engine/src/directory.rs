@@ -214,6 +214,15 @@ impl Directory {
         self.swap(&loaded, &[id], now);
     }
 
+    /// Puts a resource in force that is stored already, without asking the store. The feed names it
+    /// again.
+    pub(crate) async fn put_in_force(&self, stored: Stored<Resource>, now: Millis) {
+        let mut loaded = self.loaded.lock().await;
+        let workspace = stored.workspace.clone();
+        self.put(&mut loaded, stored, now);
+        self.swap(&loaded, &[workspace], now);
+    }
+
     async fn install(&self, snapshot: Snapshot, now: Millis) {
         let mut loaded = self.loaded.lock().await;
         *loaded = Loaded { revision: snapshot.revision, ..Loaded::default() };

@@ -67,7 +67,7 @@ impl Engine {
             .insert(identity.workspace()?, resource, limit, self.now())
             .await
             .map_err(|error| describe(error, kind, limit))?;
-        self.take_in(stored).await
+        Ok(self.take_in(stored).await)
     }
 
     /// One resource.
@@ -126,18 +126,24 @@ impl Engine {
                     error => describe(error, kind, limit_of(kind)),
                 },
             )?;
-        Ok(Updated { stored: self.take_in(stored).await?, counters_reset })
+        Ok(Updated { stored: self.take_in(stored).await, counters_reset })
     }
 
-    /// Makes a change known that is stored. A budget that is to begin opens first.
-    async fn take_in(&self, stored: Stored<Resource>) -> Result<Stored<Resource>, EngineError> {
+    /// Makes a change known that is stored. A budget that is to begin opens at once; where that
+    /// fails it stays stored, not in force, until the next turn of the refresh opens it.
+    async fn take_in(&self, stored: Stored<Resource>) -> Stored<Resource> {
+        // Known before it opens: from here on what comes is charged to it.
+        self.refresh_now().await;
         match &stored.value {
-            Resource::Budget(budget) if budget.active && budget.opened_after.is_none() => {
-                self.open_budget(stored).await
-            }
-            _ => {
-                self.refresh_now().await;
-                Ok(stored)
+            Resource::Budget(budget) if budget.active && budget.opened_after.is_none() => {}
+            _ => return stored,
+        }
+        match self.open_budget(&stored).await {
+            Ok(opened) => opened,
+            Err(error) => {
+                let id = stored.value.id();
+                tracing::warn!(%error, budget = id, "a budget is stored, and will open in a moment");
+                stored
             }
         }
     }

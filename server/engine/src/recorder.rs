@@ -270,8 +270,9 @@ impl RecorderTask {
         match (event.kind, reservation) {
             (_, Err(error)) => calls[call].fail(error),
             (EventKind::Expired, Ok(reservation)) => {
-                // A report came before its reservation's expiry was recorded: there is no floor.
-                if reservation.as_ref().is_some_and(Reservation::awaits_floor_event) {
+                // A report came before its reservation's expiry was recorded: there is no floor, or less.
+                if let Some(expired) = reservation.filter(Reservation::awaits_floor_event) {
+                    event.cost = expired.floor;
                     segment.push(call, event);
                 }
             }

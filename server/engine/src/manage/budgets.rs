@@ -8,18 +8,22 @@ use std::sync::Arc;
 use rateguard_core::counter::{CounterId, Limit, Position, Reading};
 use rateguard_core::plan::{LimitId, PlannedLimit, plan_budget};
 use rateguard_core::rule::{Budget, BudgetPeriod};
-use rateguard_core::time::Millis;
 
 use crate::caller::Identity;
+use crate::clock::Clock;
 use crate::directory::Directory;
 use crate::engine::Engine;
-use crate::error::EngineError;
+use crate::error::{EngineError, Reason};
 use crate::ports::{
-    ConfigStore, CounterQuery, CounterStore, EventLog, Resource, ResourceKind, SettleCharge, Stored,
+    ConfigStore, CounterQuery, CounterStore, EventLog, Resource, ResourceKind, SettleCharge, StoreError,
+    Stored,
 };
 use spent::Spent;
 
 pub use recount::{Recount, RecountError, prepare_recount};
+
+/// Times that an opening begins anew because its period ended or its budget was changed meanwhile.
+const OPENING_ROUNDS_MAX: usize = 8;
 
 /// How an unscoped budget stands.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -57,18 +61,24 @@ impl Engine {
     /// record is either in the sum or charged as it comes. A prepaid budget begins with nothing.
     pub(super) async fn open_budget(
         &self,
-        stored: Stored<Resource>,
+        stored: &Stored<Resource>,
     ) -> Result<Stored<Resource>, EngineError> {
         // One at a time: whoever waited finds it open.
         let _turn = self.openings.lock().await;
         let id = stored.value.id().to_owned();
-        let stored = self.config.get(&stored.workspace, ResourceKind::Budget, &id).await?;
-        let stored = stored.ok_or_else(|| EngineError::not_found("budget", &id))?;
-        if matches!(&stored.value, Resource::Budget(budget) if budget.opened_after.is_some()) {
-            return Ok(stored);
+        for _ in 0..OPENING_ROUNDS_MAX {
+            let found = self.config.get(&stored.workspace, ResourceKind::Budget, &id).await?;
+            let found = found.ok_or_else(|| EngineError::not_found("budget", &id))?;
+            if matches!(&found.value, Resource::Budget(budget) if budget.opened_after.is_some()) {
+                return Ok(found);
+            }
+            let opening = self.summed_opening(found).await?;
+            let opened = self.recorder.between(move |settled| opening.finish(settled)).await??;
+            if let Some(opened) = opened {
+                return Ok(opened);
+            }
         }
-        let opening = self.summed_opening(stored).await?;
-        self.recorder.between(move |settled| opening.finish(settled)).await?
+        Err(EngineError::new(Reason::StoreUnavailable, "the budget changed each time that it was to open"))
     }
 
     /// Opens what a stop in the middle left closed.
@@ -78,7 +88,7 @@ impl Engine {
     pub(crate) async fn open_budgets_left(&self) -> Result<(), EngineError> {
         for (workspace, id) in self.directory.closed_budgets().await {
             if let Some(stored) = self.config.get(&workspace, ResourceKind::Budget, id.as_str()).await? {
-                self.open_budget(stored).await?;
+                self.open_budget(&stored).await?;
             }
         }
         Ok(())
@@ -104,7 +114,7 @@ impl Engine {
             planned,
             limit,
             spent,
-            now,
+            clock: self.clock.clone(),
             config: self.config.clone(),
             counters: self.counters.clone(),
             directory: self.directory.clone(),
@@ -120,7 +130,7 @@ struct Opening {
     planned: PlannedLimit,
     limit: Limit,
     spent: Spent,
-    now: Millis,
+    clock: Arc<dyn Clock>,
     config: Arc<dyn ConfigStore>,
     counters: Arc<dyn CounterStore>,
     directory: Arc<Directory>,
@@ -129,20 +139,30 @@ struct Opening {
 
 impl Opening {
     /// Everything up to `settled` is in the log and settled, and nothing more comes until this ends.
-    async fn finish(mut self, settled: Position) -> Result<Stored<Resource>, EngineError> {
+    /// `None` when it is to be done anew: the period that was summed is over, or the budget has been
+    /// changed meanwhile.
+    async fn finish(mut self, settled: Position) -> Result<Option<Stored<Resource>>, EngineError> {
+        let now = self.clock.now();
+        if self.planned.limit_at(now) != self.limit {
+            return Ok(None);
+        }
         let workspace = self.stored.workspace.clone();
         if let Limit::Budget { bounds: Some(bounds), .. } = self.limit {
             self.spent.add_from_log(&*self.log, &workspace, &self.planned, bounds, settled).await?;
         }
-        self.counters.open_budget(&workspace, self.charges(), settled, self.now).await?;
+        self.counters.open_budget(&workspace, self.charges(), settled, now).await?;
         let Stored { value, version, .. } = self.stored;
         let Resource::Budget(budget) = value else {
             return Err(EngineError::internal("only a budget can be opened"));
         };
         let opened = Resource::Budget(Budget { opened_after: Some(settled), ..budget });
-        let stored = self.config.replace(&workspace, opened, version, self.now).await?;
-        self.directory.refresh(self.now).await?;
-        Ok(stored)
+        let stored = match self.config.replace(&workspace, opened, version, now).await {
+            Err(StoreError::VersionMismatch) => return Ok(None),
+            replaced => replaced?,
+        };
+        // Not by way of the store, which may fail: the next record has to find it in force.
+        self.directory.put_in_force(stored.clone(), now).await;
+        Ok(Some(stored))
     }
 
     fn charges(&self) -> Vec<SettleCharge> {

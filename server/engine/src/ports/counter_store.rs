@@ -258,7 +258,7 @@ pub struct CounterHealth {
 pub struct Overflowed {
     /// The tenant.
     pub workspace: WorkspaceId,
-    /// Charges that fell on an overflow counter.
+    /// Charges that fell on an overflow counter, those of denied checks included.
     pub charges: u64,
 }
 
@@ -327,7 +327,8 @@ pub trait CounterStore: Send + Sync + 'static {
     /// [`StoreError::Unavailable`].
     async fn expire_due(&self, now: Millis, limit: usize) -> Result<Vec<ExpiredReservation>, StoreError>;
 
-    /// Sets what its counters have spent of a budget that is not in force yet, in the period of now.
+    /// Sets what its counters have spent of a budget that is not in force yet, in the period of the
+    /// openings' limits, which may be over by now; nothing spent makes no counter.
     /// `through` is the position that the sums include; the counters take every record after it
     /// themselves. What they hold stays. Durable when it returns; again with the same is harmless.
     ///

@@ -3,6 +3,7 @@
 
 use std::sync::atomic::Ordering;
 
+use rateguard_core::money::Nanos;
 use rateguard_core::pricing::PriceBook;
 use rateguard_core::reservation::ReservationState;
 use rateguard_core::usage::EventFlags;
@@ -161,6 +162,16 @@ async fn a_floor_behind_a_report_is_not_charged() {
     assert_eq!(report.flags, EventFlags::default(), "{report:?}");
     floor.await.unwrap().unwrap();
     assert_eq!(recording.log.ids(), ["busy", "in-time"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_floor_behind_a_partial_report_is_what_that_left_of_it() {
+    let recording = Recording::start().await;
+    let named = floor_of(1);
+    let left = Nanos::from_stored(named.cost.get() - 1);
+    let expired = reservation(1, ReservationState::Expired);
+    recording.counters.keep(Reservation { floor: left, ..expired });
+    assert_eq!(recording.recorder.record(vec![named]).await.unwrap()[0].cost, left);
 }
 
 #[tokio::test(start_paused = true)]

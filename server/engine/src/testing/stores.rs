@@ -291,6 +291,8 @@ pub(crate) struct FakeConfig {
     pub(crate) away: AtomicBool,
     /// Whether replacing fails.
     pub(crate) frozen: AtomicBool,
+    /// Whether what has changed cannot be learnt.
+    pub(crate) feed_away: AtomicBool,
 }
 
 impl FakeConfig {
@@ -397,6 +399,9 @@ impl ConfigStore for FakeConfig {
 
     async fn changes_after(&self, revision: u64, limit: usize) -> Result<Vec<Change>, StoreError> {
         self.answers()?;
+        if self.feed_away.load(Ordering::SeqCst) {
+            return Err(unavailable("config"));
+        }
         let changes = self.changes.lock();
         Ok(changes.iter().filter(|change| change.revision > revision).take(limit).cloned().collect())
     }

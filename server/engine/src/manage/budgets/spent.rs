@@ -119,12 +119,7 @@ impl Spent {
         let mut spent = Self { through, ..Self::default() };
         for point in &points {
             let value = Value::read(group, &point.group)?;
-            let facts = value.facts();
-            if planned.matches.test(&facts).is_ok()
-                && let Some(counter) = planned.counter(&facts)
-            {
-                spent.add(counter, point.summary.cost_nanos);
-            }
+            spent.add_call(planned, &value.facts(), point.summary.cost_nanos);
         }
         Ok(spent)
     }
@@ -147,12 +142,17 @@ impl Spent {
     }
 
     fn add_event(&mut self, planned: &PlannedLimit, bounds: Bounds, logged: &LoggedEvent) {
-        let facts = facts(&logged.event);
-        if logged.event.accounted_at < bounds.start || planned.matches.test(&facts).is_err() {
-            return;
+        if logged.event.accounted_at >= bounds.start {
+            self.add_call(planned, &facts(&logged.event), logged.event.cost.get().into());
         }
-        if let Some(counter) = planned.counter(&facts) {
-            self.add(counter, logged.event.cost.get().into());
+    }
+
+    /// A call that does not match counts as nothing, and names its counter all the same: that may
+    /// have the cost from when the budget matched other calls.
+    fn add_call(&mut self, planned: &PlannedLimit, call: &CallFacts<'_>, nanos: i128) {
+        let matches = planned.matches.test(call).is_ok();
+        if let Some(counter) = planned.counter(call) {
+            self.add(counter, if matches { nanos } else { 0 });
         }
     }
 

@@ -92,13 +92,22 @@ async fn a_budget_whose_opening_failed_is_not_in_force_and_opens_later() {
     let world = World::start().await;
     report(&world, "before", 30).await;
     world.config.frozen.store(true, Ordering::SeqCst);
-    create(&world, monthly()).await.unwrap_err();
+    assert_eq!(create(&world, monthly()).await.unwrap(), None, "it is stored all the same");
     report(&world, "between", 12).await;
     world.config.frozen.store(false, Ordering::SeqCst);
     world.engine.directory().refresh(start()).await.unwrap();
     world.engine.open_budgets_left().await.unwrap();
     report(&world, "after", 5).await;
     assert_eq!(world.counters.spent(), 47);
+}
+
+#[tokio::test]
+async fn a_prepaid_budget_misses_nothing_while_the_feed_of_changes_is_away() {
+    let world = World::start().await;
+    world.config.feed_away.store(true, Ordering::SeqCst);
+    assert!(create(&world, budget(BudgetPeriod::Prepaid)).await.unwrap().is_some());
+    report(&world, "after", 5).await;
+    assert_eq!(world.counters.spent(), 5);
 }
 
 #[tokio::test]
@@ -114,4 +123,30 @@ async fn an_opening_beside_others_happens_once() {
     let (opened, ()) = tokio::join!(create(&world, monthly()), left);
     assert!(opened.unwrap().is_some());
     assert_eq!(world.counters.spent(), 30);
+}
+
+#[tokio::test]
+async fn a_budget_that_matches_other_calls_now_begins_with_what_these_have_cost() {
+    let world = World::start().await;
+    let of = |method: &str| Match { methods: vec![method.to_owned()], ..Match::default() };
+    let posts = Budget { matches: of("POST"), ..monthly() };
+    create(&world, posts.clone()).await.unwrap();
+    let record = crate::report::UsageRecord { method: "POST".to_owned(), ..record("post", 30) };
+    world.engine.report(&world.caller, vec![record]).await.unwrap();
+    assert_eq!(world.counters.spent(), 30);
+    let gets = Budget { matches: of("GET"), ..posts };
+    world.engine.update(&world.caller.clone().into(), Resource::Budget(gets), 2).await.unwrap();
+    assert_eq!(world.counters.spent(), 0);
+}
+
+#[tokio::test]
+async fn a_sum_of_a_period_that_is_over_opens_nothing() {
+    let world = World::start().await;
+    report(&world, "before", 30).await;
+    let stored = world.config.insert(&world.caller.workspace, Resource::Budget(monthly()), 1, start()).await;
+    let opening = world.engine.summed_opening(stored.unwrap()).await.unwrap();
+    world.clock.advance_ms(31 * 24 * 60 * 60 * 1_000);
+    let opened = world.engine.recorder.between(move |settled| opening.finish(settled)).await.unwrap();
+    assert_eq!(opened, Ok(None));
+    assert_eq!(world.counters.spent(), 0);
 }

@@ -1,8 +1,9 @@
+use rateguard_core::counter::Position;
 use rateguard_core::decision::Mode;
 use rateguard_core::unit::Unit;
 use rateguard_engine::ports::{CounterStore, Overflowed, SettleCommand};
 use rateguard_store_suite::counter_store::world::{
-    Caller, MINUTE_MS, Report, a_minute, ask, at, prepaid, request,
+    Caller, MINUTE_MS, Report, a_minute, ask, at, hourly, prepaid, request, this_hour,
 };
 
 use crate::MemoryCounterStore;
@@ -118,4 +119,26 @@ async fn what_was_given_up_is_told_by_workspace() {
         assert!(theirs.decide(command).await.verdict.allowed);
     }
     assert!(store.health().await.expect("memory is read").request_ids_forgotten_early > 0);
+}
+
+#[tokio::test]
+async fn an_opening_of_nothing_makes_no_counter_and_empties_one_that_is_there() {
+    let store = MemoryBackend::default().load(at(0)).await;
+    let caller = Caller::new(store.clone(), 1);
+    let (spent, fresh) = (ask(1, hourly(1_000), 100), ask(2, hourly(1_000), 100));
+    caller.report(Report::of_cost(30).charging(&spent, 30), at(0)).await;
+    let openings = vec![spent.charged(0), fresh.charged(0)];
+    store.open_budget(&caller.workspace, openings, Position(1), at(1)).await.expect("memory opens");
+    assert_eq!((caller.used(&spent, at(2)).await, live(&store).await), (0, 1));
+}
+
+#[tokio::test]
+async fn an_opening_that_arrives_in_the_next_period_leaves_that_one_empty() {
+    let store = MemoryBackend::default().load(at(0)).await;
+    let caller = Caller::new(store.clone(), 1);
+    let (budget, next) = (ask(1, hourly(1_000), 100), this_hour().end.plus(1));
+    assert!(caller.consume(&[ask(2, a_minute(5), 1)], next).await, "the workspace's clock moves on");
+    let openings = vec![budget.charged(900)];
+    store.open_budget(&caller.workspace, openings, Position(0), at(1)).await.expect("memory opens");
+    assert_eq!(caller.used(&budget, next).await, 0);
 }
