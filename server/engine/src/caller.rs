@@ -200,3 +200,34 @@ fn check_usable(key: &Key, now: Millis) -> Result<(), EngineError> {
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use rateguard_core::ids::{DisplayName, SessionId, UserId};
+
+    use super::*;
+    use crate::people::Role;
+    use crate::resources::Scopes;
+
+    fn person(workspace: Option<WorkspaceId>) -> Identity {
+        let (user, session) = (UserId::from_random([2; 16]), SessionId::from_random([3; 16]));
+        Person { user, session, role: workspace.as_ref().map(|_| Role::Owner), workspace }.into()
+    }
+
+    #[test]
+    fn a_person_acts_in_the_workspace_of_their_token_and_without_one_in_none() {
+        let workspace = WorkspaceId::from_random([1; 16]);
+        assert_eq!(person(Some(workspace.clone())).workspace().unwrap(), &workspace);
+        assert_eq!(person(None).workspace().unwrap_err().reason, Reason::RoleMissing);
+    }
+
+    #[test]
+    fn only_a_key_makes_calls_whatever_a_persons_role() {
+        let workspace = WorkspaceId::from_random([1; 16]);
+        let refused = person(Some(workspace.clone())).into_caller().unwrap_err();
+        assert_eq!(refused.reason, Reason::RoleMissing);
+        let key = Arc::new(Key::plain(DisplayName::parse("name", "a key").unwrap(), Scopes::default()));
+        let caller = Caller { workspace: workspace.clone(), key, by_gateway: false };
+        assert_eq!(Identity::from(caller).into_caller().unwrap().workspace, workspace);
+    }
+}
