@@ -54,6 +54,14 @@ impl Reserved {
         }
         Ok(())
     }
+
+    /// What is held where the known rates say only what a call costs at least: that or the default
+    /// that its report may be charged, whichever is more, so that padding an input frees no money.
+    /// An expiry is charged what the report would be.
+    fn or_default(self, default: &Self) -> Self {
+        let floor = if default.cost.is_some() { default.floor } else { self.floor };
+        Self { cost: self.cost.max(default.cost), floor, ..self }
+    }
 }
 
 /// What to hold for a call; `None` when nothing about it has a price: no API, no model, no
@@ -76,22 +84,30 @@ pub fn reserve(
     if api.is_none() && model.is_empty() {
         return Ok(tokens.map(|_| Reserved { cost: None, floor: Nanos::ZERO, tokens }));
     }
-    match estimated(view, api, model, expected, amounts, now) {
-        Ok(reserved) => Ok(Some(reserved)),
+    let sheet = view.price(&query(api, model, now));
+    let by = |sheet: Option<&PriceSheet>| estimated(sheet, api, model, expected, amounts);
+    let reason = match by(sheet) {
+        Ok(reserved) => return Ok(Some(reserved)),
+        Err(reason) => reason,
+    };
+    let default = unpriced(api, &reason, tokens)?;
+    if !matches!(reason, Unpriceable::InputTooLong { .. }) {
+        return Ok(Some(default));
+    }
+    match by(sheet.map(PriceSheet::at_known_rates).as_ref()) {
+        Ok(least) => Ok(Some(least.or_default(&default))),
         Err(reason) => unpriced(api, &reason, tokens).map(Some),
     }
 }
 
 fn estimated(
-    view: &WorkspaceView,
+    sheet: Option<&PriceSheet>,
     api: Option<&Api>,
     model: &str,
     expected: &Estimate,
     amounts: &Amounts,
-    now: Millis,
 ) -> Result<Reserved, Unpriceable> {
-    let api_request_price = api.and_then(|api| api.price_per_request);
-    let Some(sheet) = view.price(&query(api, model, now)) else {
+    let Some(sheet) = sheet else {
         let cost = requests_alone(api, model, amounts)?.total;
         return Ok(Reserved { cost: Some(cost), floor: cost, tokens: expected_tokens(expected) });
     };
@@ -101,7 +117,7 @@ fn estimated(
         output_tokens_default: api.and_then(|api| api.output_tokens_default),
         answers: expected.answers.unwrap_or(1),
         amounts,
-        api_request_price,
+        api_request_price: api.and_then(|api| api.price_per_request),
     };
     let estimate = estimate(sheet, &usage)?;
     let tokens = expected.input_tokens.unwrap_or(0).saturating_add(estimate.output_tokens);
@@ -184,13 +200,26 @@ pub fn cost(view: &WorkspaceView, api: Option<&Api>, usage: &Usage<'_>) -> Coste
         return Costed { cost: Cost::stated("explicit", nanos, EventFlags::COST_EXPLICIT), price: None };
     }
     let (sheet, flags) = sheet_of(view, api, usage);
-    let priced = match sheet {
-        Some(sheet) => price(sheet, &priced_usage(api, usage)),
-        None => requests_alone(api, usage.model, usage.amounts),
-    };
-    let mut cost = priced.unwrap_or_else(|reason| policy(api).resolve(&reason).cost);
+    let mut cost = charged(sheet, api, usage).unwrap_or_else(|reason| policy(api).resolve(&reason).cost);
     cost.flags.insert(flags);
     Costed { cost, price: sheet.map(|sheet| sheet.reference.clone()) }
+}
+
+/// Beyond the input that the rates are for they are still the least that is known of the cost, and
+/// are charged unless the API names a default.
+fn charged(sheet: Option<&PriceSheet>, api: Option<&Api>, usage: &Usage<'_>) -> Result<Cost, Unpriceable> {
+    let Some(sheet) = sheet else { return requests_alone(api, usage.model, usage.amounts) };
+    let usage = priced_usage(api, usage);
+    match price(sheet, &usage) {
+        Err(Unpriceable::InputTooLong { .. })
+            if !matches!(policy(api), UnknownPricePolicy::ChargeDefault(_)) =>
+        {
+            let mut cost = price(&sheet.at_known_rates(), &usage)?;
+            cost.flags.insert(EventFlags::PRICE_UNKNOWN);
+            Ok(cost)
+        }
+        priced => priced,
+    }
 }
 
 fn sheet_of<'v>(

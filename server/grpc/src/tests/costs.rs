@@ -1,0 +1,159 @@
+//! What calls cost at the edges of what is known and of what fits: nothing there is free by chance.
+
+use rateguard_core::ids::PriceId;
+use rateguard_core::money::Price;
+use rateguard_core::pricing::{PriceBook, PriceSheet, PriceSource, TokenRates};
+use rateguard_core::time::Millis;
+use rateguard_core::usage::PriceRef;
+use rateguard_proto::v1;
+use rateguard_proto::v1::ErrorReason as R;
+use rateguard_proto::v1::budget_service_client::BudgetServiceClient;
+use rateguard_proto::v1::quota_service_client::QuotaServiceClient;
+use rateguard_proto::v1::usage_service_client::UsageServiceClient;
+use tonic::Status;
+
+use super::managed::{api, make_api, usd};
+use super::world::{World, reason};
+
+/// The longest input that the listed model has a price for.
+const PRICED_TOKENS: i64 = 1_000;
+/// Nano-units that one input token costs.
+const TOKEN_NANOS: i64 = 2_500;
+const MONEY_NANOS_MAX: i64 = 1_000_000_000_000_000_000;
+
+/// A model with a price for short inputs alone, at 2.50 dollars a million tokens.
+async fn world_of_short_inputs() -> World {
+    let input = Some(Price::parse_decimal("input", "2.5", 1_000_000).unwrap());
+    let sheet = PriceSheet {
+        reference: PriceRef { id: PriceId::parse("id", "price_short").unwrap(), version: 1 },
+        provider: "maker".to_owned(),
+        model: "short".to_owned(),
+        token_rates: TokenRates { input, output: input, ..TokenRates::default() },
+        per_request: None,
+        per_unit: Vec::new(),
+        input_tokens_max: None,
+        output_tokens_max: None,
+        priced_input_tokens_max: Some(PRICED_TOKENS),
+        effective_from: Millis::ZERO,
+        source: PriceSource::Catalogue,
+    };
+    World::with_catalogue(PriceBook::new(vec![sheet])).await
+}
+
+/// An API with the slug `charged`.
+async fn make_charged(world: &World, policy: v1::UnknownPricePolicy, price_per_request: &str) {
+    let is_default = policy == v1::UnknownPricePolicy::ChargeDefault;
+    let charged = v1::Api {
+        unknown_price_policy: policy.into(),
+        default_cost: usd(7).filter(|_| is_default),
+        price_per_request: Some(price_per_request.to_owned()),
+        ..api("charged")
+    };
+    make_api(world, charged).await.unwrap();
+}
+
+async fn make_budget(world: &World, nanos: i64, enforcement: v1::BudgetEnforcement) -> String {
+    let budget = v1::Budget {
+        display_name: "all money".to_owned(),
+        amount: usd(nanos),
+        enforcement: enforcement.into(),
+        period: Some(v1::budget::Period::Prepaid(v1::PrepaidBudget {})),
+        ..v1::Budget::default()
+    };
+    let request = v1::CreateBudgetRequest { budget: Some(budget) };
+    let made = BudgetServiceClient::new(world.transport()).create_budget(request).await.unwrap();
+    made.into_inner().budget.unwrap().id
+}
+
+async fn state(world: &World, id: &str) -> v1::BudgetState {
+    let request = v1::GetBudgetRequest { id: id.to_owned() };
+    let found = BudgetServiceClient::new(world.transport()).get_budget(request).await.unwrap();
+    found.into_inner().budget.unwrap().state.unwrap()
+}
+
+async fn check(world: &World, request: v1::CheckQuotaRequest) -> Result<v1::CheckQuotaResponse, Status> {
+    Ok(QuotaServiceClient::new(world.transport()).check_quota(request).await?.into_inner())
+}
+
+async fn report(world: &World, record: v1::UsageRecord) -> v1::RecordResult {
+    let request = v1::ReportUsageRequest { records: vec![record] };
+    let answer = UsageServiceClient::new(world.transport()).report_usage(request).await.unwrap();
+    answer.into_inner().results.remove(0)
+}
+
+/// A reservation for so many tokens of input and none of output.
+fn reserve_input(input_tokens: i64) -> v1::CheckQuotaRequest {
+    let estimate = v1::Estimate {
+        input_tokens: Some(input_tokens),
+        max_output_tokens: Some(0),
+        ..v1::Estimate::default()
+    };
+    v1::CheckQuotaRequest {
+        api: "charged".to_owned(),
+        model: "short".to_owned(),
+        mode: v1::CheckMode::Reserve.into(),
+        estimate: Some(estimate),
+        ..v1::CheckQuotaRequest::default()
+    }
+}
+
+fn used_input(event_id: &str, input_tokens: i64) -> v1::UsageRecord {
+    let tokens =
+        v1::TokenUsage { input_total: Some(input_tokens), output: Some(0), ..v1::TokenUsage::default() };
+    v1::UsageRecord {
+        event_id: event_id.to_owned(),
+        api: "charged".to_owned(),
+        model: "short".to_owned(),
+        tokens: Some(tokens),
+        ..v1::UsageRecord::default()
+    }
+}
+
+#[tokio::test]
+async fn a_padded_input_holds_at_the_known_rates_so_that_a_hard_budget_holds() {
+    let world = world_of_short_inputs().await;
+    make_charged(&world, v1::UnknownPricePolicy::AllowAndFlag, "0").await;
+    let padded = PRICED_TOKENS + 1;
+    make_budget(&world, 3 * padded * TOKEN_NANOS, v1::BudgetEnforcement::Hard).await;
+    for _ in 0..3 {
+        let answer = check(&world, reserve_input(padded)).await.unwrap();
+        assert_eq!(answer.reserved, usd(padded * TOKEN_NANOS));
+    }
+    assert_eq!(check(&world, reserve_input(padded)).await.unwrap().decision(), v1::Decision::Denied);
+}
+
+#[tokio::test]
+async fn a_long_input_is_charged_at_the_known_rates_and_flagged() {
+    for policy in [v1::UnknownPricePolicy::AllowAndFlag, v1::UnknownPricePolicy::Deny] {
+        let world = world_of_short_inputs().await;
+        make_charged(&world, policy, "0.000000001").await;
+        let budget = make_budget(&world, MONEY_NANOS_MAX, v1::BudgetEnforcement::Hard).await;
+        let result = report(&world, used_input("long", 2_000)).await;
+        assert_eq!(
+            (result.status(), &result.cost),
+            (v1::RecordStatus::Accepted, &usd(2_000 * TOKEN_NANOS + 1))
+        );
+        assert_eq!(result.flags, [i32::from(v1::UsageFlag::PriceUnknown)]);
+        assert_eq!(state(&world, &budget).await.spent_nanos, 2_000 * TOKEN_NANOS + 1);
+        let short = report(&world, used_input("short", PRICED_TOKENS)).await;
+        assert_eq!((short.cost, short.flags), (usd(PRICED_TOKENS * TOKEN_NANOS + 1), Vec::new()));
+    }
+}
+
+#[tokio::test]
+async fn a_default_cost_stands_for_a_long_input_but_holds_no_less_than_the_known_rates() {
+    let world = world_of_short_inputs().await;
+    make_charged(&world, v1::UnknownPricePolicy::ChargeDefault, "0").await;
+    let answer = check(&world, reserve_input(2_000)).await.unwrap();
+    assert_eq!(answer.reserved, usd(2_000 * TOKEN_NANOS));
+    let result = report(&world, used_input("long", 2_000)).await;
+    assert_eq!((result.cost, result.flags), (usd(7), vec![i32::from(v1::UsageFlag::PriceUnknown)]));
+}
+
+#[tokio::test]
+async fn an_api_that_denies_unknown_prices_denies_a_long_input() {
+    let world = world_of_short_inputs().await;
+    make_charged(&world, v1::UnknownPricePolicy::Deny, "0").await;
+    assert!(check(&world, reserve_input(PRICED_TOKENS)).await.is_ok());
+    assert_eq!(reason(&check(&world, reserve_input(PRICED_TOKENS + 1)).await.unwrap_err()), R::PriceUnknown);
+}
