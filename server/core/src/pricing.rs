@@ -203,9 +203,13 @@ pub enum Unpriceable {
     /// The record says nothing of what the price charges for.
     #[error("the usage that the price charges for is not known")]
     UsageMissing,
-    /// The cost passes the largest amount of money.
+    /// The price is known, but the cost passes the largest amount of money: the amount is at fault,
+    /// and the policy for unknown prices has no say.
     #[error("the cost passes 10^18 nano-units")]
-    CostOutOfRange,
+    CostOutOfRange {
+        /// What costs most of it, named as a component of a cost is.
+        component: String,
+    },
 }
 
 /// What a call costs.
@@ -220,7 +224,8 @@ pub enum Unpriceable {
 /// counts do not matter to it.
 ///
 /// # Errors
-/// [`Unpriceable`], for the API's [`UnknownPricePolicy`] to resolve.
+/// [`Unpriceable`], for the API's [`UnknownPricePolicy`] to resolve, but for
+/// [`Unpriceable::CostOutOfRange`].
 pub fn price(sheet: &PriceSheet, usage: &PricedUsage<'_>) -> Result<Cost, Unpriceable> {
     if sheet.is_empty() {
         return Err(Unpriceable::PriceUnknown);

@@ -68,7 +68,8 @@ impl Reserved {
 /// estimate.
 ///
 /// # Errors
-/// [`Reason::PriceUnknown`] when no price is known and the API refuses such calls.
+/// [`Reason::PriceUnknown`] when no price is known and the API refuses such calls;
+/// [`Reason::FieldOutOfBounds`] naming the amount whose cost no money holds.
 pub fn reserve(
     view: &WorkspaceView,
     api: Option<&Api>,
@@ -90,13 +91,13 @@ pub fn reserve(
         Ok(reserved) => return Ok(Some(reserved)),
         Err(reason) => reason,
     };
-    let default = unpriced(api, &reason, tokens)?;
+    let default = unpriced(api, &reason, tokens, amounts)?;
     if !matches!(reason, Unpriceable::InputTooLong { .. }) {
         return Ok(Some(default));
     }
     match by(sheet.map(PriceSheet::at_known_rates).as_ref()) {
         Ok(least) => Ok(Some(least.or_default(&default))),
-        Err(reason) => unpriced(api, &reason, tokens).map(Some),
+        Err(reason) => unpriced(api, &reason, tokens, amounts).map(Some),
     }
 }
 
@@ -153,7 +154,16 @@ fn expected_tokens(expected: &Estimate) -> Option<i64> {
     }
 }
 
-fn unpriced(api: Option<&Api>, reason: &Unpriceable, tokens: Option<i64>) -> Result<Reserved, EngineError> {
+fn unpriced(
+    api: Option<&Api>,
+    reason: &Unpriceable,
+    tokens: Option<i64>,
+    amounts: &Amounts,
+) -> Result<Reserved, EngineError> {
+    refuse_beyond_money(reason, amounts, |class| match class {
+        "output" => "estimate.max_output_tokens".to_owned(),
+        _ => "estimate.input_tokens".to_owned(),
+    })?;
     let resolution = policy(api).resolve(reason);
     if !resolution.allowed {
         return Err(EngineError::new(
@@ -164,6 +174,19 @@ fn unpriced(api: Option<&Api>, reason: &Unpriceable, tokens: Option<i64>) -> Res
     let cost = resolution.cost.total;
     let is_stated = cost > Nanos::ZERO;
     Ok(Reserved { cost: is_stated.then_some(cost), floor: cost, tokens })
+}
+
+/// Where a price is known and no money holds what it comes to, the amount is refused: as an unknown
+/// price, the largest amounts would be the free ones.
+fn refuse_beyond_money(
+    reason: &Unpriceable,
+    amounts: &Amounts,
+    token_field: impl FnOnce(&str) -> String,
+) -> Result<(), EngineError> {
+    let Unpriceable::CostOutOfRange { component } = reason else { return Ok(()) };
+    let place = amounts.iter().position(|(unit, _)| unit.as_str() == component);
+    let field = place.map_or_else(|| token_field(component), |place| format!("amounts[{place}].amount"));
+    Err(EngineError::field(Reason::FieldOutOfBounds, field, reason.to_string()))
 }
 
 /// What a record used, as far as its price asks.
@@ -194,15 +217,25 @@ pub struct Costed {
     pub price: Option<PriceRef>,
 }
 
-/// Prices a record. It never fails: an unknown price is resolved by the API's policy and flagged.
-pub fn cost(view: &WorkspaceView, api: Option<&Api>, usage: &Usage<'_>) -> Costed {
+/// Prices a record. An unknown price is resolved by the API's policy and flagged.
+///
+/// # Errors
+/// [`Reason::FieldOutOfBounds`] naming the amount whose cost no money holds.
+pub fn cost(view: &WorkspaceView, api: Option<&Api>, usage: &Usage<'_>) -> Result<Costed, EngineError> {
     if let Some(nanos) = usage.explicit_cost {
-        return Costed { cost: Cost::stated("explicit", nanos, EventFlags::COST_EXPLICIT), price: None };
+        let cost = Cost::stated("explicit", nanos, EventFlags::COST_EXPLICIT);
+        return Ok(Costed { cost, price: None });
     }
     let (sheet, flags) = sheet_of(view, api, usage);
-    let mut cost = charged(sheet, api, usage).unwrap_or_else(|reason| policy(api).resolve(&reason).cost);
+    let mut cost = match charged(sheet, api, usage) {
+        Ok(cost) => cost,
+        Err(reason) => {
+            refuse_beyond_money(&reason, usage.amounts, |class| format!("tokens.{class}"))?;
+            policy(api).resolve(&reason).cost
+        }
+    };
     cost.flags.insert(flags);
-    Costed { cost, price: sheet.map(|sheet| sheet.reference.clone()) }
+    Ok(Costed { cost, price: sheet.map(|sheet| sheet.reference.clone()) })
 }
 
 /// Beyond the input that the rates are for they are still the least that is known of the cost, and

@@ -8,12 +8,13 @@ use rateguard_core::usage::PriceRef;
 use rateguard_proto::v1;
 use rateguard_proto::v1::ErrorReason as R;
 use rateguard_proto::v1::budget_service_client::BudgetServiceClient;
+use rateguard_proto::v1::price_service_client::PriceServiceClient;
 use rateguard_proto::v1::quota_service_client::QuotaServiceClient;
 use rateguard_proto::v1::usage_service_client::UsageServiceClient;
 use tonic::Status;
 
 use super::managed::{api, make_api, usd};
-use super::world::{World, reason};
+use super::world::{World, reason, told};
 
 /// The longest input that the listed model has a price for.
 const PRICED_TOKENS: i64 = 1_000;
@@ -109,6 +110,28 @@ fn used_input(event_id: &str, input_tokens: i64) -> v1::UsageRecord {
     }
 }
 
+fn amounts(unit: &str, amount: i64) -> Vec<v1::UnitAmount> {
+    vec![v1::UnitAmount { unit: unit.to_owned(), amount }]
+}
+
+fn reserve_requests(amount: i64) -> v1::CheckQuotaRequest {
+    v1::CheckQuotaRequest {
+        api: "charged".to_owned(),
+        mode: v1::CheckMode::Reserve.into(),
+        amounts: amounts("requests", amount),
+        ..v1::CheckQuotaRequest::default()
+    }
+}
+
+fn used_requests(event_id: &str, amount: i64) -> v1::UsageRecord {
+    v1::UsageRecord {
+        event_id: event_id.to_owned(),
+        api: "charged".to_owned(),
+        amounts: amounts("requests", amount),
+        ..v1::UsageRecord::default()
+    }
+}
+
 #[tokio::test]
 async fn a_padded_input_holds_at_the_known_rates_so_that_a_hard_budget_holds() {
     let world = world_of_short_inputs().await;
@@ -156,4 +179,56 @@ async fn an_api_that_denies_unknown_prices_denies_a_long_input() {
     make_charged(&world, v1::UnknownPricePolicy::Deny, "0").await;
     assert!(check(&world, reserve_input(PRICED_TOKENS)).await.is_ok());
     assert_eq!(reason(&check(&world, reserve_input(PRICED_TOKENS + 1)).await.unwrap_err()), R::PriceUnknown);
+}
+
+#[tokio::test]
+async fn a_cost_beyond_all_money_is_a_fault_of_the_amount_under_every_policy() {
+    use v1::UnknownPricePolicy as P;
+    for policy in [P::AllowAndFlag, P::ChargeDefault, P::Deny] {
+        let world = World::new().await;
+        make_charged(&world, policy, "1").await;
+        let budget = make_budget(&world, 10, v1::BudgetEnforcement::Hard).await;
+        let most = check(&world, reserve_requests(1_000_000_000)).await.unwrap();
+        assert_eq!(most.decision(), v1::Decision::Denied, "{policy:?}");
+        let (_, refused, field) = told(&check(&world, reserve_requests(1_000_000_001)).await.unwrap_err());
+        assert_eq!((refused, field.as_str()), (R::FieldOutOfBounds, "amounts[0].amount"), "{policy:?}");
+        let result = report(&world, used_requests("beyond", 1_000_000_001)).await;
+        assert_eq!((result.status(), result.cost), (v1::RecordStatus::Rejected, None), "{policy:?}");
+        assert_eq!(
+            (R::try_from(result.reason), result.field.as_str()),
+            (Ok(R::FieldOutOfBounds), "amounts[0].amount")
+        );
+        assert_eq!(state(&world, &budget).await.spent_nanos, 0);
+        let most = report(&world, used_requests("most", 1_000_000_000)).await;
+        assert_eq!(most.cost, usd(MONEY_NANOS_MAX), "{policy:?}");
+    }
+}
+
+/// A million dollars for each token of the input, and nothing for one of the output.
+async fn set_dear_input(world: &World) {
+    let rates = v1::TokenRates {
+        input: Some("1000000000000".to_owned()),
+        output: Some("0".to_owned()),
+        ..v1::TokenRates::default()
+    };
+    let price = v1::Price {
+        provider: "maker".to_owned(),
+        model: "short".to_owned(),
+        token_rates: Some(rates),
+        ..v1::Price::default()
+    };
+    let request = v1::CreatePriceOverrideRequest { price: Some(price) };
+    PriceServiceClient::new(world.transport()).create_price_override(request).await.unwrap();
+}
+
+#[tokio::test]
+async fn tokens_whose_cost_does_not_fit_are_named() {
+    let world = World::new().await;
+    make_charged(&world, v1::UnknownPricePolicy::AllowAndFlag, "0").await;
+    set_dear_input(&world).await;
+    let (_, refused, field) = told(&check(&world, reserve_input(1_001)).await.unwrap_err());
+    assert_eq!((refused, field.as_str()), (R::FieldOutOfBounds, "estimate.input_tokens"));
+    let result = report(&world, used_input("beyond", 1_001)).await;
+    assert_eq!((result.reason(), result.field.as_str()), (R::FieldOutOfBounds, "tokens.input_total"));
+    assert_eq!(report(&world, used_input("most", 1_000)).await.cost, usd(MONEY_NANOS_MAX));
 }
