@@ -10,10 +10,11 @@ use rateguard_proto::v1::ErrorReason as R;
 use rateguard_proto::v1::budget_service_client::BudgetServiceClient;
 use rateguard_proto::v1::price_service_client::PriceServiceClient;
 use rateguard_proto::v1::quota_service_client::QuotaServiceClient;
+use rateguard_proto::v1::rule_service_client::RuleServiceClient;
 use rateguard_proto::v1::usage_service_client::UsageServiceClient;
 use tonic::Status;
 
-use super::managed::{api, make_api, usd};
+use super::managed::{api, fixed_window, make_api, mask, usd};
 use super::world::{World, reason, told};
 
 /// The longest input that the listed model has a price for.
@@ -231,4 +232,60 @@ async fn tokens_whose_cost_does_not_fit_are_named() {
     let result = report(&world, used_input("beyond", 1_001)).await;
     assert_eq!((result.reason(), result.field.as_str()), (R::FieldOutOfBounds, "tokens.input_total"));
     assert_eq!(report(&world, used_input("most", 1_000)).await.cost, usd(MONEY_NANOS_MAX));
+}
+
+/// Ten records of the largest cost: more than the wire's 64 bits hold.
+async fn overspend(world: &World) {
+    for number in 0..10 {
+        let record = v1::UsageRecord {
+            event_id: format!("dear-{number}"),
+            cost: usd(MONEY_NANOS_MAX),
+            ..v1::UsageRecord::default()
+        };
+        assert_eq!(report(world, record).await.status(), v1::RecordStatus::Accepted);
+    }
+}
+
+#[tokio::test]
+async fn a_budget_that_is_spent_beyond_64_bits_tells_the_largest_number_and_refuses_no_check() {
+    let world = World::new().await;
+    let budget = make_budget(&world, 1, v1::BudgetEnforcement::Shadow).await;
+    let ten_a_minute = v1::Rule {
+        display_name: "ten a minute".to_owned(),
+        algorithm: fixed_window(10),
+        ..v1::Rule::default()
+    };
+    let request = v1::CreateRuleRequest { rule: Some(ten_a_minute) };
+    RuleServiceClient::new(world.transport()).create_rule(request).await.unwrap();
+    overspend(&world).await;
+    for used in 1..=10 {
+        let answer = check(&world, v1::CheckQuotaRequest::default()).await.unwrap();
+        let mut told: Vec<_> = answer.limits.iter().map(|limit| (limit.kind(), limit.used)).collect();
+        told.sort();
+        assert_eq!(answer.decision(), v1::Decision::Allowed);
+        assert_eq!(told, [(v1::LimitKind::Rule, used), (v1::LimitKind::Budget, i64::MAX)]);
+    }
+    assert_eq!(
+        check(&world, v1::CheckQuotaRequest::default()).await.unwrap().decision(),
+        v1::Decision::Denied
+    );
+    let spent = state(&world, &budget).await;
+    assert_eq!((spent.spent_nanos, spent.held_nanos, spent.remaining_nanos), (i64::MAX, 0, 0));
+}
+
+#[tokio::test]
+async fn a_budget_that_is_spent_beyond_64_bits_is_listed_and_changed_like_any_other() {
+    let world = World::new().await;
+    let id = make_budget(&world, 1, v1::BudgetEnforcement::Soft).await;
+    overspend(&world).await;
+    let mut client = BudgetServiceClient::new(world.transport());
+    let listed = client.list_budgets(v1::ListBudgetsRequest::default()).await.unwrap().into_inner().budgets;
+    assert_eq!(listed[0].state.as_ref().unwrap().spent_nanos, i64::MAX);
+    let raised = v1::Budget { id, amount: usd(MONEY_NANOS_MAX), ..v1::Budget::default() };
+    let request = v1::UpdateBudgetRequest { budget: Some(raised), update_mask: mask(&["amount"]) };
+    let changed = client.update_budget(request).await.unwrap().into_inner().budget.unwrap();
+    assert_eq!(changed.amount, usd(MONEY_NANOS_MAX));
+    let request = v1::GetQuotaRequest::default();
+    let quota = QuotaServiceClient::new(world.transport()).get_quota(request).await.unwrap().into_inner();
+    assert_eq!((quota.limits[0].used, quota.limits[0].remaining), (i64::MAX, 0));
 }
