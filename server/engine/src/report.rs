@@ -153,14 +153,8 @@ impl Engine {
         };
         check_holder(&caller.principal(), record.reservation.as_ref(), reservation.as_ref())?;
         let subject = subject(caller, &record, reservation.as_ref())?;
-        Ok(build(
-            caller,
-            view,
-            record,
-            Times { occurred_at, received_at: now },
-            reservation.as_ref(),
-            subject,
-        ))
+        let times = Times { occurred_at, received_at: now };
+        build(caller, view, record, times, reservation.as_ref(), subject)
     }
 }
 
@@ -220,17 +214,17 @@ fn build(
     times: Times,
     reservation: Option<&Reservation>,
     subject: String,
-) -> UsageEvent {
+) -> Result<UsageEvent, EngineError> {
     let api = view.api(&record.api);
     let settles = reservation.filter(|reservation| reservation.takes_reports());
     // A clock that runs ahead must not put money into a period that has not begun.
     let accounted_at = settles.map_or(times.occurred_at.min(times.received_at), |open| open.decided_at);
     let Costed { cost, price } =
-        costing::cost(view, api.map(|api| &api.value), &usage_of(&record, accounted_at));
+        costing::cost(view, api.map(|api| &api.value), &usage_of(&record, accounted_at))?;
     let mut flags = cost.flags;
     flags.insert(api_flag(&record.api, api));
     flags.insert(reservation_flag(record.reservation.is_some(), reservation));
-    UsageEvent {
+    Ok(UsageEvent {
         workspace: caller.workspace.clone(),
         event_id: record.event_id,
         kind: EventKind::Usage,
@@ -264,7 +258,7 @@ fn build(
         price,
         flags,
         captured_budgets: settles.map(Reservation::captured_budgets).unwrap_or_default(),
-    }
+    })
 }
 
 fn usage_of(record: &UsageRecord, accounted_at: Millis) -> Usage<'_> {

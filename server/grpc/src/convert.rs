@@ -170,6 +170,12 @@ pub fn sum(field: &str, value: i128) -> Result<i64, EngineError> {
         .map_err(|_| EngineError::field(Reason::SumOutOfRange, field, "the sum does not fit 64 bits"))
 }
 
+/// How much stands on a counter, for the wire: beyond 64 bits the nearest number, so "at least" of what
+/// is used. A decision that has been taken is always told.
+pub fn standing(value: i128) -> i64 {
+    i64::try_from(value).unwrap_or(if value < 0 { i64::MIN } else { i64::MAX })
+}
+
 /// A sum of money for the wire.
 ///
 /// # Errors

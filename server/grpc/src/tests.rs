@@ -5,6 +5,7 @@ mod access;
 mod analytics;
 mod calls;
 mod conversions;
+mod costs;
 mod domain;
 mod fuzz;
 mod gateway;

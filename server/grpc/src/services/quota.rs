@@ -30,7 +30,7 @@ impl Quota {
         message: v1::CheckQuotaRequest,
     ) -> Result<v1::CheckQuotaResponse, EngineError> {
         let request = check_request(message, currency)?;
-        check_response(self.0.check(caller, &request).await?, request.explain, currency)
+        Ok(check_response(self.0.check(caller, &request).await?, request.explain, currency))
     }
 }
 
@@ -69,7 +69,7 @@ impl QuotaService for Quota {
         answer(async {
             let statuses = self.0.quota(&caller, &quota_call(message)?).await?;
             let convert = |s| limit_status(s, None, view.workspace.currency);
-            Ok(v1::GetQuotaResponse { limits: statuses.iter().map(convert).collect::<Result<_, _>>()? })
+            Ok(v1::GetQuotaResponse { limits: statuses.iter().map(convert).collect() })
         })
         .await
     }
