@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use rateguard_core::amounts::Amounts;
-use rateguard_core::ids::{EventId, RequestId, ReservationId};
+use rateguard_core::ids::{ApiId, EventId, RequestId, ReservationId};
 use rateguard_core::limits::{OCCURRED_AHEAD_MS_MAX, OCCURRED_BEFORE_MS_MAX};
 use rateguard_core::money::Nanos;
 use rateguard_core::reservation::{Reservation, ReservationState};
@@ -18,8 +18,7 @@ use crate::costing::{self, Costed, Usage};
 use crate::directory::WorkspaceView;
 use crate::engine::Engine;
 use crate::error::{EngineError, Reason};
-use crate::ports::{AppendOutcome, Principal, Stored};
-use crate::resources::Api;
+use crate::ports::{AppendOutcome, Principal};
 
 /// What a caller says of one call.
 #[derive(Clone, Debug, PartialEq)]
@@ -215,14 +214,16 @@ fn build(
     reservation: Option<&Reservation>,
     subject: String,
 ) -> Result<UsageEvent, EngineError> {
-    let api = view.api(&record.api);
     let settles = reservation.filter(|reservation| reservation.takes_reports());
+    // An API that was deleted in mid-call keeps its events; its own price is gone with it.
+    let reserved = settles.and_then(|reservation| reserved_api(&record.api, reservation));
+    let api = view.api(reserved.map_or(record.api.as_str(), ApiId::as_str));
     // A clock that runs ahead must not put money into a period that has not begun.
     let accounted_at = settles.map_or(times.occurred_at.min(times.received_at), |open| open.decided_at);
     let Costed { cost, price } =
         costing::cost(view, api.map(|api| &api.value), &usage_of(&record, accounted_at))?;
     let mut flags = cost.flags;
-    flags.insert(api_flag(&record.api, api));
+    flags.insert(api_flag(&record.api, api.is_some() || reserved.is_some()));
     flags.insert(reservation_flag(record.reservation.is_some(), reservation));
     Ok(UsageEvent {
         workspace: caller.workspace.clone(),
@@ -238,7 +239,7 @@ fn build(
         received_at: times.received_at,
         call: CallIdentity {
             key: caller.key.id.clone(),
-            api: api.map(|api| api.value.id.clone()),
+            api: api.map(|api| &api.value.id).or(reserved).cloned(),
             api_name: record.api,
             endpoint: record.endpoint,
             method: record.method,
@@ -273,8 +274,14 @@ fn usage_of(record: &UsageRecord, accounted_at: Millis) -> Usage<'_> {
     }
 }
 
-fn api_flag(named: &str, api: Option<&Arc<Stored<Api>>>) -> EventFlags {
-    if named.is_empty() || api.is_some() { EventFlags::default() } else { EventFlags::API_UNKNOWN }
+/// The API that a reservation was taken for, where a record names the same, by its id or as the check did.
+fn reserved_api<'r>(named: &str, reservation: &'r Reservation) -> Option<&'r ApiId> {
+    let call = &reservation.call;
+    call.api.as_ref().filter(|id| named == call.api_name || named == id.as_str())
+}
+
+fn api_flag(named: &str, is_known: bool) -> EventFlags {
+    if named.is_empty() || is_known { EventFlags::default() } else { EventFlags::API_UNKNOWN }
 }
 
 pub(crate) fn reservation_flag(named: bool, reservation: Option<&Reservation>) -> EventFlags {

@@ -253,8 +253,11 @@ fn bearer(headers: &HeaderMap) -> Result<&str, EngineError> {
     if scheme.eq_ignore_ascii_case("bearer") { Ok(token.trim_start()) } else { Err(missing_credential()) }
 }
 
+/// A header that came once; which of several values would hold, nobody can say.
 fn text<'h>(headers: &'h HeaderMap, name: &str) -> Option<&'h str> {
-    headers.get(name).and_then(|value| value.to_str().ok())
+    let mut values = headers.get_all(name).iter();
+    let first = values.next().filter(|_| values.next().is_none())?;
+    first.to_str().ok()
 }
 
 fn unknown_method() -> Status {
@@ -262,13 +265,13 @@ fn unknown_method() -> Status {
 }
 
 fn missing_app_key() -> EngineError {
-    EngineError::new(Reason::CredentialMissing, format!("name the app's key in {ON_BEHALF_OF}"))
+    EngineError::new(Reason::CredentialMissing, format!("name the app's key once in {ON_BEHALF_OF}"))
 }
 
 fn missing_credential() -> EngineError {
     EngineError::new(
         Reason::CredentialMissing,
-        "send an API key or an access token as authorization: Bearer …",
+        "send an API key or an access token once, as authorization: Bearer …",
     )
 }
 

@@ -30,7 +30,7 @@ const WEB: [&str; 4] = [
 /// The route of reflection under its older name.
 pub const REFLECTION_BEFORE_ROUTE: &str = "/grpc.reflection.v1alpha.ServerReflection/{*method}";
 /// What its paths begin with. The messages are those of the present name.
-const REFLECTION_BEFORE: &str = "/grpc.reflection.v1alpha.ServerReflection/";
+pub const REFLECTION_BEFORE: &str = "/grpc.reflection.v1alpha.ServerReflection/";
 /// Reflection under its present name.
 const REFLECTION_NOW: &str = "/grpc.reflection.v1.ServerReflection/";
 

@@ -15,8 +15,9 @@ pub fn status(error: &EngineError) -> Status {
     let metadata: HashMap<String, String> =
         error.field.iter().map(|field| ("field".to_owned(), field.clone())).collect();
     details.set_error_info(reason(error.reason).as_error_info_reason(), ERROR_DOMAIN, metadata);
-    if let (Some(field), ErrorKind::InvalidArgument) = (&error.field, error.reason.kind()) {
-        details.add_bad_request_violation(field.clone(), error.message.clone());
+    if error.reason.kind() == ErrorKind::InvalidArgument {
+        // An empty path stands for the request as a whole.
+        details.add_bad_request_violation(error.field.clone().unwrap_or_default(), error.message.clone());
     }
     if let Some(wait_ms) = error.retry_after_ms.and_then(|ms| u64::try_from(ms).ok()) {
         details.set_retry_info(Some(Duration::from_millis(wait_ms)));

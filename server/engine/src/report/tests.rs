@@ -109,6 +109,29 @@ async fn a_report_says_what_it_found_of_its_reservation_and_settles_by_it() {
 }
 
 #[tokio::test]
+async fn an_api_that_was_deleted_in_mid_call_keeps_its_events() {
+    let id = ApiId::from_random([3; 16]);
+    for (named, state, keeps) in [
+        ("openai", ReservationState::Open, true),
+        (id.as_str(), ReservationState::Open, true),
+        ("another", ReservationState::Open, false),
+        ("openai", ReservationState::Released, false),
+    ] {
+        let world = World::start().await;
+        let mut reserved = reservation(1, state);
+        let call =
+            CallIdentity { api: Some(id.clone()), api_name: "openai".into(), ..(*reserved.call).clone() };
+        reserved.call = Arc::new(call);
+        world.counters.keep(reserved);
+        let record = UsageRecord { api: named.to_owned(), ..of_reservation("late", 1) };
+        let outcome = report_one(&world, record).await;
+        assert_eq!(flags(&outcome).contains(EventFlags::API_UNKNOWN), !keeps, "{named} {state:?}");
+        let event = world.log.events().remove(0).event;
+        assert_eq!(event.call.api, keeps.then(|| id.clone()), "{named} {state:?}");
+    }
+}
+
+#[tokio::test]
 async fn only_the_principal_that_took_a_reservation_may_report_it() {
     let world = World::start().await;
     let mine = reservation(1, ReservationState::Open);

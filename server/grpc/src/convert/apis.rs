@@ -2,6 +2,8 @@
 
 pub mod upstream;
 
+use std::mem::discriminant;
+
 use rateguard_core::ids::{ApiId, DisplayName, Slug};
 use rateguard_core::limits::{
     SECRET_BYTES_MAX, TOKENS_MAX, UPSTREAM_TIMEOUT_MS_DEFAULT, UPSTREAM_TIMEOUT_MS_MAX,
@@ -9,24 +11,24 @@ use rateguard_core::limits::{
 };
 use rateguard_core::money::{Currency, Price};
 use rateguard_core::pricing::UnknownPricePolicy;
-use rateguard_engine::error::EngineError;
+use rateguard_engine::error::{EngineError, Reason};
 use rateguard_engine::manage::{ApiDraft, CredentialChange};
 use rateguard_engine::ports::Stored;
-use rateguard_engine::resources::{Api, AuthScheme, Dialect, SealedCredential};
+use rateguard_engine::resources::{Api, AuthScheme, Dialect};
 use rateguard_engine::secrets::SecretText;
 use rateguard_proto::v1;
 
 use self::upstream::{auth_scheme, base_url};
 use super::{conflict, enumeration, etag, malformed, missing, money, nano_money, out_of_bounds, timestamp};
 
-/// An API under an id, with the credential that is stored for it now.
+/// An API under an id; an update keeps the present one's credential unless the message says otherwise.
 ///
 /// # Errors
 /// Those of its fields.
 pub fn api_draft(
     message: v1::Api,
     id: ApiId,
-    present: Option<SealedCredential>,
+    present: Option<&Api>,
     currency: Currency,
 ) -> Result<ApiDraft, EngineError> {
     if message.slug.is_empty() {
@@ -41,7 +43,7 @@ pub fn api_draft(
         base_url: base_url(message.base_url)?,
         dialect: dialect(message.dialect)?,
         auth: auth_scheme(message.auth_scheme, message.auth_name)?,
-        credential: present,
+        credential: present.and_then(|present| present.credential.clone()),
         timeout_ms: timeout_ms(message.timeout_ms)?,
         allow_private_upstream: message.allow_private_upstream,
         price_per_request: price("price_per_request", message.price_per_request.as_deref())?,
@@ -54,6 +56,7 @@ pub fn api_draft(
         active: message.active.unwrap_or(true),
     };
     let credential = credential(message.credential, &api.auth)?;
+    check_kept(&credential, &api.auth, present)?;
     Ok(ApiDraft { api, credential })
 }
 
@@ -80,6 +83,21 @@ fn credential(message: Option<v1::SecretText>, auth: &AuthScheme) -> Result<Cred
         return Err(malformed("credential", "must be \"user:password\" for the scheme BASIC"));
     }
     Ok(CredentialChange::Set(secret))
+}
+
+/// A stored credential cannot be looked at again, and another scheme may need another form of it.
+fn check_kept(
+    change: &CredentialChange,
+    auth: &AuthScheme,
+    present: Option<&Api>,
+) -> Result<(), EngineError> {
+    let is_kept = matches!(change, CredentialChange::Keep) && *auth != AuthScheme::None;
+    let stored = present.filter(|present| is_kept && present.credential.is_some());
+    if stored.is_some_and(|present| discriminant(&present.auth) != discriminant(auth)) {
+        let message = "must be sent anew with another scheme, or as empty to remove it";
+        return Err(EngineError::field(Reason::FieldMissing, "credential", message));
+    }
+    Ok(())
 }
 
 fn timeout_ms(value: i64) -> Result<i64, EngineError> {

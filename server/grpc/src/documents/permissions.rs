@@ -4,6 +4,7 @@ use rateguard_proto::access::{Access, METHODS, Method, Named};
 use rateguard_proto::v1::{GatewayUse, KeyScope, Role};
 
 use crate::auth::DECLARED_BY_OTHERS;
+use crate::front::REFLECTION_BEFORE;
 
 /// The columns of roles, from the least to the greatest.
 const ROLES: [Role; 4] = [Role::Viewer, Role::Member, Role::Admin, Role::Owner];
@@ -20,7 +21,19 @@ edit.
 A method is open to whoever has a `yes` in its row: a person by their role in the workspace, an API key by any one
 of its scopes. A role may do everything that the ones before it may; a scope contains no other. The scope `gateway`
 opens no method: with it an app calls through the gateway, which then calls for it where the last column says so.
-Whatever is not in these tables does not exist.
+Whatever is neither in these tables nor in the list at the end does not exist.
+";
+
+const OTHERS_HEAD: &str = "
+## Protocols of others
+
+Open to everybody, without a credential; they tell no secrets:
+
+";
+
+const OTHERS_FOOT: &str = "
+What reflection does not know ends its stream with the status `NOT_FOUND` and the details of every other error, not with
+a message `error_response`.
 ";
 
 /// `docs/PERMISSIONS.md`.
@@ -83,11 +96,10 @@ fn besides(access: Access) -> &'static str {
 }
 
 fn open_to_everybody() -> String {
-    let rows = DECLARED_BY_OTHERS.map(|path| format!("* `{}`\n", path.trim_start_matches('/')));
-    format!(
-        "\n## Protocols of others\n\nOpen to everybody, without a credential; they tell no secrets:\n\n{}",
-        rows.concat()
-    )
+    let before = format!("{REFLECTION_BEFORE}ServerReflectionInfo");
+    let paths = DECLARED_BY_OTHERS.into_iter().chain([before.as_str()]);
+    let rows: String = paths.map(|path| format!("* `{}`\n", path.trim_start_matches('/'))).collect();
+    format!("{OTHERS_HEAD}{rows}{OTHERS_FOOT}")
 }
 
 #[cfg(test)]

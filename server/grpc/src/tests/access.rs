@@ -37,6 +37,8 @@ async fn a_call_without_a_readable_credential_is_told_so() {
         &[("authorization", "Basic dXNlcjpwdw==")],
         &[("authorization", "Bearer")],
         &[("authorization", "rg_live_x")],
+        // Which of two would hold, nobody can say.
+        &[("authorization", "Bearer rg_live_x"), ("authorization", "Bearer rg_live_y")],
     ] {
         let refused = refusal(world.transport_of(headers)).await;
         assert_eq!(refused, (Code::Unauthenticated, R::CredentialMissing), "{headers:?}");

@@ -218,7 +218,7 @@ proptest! {
     #[test]
     fn an_api_comes_back_as_it_went_with_its_credential_kept(value in domain::api()) {
         let message = api_message(&stored(value.clone()), USD);
-        let draft = api_draft(message, value.id.clone(), value.credential.clone(), USD).unwrap();
+        let draft = api_draft(message, value.id.clone(), Some(&value), USD).unwrap();
         prop_assert_eq!(draft.credential, CredentialChange::Keep);
         prop_assert_eq!(draft.api, value);
     }

@@ -339,6 +339,35 @@ async fn a_credential_stays_until_a_mask_names_it_and_a_star_without_one_leaves_
 }
 
 #[tokio::test]
+async fn another_scheme_needs_the_credential_anew_or_none() {
+    let world = World::new().await;
+    let secret = |value: &str| Some(v1::SecretText { value: value.to_owned() });
+    let bearer = v1::ApiAuthScheme::Bearer.into();
+    let made = v1::Api { credential: secret("sk-1"), auth_scheme: bearer, ..api("openai") };
+    let made = make_api(&world, made).await.unwrap();
+    let mut client = ApiServiceClient::new(world.transport());
+    let mut update = async |scheme: v1::ApiAuthScheme, credential: Option<v1::SecretText>, paths: &[&str]| {
+        let changes =
+            v1::Api { id: made.id.clone(), credential, auth_scheme: scheme.into(), ..api("openai") };
+        let request = v1::UpdateApiRequest { api: Some(changes), update_mask: mask(paths) };
+        client.update_api(request).await.map(drop).map_err(|status| told(&status))
+    };
+    let (basic, bearer) = (v1::ApiAuthScheme::Basic, v1::ApiAuthScheme::Bearer);
+    let refused = |reason| Err((Code::InvalidArgument, reason, "api.credential".to_owned()));
+    let both = ["auth_scheme", "credential"];
+    for paths in [&["auth_scheme"][..], &["*"]] {
+        assert_eq!(update(basic, None, paths).await, refused(R::FieldMissing));
+    }
+    assert_eq!(update(basic, secret("sk-1"), &both).await, refused(R::FieldMalformed));
+    assert_eq!(update(basic, secret("user:password"), &both).await, Ok(()));
+    assert_eq!(update(basic, None, &["*"]).await, Ok(()), "the same scheme keeps it");
+    // Without a scheme it is not shown; to show it otherwise, it is sent anew.
+    assert_eq!(update(v1::ApiAuthScheme::None, None, &["auth_scheme"]).await, Ok(()));
+    assert_eq!(update(bearer, None, &["auth_scheme"]).await, refused(R::FieldMissing));
+    assert_eq!(update(bearer, None, &both).await, Ok(()), "a mask that names it alone removes it");
+}
+
+#[tokio::test]
 async fn two_apis_cannot_have_one_slug_and_each_bad_field_is_named() {
     let world = World::new().await;
     make_api(&world, api("openai")).await.unwrap();

@@ -10,6 +10,7 @@ use rateguard_proto::v1;
 use rateguard_proto::v1::ErrorReason as R;
 use tonic::{Code, Status};
 use tonic_health::pb::HealthCheckRequest;
+use tonic_types::StatusExt;
 use tower::ServiceExt;
 
 use super::world::{GATEWAY_TOKEN, ORIGIN, World, plain_key, told};
@@ -89,6 +90,17 @@ async fn a_message_that_cannot_be_read_is_the_callers_fault_in_either_form() {
         let web = in_browsers_form(call(CHECK, &world.key, body.clone()));
         assert_eq!(refusal(&world.public, web).await, invalid(R::MessageMalformed), "{body:?}");
     }
+}
+
+#[tokio::test]
+async fn a_message_that_cannot_be_read_is_at_fault_as_a_whole() {
+    let world = World::new().await;
+    let refused = call(CHECK, &world.key, framed(&[0x08, 0x01]));
+    let status = status_of(world.public.clone().oneshot(refused).await.unwrap()).await.unwrap();
+    let details = status.get_error_details();
+    let violations = &details.bad_request().expect("INVALID_ARGUMENT carries BadRequest").field_violations;
+    assert_eq!(violations.len(), 1);
+    assert_eq!((violations[0].field.as_str(), violations[0].description.as_str()), ("", status.message()));
 }
 
 #[tokio::test]

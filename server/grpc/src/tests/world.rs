@@ -73,7 +73,7 @@ pub struct Credentials(Vec<(&'static str, String)>);
 impl Interceptor for Credentials {
     fn call(&mut self, mut request: Request<()>) -> Result<Request<()>, Status> {
         for (name, value) in &self.0 {
-            request.metadata_mut().insert(*name, value.parse().expect("a header's value"));
+            request.metadata_mut().append(*name, value.parse().expect("a header's value"));
         }
         Ok(request)
     }

@@ -34,6 +34,7 @@ pub(crate) const SCHEMA: Schema = Schema {
     durability: Durability::EveryCommit,
     content: Content { table: "workspaces", rows: "SELECT 1 FROM workspaces" },
     writing: Writing::Seldom,
+    remedy: crate::installation::RESTORE_CONFIG,
 };
 /// The version of a new resource.
 const FIRST_VERSION: u64 = 1;

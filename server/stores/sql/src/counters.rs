@@ -33,6 +33,7 @@ pub(crate) const SCHEMA: Schema = Schema {
         rows: "SELECT 1 FROM positions WHERE position > 0 UNION ALL SELECT 1 FROM counters",
     },
     writing: Writing::Seldom,
+    remedy: crate::installation::REBUILD_COUNTERS,
 };
 /// Rows of one statement: enough to forget its overhead, and with four values each far below the
 /// number that a statement may bind.

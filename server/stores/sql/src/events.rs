@@ -32,6 +32,7 @@ pub(crate) const SCHEMA: Schema = Schema {
     durability: Durability::EveryCommit,
     content: Content { table: "head", rows: "SELECT 1 FROM head WHERE position > 0" },
     writing: Writing::Heavily,
+    remedy: crate::installation::RESTORE_EVENTS,
 };
 
 /// The event log in `events.db`. Clones share its connections.

@@ -17,6 +17,7 @@ use crate::{SqlCheckpointStore, SqlConfigStore, SqlEventLog, SqlUsageStore};
 pub(crate) use state::Mark;
 use state::inspect;
 use verdict::{Found, Verdict, judge};
+pub(crate) use verdict::{REBUILD_COUNTERS, REBUILD_USAGE, RESTORE_CONFIG, RESTORE_EVENTS};
 
 /// Random bytes of an installation's id.
 const ID_BYTES: usize = 16;

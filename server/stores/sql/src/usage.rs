@@ -45,6 +45,7 @@ pub(crate) const SCHEMA: Schema = Schema {
     durability: Durability::Checkpoints,
     content: Content { table: "progress", rows: "SELECT 1 FROM progress WHERE position > 0" },
     writing: Writing::Seldom,
+    remedy: crate::installation::REBUILD_USAGE,
 };
 
 /// Rollups in `usage.db`, and raw events out of the log's `events.db`.

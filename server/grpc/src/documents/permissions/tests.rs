@@ -31,6 +31,19 @@ fn a_row_says_yes_below_the_roles_and_scopes_that_open_the_method() {
 }
 
 #[test]
+fn health_and_reflection_under_both_of_its_names_are_listed() {
+    let document = permissions_markdown();
+    for method in [
+        "grpc.health.v1.Health/Check",
+        "grpc.health.v1.Health/Watch",
+        "grpc.reflection.v1.ServerReflection/ServerReflectionInfo",
+        "grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo",
+    ] {
+        assert!(document.contains(&format!("* `{method}`\n")), "{document}");
+    }
+}
+
+#[test]
 fn a_table_has_as_many_columns_in_each_of_its_rows() {
     let document = permissions_markdown();
     let bars = |line: &str| line.matches('|').count();

@@ -59,6 +59,8 @@ pub(crate) struct Schema {
     pub content: Content,
     /// How it is written.
     pub writing: Writing,
+    /// What to do when it is damaged.
+    pub remedy: &'static str,
 }
 
 /// By what a file is known that holds something.
@@ -109,10 +111,12 @@ pub enum OpenError {
         version: i64,
     },
     /// The file is no database, or a damaged one.
-    #[error("{} is damaged; restore it from a backup, or move it away to begin anew without it: {detail}", path.display())]
+    #[error("{} is damaged; {remedy}: {detail}", path.display())]
     Corrupt {
         /// The file.
         path: PathBuf,
+        /// What to do.
+        remedy: &'static str,
         /// What is wrong.
         detail: String,
     },
@@ -133,11 +137,18 @@ pub enum OpenError {
         /// What to do.
         remedy: &'static str,
     },
-    /// A file does not belong to the others.
-    #[error("{} is not of the same installation as the files beside it; {remedy}", path.display())]
+    /// Some files do not belong to the others. Which of them are the right ones, only people know.
+    #[error(
+        "{} holds files that are not of one installation: {} on one side, {} on the other; {remedy}",
+        path.display(), these.join(", "), those.join(", ")
+    )]
     Foreign {
-        /// The file.
+        /// The folder.
         path: PathBuf,
+        /// The configuration, and what belongs to it.
+        these: Vec<&'static str>,
+        /// The files that do not.
+        those: Vec<&'static str>,
         /// What to do.
         remedy: &'static str,
     },
@@ -174,20 +185,23 @@ impl Database {
     pub(crate) async fn open(folder: &DataFolder, schema: &Schema) -> Result<Self, OpenError> {
         let path = folder.file(schema.file)?;
         let options = connect_options(&path, schema.durability);
-        let writer = writer_pool(&path, writing(options.clone(), schema.writing)).await?;
+        let writer = writer_pool(writing(options.clone(), schema.writing))
+            .await
+            .map_err(|error| refusal(&path, schema, &error))?;
         let readers = pool_options(READERS_MAX).connect_lazy_with(options.pragma("query_only", "ON"));
         let database = Self { store: schema.store, writer, readers, _folder: folder.clone() };
-        if let Err(error) = database.prepare(&path, schema.migrator).await {
+        if let Err(error) = database.prepare(&path, schema).await {
             database.close().await;
             return Err(error);
         }
         Ok(database)
     }
 
-    async fn prepare(&self, path: &Path, migrator: &Migrator) -> Result<(), OpenError> {
-        let mut writer = self.writer.acquire().await.map_err(|error| refusal(path, &error))?;
-        check_file(path, &mut writer).await?;
-        migrator.run_direct(None, &mut *writer, false).await.map_err(|error| migration_refusal(path, &error))
+    async fn prepare(&self, path: &Path, schema: &Schema) -> Result<(), OpenError> {
+        let mut writer = self.writer.acquire().await.map_err(|error| refusal(path, schema, &error))?;
+        check_file(path, schema, &mut writer).await?;
+        let migrated = schema.migrator.run_direct(None, &mut *writer, false).await;
+        migrated.map_err(|error| migration_refusal(path, schema, &error))
     }
 }
 
@@ -225,12 +239,11 @@ fn pool_options(connections_max: u32) -> SqlitePoolOptions {
         .test_before_acquire(false)
 }
 
-async fn writer_pool(path: &Path, options: SqliteConnectOptions) -> Result<SqlitePool, OpenError> {
+async fn writer_pool(options: SqliteConnectOptions) -> Result<SqlitePool, Error> {
     pool_options(WRITERS)
         .after_release(|connection, _| Box::pin(is_reusable(connection)))
         .connect_with(options)
         .await
-        .map_err(|error| refusal(path, &error))
 }
 
 /// SQLite ends a transaction by itself when the disk is full, and refuses the rollback that
@@ -240,34 +253,43 @@ async fn is_reusable(connection: &mut SqliteConnection) -> Result<bool, Error> {
     Ok(!connection.is_in_transaction())
 }
 
-async fn check_file(path: &Path, connection: &mut SqliteConnection) -> Result<(), OpenError> {
+async fn check_file(
+    path: &Path,
+    schema: &Schema,
+    connection: &mut SqliteConnection,
+) -> Result<(), OpenError> {
     let size = std::fs::metadata(path).map(|metadata| metadata.len());
     let size = size.map_err(|source| OpenError::Folder { path: path.to_owned(), source })?;
     if size > CHECKED_BYTES_MAX {
         return Ok(());
     }
     let found = sqlx::query_scalar::<_, String>("PRAGMA quick_check(1)").fetch_one(connection).await;
-    match found.map_err(|error| refusal(path, &error))? {
+    match found.map_err(|error| refusal(path, schema, &error))? {
         found if found == CHECK_OK => Ok(()),
-        detail => Err(OpenError::Corrupt { path: path.to_owned(), detail }),
+        detail => Err(OpenError::Corrupt { path: path.to_owned(), remedy: schema.remedy, detail }),
     }
 }
 
 /// Why a file was not opened.
-pub(crate) fn refusal(path: &Path, error: &Error) -> OpenError {
+pub(crate) fn refusal(path: &Path, schema: &Schema, error: &Error) -> OpenError {
     let (path, detail) = (path.to_owned(), error.to_string());
     if failure::is_corruption(error) {
-        return OpenError::Corrupt { path, detail };
+        return OpenError::Corrupt { path, remedy: schema.remedy, detail };
     }
     OpenError::Unavailable { path, detail }
 }
 
-fn migration_refusal(path: &Path, error: &MigrateError) -> OpenError {
+fn migration_refusal(path: &Path, schema: &Schema, error: &MigrateError) -> OpenError {
     match error {
-        MigrateError::Execute(error) | MigrateError::ExecuteMigration(error, _) => refusal(path, error),
+        MigrateError::Execute(error) | MigrateError::ExecuteMigration(error, _) => {
+            refusal(path, schema, error)
+        }
         MigrateError::VersionMissing(version) => {
             OpenError::Newer { path: path.to_owned(), version: *version }
         }
-        _ => OpenError::Corrupt { path: path.to_owned(), detail: error.to_string() },
+        _ => {
+            let detail = error.to_string();
+            OpenError::Corrupt { path: path.to_owned(), remedy: schema.remedy, detail }
+        }
     }
 }

@@ -22,6 +22,7 @@ const SCHEMA: Schema = Schema {
     durability: Durability::EveryCommit,
     content: Content { table: "workspaces", rows: "SELECT 1 FROM workspaces" },
     writing: Writing::Seldom,
+    remedy: "restore it from a backup",
 };
 
 fn temporary() -> TempDir {

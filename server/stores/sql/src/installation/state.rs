@@ -45,7 +45,7 @@ pub(super) async fn inspect(folder: &DataFolder, schema: &Schema) -> Result<Stat
     if size == 0 {
         return Ok(State::Missing);
     }
-    let refused = |error: Error| refusal(&path, &error);
+    let refused = |error: Error| refusal(&path, schema, &error);
     let options = SqliteConnectOptions::new().filename(&path).read_only(true);
     let mut connection = options.connect().await.map_err(refused)?;
     let found = state(&mut connection, schema).await.map_err(refused);

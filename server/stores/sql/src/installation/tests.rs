@@ -95,9 +95,14 @@ async fn a_file_of_another_installation_is_refused_by_its_name() {
         fs::copy(other.path().join(file), folder.path().join(file)).unwrap();
         let refused = reopened(&folder).await.unwrap_err();
         assert!(matches!(refused, OpenError::Foreign { .. }), "{refused}");
-        // Whose file it is, the configuration says; with a foreign one, it is the first of the others.
-        let named = if file == "config.db" { "events.db" } else { file };
-        assert!(refused.to_string().contains(&format!("/{named} is not of the same")), "{refused}");
+        let mut others = FILES.to_vec();
+        others.retain(|other| *other != file);
+        let (these, those) = if file == "config.db" { (vec![file], others) } else { (others, vec![file]) };
+        let sides = format!("{} on one side, {} on the other", these.join(", "), those.join(", "));
+        assert!(refused.to_string().contains(&sides), "{refused}");
+        // What cannot be built again is not to be moved away.
+        let is_rebuilt = ["usage.db", "counters.db"].contains(&file);
+        assert_eq!(refused.to_string().contains("move them away"), is_rebuilt, "{refused}");
     }
 }
 
@@ -193,7 +198,22 @@ async fn a_file_without_a_mark_among_marked_ones_is_foreign() {
         forget_marks(&folder, &[file]).await;
         let refused = reopened(&folder).await.unwrap_err();
         assert!(matches!(refused, OpenError::Foreign { .. }), "{refused}");
-        assert!(refused.to_string().contains(&format!("/{file} ")), "{refused}");
+        assert!(refused.to_string().contains(&format!("{file} on ")), "{refused}");
+    }
+}
+
+#[tokio::test]
+async fn a_damaged_file_may_be_moved_away_only_where_it_is_built_again() {
+    for file in FILES {
+        let folder = filled().await;
+        remove(folder.path(), file);
+        fs::write(folder.path().join(file), "this is no database. ".repeat(1_000)).unwrap();
+        let refused = reopened(&folder).await.unwrap_err();
+        assert!(matches!(refused, OpenError::Corrupt { .. }), "{refused}");
+        let message = refused.to_string();
+        assert!(message.contains(&format!("/{file} is damaged; restore it from a backup")), "{message}");
+        remove(folder.path(), file);
+        assert_eq!(message.contains("move it away"), reopened(&folder).await.is_ok(), "{message}");
     }
 }
 
