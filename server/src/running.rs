@@ -15,7 +15,7 @@ use rateguard_engine::manage::Recount;
 use rateguard_engine::secrets::random;
 use rateguard_gateway_http::{ClientAddress, Drained, Gateway, GatewayConfig, Secret, Transport};
 use rateguard_grpc::server::{gateway_router, health, in_process, public_router};
-use rateguard_serving::serve;
+use rateguard_serving::{Descriptors, listen, serve};
 use rateguard_store_sql::Opening;
 use serde_json::json;
 use tokio::net::TcpListener;
@@ -63,8 +63,9 @@ impl Running {
     pub async fn start_recounting(config: &Config, recount: Recount) -> anyhow::Result<Self> {
         // The addresses first: a port that is taken is the commonest mistake, and nothing is open
         // yet.
-        let public = bind(config.server.listen).await?;
-        let for_gateways = ForGateways::bind(config).await?;
+        let descriptors = Descriptors::raise().context("the limit of open files cannot be raised")?;
+        let public = bind(config.server.listen)?;
+        let for_gateways = ForGateways::bind(config)?;
         let address = public.local_addr()?;
         let stores = Embedded::open(config, Opening::Existing, recount).await?;
         let token = match &for_gateways {
@@ -72,7 +73,7 @@ impl Running {
             None => draw_token()?,
         };
         let (engine, background) = stores.start_engine(config, Some(token.clone())).await?;
-        let gateway = gateway(config, &engine, token)?;
+        let gateway = gateway(config, &engine, token, descriptors)?;
         let (reporter, health) = health();
         let router = with_proxy(
             probes(&engine).merge(public_router(&engine, health, &config.server.cors_origins)?),
@@ -80,12 +81,12 @@ impl Running {
         );
         let (stop, drain_max) = (CancellationToken::new(), config.drain_max());
         let mut listeners = JoinSet::new();
-        let mut listen = |listener, router| {
+        let mut serve_on = |listener, router| {
             listeners.spawn(serve(listener, router, stop.clone().cancelled_owned(), drain_max));
         };
-        listen(public, router);
+        serve_on(public, router);
         if let Some(it) = for_gateways {
-            listen(it.listener, gateway_router(&engine, &stop));
+            serve_on(it.listener, gateway_router(&engine, &stop));
         }
         Ok(Self {
             address,
@@ -135,7 +136,7 @@ struct ForGateways {
 }
 
 impl ForGateways {
-    async fn bind(config: &Config) -> anyhow::Result<Option<Self>> {
+    fn bind(config: &Config) -> anyhow::Result<Option<Self>> {
         let Some(address) = config.server.gateway_listen else { return Ok(None) };
         let file = &config.server.gateway_token_file;
         keyfile::check_private(file).context("server.gateway_token_file")?;
@@ -149,7 +150,7 @@ impl ForGateways {
             file.display(),
             if token.is_empty() { "no token" } else { "too short a token" },
         );
-        Ok(Some(Self { listener: bind(address).await?, token }))
+        Ok(Some(Self { listener: bind(address)?, token }))
     }
 }
 
@@ -170,8 +171,8 @@ fn why_ended(ended: Result<io::Result<()>, JoinError>) -> anyhow::Error {
     }
 }
 
-async fn bind(address: SocketAddr) -> anyhow::Result<TcpListener> {
-    TcpListener::bind(address).await.with_context(|| format!("cannot listen on {address}"))
+fn bind(address: SocketAddr) -> anyhow::Result<TcpListener> {
+    listen(address).with_context(|| format!("cannot listen on {address}"))
 }
 
 /// The token by which the gateway of this process is known, new with each start.
@@ -179,12 +180,17 @@ fn draw_token() -> anyhow::Result<String> {
     Ok(hex::encode(random::<32>()?))
 }
 
-fn gateway(config: &Config, engine: &Arc<Engine>, token: String) -> anyhow::Result<Option<Gateway>> {
+fn gateway(
+    config: &Config,
+    engine: &Arc<Engine>,
+    token: String,
+    descriptors: Descriptors,
+) -> anyhow::Result<Option<Gateway>> {
     if !config.gateway.enabled {
         return Ok(None);
     }
     let mut bounds = GatewayConfig::new(Secret::new(token));
-    bounds.calls_max = config.gateway.concurrent_calls_max;
+    bounds.calls_max = descriptors.calls_out_of(config.gateway.concurrent_calls_max);
     if let Some(header) = &config.gateway.client_address_header {
         bounds.client_address = ClientAddress::Header(header.clone());
     }
