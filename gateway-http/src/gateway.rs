@@ -18,6 +18,7 @@ use crate::config::GatewayConfig;
 use crate::control::{Control, Transport, UnsendableCredential};
 use crate::flow;
 use crate::proxy::client::UpstreamClients;
+use crate::proxy::hops::Marker;
 use crate::reports::Reporter;
 use crate::routes::{RouteCache, watch};
 
@@ -60,6 +61,8 @@ pub(crate) struct Shared {
     pub(crate) upstreams: UpstreamClients,
     pub(crate) reports: Reporter,
     pub(crate) slots: Slots,
+    /// By which calls are known that come back.
+    pub(crate) marker: Marker,
     /// Calls, drains and reports; what a shutdown waits for.
     pub(crate) tasks: TaskTracker,
     /// Where work is begun from outside a task.
@@ -82,6 +85,7 @@ impl Gateway {
             upstreams: UpstreamClients::new()?,
             reports: Reporter::new(control.clone(), &config, tasks.clone()),
             slots: Slots::new(&config),
+            marker: Marker::draw(),
             stopping: CancellationToken::new(),
             runtime: Handle::current(),
             control,
