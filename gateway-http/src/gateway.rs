@@ -9,6 +9,7 @@ use axum::Router;
 use axum::extract::{Request, State};
 use axum::response::Response;
 use axum::routing::{MethodFilter, on};
+use rateguard_serving::LEAVE_WAIT_MAX;
 use tokio::runtime::Handle;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -67,6 +68,8 @@ pub(crate) struct Shared {
     pub(crate) tasks: TaskTracker,
     /// Where work is begun from outside a task.
     pub(crate) runtime: Handle,
+    /// Cancelled when a stop begins.
+    pub(crate) leaving: CancellationToken,
     /// Cancelled when the gateway takes no more calls.
     pub(crate) stopping: CancellationToken,
 }
@@ -86,6 +89,7 @@ impl Gateway {
             reports: Reporter::new(control.clone(), &config, tasks.clone()),
             slots: Slots::new(&config),
             marker: Marker::draw(),
+            leaving: CancellationToken::new(),
             stopping: CancellationToken::new(),
             runtime: Handle::current(),
             control,
@@ -96,9 +100,16 @@ impl Gateway {
         Ok(Self { shared: Arc::new(shared) })
     }
 
+    /// Says that the process is about to stop, while its listener still serves what has come: requests
+    /// whose body is not whole [`LEAVE_WAIT_MAX`] later are answered with 503, having reserved nothing.
+    pub fn begin_stop(&self) {
+        self.shared.leaving.cancel();
+    }
+
     /// Takes no more calls, then waits for calls in flight, for drains and for reports, at most `wait_max`.
     /// To be called once the listener no longer accepts; may be called again to wait longer.
     pub async fn drain(&self, wait_max: Duration) -> Drained {
+        self.begin_stop();
         self.shared.stopping.cancel();
         self.shared.tasks.close();
         match tokio::time::timeout(wait_max, self.shared.tasks.wait()).await {
@@ -112,6 +123,12 @@ impl Gateway {
 }
 
 impl Shared {
+    /// Completes when what a stop has found half arrived is waited for no longer.
+    pub(crate) async fn left(&self) {
+        self.leaving.cancelled().await;
+        tokio::time::sleep(LEAVE_WAIT_MAX).await;
+    }
+
     fn watch_routes(&self) {
         let (routes, control) = (Arc::clone(&self.routes), self.control.clone());
         let (backoff, stopping) = (self.config.watch_backoff, self.stopping.clone());

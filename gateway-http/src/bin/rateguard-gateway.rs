@@ -1,7 +1,7 @@
 //! `rateguard-gateway`: the proxy as a process of its own, in front of a remote RateGuard server.
 
 use std::future::Future;
-use std::io::Write as _;
+use std::io::{IsTerminal as _, Write as _};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -76,7 +76,11 @@ impl Arguments {
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_ansi(std::io::stderr().is_terminal())
+        .with_writer(std::io::stderr)
+        .init();
     let arguments = Arguments::parse();
     let gateway = Gateway::new(arguments.transport()?, arguments.gateway_config()?)?;
     let listener = listen(arguments.listen).with_context(|| format!("--listen {}", arguments.listen))?;
@@ -84,6 +88,11 @@ async fn main() -> anyhow::Result<()> {
     let address = listener.local_addr()?;
     tracing::info!(%address, server = arguments.server, "gateway listens");
     writeln!(std::io::stdout().lock(), "ready at http://{address}")?;
+    let told = gateway.clone();
+    let stop = async move {
+        stop.await;
+        told.begin_stop();
+    };
     serve(listener, router(gateway.clone()), stop, DRAIN_WAIT_MAX).await?;
     let drained = gateway.drain(REPORTS_WAIT_MAX).await;
     ensure!(drained == Drained::Whole, "stopped with calls unreported: {drained:?}");
