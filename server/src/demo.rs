@@ -16,6 +16,7 @@ use rateguard_core::ids::{DisplayName, WorkspaceId};
 use rateguard_core::money::Currency;
 use rateguard_core::time::Zone;
 use rateguard_demo_upstream::{DemoUpstream, DemoUpstreamConfig};
+use rateguard_engine::manage::Recount;
 use tokio::net::TcpListener;
 use tokio::task::{JoinError, JoinSet};
 use tokio_util::sync::CancellationToken;
@@ -66,7 +67,7 @@ impl Demo {
             Some(_) => None,
         };
         let (upstream_address, stop_upstream, upstream) = start_upstream().await?;
-        let running = Running::start(config).await?;
+        let running = Running::start_unready(config, Recount::Exact).await?;
         let keys = match (known, fresh) {
             (Some(keys), _) => keys,
             (None, Some((workspace, manage))) => {
@@ -78,6 +79,7 @@ impl Demo {
             (None, None) => bail!("the demo was neither found nor made"),
         };
         seed::point_apis_at(&running.engine, &keys, upstream_address).await?;
+        running.declare_ready();
         Ok(Self { running, keys, stop_upstream, upstream })
     }
 

@@ -1,28 +1,27 @@
 //! A running server: its listeners, its engine, its gateway, and how they fail and stop.
 
+mod probes;
+
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, anyhow, ensure};
-use axum::extract::State;
-use axum::http::StatusCode;
-use axum::routing::get;
-use axum::{Json, Router};
-use rateguard_engine::engine::{Background, CONFIGURATION_AGE_MS_MAX, Engine};
+use axum::Router;
+use rateguard_engine::engine::{Background, Engine};
 use rateguard_engine::manage::Recount;
 use rateguard_engine::secrets::random;
 use rateguard_gateway_http::{ClientAddress, Drained, Gateway, GatewayConfig, Secret, Transport};
 use rateguard_grpc::server::{gateway_router, health, in_process, public_router};
 use rateguard_serving::{Descriptors, listen, serve};
 use rateguard_store_sql::Opening;
-use serde_json::json;
 use tokio::net::TcpListener;
 use tokio::task::{JoinError, JoinSet};
 use tokio_util::sync::CancellationToken;
 use tonic_health::server::HealthReporter;
 
+use self::probes::probes;
 use crate::config::Config;
 use crate::keyfile;
 use crate::wiring::Embedded;
@@ -43,6 +42,7 @@ pub struct Running {
     stores: Embedded,
     health: HealthReporter,
     stop: CancellationToken,
+    made: CancellationToken,
     listeners: JoinSet<io::Result<()>>,
     drain_max: Duration,
 }
@@ -61,9 +61,20 @@ impl Running {
     /// # Errors
     /// As [`Running::start`].
     pub async fn start_recounting(config: &Config, recount: Recount) -> anyhow::Result<Self> {
+        let running = Self::start_unready(config, recount).await?;
+        running.declare_ready();
+        Ok(running)
+    }
+
+    /// The same, for whoever has something to make in it first: `/ready` answers 503 until it is declared
+    /// ready.
+    ///
+    /// # Errors
+    /// As [`Running::start`].
+    pub async fn start_unready(config: &Config, recount: Recount) -> anyhow::Result<Self> {
+        let descriptors = Descriptors::raise().context("the limit of open files cannot be raised")?;
         // The addresses first: a port that is taken is the commonest mistake, and nothing is open
         // yet.
-        let descriptors = Descriptors::raise().context("the limit of open files cannot be raised")?;
         let public = bind(config.server.listen)?;
         let for_gateways = ForGateways::bind(config)?;
         let address = public.local_addr()?;
@@ -75,8 +86,9 @@ impl Running {
         let (engine, background) = stores.start_engine(config, Some(token.clone())).await?;
         let gateway = gateway(config, &engine, token, descriptors)?;
         let (reporter, health) = health();
+        let made = CancellationToken::new();
         let router = with_proxy(
-            probes(&engine).merge(public_router(&engine, health, &config.server.cors_origins)?),
+            probes(&engine, &made).merge(public_router(&engine, health, &config.server.cors_origins)?),
             gateway.clone(),
         );
         let (stop, drain_max) = (CancellationToken::new(), config.drain_max());
@@ -96,9 +108,15 @@ impl Running {
             stores,
             health: reporter,
             stop,
+            made,
             listeners,
             drain_max,
         })
+    }
+
+    /// Says that everything is there that callers have to find.
+    pub fn declare_ready(&self) {
+        self.made.cancel();
     }
 
     /// Completes with the reason when something ends by itself that has to run until the stop. What is
@@ -119,6 +137,9 @@ impl Running {
     pub async fn stop(mut self) -> anyhow::Result<()> {
         self.health.set_service_status(WHOLE_SERVER, tonic_health::ServingStatus::NotServing).await;
         self.stop.cancel();
+        if let Some(gateway) = &self.gateway {
+            gateway.begin_stop();
+        }
         let listened = wait_for_all(&mut self.listeners).await;
         if let Some(gateway) = &self.gateway {
             drain(gateway, self.drain_max).await;
@@ -202,21 +223,6 @@ fn with_proxy(router: Router, gateway: Option<Gateway>) -> Router {
         Some(gateway) => router.merge(rateguard_gateway_http::router(gateway)),
         None => router,
     }
-}
-
-/// `/health` answers while the process is up. `/ready` answers 200 while decisions are true: from the
-/// first connection on, and not once the configuration in memory is too old to decide by.
-fn probes(engine: &Arc<Engine>) -> Router {
-    let ready = async |State(engine): State<Arc<Engine>>| {
-        let age_ms = engine.configuration_age_ms();
-        let is_ready = age_ms <= CONFIGURATION_AGE_MS_MAX;
-        let status = if is_ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
-        (status, Json(json!({ "ready": is_ready, "configuration_age_ms": age_ms })))
-    };
-    Router::new()
-        .route("/health", get(async || "ok\n"))
-        .route("/ready", get(ready))
-        .with_state(engine.clone())
 }
 
 async fn drain(gateway: &Gateway, drain_max: Duration) {

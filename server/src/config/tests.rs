@@ -113,3 +113,13 @@ fn a_list_in_a_variable_is_written_as_in_the_file_and_anything_else_names_the_ke
         assert!(error.contains("cors_origins"), "{wrong}: {error}");
     }
 }
+
+#[test]
+fn what_is_wrong_with_a_file_is_said_once() {
+    let said = |error: ConfigError| format!("{:#}", anyhow::Error::new(error));
+    let absent = said(Config::load(Some("absent.toml".as_ref()), &[], &[]).unwrap_err());
+    assert_eq!(absent.matches("No such file").count(), 1, "{absent}");
+    assert!(absent.contains("absent.toml"), "{absent}");
+    let broken = said(load_text("[server\n").unwrap_err());
+    assert_eq!(broken.matches("TOML parse error").count(), 1, "{broken}");
+}
