@@ -21,6 +21,10 @@ pub const HELD_BYTES_MAX: usize = 512 * 1024 * 1024;
 /// Longest wait for a body that is read whole: the largest at 1 Mbit/s.
 pub const BODY_WAIT_MAX: Duration = Duration::from_secs(300);
 
+/// Longest wait for the next part of such a body. A client that sends nothing for so long is gone, or
+/// keeps a place that others could have.
+pub const BODY_STALL_MAX: Duration = Duration::from_secs(30);
+
 /// Largest answer that is held back to be priced before its head is sent, in bytes.
 pub const HELD_ANSWER_BYTES_MAX: usize = 1024 * 1024;
 
@@ -97,6 +101,8 @@ pub struct GatewayConfig {
     pub held_bytes_max: usize,
     /// See [`BODY_WAIT_MAX`].
     pub body_wait_max: Duration,
+    /// See [`BODY_STALL_MAX`].
+    pub body_stall_max: Duration,
     /// See [`HELD_ANSWER_BYTES_MAX`].
     pub held_answer_bytes_max: usize,
     /// See [`READ_ANSWER_BYTES_MAX`].
@@ -155,6 +161,7 @@ impl GatewayConfig {
             vendor_body_bytes_max: VENDOR_BODY_BYTES_MAX,
             held_bytes_max: HELD_BYTES_MAX,
             body_wait_max: BODY_WAIT_MAX,
+            body_stall_max: BODY_STALL_MAX,
             held_answer_bytes_max: HELD_ANSWER_BYTES_MAX,
             read_answer_bytes_max: READ_ANSWER_BYTES_MAX,
             answer_duration_max: ANSWER_DURATION_MAX,

@@ -23,7 +23,7 @@ pub use people::{Mail, MailTransport, People, SmtpTls};
 #[derive(Debug, Error)]
 pub enum ConfigError {
     /// The file could not be read.
-    #[error("{path}: {source}")]
+    #[error("the configuration file {path} cannot be read")]
     Unreadable {
         /// Which file.
         path: PathBuf,
@@ -31,7 +31,7 @@ pub enum ConfigError {
         source: std::io::Error,
     },
     /// Not TOML.
-    #[error("{origin} is not valid TOML: {source}")]
+    #[error("{origin} is not valid TOML")]
     Syntax {
         /// Where it came from.
         origin: String,

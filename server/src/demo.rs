@@ -16,6 +16,7 @@ use rateguard_core::ids::DisplayName;
 use rateguard_core::money::Currency;
 use rateguard_core::time::Zone;
 use rateguard_demo_upstream::{DemoUpstream, DemoUpstreamConfig};
+use rateguard_engine::manage::Recount;
 use rateguard_engine::people::EmailAddress;
 use tokio::net::TcpListener;
 use tokio::task::{JoinError, JoinSet};
@@ -69,7 +70,7 @@ impl Demo {
             Some(_) => None,
         };
         let (upstream_address, stop_upstream, upstream) = start_upstream().await?;
-        let running = Running::start(config).await?;
+        let running = Running::start_unready(config, Recount::Exact).await?;
         let keys = match (known, fresh) {
             (Some(keys), _) => keys,
             (None, Some(installed)) => {
@@ -81,6 +82,7 @@ impl Demo {
             (None, None) => bail!("the demo was neither found nor made"),
         };
         seed::point_apis_at(&running.engine, &keys, upstream_address).await?;
+        running.declare_ready();
         Ok(Self { running, keys, stop_upstream, upstream })
     }
 

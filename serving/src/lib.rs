@@ -6,7 +6,9 @@
 //! their clients do not read.
 
 mod connection;
+mod descriptors;
 mod first_bytes;
+mod listening;
 mod sending;
 
 use std::io;
@@ -23,8 +25,11 @@ use tokio::time;
 use tokio_util::sync::CancellationToken;
 
 use self::connection::{Terms, Waits};
+pub use self::descriptors::{DESCRIPTORS_PER_CALL, DESCRIPTORS_RESERVED, Descriptors};
+pub use self::listening::{BACKLOG_CONNECTIONS_MAX, listen};
 
-/// Connections served at once; more wait in the listener's backlog.
+/// Connections served at once, where the limit of open files allows so many, see
+/// [`Descriptors::calls_max`]; more wait in the listener's backlog.
 pub const CONNECTIONS_MAX: usize = 16_384;
 
 /// Failures to accept in a row after which the listener is taken for broken: a minute of them. A process
@@ -65,6 +70,13 @@ pub const HTTP2_PIECE_BYTES_MAX: usize = 16 * 1024;
 /// Longest wait for calls in flight after the shutdown was asked for; what still runs then is cut off.
 pub const DRAIN_WAIT_MAX: Duration = Duration::from_secs(30);
 
+/// What a listener lets its peers take.
+#[derive(Clone, Copy, Debug)]
+struct Bounds {
+    waits: Waits,
+    connections_max: usize,
+}
+
 /// The connections that are open. Dropping it cuts them.
 struct Connections {
     slots: Arc<Semaphore>,
@@ -78,24 +90,27 @@ struct Connections {
 /// each request's extensions as axum's `ConnectInfo`. Dropping the future cuts every connection.
 ///
 /// # Errors
-/// The listener's last error, once accepting has failed [`ACCEPT_FAILURES_MAX`] times in a row.
+/// Where the limit of open files cannot be read, and the listener's last error, once accepting has failed [`ACCEPT_FAILURES_MAX`] times in a row.
 pub async fn serve(
     listener: TcpListener,
     router: Router,
     shutdown: impl Future<Output = ()>,
     drain_wait_max: Duration,
 ) -> io::Result<()> {
-    serve_within(Waits::DEFAULT, listener, router, shutdown, drain_wait_max).await
+    let connections_max = Descriptors::current()?.calls_max().min(CONNECTIONS_MAX);
+    let bounds = Bounds { waits: Waits::DEFAULT, connections_max };
+    serve_within(bounds, listener, router, shutdown, drain_wait_max).await
 }
 
 async fn serve_within(
-    waits: Waits,
+    bounds: Bounds,
     listener: TcpListener,
     router: Router,
     shutdown: impl Future<Output = ()>,
     drain_wait_max: Duration,
 ) -> io::Result<()> {
-    let mut connections = Connections::new();
+    let Bounds { waits, connections_max } = bounds;
+    let mut connections = Connections::new(connections_max);
     let mut shutdown = pin!(shutdown);
     loop {
         let (stream, peer, slot) = tokio::select! {
@@ -136,9 +151,9 @@ async fn accept_patiently(listener: &TcpListener) -> io::Result<(TcpStream, Sock
 }
 
 impl Connections {
-    fn new() -> Self {
+    fn new(connections_max: usize) -> Self {
         Self {
-            slots: Arc::new(Semaphore::new(CONNECTIONS_MAX)),
+            slots: Arc::new(Semaphore::new(connections_max)),
             tasks: JoinSet::new(),
             stopping: CancellationToken::new(),
         }

@@ -23,17 +23,22 @@ struct Running {
     served: JoinHandle<io::Result<()>>,
 }
 
-async fn bound() -> (TcpListener, SocketAddr) {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+fn bound() -> (TcpListener, SocketAddr) {
+    let listener = listen("127.0.0.1:0".parse().unwrap()).unwrap();
     let address = listener.local_addr().unwrap();
     (listener, address)
 }
 
 async fn start(router: Router, waits: Waits) -> Running {
-    let (listener, address) = bound().await;
+    start_bounded(router, waits, CONNECTIONS_MAX).await
+}
+
+async fn start_bounded(router: Router, waits: Waits, connections_max: usize) -> Running {
+    let (listener, address) = bound();
     let stop = CancellationToken::new();
     let shutdown = stop.clone().cancelled_owned();
-    let served = tokio::spawn(serve_within(waits, listener, router, shutdown, DRAIN_WAIT_MAX));
+    let bounds = Bounds { waits, connections_max };
+    let served = tokio::spawn(serve_within(bounds, listener, router, shutdown, DRAIN_WAIT_MAX));
     Running { address, stop, served }
 }
 
@@ -73,7 +78,7 @@ async fn until_closed(sent: &[u8]) -> Vec<u8> {
 
 #[tokio::test]
 async fn an_accepted_socket_has_nodelay_set() {
-    let (listener, address) = bound().await;
+    let (listener, address) = bound();
     let (accepted, dialled) = tokio::join!(accept_nodelay(&listener), TcpStream::connect(address));
     let (stream, peer) = accepted.unwrap();
     assert!(stream.nodelay().unwrap());
@@ -114,4 +119,27 @@ async fn an_http2_peer_that_asks_for_nothing_is_told_to_go_and_cut_off() {
     let received = within(rest_of(connect_and_send(running.address, HTTP2_BEGINNING).await)).await;
     let goaway = [0, 0, 8, 7, 0, 0, 0, 0, 0];
     assert!(received.windows(goaway.len()).any(|frame| frame == goaway), "{received:?}");
+}
+
+#[tokio::test]
+async fn connections_beyond_the_bound_wait_until_one_is_free() {
+    let running = start_bounded(telling_the_peer(), Waits::DEFAULT, 1).await;
+    let head = b"GET / HTTP/1.1\r\nhost: x\r\n\r\n";
+    let mut first = connect_and_send(running.address, head).await;
+    let mut answer = [0; 12];
+    within(first.read_exact(&mut answer)).await.unwrap();
+    let mut second = connect_and_send(running.address, head).await;
+    let waited = time::timeout(Duration::from_millis(50), second.read_u8()).await;
+    assert!(waited.is_err(), "there is no place for it yet");
+    drop(first);
+    within(second.read_exact(&mut answer)).await.unwrap();
+    assert_eq!(&answer, b"HTTP/1.1 200");
+}
+
+#[tokio::test]
+async fn an_address_that_was_served_a_moment_ago_can_be_served_again() {
+    let (listener, address) = bound();
+    assert!(listen(address).is_err(), "it is taken");
+    drop(listener);
+    assert_eq!(listen(address).unwrap().local_addr().unwrap(), address);
 }

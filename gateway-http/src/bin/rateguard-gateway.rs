@@ -1,7 +1,7 @@
 //! `rateguard-gateway`: the proxy as a process of its own, in front of a remote RateGuard server.
 
 use std::future::Future;
-use std::io::Write as _;
+use std::io::{IsTerminal as _, Write as _};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -12,8 +12,7 @@ use http::HeaderName;
 use rateguard_gateway_http::{
     ClientAddress, Drained, Gateway, GatewayConfig, Secret, Transport, config, remote, router,
 };
-use rateguard_serving::{DRAIN_WAIT_MAX, serve};
-use tokio::net::TcpListener;
+use rateguard_serving::{DRAIN_WAIT_MAX, Descriptors, listen, serve};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing_subscriber::EnvFilter;
 
@@ -58,6 +57,8 @@ struct Arguments {
 impl Arguments {
     fn gateway_config(&self) -> anyhow::Result<GatewayConfig> {
         let mut config = GatewayConfig::new(token(&self.token_file)?);
+        let descriptors = Descriptors::raise().context("the limit of open files cannot be raised")?;
+        config.calls_max = descriptors.calls_out_of(config.calls_max);
         config.reservation_lifetime = self.reservation_ttl_ms.map(Duration::from_millis);
         if let Some(header) = &self.client_address_header {
             config.client_address = ClientAddress::Header(header.clone());
@@ -75,15 +76,23 @@ impl Arguments {
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_ansi(std::io::stderr().is_terminal())
+        .with_writer(std::io::stderr)
+        .init();
     let arguments = Arguments::parse();
     let gateway = Gateway::new(arguments.transport()?, arguments.gateway_config()?)?;
-    let listener = TcpListener::bind(arguments.listen).await;
-    let listener = listener.with_context(|| format!("--listen {}", arguments.listen))?;
+    let listener = listen(arguments.listen).with_context(|| format!("--listen {}", arguments.listen))?;
     let stop = stop_signal()?;
     let address = listener.local_addr()?;
     tracing::info!(%address, server = arguments.server, "gateway listens");
     writeln!(std::io::stdout().lock(), "ready at http://{address}")?;
+    let told = gateway.clone();
+    let stop = async move {
+        stop.await;
+        told.begin_stop();
+    };
     serve(listener, router(gateway.clone()), stop, DRAIN_WAIT_MAX).await?;
     let drained = gateway.drain(REPORTS_WAIT_MAX).await;
     ensure!(drained == Drained::Whole, "stopped with calls unreported: {drained:?}");

@@ -5,6 +5,7 @@ use std::time::SystemTime;
 
 use axum::body::Body;
 use axum::extract::{ConnectInfo, Request};
+use http::header::AUTHORIZATION;
 use http::request::Parts;
 use http::{HeaderMap, HeaderName, Method};
 use tokio::time::Instant;
@@ -61,6 +62,10 @@ impl Arrival {
 
     /// The key of the app that asks.
     pub(crate) fn app_key(&self) -> Result<AppKey, Problem> {
+        if self.head.headers.get_all(AUTHORIZATION).iter().nth(1).is_some() {
+            // Whoever stands in front may have judged by the other one.
+            return Err(Problem::new(ProblemKind::InvalidRequest, "authorization must not stand twice"));
+        }
         let credential = presented(&self.head.headers, self.head.uri.query());
         let credential = credential.ok_or_else(|| no_key("an API key is required"))?;
         AppKey::new(&credential.secret).map_err(|_| no_key("the API key is not known"))

@@ -134,3 +134,13 @@ fn mail_is_configured_whole_and_leaves_the_machine_encrypted() {
     assert!(refused(&plain("mail.example.com")).contains("mail.smtp_tls"));
     load(&plain("127.0.0.1")).unwrap();
 }
+
+#[test]
+fn what_is_wrong_with_a_file_is_said_once() {
+    let said = |error: ConfigError| format!("{:#}", anyhow::Error::new(error));
+    let absent = said(Config::load(Some("absent.toml".as_ref()), &[], &[]).unwrap_err());
+    assert_eq!(absent.matches("No such file").count(), 1, "{absent}");
+    assert!(absent.contains("absent.toml"), "{absent}");
+    let broken = said(load_text("[server\n").unwrap_err());
+    assert_eq!(broken.matches("TOML parse error").count(), 1, "{broken}");
+}

@@ -346,3 +346,20 @@ async fn a_start_settles_what_the_log_has_beyond_the_checkpoint() {
     assert_eq!(recording.counters.positions(), [2, 3]);
     assert_eq!(*recording.recorder.settled().borrow(), Position(3));
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_log_that_refuses_is_known_to_until_an_append_works_or_the_news_is_old() {
+    let recording = Recording::start().await;
+    let failure = || recording.recorder.append_failure();
+    assert_eq!(failure(), None);
+    recording.log.fail_next(Fault::Unavailable);
+    recording.record("one").await.unwrap_err();
+    assert!(failure().unwrap().contains("event store"), "{:?}", failure());
+    recording.record("one").await.unwrap();
+    assert_eq!(failure(), None);
+    recording.log.fail_next(Fault::UnknownAndLost);
+    recording.record("two").await.unwrap_err();
+    assert!(failure().is_some());
+    tokio::time::advance(APPEND_FAILURE_BELIEVED_FOR).await;
+    assert_eq!(failure(), None);
+}
