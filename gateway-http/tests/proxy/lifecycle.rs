@@ -83,24 +83,24 @@ async fn places_are_free_again_after_every_kind_of_call() {
 
 /// A call in flight of whose body a part is missing.
 async fn half_sent(world: &World) -> TcpStream {
-    let mut stream = TcpStream::connect(world.address).await.unwrap();
+    let mut stream = TcpStream::connect(world.address).await.expect("the gateway is there");
     let head = format!(
         "POST {CHAT} HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {APP_KEY}\r\nexpect: 100-continue\r\n\
          content-length: 100\r\n\r\n"
     );
-    stream.write_all(head.as_bytes()).await.unwrap();
+    stream.write_all(head.as_bytes()).await.expect("the gateway is there");
     let asked = "HTTP/1.1 100 Continue\r\n\r\n";
     let mut answer = vec![0; asked.len()];
-    within(stream.read_exact(&mut answer)).await.unwrap();
+    within(stream.read_exact(&mut answer)).await.expect("the gateway is there");
     assert_eq!(answer, asked.as_bytes());
-    stream.write_all(b"{\"model\":").await.unwrap();
+    stream.write_all(b"{\"model\":").await.expect("the gateway is there");
     stream
 }
 
 /// The status line and everything behind it, until the gateway closes the connection.
 async fn to_the_end(mut stream: TcpStream) -> String {
     let mut answer = String::new();
-    within(stream.read_to_string(&mut answer)).await.unwrap();
+    within(stream.read_to_string(&mut answer)).await.expect("the gateway is there");
     answer
 }
 
