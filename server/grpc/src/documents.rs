@@ -28,8 +28,8 @@ Made by `make gen` from the contract; do not edit.
 
 Every error status carries `google.rpc.ErrorInfo` with the domain `rateguard` and the reason below. Where
 one field is at fault its path is the metadata `field`. `INVALID_ARGUMENT` carries `google.rpc.BadRequest`
-with the same path, or an empty one where the request as a whole is at fault; `RESOURCE_EXHAUSTED` and `UNAVAILABLE` carry `google.rpc.RetryInfo`. A denial is no
-error: it is an answer with the status `OK`.
+with the same path, or an empty one where the request as a whole is at fault; `RESOURCE_EXHAUSTED` and
+`UNAVAILABLE` carry `google.rpc.RetryInfo`. A denial is no error: it is an answer with the status `OK`.
 
 | reason | gRPC | HTTP | meaning | what to do |
 |---|---|---|---|---|
