@@ -22,7 +22,7 @@ use crate::clock::ManualClock;
 use crate::engine::{Background, Engine, Setup, Stores};
 use crate::ports::RESERVATION_RANDOM_BYTES;
 use crate::report::UsageRecord;
-use crate::resources::{Key, KeyLabel, Scope};
+use crate::resources::{Key, Scope};
 use crate::secrets::{CredentialCipher, key_hash};
 
 pub(crate) use stores::{FakeConfig, FakeCounters, FakeLog, FakeUsage, Fault};
@@ -79,20 +79,12 @@ pub(crate) fn workspace() -> WorkspaceId {
 
 /// A key with a secret, that may do everything.
 pub(crate) fn key(secret: &str) -> Key {
+    let name = DisplayName::parse("name", "test").expect("a plain name");
     Key {
         id: KeyId::from_random([2; 16]),
-        display_name: DisplayName::parse("name", "test").expect("a plain name"),
         secret_sha256: key_hash(secret),
-        prefix: String::new(),
-        label: KeyLabel::Live,
-        scopes: [Scope::Quota, Scope::Usage, Scope::Gateway].into_iter().collect(),
-        apis: Vec::new(),
-        models: Vec::new(),
-        ip_ranges: Vec::new(),
-        bound_subject: None,
         allow_subject_header: true,
-        expires_at: None,
-        active: true,
+        ..Key::plain(name, [Scope::Quota, Scope::Usage, Scope::Gateway].into_iter().collect())
     }
 }
 

@@ -18,7 +18,6 @@ mod people_replicas;
 mod people_web;
 mod persons;
 mod prices;
-mod racing;
 mod repetitions;
 mod web;
 mod wire;

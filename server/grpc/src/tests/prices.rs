@@ -11,7 +11,6 @@ use rateguard_proto::v1::price_service_client::PriceServiceClient;
 use tonic::{Code, Status};
 
 use super::managed::mask;
-use super::racing::Racing;
 use super::world::{Transport, World, reason, told};
 
 fn listed(id: &str, provider: &str, model: &str) -> PriceSheet {
@@ -169,10 +168,15 @@ async fn bad_prices_are_named_with_their_path() {
 }
 
 #[tokio::test]
-async fn of_two_overrides_made_in_the_same_instant_the_second_is_told_that_there_is_one() {
-    let world = World::over(PriceBook::default(), |store| std::sync::Arc::new(Racing(store))).await;
-    let mut client = PriceServiceClient::new(world.transport());
-    let error = make(&mut client, own_price("openai", "gpt", "1")).await.unwrap_err();
+async fn of_overrides_made_in_the_same_instant_one_is_taken_and_the_others_are_told_of_it() {
+    let world = World::new().await;
+    let makers = (0..8).map(|_| async {
+        let mut client = PriceServiceClient::new(world.transport());
+        make(&mut client, own_price("openai", "gpt", "1")).await
+    });
+    let (made, refused): (Vec<_>, Vec<_>) =
+        futures::future::join_all(makers).await.into_iter().partition(Result::is_ok);
+    assert_eq!((made.len(), refused.len()), (1, 7));
     let expected = (Code::AlreadyExists, R::PriceOverridden, "price.model".to_owned());
-    assert_eq!(told(&error), expected);
+    refused.into_iter().for_each(|answer| assert_eq!(told(&answer.unwrap_err()), expected));
 }

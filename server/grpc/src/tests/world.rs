@@ -116,27 +116,15 @@ impl World {
 
     /// The same with list prices.
     pub async fn with_catalogue(catalogue: PriceBook) -> Self {
-        Self::with(catalogue, policy(), |config| config).await
+        Self::with(catalogue, policy()).await
     }
 
     /// The same with another way to let people in.
     pub async fn with_policy(policy: Policy) -> Self {
-        Self::with(PriceBook::default(), policy, |config| config).await
+        Self::with(PriceBook::default(), policy).await
     }
 
-    /// The same with the store of the configuration seen through another one.
-    pub async fn over(
-        catalogue: PriceBook,
-        seen: impl FnOnce(Arc<dyn ConfigStore>) -> Arc<dyn ConfigStore>,
-    ) -> Self {
-        Self::with(catalogue, policy(), seen).await
-    }
-
-    async fn with(
-        catalogue: PriceBook,
-        policy: Policy,
-        seen: impl FnOnce(Arc<dyn ConfigStore>) -> Arc<dyn ConfigStore>,
-    ) -> Self {
+    async fn with(catalogue: PriceBook, policy: Policy) -> Self {
         let home = tempfile::tempdir().unwrap();
         let folder = DataFolder::open(home.path()).unwrap();
         let config = Arc::new(SqlConfigStore::open(&folder).await.unwrap());
@@ -147,7 +135,7 @@ impl World {
         let (workspace, key) = first_workspace(&config).await;
         let bounds = MemoryCounterStoreConfig::default();
         let counters = MemoryCounterStore::load(checkpoints, bounds, Millis::new(START_MS)).await.unwrap();
-        let stores = Stores { config: seen(config.clone()), counters: Arc::new(counters), log, usage };
+        let stores = Stores { config: config.clone(), counters: Arc::new(counters), log, usage };
         let setup = Setup {
             clock: clock.clone(),
             catalogue: Arc::new(catalogue),
