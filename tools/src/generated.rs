@@ -22,6 +22,7 @@ pub fn documents() -> Vec<Generated> {
     vec![
         Generated { path: "docs/CONFIGURATION.md", text: rateguard_server::config::reference::markdown() },
         Generated { path: "docs/ERRORS.md", text: rateguard_grpc::documents::errors_markdown() },
+        Generated { path: "docs/PERMISSIONS.md", text: rateguard_grpc::documents::permissions_markdown() },
     ]
 }
 

@@ -16,8 +16,6 @@ use rateguard_core::ids::{KeyId, RequestId, UserId};
 use rateguard_core::time::Millis;
 use sha2::{Digest, Sha256};
 
-use crate::caller::Caller;
-
 pub use render::{MASKED, MASKED_CHANGED, Shown, render};
 pub use verify::{Finding, Problem, Report, VerifiedChain, verify};
 
@@ -103,16 +101,6 @@ pub struct Deed {
 }
 
 impl Deed {
-    /// What an authenticated caller does.
-    pub fn of(caller: &Caller, at: Millis) -> Self {
-        let actor = match &caller.person {
-            Some(user) => Actor::Person(user.clone()),
-            None if caller.by_gateway => Actor::Gateway(caller.key.id.clone()),
-            None => Actor::Key(caller.key.id.clone()),
-        };
-        Self { actor, origin: caller.origin.clone(), at }
-    }
-
     /// What the server does by itself.
     pub fn of_server(method: &'static str, at: Millis) -> Self {
         Self { actor: Actor::Server, origin: Origin::server(method), at }

@@ -1,18 +1,101 @@
-//! Who calls: the one type that every use case asks, whatever the credential was.
+//! Who asks. Calls are checked and reported by a [`Caller`], who has a key; whatever else a use case
+//! does is done for an [`Identity`], whatever the credential was.
 
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use rateguard_core::ids::{ApiId, DisplayName, UserId, WorkspaceId};
+use rateguard_core::ids::{ApiId, WorkspaceId};
 use rateguard_core::time::Millis;
 use subtle::ConstantTimeEq;
 
-use crate::audit::Origin;
+use crate::audit::{Actor, Deed, Origin};
 use crate::directory::{Directory, KnownKey};
 use crate::error::{EngineError, Reason};
+use crate::people::{Person, role_missing};
 use crate::ports::Principal;
-use crate::resources::{Key, KeyLabel, Scope, Scopes};
+use crate::resources::{Key, Scope};
 use crate::secrets::{KEY_BYTES_MAX, key_hash};
+
+/// Whoever has shown who they are, and from where they come.
+#[derive(Clone, Debug)]
+pub struct Identity {
+    who: Who,
+    origin: Origin,
+}
+
+#[derive(Clone, Debug)]
+enum Who {
+    /// Who has a key, or the gateway that acts for them.
+    Key(Caller),
+    /// Who is logged in.
+    Person(Person),
+}
+
+impl Identity {
+    /// The tenant in which they act.
+    ///
+    /// # Errors
+    /// [`Reason::RoleMissing`] for a person who acts in none.
+    pub fn workspace(&self) -> Result<&WorkspaceId, EngineError> {
+        match &self.who {
+            Who::Key(caller) => Ok(&caller.workspace),
+            Who::Person(person) => person.workspace.as_ref().ok_or_else(role_missing),
+        }
+    }
+
+    /// Whoever makes calls, and reports them: only keys do.
+    ///
+    /// # Errors
+    /// [`Reason::RoleMissing`] for a person. What is charged is charged to a key, and a reservation
+    /// belongs to the principal that took it: no role opens that.
+    pub fn into_caller(self) -> Result<Caller, EngineError> {
+        match self.who {
+            Who::Key(caller) => Ok(caller),
+            Who::Person(_) => Err(key_needed()),
+        }
+    }
+
+    /// The person who is logged in; `None` where it is a key.
+    pub fn into_person(self) -> Option<Person> {
+        match self.who {
+            Who::Key(_) => None,
+            Who::Person(person) => Some(person),
+        }
+    }
+
+    /// Whether it is a person who is logged in.
+    pub fn is_person(&self) -> bool {
+        matches!(self.who, Who::Person(_))
+    }
+
+    /// The same, by this call and from there.
+    #[must_use]
+    pub fn coming_from(self, origin: Origin) -> Self {
+        Self { origin, ..self }
+    }
+
+    /// What they do at an instant, for the audit trail.
+    pub fn deed(&self, at: Millis) -> Deed {
+        let actor = match &self.who {
+            Who::Key(Caller { key, by_gateway: true, .. }) => Actor::Gateway(key.id.clone()),
+            Who::Key(Caller { key, .. }) => Actor::Key(key.id.clone()),
+            Who::Person(person) => Actor::Person(person.user.clone()),
+        };
+        Deed { actor, origin: self.origin.clone(), at }
+    }
+}
+
+impl From<Caller> for Identity {
+    fn from(caller: Caller) -> Self {
+        Self { who: Who::Key(caller), origin: Origin::default() }
+    }
+}
+
+impl From<Person> for Identity {
+    fn from(person: Person) -> Self {
+        Self { who: Who::Person(person), origin: Origin::default() }
+    }
+}
 
 /// An authenticated caller.
 #[derive(Clone, Debug)]
@@ -23,41 +106,12 @@ pub struct Caller {
     pub key: Arc<Key>,
     /// Whether a gateway acts on the key's behalf.
     pub by_gateway: bool,
-    /// The person for whom the key stands in.
-    pub person: Option<UserId>,
-    /// By which call and from where.
-    pub origin: Origin,
 }
 
 impl Caller {
-    /// A person in one of their workspaces, who manages and reads. The key is a stand-in without a
-    /// scope: nothing that is charged is open to it.
-    pub fn of_person(workspace: WorkspaceId, user: &UserId, origin: Origin) -> Self {
-        Self {
-            workspace,
-            key: Arc::new(stand_in(user)),
-            by_gateway: false,
-            person: Some(user.clone()),
-            origin,
-        }
-    }
-
     /// The principal that reservations belong to.
     pub fn principal(&self) -> Principal {
         Principal { key: self.key.id.clone(), by_gateway: self.by_gateway }
-    }
-
-    /// Demands a scope. A gateway acts with the app key's `gateway` scope, checked when it came in.
-    ///
-    /// # Errors
-    /// [`Reason::ScopeMissing`].
-    pub fn require(&self, scope: Scope) -> Result<(), EngineError> {
-        let by_gateway = self.by_gateway && matches!(scope, Scope::Quota | Scope::Usage);
-        if by_gateway || (!self.by_gateway && self.key.scopes.contains(scope)) {
-            return Ok(());
-        }
-        let name = format!("{scope:?}").to_lowercase();
-        Err(EngineError::new(Reason::ScopeMissing, format!("the key lacks the scope {name:?}")))
     }
 
     /// Checks a call against the key's own restrictions.
@@ -127,7 +181,7 @@ impl Authenticator {
     pub fn by_key(&self, secret: &str, now: Millis) -> Result<Caller, EngineError> {
         let KnownKey { workspace, key } = known(secret, |hash| self.directory.key(hash))?;
         check_usable(&key, now)?;
-        Ok(Caller { workspace, key, by_gateway: false, person: None, origin: Origin::default() })
+        Ok(Caller { workspace, key, by_gateway: false })
     }
 
     /// The caller behind a gateway's token and the app's key on whose behalf it acts.
@@ -137,7 +191,9 @@ impl Authenticator {
     /// `gateway`.
     pub fn by_gateway(&self, on_behalf_of: &str, now: Millis) -> Result<Caller, EngineError> {
         let caller = self.by_key(on_behalf_of, now)?;
-        caller.require(Scope::Gateway)?;
+        if !caller.key.scopes.contains(Scope::Gateway) {
+            return Err(EngineError::new(Reason::ScopeMissing, "the key lacks the scope \"gateway\""));
+        }
         Ok(Caller { by_gateway: true, ..caller })
     }
 
@@ -150,7 +206,7 @@ impl Authenticator {
     pub fn by_gateway_after_call(&self, on_behalf_of: &str, now: Millis) -> Result<Caller, EngineError> {
         let KnownKey { workspace, key } =
             known(on_behalf_of, |hash| self.directory.key_after_call(hash, now))?;
-        Ok(Caller { workspace, key, by_gateway: true, person: None, origin: Origin::default() })
+        Ok(Caller { workspace, key, by_gateway: true })
     }
 
     /// Whether a token is the gateway's; compared in constant time.
@@ -159,22 +215,9 @@ impl Authenticator {
     }
 }
 
-fn stand_in(user: &UserId) -> Key {
-    Key {
-        id: user.as_key(),
-        display_name: DisplayName::of_person(),
-        secret_sha256: [0; 32],
-        prefix: String::new(),
-        label: KeyLabel::Live,
-        scopes: Scopes::default(),
-        apis: Vec::new(),
-        models: Vec::new(),
-        ip_ranges: Vec::new(),
-        bound_subject: None,
-        allow_subject_header: false,
-        expires_at: None,
-        active: true,
-    }
+/// The error of a person who asks for what only a key may do.
+pub fn key_needed() -> EngineError {
+    EngineError::new(Reason::RoleMissing, "no role opens this; call it with an API key")
 }
 
 fn known(secret: &str, find: impl FnOnce(&[u8; 32]) -> Option<KnownKey>) -> Result<KnownKey, EngineError> {
@@ -192,4 +235,48 @@ fn check_usable(key: &Key, now: Millis) -> Result<(), EngineError> {
         return Err(EngineError::new(Reason::KeyExpired, "the API key has expired"));
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use rateguard_core::ids::{DisplayName, SessionId, UserId};
+
+    use super::*;
+    use crate::people::Role;
+    use crate::resources::Scopes;
+
+    fn person(workspace: Option<WorkspaceId>) -> Identity {
+        let (user, session) = (UserId::from_random([2; 16]), SessionId::from_random([3; 16]));
+        Person { user, session, role: workspace.as_ref().map(|_| Role::Owner), workspace }.into()
+    }
+
+    #[test]
+    fn a_person_acts_in_the_workspace_of_their_token_and_without_one_in_none() {
+        let workspace = WorkspaceId::from_random([1; 16]);
+        assert_eq!(person(Some(workspace.clone())).workspace().unwrap(), &workspace);
+        assert_eq!(person(None).workspace().unwrap_err().reason, Reason::RoleMissing);
+    }
+
+    #[test]
+    fn a_deed_is_of_whoever_asks_from_where_they_come() {
+        let origin = Origin { service: "S", method: "M", ..Origin::default() };
+        let of = |identity: Identity| identity.coming_from(origin.clone()).deed(Millis::new(7));
+        let caller = crate::testing::caller();
+        let id = caller.key.id.clone();
+        let app = Caller { by_gateway: true, ..caller.clone() };
+        let expected = |actor| Deed { actor, origin: origin.clone(), at: Millis::new(7) };
+        assert_eq!(of(person(None)), expected(Actor::Person(UserId::from_random([2; 16]))));
+        assert_eq!(of(caller.into()), expected(Actor::Key(id.clone())));
+        assert_eq!(of(app.into()), expected(Actor::Gateway(id)));
+    }
+
+    #[test]
+    fn only_a_key_makes_calls_whatever_a_persons_role() {
+        let workspace = WorkspaceId::from_random([1; 16]);
+        let refused = person(Some(workspace.clone())).into_caller().unwrap_err();
+        assert_eq!(refused.reason, Reason::RoleMissing);
+        let key = Arc::new(Key::plain(DisplayName::parse("name", "a key").unwrap(), Scopes::default()));
+        let caller = Caller { workspace: workspace.clone(), key, by_gateway: false };
+        assert_eq!(Identity::from(caller).into_caller().unwrap().workspace, workspace);
+    }
 }

@@ -13,6 +13,7 @@ pub mod engine;
 pub mod error;
 mod floor;
 pub mod gateway;
+mod health;
 pub mod manage;
 pub mod people;
 pub mod ports;
@@ -21,4 +22,6 @@ pub mod report;
 pub mod resources;
 pub mod secrets;
 mod settlement;
+#[cfg(test)]
+mod testing;
 pub mod usage;

@@ -18,8 +18,9 @@ pub use audit_store::{AuditFilter, AuditLink, AuditQuery, AuditStore};
 pub use checkpoint::{Checkpoint, CheckpointBatch, CheckpointStore, CounterRow};
 pub use config_store::{Change, ConfigStore, Resource, ResourceKind, Snapshot, Stored};
 pub use counter_store::{
-    CheckCommand, CheckOutcome, CounterStore, Decided, ExpiredReservation, Principal, ReleaseOutcome,
-    RequestFingerprint, ReservationRequest, SettleCharge, SettleCommand, SettleReservation, Standing,
+    CheckCommand, CheckOutcome, CounterHealth, CounterQuery, CounterStore, Decided, ExpiredReservation,
+    LiveBudgets, Overflowed, Principal, RESERVATION_RANDOM_BYTES, ReleaseOutcome, RequestFingerprint,
+    ReservationRequest, SettleCharge, SettleCommand, SettleReservation, Standing,
 };
 pub use event_log::{AppendOutcome, EventLog};
 pub use people_store::{

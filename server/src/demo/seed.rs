@@ -14,7 +14,7 @@ use rateguard_core::rule::{Algorithm, Budget, BudgetPeriod, Enforcement, Rule};
 use rateguard_core::time::CalendarPeriod;
 use rateguard_core::unit::Unit;
 use rateguard_engine::audit::Origin;
-use rateguard_engine::caller::Caller;
+use rateguard_engine::caller::Identity;
 use rateguard_engine::engine::Engine;
 use rateguard_engine::manage::{ApiDraft, CredentialChange};
 use rateguard_engine::people::FirstOwner;
@@ -44,7 +44,7 @@ pub(super) async fn fill(
     upstream: SocketAddr,
 ) -> anyhow::Result<DemoKeys> {
     let first = by_key(engine, installed.secret.expose())?;
-    if first.workspace != installed.workspace {
+    if *first.workspace()? != installed.workspace {
         bail!("the first key is another workspace's");
     }
     let keys = make_keys(engine, &first, &installed.owner).await?;
@@ -58,12 +58,12 @@ pub(super) async fn fill(
 }
 
 /// The demo itself, with a key.
-fn by_key(engine: &Engine, secret: &str) -> anyhow::Result<Caller> {
+fn by_key(engine: &Engine, secret: &str) -> anyhow::Result<Identity> {
     let caller = engine.authenticator().by_key(secret, engine.now())?;
-    Ok(Caller { origin: Origin::server(ORIGIN), ..caller })
+    Ok(Identity::from(caller).coming_from(Origin::server(ORIGIN)))
 }
 
-async fn make_keys(engine: &Engine, first: &Caller, owner: &FirstOwner) -> anyhow::Result<DemoKeys> {
+async fn make_keys(engine: &Engine, first: &Identity, owner: &FirstOwner) -> anyhow::Result<DemoKeys> {
     let every_rpc = [Scope::Quota, Scope::Usage, Scope::Manage, Scope::Read].into_iter().collect();
     let gateway: Scopes = [Scope::Gateway].into_iter().collect();
     let make = async |name: &str, scopes: Scopes| {
@@ -80,7 +80,7 @@ async fn make_keys(engine: &Engine, first: &Caller, owner: &FirstOwner) -> anyho
     })
 }
 
-async fn make_apis(engine: &Engine, first: &Caller, upstream: SocketAddr) -> anyhow::Result<()> {
+async fn make_apis(engine: &Engine, first: &Identity, upstream: SocketAddr) -> anyhow::Result<()> {
     for (slug, name, dialect, path) in APIS {
         let api = Api {
             id: ApiId::from_random(random()?),
@@ -103,7 +103,7 @@ async fn make_apis(engine: &Engine, first: &Caller, upstream: SocketAddr) -> any
             active: true,
         };
         let credential = CredentialChange::Set(SecretText::new(UPSTREAM_CREDENTIAL.to_owned()));
-        let api = engine.seal(&first.workspace, ApiDraft { api, credential })?;
+        let api = engine.seal(first.workspace()?, ApiDraft { api, credential })?;
         engine.create(first, Resource::Api(api)).await?;
     }
     Ok(())
@@ -119,20 +119,20 @@ pub(super) async fn point_apis_at(
     keys: &DemoKeys,
     upstream: SocketAddr,
 ) -> anyhow::Result<()> {
-    let caller = by_key(engine, &keys.manage)?;
-    let view = engine.directory().view(&caller.workspace).context("the demo's workspace is gone")?;
+    let manager = by_key(engine, &keys.manage)?;
+    let view = engine.directory().view(manager.workspace()?).context("the demo's workspace is gone")?;
     for (slug, _, _, path) in APIS {
         let Some(stored) = view.api(slug) else { continue };
         let base_url = base_url(upstream, path);
         if stored.value.base_url != base_url {
             let api = Api { base_url, ..stored.value.clone() };
-            engine.update(&caller, Resource::Api(api), stored.version).await?;
+            engine.update(&manager, Resource::Api(api), stored.version).await?;
         }
     }
     Ok(())
 }
 
-async fn make_rules(engine: &Engine, first: &Caller, tight: &KeyId) -> anyhow::Result<()> {
+async fn make_rules(engine: &Engine, first: &Identity, tight: &KeyId) -> anyhow::Result<()> {
     let per_key = || CounterScope { dimensions: vec![Dimension::Key], on_missing: OnMissing::Shared };
     let capacity = 200;
     let refill = Refill::new(100, 1_000, capacity)?;
@@ -171,7 +171,7 @@ async fn make_rules(engine: &Engine, first: &Caller, tight: &KeyId) -> anyhow::R
     Ok(())
 }
 
-async fn make_budgets(engine: &Engine, first: &Caller, broke: &KeyId) -> anyhow::Result<()> {
+async fn make_budgets(engine: &Engine, first: &Identity, broke: &KeyId) -> anyhow::Result<()> {
     let month = BudgetPeriod::Calendar { period: CalendarPeriod::Month, zone: None };
     let only_broke = Match { keys: vec![broke.clone()], ..Match::default() };
     let budgets = [

@@ -5,11 +5,16 @@
 
 mod admission;
 mod audit;
+mod base_urls;
 mod clients;
 mod gateway;
 mod http;
 mod kill;
+mod overload;
+mod people;
+mod price;
 mod process;
+mod stopping;
 mod sync;
 mod upstream;
 mod walk;

@@ -1,7 +1,7 @@
 //! The audit trail, as those who manage a workspace read it.
 
 use crate::audit::AuditEntry;
-use crate::caller::Caller;
+use crate::caller::Identity;
 use crate::engine::Engine;
 use crate::error::EngineError;
 use crate::ports::{AuditFilter, AuditQuery};
@@ -22,13 +22,13 @@ impl Engine {
     /// Those of the store.
     pub async fn audit_entries(
         &self,
-        caller: &Caller,
+        identity: &Identity,
         filter: AuditFilter,
         before: Option<u64>,
         limit: usize,
     ) -> Result<AuditPage, EngineError> {
         let query = AuditQuery { filter, before, limit: limit + 1 };
-        let mut entries = self.audit.audit_entries(Some(&caller.workspace), &query).await?;
+        let mut entries = self.audit.audit_entries(Some(identity.workspace()?), &query).await?;
         let more = entries.len() > limit;
         entries.truncate(limit);
         let next_before = entries.last().filter(|_| more).map(|last| last.sequence);

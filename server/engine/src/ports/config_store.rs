@@ -51,7 +51,7 @@ pub enum Resource {
     Rule(Rule),
     /// A budget.
     Budget(Budget),
-    /// A price of the workspace's own.
+    /// A price of the workspace's own; its provider and model are unique in the workspace.
     PriceOverride(PriceOverride),
 }
 
@@ -94,6 +94,17 @@ pub struct Stored<T> {
     pub updated_at: Millis,
 }
 
+impl<T> Stored<T> {
+    /// The same with another view of the resource.
+    ///
+    /// # Errors
+    /// Those of `view`.
+    pub fn try_map<U, E>(self, view: impl FnOnce(T) -> Result<U, E>) -> Result<Stored<U>, E> {
+        let Self { workspace, value, version, created_at, updated_at } = self;
+        Ok(Stored { workspace, value: view(value)?, version, created_at, updated_at })
+    }
+}
+
 /// One entry of the change feed: what changed, not how, so that a reader fetches what is true now.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Change {
@@ -131,7 +142,7 @@ pub trait ConfigStore: Send + Sync + 'static {
     /// Makes a resource.
     ///
     /// # Errors
-    /// [`StoreError::AlreadyExists`] naming the field (`id`, `slug`, `secret`),
+    /// [`StoreError::AlreadyExists`] naming the field (`id`, `slug`, `secret`, `model`),
     /// [`StoreError::NotFound`] for the workspace, [`StoreError::Full`] beyond `limit` resources of
     /// the kind in the workspace.
     async fn insert(

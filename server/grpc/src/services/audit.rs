@@ -21,13 +21,13 @@ impl AuditService for Audit {
         &self,
         request: Request<v1::ListAuditEntriesRequest>,
     ) -> Result<Response<v1::ListAuditEntriesResponse>, Status> {
-        let Call { caller, message, .. } = open(&self.0, request)?;
+        let Call { who, message, .. } = open(&self.0, request)?;
         answer(async {
             let filter = audit_filter(message.filter.unwrap_or_default())?;
             let before = place_of(&message.page_token, &filter)?;
             let before = before.map(|place| place.parse().map_err(|_| invalid_token())).transpose()?;
             let size = page_size(message.page_size)?;
-            let page = self.0.audit_entries(&caller, filter.clone(), before, size).await?;
+            let page = self.0.audit_entries(&who, filter.clone(), before, size).await?;
             let next_page_token =
                 page.next_before.map(|place| next_token(place, &filter)).unwrap_or_default();
             let entries = page.entries.into_iter().map(audit_entry).collect();

@@ -3,6 +3,7 @@
 
 use std::collections::BTreeSet;
 
+use rateguard_proto::access::{METHODS, Method};
 use rateguard_proto::v1;
 use rateguard_proto::v1::api_service_client::ApiServiceClient;
 use rateguard_proto::v1::auth_service_client::AuthServiceClient;
@@ -17,24 +18,21 @@ use super::managed::{api, make_rule, mask, ten_a_minute, usd};
 use super::persons::{PASSWORD, Someone, login, secret, tokens};
 use super::prices::own_price;
 use super::world::{Transport, World};
-use crate::auth::DEMANDS;
 
 /// Methods of the services of management that change nothing begin so.
 const READING: [&str; 2] = ["Get", "List"];
 /// Services whose calls change no managed thing: they are called, not managed with.
-const NOT_MANAGING: [&str; 6] = [
+const NOT_MANAGING: [&str; 4] = [
     "rateguard.v1.QuotaService",
     "rateguard.v1.UsageService",
     "rateguard.v1.AnalyticsService",
     "rateguard.internal.v1.GatewayService",
-    "grpc.health.v1.Health",
-    "grpc.reflection.v1.ServerReflection",
 ];
 
 fn changing_methods() -> BTreeSet<String> {
-    let managing = DEMANDS.iter().filter(|(service, ..)| !NOT_MANAGING.contains(service));
-    managing
-        .flat_map(|(service, methods, ..)| methods.iter().map(move |method| (service, method)))
+    let methods = METHODS.iter().map(Method::names);
+    methods
+        .filter(|(service, _)| !NOT_MANAGING.contains(service))
         .filter(|(_, method)| !READING.iter().any(|reading| method.starts_with(reading)))
         .map(|(service, method)| format!("{service}/{method}"))
         .collect()

@@ -22,17 +22,24 @@ pub(crate) use read::workspace as workspace_of;
 pub(crate) use shown::workspace as shown_workspace;
 
 use crate::audit::{SqlAuditStore, Witness};
-use crate::database::{DataFolder, Database, Durability, LOAD_MS_MAX, OpenError, Schema, Transaction};
+use crate::database::{
+    Content, DataFolder, Database, Durability, LOAD_MS_MAX, OpenError, Schema, Transaction, Writing, failure,
+};
 use crate::events::SqlEventLog;
 use crate::people::SqlPeopleStore;
 
 /// The name by which errors know the store.
 const STORE: &str = "config";
-/// The file.
-pub(crate) const CONFIG_FILE: &str = "config.db";
 static MIGRATOR: Migrator = sqlx::migrate!("../../../migrations/config/sqlite");
-const SCHEMA: Schema =
-    Schema { store: STORE, file: CONFIG_FILE, migrator: &MIGRATOR, durability: Durability::EveryCommit };
+pub(crate) const SCHEMA: Schema = Schema {
+    store: STORE,
+    file: "config.db",
+    migrator: &MIGRATOR,
+    durability: Durability::EveryCommit,
+    content: Content { table: "workspaces", rows: "SELECT 1 FROM workspaces" },
+    writing: Writing::Seldom,
+    remedy: crate::installation::RESTORE_CONFIG,
+};
 /// The version of a new resource.
 const FIRST_VERSION: u64 = 1;
 
@@ -49,11 +56,15 @@ impl SqlConfigStore {
     /// # Errors
     /// [`OpenError`].
     pub async fn open(folder: &DataFolder, log: &SqlEventLog) -> Result<Self, OpenError> {
-        let database = Database::open(folder, &SCHEMA).await?;
+        Ok(Self::over(Database::open(folder, &SCHEMA).await?, log).await)
+    }
+
+    /// The store over its file, open.
+    pub(crate) async fn over(database: Database, log: &SqlEventLog) -> Self {
         let witness = Witness::new(database.clone(), log.database().clone());
         // What a process that was killed has left.
         witness.catch_up().await;
-        Ok(Self { database, witness })
+        Self { database, witness }
     }
 
     /// Closes it; calls afterwards are unavailable.
@@ -81,7 +92,39 @@ impl SqlConfigStore {
         changed
     }
 
-    #[cfg(test)]
+    /// The known text that was sealed with the key of this installation, when there is one.
+    ///
+    /// # Errors
+    /// [`StoreError::Unavailable`].
+    pub async fn encryption_check(&self) -> Result<Option<Vec<u8>>, StoreError> {
+        let work = async {
+            let mut reader = self.database.reader().await?;
+            let query = sqlx::query_scalar("SELECT sealed FROM encryption_check");
+            query.fetch_optional(&mut *reader).await.map_err(failure(STORE))
+        };
+        self.database.within_deadline(work).await
+    }
+
+    /// Keeps a known text that was sealed with the key of this installation. The first one stays.
+    ///
+    /// # Errors
+    /// [`StoreError::Unavailable`] when nothing was written.
+    pub async fn keep_encryption_check(&self, sealed: Vec<u8>) -> Result<(), StoreError> {
+        let work = async {
+            let mut transaction = self.database.begin().await?;
+            sqlx::query(
+                "INSERT INTO encryption_check (only_row, sealed) VALUES (1, $1) ON CONFLICT DO NOTHING",
+            )
+            .bind(sealed)
+            .execute(&mut *transaction)
+            .await
+            .map_err(failure(STORE))?;
+            Ok((transaction, ()))
+        };
+        self.database.write(work).await
+    }
+
+    /// Its database.
     pub(crate) fn database(&self) -> &Database {
         &self.database
     }

@@ -3,9 +3,7 @@
 use std::path::Path;
 
 use super::{SqlAuditStore, Witness};
-use crate::config::CONFIG_FILE;
 use crate::database::{Database, OpenError};
-use crate::events::EVENTS_FILE;
 
 impl SqlAuditStore {
     /// Opens the trail of a data folder, only to read it. The folder is not locked: a server may be at
@@ -14,8 +12,8 @@ impl SqlAuditStore {
     /// # Errors
     /// [`OpenError`] when a file is missing or cannot be read.
     pub async fn open_to_read(folder: &Path) -> Result<Self, OpenError> {
-        let entries = Database::open_to_read(&folder.join(CONFIG_FILE), super::STORE).await?;
-        let copies = Database::open_to_read(&folder.join(EVENTS_FILE), super::STORE).await?;
+        let entries = Database::open_to_read(folder, &crate::config::SCHEMA).await?;
+        let copies = Database::open_to_read(folder, &crate::events::SCHEMA).await?;
         Ok(Self::over(Witness::new(entries, copies)))
     }
 

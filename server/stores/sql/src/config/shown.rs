@@ -28,7 +28,8 @@ pub(super) fn resource(columns: &Columns, body: &str) -> Shown {
             sealed.map(|sealed| (CREDENTIAL, sealed.as_bytes().to_vec()))
         }
         Unique::Secret(hash) => Some((SECRET, hash.clone())),
-        Unique::None => None,
+        // The body has the provider and the model of a price.
+        Unique::Model(..) | Unique::None => None,
     };
     Shown { document, secret }
 }
