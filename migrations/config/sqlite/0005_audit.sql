@@ -15,6 +15,7 @@ CREATE TABLE audit_entries (
     state_before TEXT,
     state_after TEXT,
     ip TEXT,
+    user_agent TEXT,
     request_id TEXT,
     previous_hash BLOB NOT NULL,
     hash BLOB NOT NULL,

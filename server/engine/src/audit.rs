@@ -23,6 +23,8 @@ pub use verify::{Finding, Problem, Report, VerifiedChain, verify};
 pub const GENESIS: [u8; 32] = [0; 32];
 /// The chain of what belongs to no workspace.
 pub const INSTALLATION_CHAIN: &str = "";
+/// What a client calls itself is cut to this.
+pub const USER_AGENT_BYTES_MAX: usize = 256;
 /// What sets these hashes apart from any others.
 const DOMAIN: &str = "rateguard audit v1";
 
@@ -69,6 +71,8 @@ pub struct Origin {
     pub method: &'static str,
     /// The peer's address, where it is known.
     pub ip: Option<IpAddr>,
+    /// What the client calls itself, as [`user_agent`] leaves it.
+    pub user_agent: Option<String>,
     /// What the caller calls the request.
     pub request_id: Option<RequestId>,
 }
@@ -87,6 +91,19 @@ impl fmt::Display for Origin {
         }
         f.write_str(self.method)
     }
+}
+
+/// What a client calls itself, without control characters and cut to [`USER_AGENT_BYTES_MAX`]; `None`
+/// where nothing is left.
+pub fn user_agent(text: &str) -> Option<String> {
+    let mut kept = String::new();
+    for character in text.chars().filter(|c| !c.is_control()) {
+        if kept.len() + character.len_utf8() > USER_AGENT_BYTES_MAX {
+            break;
+        }
+        kept.push(character);
+    }
+    (!kept.is_empty()).then_some(kept)
 }
 
 /// Who makes a change, from where, and when. No store changes anything without one.
@@ -193,6 +210,8 @@ pub struct AuditEntry {
     pub after: Option<String>,
     /// The address of the peer.
     pub ip: Option<String>,
+    /// What the client called itself.
+    pub user_agent: Option<String>,
     /// What the caller called the request.
     pub request_id: Option<String>,
     /// The hash of the entry before, [`GENESIS`] for the first.
@@ -214,7 +233,7 @@ impl AuditEntry {
         for text in [&self.actor_kind, &self.actor_id, &self.method, &self.kind, &self.id] {
             absorb(&mut hasher, Some(text.as_bytes()));
         }
-        for text in [&self.before, &self.after, &self.ip, &self.request_id] {
+        for text in [&self.before, &self.after, &self.ip, &self.user_agent, &self.request_id] {
             absorb(&mut hasher, text.as_ref().map(String::as_bytes));
         }
         hasher.finalize().into()

@@ -18,11 +18,11 @@ use axum::extract::ConnectInfo;
 use futures::future::{Either, Ready, ready};
 use http::{HeaderMap, Request, Response};
 use rateguard_core::ids::RequestId;
-use rateguard_engine::audit::Origin;
+use rateguard_engine::audit::{Origin, user_agent};
 use rateguard_engine::caller::{Caller, Identity, key_needed};
 use rateguard_engine::engine::Engine;
 use rateguard_engine::error::{EngineError, Reason};
-use rateguard_engine::people::{ACCESS_TOKEN_PREFIX, People, Person, Visitor};
+use rateguard_engine::people::{ACCESS_TOKEN_PREFIX, People, Person};
 use rateguard_proto::access::{self, Access, Method, Named};
 use rateguard_proto::v1::{GatewayUse, KeyScope};
 use tonic::Status;
@@ -131,10 +131,25 @@ where
 }
 
 /// By which call and from where somebody comes. A request id that is none is as good as no request id.
+/// What only the audit trail asks is not read for the callers of keys, who come thousands of times a second.
 fn origin(method: Method, headers: &HeaderMap, ip: Option<IpAddr>) -> Origin {
+    let (service, name) = method.names();
+    let origin = Origin { service, method: name, ip, ..Origin::default() };
+    if !may_leave_entries(method.access) {
+        return origin;
+    }
     let request_id = text(headers, REQUEST_ID).and_then(|id| RequestId::parse(REQUEST_ID, id).ok());
-    let (service, method) = method.names();
-    Origin { service, method, ip, request_id }
+    let user_agent = text(headers, http::header::USER_AGENT.as_str()).and_then(user_agent);
+    Origin { user_agent, request_id, ..origin }
+}
+
+/// Whether a method may change what the audit trail follows: that is for people, and for keys that manage.
+fn may_leave_entries(access: Access) -> bool {
+    match access {
+        Access::Everybody | Access::AnyPerson => true,
+        Access::Named(Named { key_scopes: [], least_role, .. }) => least_role.is_some(),
+        Access::Named(Named { key_scopes, .. }) => key_scopes.contains(&KeyScope::Manage),
+    }
 }
 
 /// Who was let in.
@@ -187,21 +202,18 @@ impl AuthLayer {
         Ok(person)
     }
 
-    /// Tells the services who calls. What only people's services ask is not read for the callers of keys,
-    /// who come thousands of times a second.
+    /// Tells the services who calls.
     fn introduce<B>(&self, admitted: Admitted, origin: Origin, request: &mut Request<B>) {
         match admitted {
             Admitted::Anybody => {
                 let browser = Browser::read(request.uri(), request.headers(), &self.origins);
-                let visitor = visitor(request.headers(), origin);
                 request.extensions_mut().insert(browser);
-                request.extensions_mut().insert(visitor);
+                request.extensions_mut().insert(origin);
             }
             Admitted::Gateway => {}
             Admitted::Known(identity) => {
                 if identity.is_person() {
-                    let visitor = visitor(request.headers(), origin.clone());
-                    request.extensions_mut().insert(visitor);
+                    request.extensions_mut().insert(origin.clone());
                 }
                 request.extensions_mut().insert(identity.coming_from(origin));
             }
@@ -253,11 +265,6 @@ fn scope_missing(scopes: &[KeyScope]) -> EngineError {
     }
     let names: Vec<String> = scopes.iter().map(|scope| format!("{scope:?}").to_lowercase()).collect();
     EngineError::new(Reason::ScopeMissing, format!("the key lacks the scope {}", names.join(" or ")))
-}
-
-fn visitor(headers: &HeaderMap, origin: Origin) -> Visitor {
-    let user_agent = text(headers, http::header::USER_AGENT.as_str()).unwrap_or_default();
-    Visitor { origin, user_agent: user_agent.to_owned() }
 }
 
 fn bearer(headers: &HeaderMap) -> Result<&str, EngineError> {

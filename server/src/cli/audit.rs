@@ -178,6 +178,7 @@ fn as_json(entry: &AuditEntry) -> String {
         "before": entry.before,
         "after": entry.after,
         "ip": entry.ip,
+        "user_agent": entry.user_agent,
         "request_id": entry.request_id,
         "previous_hash": hex::encode(entry.previous_hash),
         "hash": hex::encode(entry.hash),

@@ -17,6 +17,7 @@ fn entry() -> AuditEntry {
         before: None,
         after: Some("{}".to_owned()),
         ip: Some("192.0.2.1".to_owned()),
+        user_agent: Some("curl/8".to_owned()),
         request_id: None,
         previous_hash: [3; 32],
         hash: GENESIS,
@@ -30,7 +31,7 @@ fn shown(document: Value, secret: Option<&str>) -> Option<Shown> {
 
 #[test]
 fn a_hash_covers_every_field() {
-    let changes: [fn(&mut AuditEntry); 14] = [
+    let changes: [fn(&mut AuditEntry); 15] = [
         |e| e.workspace.push('2'),
         |e| e.sequence += 1,
         |e| e.at = Millis::new(1_001),
@@ -43,6 +44,7 @@ fn a_hash_covers_every_field() {
         |e| e.after = None,
         |e| e.after = Some("{ }".to_owned()),
         |e| e.ip = None,
+        |e| e.user_agent = None,
         |e| e.request_id = Some("r".to_owned()),
         |e| e.previous_hash = GENESIS,
     ];
@@ -95,4 +97,13 @@ fn an_origin_names_the_method_or_what_the_server_does() {
 fn every_kind_has_a_name_of_its_own() {
     let names: std::collections::HashSet<_> = AuditKind::ALL.iter().map(|kind| kind.as_str()).collect();
     assert_eq!(names.len(), AuditKind::ALL.len());
+}
+
+#[test]
+fn what_a_client_calls_itself_is_kept_within_its_bound() {
+    assert_eq!(user_agent("a\tbrowser\u{7f} 1.0"), Some("abrowser 1.0".to_owned()));
+    assert_eq!(user_agent("\r\n"), None);
+    assert_eq!(user_agent(&"x".repeat(USER_AGENT_BYTES_MAX + 1)).map(|kept| kept.len()), Some(256));
+    // A character that does not fit whole is left out.
+    assert_eq!(user_agent(&"€".repeat(100)).map(|kept| kept.len()), Some(255));
 }

@@ -7,9 +7,9 @@ use super::attempts::Attempt;
 use super::secret_tokens::{draw_invitation, invitation_sha256};
 use super::{
     EmailAddress, Grant, INVITATION_LIFE_MS, INVITATIONS_PER_WORKSPACE_MAX, MEMBERS_PER_WORKSPACE_MAX,
-    MailError, People, Person, Role, Visitor, WORKSPACES_PER_USER_MAX, internal, mail,
+    MailError, People, Person, Role, WORKSPACES_PER_USER_MAX, internal, mail,
 };
-use crate::audit::Deed;
+use crate::audit::{Deed, Origin};
 use crate::error::{EngineError, Reason};
 use crate::ports::{Invitation, JoinBounds, StoreError, WORKSPACES_FULL};
 use crate::secrets::{SecretText, random};
@@ -39,7 +39,7 @@ impl People {
         person: &Person,
         email: Option<EmailAddress>,
         role: Role,
-        visitor: &Visitor,
+        origin: &Origin,
     ) -> Result<Invited, EngineError> {
         let workspace = person.at_least(Role::Admin)?.clone();
         if role == Role::Owner {
@@ -47,7 +47,7 @@ impl People {
             return Err(EngineError::field(Reason::FieldOutOfBounds, "role", message));
         }
         let now = self.now();
-        self.attempts.take(Attempt::Invite, visitor.origin.ip, email.as_ref(), now)?;
+        self.attempts.take(Attempt::Invite, origin.ip, email.as_ref(), now)?;
         let token = draw_invitation()?;
         let hash = invitation_sha256(&token).ok_or_else(|| EngineError::internal("a token is none"))?;
         let invitation = Invitation {
@@ -59,7 +59,7 @@ impl People {
             created_at: now,
             expires_at: now.plus(INVITATION_LIFE_MS),
         };
-        let deed = self.deed(&person.user, visitor);
+        let deed = self.deed(&person.user, origin);
         let limit = INVITATIONS_PER_WORKSPACE_MAX;
         let inserted = self.store.insert_invitation(invitation.clone(), hash, limit, &deed).await;
         inserted.map_err(not_invited)?;
@@ -84,10 +84,10 @@ impl People {
         &self,
         person: &Person,
         id: &InvitationId,
-        visitor: &Visitor,
+        origin: &Origin,
     ) -> Result<(), EngineError> {
         let workspace = person.at_least(Role::Admin)?;
-        self.remove_invitation(workspace, id, &self.deed(&person.user, visitor)).await
+        self.remove_invitation(workspace, id, &self.deed(&person.user, origin)).await
     }
 
     /// Makes the person a member by an invitation; their session goes on in its workspace.
@@ -99,20 +99,18 @@ impl People {
         &self,
         person: &Person,
         token: &SecretText,
-        visitor: &Visitor,
+        origin: &Origin,
     ) -> Result<Grant, EngineError> {
         let now = self.now();
-        self.attempts.take(Attempt::ComeIn, visitor.origin.ip, None, now)?;
+        self.attempts.take(Attempt::ComeIn, origin.ip, None, now)?;
         let hash = invitation_sha256(token).ok_or_else(invitation_unknown)?;
         let bounds =
             JoinBounds { members_max: MEMBERS_PER_WORKSPACE_MAX, workspaces_max: WORKSPACES_PER_USER_MAX };
-        let accepted = self
-            .store
-            .accept_invitation(&hash, &person.user, bounds, &self.deed(&person.user, visitor))
-            .await;
+        let accepted =
+            self.store.accept_invitation(&hash, &person.user, bounds, &self.deed(&person.user, origin)).await;
         let membership = accepted.map_err(not_accepted)?;
         self.refresh_now().await;
-        self.switch_workspace(person, &membership.workspace, visitor).await
+        self.switch_workspace(person, &membership.workspace, origin).await
     }
 
     async fn remove_invitation(

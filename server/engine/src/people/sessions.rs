@@ -7,10 +7,9 @@ use super::access_tokens::Claims;
 use super::attempts::Attempt;
 use super::secret_tokens::RefreshToken;
 use super::{
-    Grant, LoggedIn, People, Person, Role, SESSIONS_PER_USER_MAX, USER_AGENT_BYTES_MAX, Visitor, internal,
-    role_missing, session_ended,
+    Grant, LoggedIn, People, Person, Role, SESSIONS_PER_USER_MAX, internal, role_missing, session_ended,
 };
-use crate::audit::{Actor, Deed};
+use crate::audit::{Actor, Deed, Origin};
 use crate::error::EngineError;
 use crate::ports::{Refreshed, Refreshing, Session, StoreError, User};
 use crate::secrets::{SecretText, random};
@@ -24,20 +23,20 @@ impl People {
         &self,
         user: User,
         place: Place,
-        visitor: &Visitor,
+        origin: &Origin,
     ) -> Result<LoggedIn, EngineError> {
         let (token, now) = (RefreshToken::draw()?, self.now());
         let session = Session {
             id: SessionId::from_random(random().map_err(internal)?),
             user: user.id.clone(),
             workspace: place.as_ref().map(|(workspace, _)| workspace.clone()),
-            user_agent: cut(&visitor.user_agent),
-            ip: visitor.origin.ip,
+            user_agent: origin.user_agent.clone().unwrap_or_default(),
+            ip: origin.ip,
             created_at: now,
             refreshed_at: now,
             expires_at: now.plus(self.policy.refresh_token_ms),
         };
-        let deed = self.deed(&user.id, visitor);
+        let deed = self.deed(&user.id, origin);
         self.store.begin_session(session.clone(), token.hashes(), SESSIONS_PER_USER_MAX, &deed).await?;
         // One that had to make room has ended.
         self.refresh_now().await;
@@ -54,10 +53,10 @@ impl People {
     pub async fn refresh_session(
         &self,
         presented: &SecretText,
-        visitor: &Visitor,
+        origin: &Origin,
     ) -> Result<Grant, EngineError> {
         let now = self.now();
-        self.attempts.take(Attempt::ComeIn, visitor.origin.ip, None, now)?;
+        self.attempts.take(Attempt::ComeIn, origin.ip, None, now)?;
         let presented = RefreshToken::read(presented).ok_or_else(session_ended)?;
         let next = presented.next()?;
         let refreshing = Refreshing {
@@ -66,7 +65,7 @@ impl People {
             expires_at: now.plus(self.policy.refresh_token_ms),
         };
         // Whoever uses an old token is nobody: the server ends its session.
-        let deed = Deed { actor: Actor::Server, origin: visitor.origin.clone(), at: now };
+        let deed = Deed { actor: Actor::Server, origin: origin.clone(), at: now };
         match self.store.refresh_session(refreshing, &deed).await? {
             Refreshed::Goes(session) => {
                 let place = self.place_of(&session).await?;
@@ -90,10 +89,10 @@ impl People {
         &self,
         person: &Person,
         workspace: &WorkspaceId,
-        visitor: &Visitor,
+        origin: &Origin,
     ) -> Result<Grant, EngineError> {
         let membership = self.store.membership(workspace, &person.user).await?.ok_or_else(role_missing)?;
-        let deed = self.deed(&person.user, visitor);
+        let deed = self.deed(&person.user, origin);
         let moved = self.store.move_session(&person.session, workspace, &deed).await;
         moved.map_err(|error| match error {
             StoreError::NotFound => session_ended(),
@@ -118,9 +117,9 @@ impl People {
         &self,
         person: &Person,
         id: &SessionId,
-        visitor: &Visitor,
+        origin: &Origin,
     ) -> Result<(), EngineError> {
-        let ended = self.store.end_session(&person.user, id, &self.deed(&person.user, visitor)).await;
+        let ended = self.store.end_session(&person.user, id, &self.deed(&person.user, origin)).await;
         ended.map_err(|error| match error {
             StoreError::NotFound => EngineError::not_found("session", id.as_str()),
             error => error.into(),
@@ -154,17 +153,4 @@ impl People {
         let (refresh, refresh_expires_at) = refresh.unzip();
         Ok(Grant { granted_at, access, access_expires_at, refresh, refresh_expires_at, place })
     }
-}
-
-/// What a client calls itself, cut to its bound and without control characters.
-fn cut(user_agent: &str) -> String {
-    let plain = user_agent.chars().filter(|c| !c.is_control());
-    let mut text = String::new();
-    for character in plain {
-        if text.len() + character.len_utf8() > USER_AGENT_BYTES_MAX {
-            break;
-        }
-        text.push(character);
-    }
-    text
 }

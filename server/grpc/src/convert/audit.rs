@@ -40,6 +40,7 @@ pub fn audit_entry(entry: AuditEntry) -> v1::AuditEntry {
         before_json: entry.before.unwrap_or_default(),
         after_json: entry.after.unwrap_or_default(),
         ip: entry.ip.unwrap_or_default(),
+        user_agent: entry.user_agent.unwrap_or_default(),
         request_id: entry.request_id.unwrap_or_default(),
         previous_hash: hex::encode(entry.previous_hash),
         hash: hex::encode(entry.hash),

@@ -48,6 +48,7 @@ async fn a_change_by_a_key_says_which_from_where_and_what() {
     let from_there = move |mut request: Request<()>| {
         request.metadata_mut().insert("authorization", format!("Bearer {key}").parse().unwrap());
         request.metadata_mut().insert("x-request-id", "deploy-42".parse().unwrap());
+        request.metadata_mut().insert("user-agent", "terraform/1".parse().unwrap());
         request.extensions_mut().insert(ConnectInfo(peer));
         Ok(request)
     };
@@ -60,6 +61,7 @@ async fn a_change_by_a_key_says_which_from_where_and_what() {
     assert_eq!(entry.method, "rateguard.v1.RuleService/CreateRule");
     assert_eq!((entry.resource_kind(), &entry.resource_id), (Kind::Rule, &made.id));
     assert_eq!((entry.ip.as_str(), entry.request_id.as_str()), ("192.0.2.7", "deploy-42"));
+    assert!(entry.user_agent.starts_with("terraform/1"), "{}", entry.user_agent);
     assert_eq!(entry.create_time.map(|at| at.seconds), Some(START_MS / 1_000));
     assert_eq!(entry.before_json, "");
     let after: serde_json::Value = serde_json::from_str(&entry.after_json).unwrap();

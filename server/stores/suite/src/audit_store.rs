@@ -79,6 +79,7 @@ pub async fn an_entry_says_who_did_what_from_where<B: Backend<Store = Audited>>(
     assert_eq!(entry.method, "rateguard.v1.RuleService/CreateRule");
     assert_eq!((entry.kind.as_str(), entry.id.as_str()), ("rule", "rule_1"));
     assert_eq!((entry.ip.as_deref(), entry.request_id.as_deref()), (Some("2001:db8::7"), Some("req-1")));
+    assert_eq!(entry.user_agent.as_deref(), Some("a client"));
     assert_eq!((entry.at, entry.workspace.as_str()), (at(7), "ws_1"));
     assert_eq!(entry.hash, entry.chained_hash());
     let gateway = Deed { actor: Actor::Gateway(key_id()), origin: Origin::default(), at: at(8) };
@@ -408,6 +409,7 @@ fn by_key(ms: i64) -> Deed {
         service: "rateguard.v1.RuleService",
         method: "CreateRule",
         ip: Some(ip),
+        user_agent: Some("a client".to_owned()),
         request_id: RequestId::parse("id", "req-1").ok(),
     };
     Deed { actor: Actor::Key(key_id()), origin, at: at(ms) }

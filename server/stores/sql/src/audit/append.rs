@@ -39,6 +39,7 @@ pub(crate) async fn record(connection: &mut Connection, fact: Fact<'_>, by: &Dee
         before,
         after,
         ip: by.origin.ip.map(|ip| ip.to_string()),
+        user_agent: by.origin.user_agent.clone(),
         request_id: by.origin.request_id.as_ref().map(ToString::to_string),
         previous_hash,
         hash: GENESIS,
@@ -64,8 +65,8 @@ async fn next(connection: &mut Connection, chain: &str) -> Result<(u64, [u8; 32]
 
 async fn insert(connection: &mut Connection, entry: &AuditEntry) -> Result<(), StoreError> {
     let statement = "INSERT INTO audit_entries (workspace_id, sequence, changed_at, actor_kind, actor_id, method, \
-                     kind, id, state_before, state_after, ip, request_id, previous_hash, hash) \
-                     VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)";
+                     kind, id, state_before, state_after, ip, user_agent, request_id, previous_hash, hash) \
+                     VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15)";
     sqlx::query(statement)
         .bind(entry.workspace.as_str())
         .bind(to_column(entry.sequence))
@@ -78,6 +79,7 @@ async fn insert(connection: &mut Connection, entry: &AuditEntry) -> Result<(), S
         .bind(entry.before.as_deref())
         .bind(entry.after.as_deref())
         .bind(entry.ip.as_deref())
+        .bind(entry.user_agent.as_deref())
         .bind(entry.request_id.as_deref())
         .bind(&entry.previous_hash[..])
         .bind(&entry.hash[..])

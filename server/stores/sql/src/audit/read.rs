@@ -9,7 +9,7 @@ use super::{STORE, corrupt, from_column, hash_of, to_column};
 use crate::database::{Connection, Kind, Row, failure};
 
 const SELECT: &str = "SELECT workspace_id, sequence, changed_at, actor_kind, actor_id, method, kind, id, \
-                      state_before, state_after, ip, request_id, previous_hash, hash FROM audit_entries \
+                      state_before, state_after, ip, user_agent, request_id, previous_hash, hash FROM audit_entries \
                       WHERE workspace_id = ";
 
 pub(super) async fn page(
@@ -91,6 +91,7 @@ fn entry(row: &Row) -> Result<AuditEntry, Error> {
         before: row.try_get("state_before")?,
         after: row.try_get("state_after")?,
         ip: row.try_get("ip")?,
+        user_agent: row.try_get("user_agent")?,
         request_id: row.try_get("request_id")?,
         previous_hash: hash("previous_hash")?,
         hash: hash("hash")?,

@@ -85,6 +85,7 @@ async fn each_column_of_a_row_is_guarded() {
         "UPDATE audit_entries SET state_before = '{}' WHERE sequence = 3",
         "UPDATE audit_entries SET state_after = '{}' WHERE sequence = 3",
         "UPDATE audit_entries SET ip = '192.0.2.1' WHERE sequence = 3",
+        "UPDATE audit_entries SET user_agent = 'x' WHERE sequence = 3",
         "UPDATE audit_entries SET request_id = '' WHERE sequence = 3",
     ];
     for statement in statements {
