@@ -14,7 +14,9 @@ pub mod usage_store;
 use thiserror::Error;
 
 pub use checkpoint::{Checkpoint, CheckpointBatch, CheckpointStore, CounterRow};
-pub use config_store::{Change, ConfigStore, Resource, ResourceKind, Snapshot, Stored};
+pub use config_store::{
+    Change, ConfigStore, Resource, ResourceChange, ResourceKind, Snapshot, Stored, WorkspaceState,
+};
 pub use counter_store::{
     CheckCommand, CheckOutcome, CounterStore, Decided, ExpiredReservation, Principal, ReleaseOutcome,
     RequestFingerprint, ReservationRequest, SettleCharge, SettleCommand, SettleReservation, Standing,

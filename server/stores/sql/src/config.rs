@@ -12,7 +12,9 @@ mod table;
 use async_trait::async_trait;
 use rateguard_core::ids::WorkspaceId;
 use rateguard_core::time::Millis;
-use rateguard_engine::ports::{Change, ConfigStore, Resource, ResourceKind, Snapshot, StoreError, Stored};
+use rateguard_engine::ports::{
+    Change, ConfigStore, Resource, ResourceChange, ResourceKind, Snapshot, StoreError, Stored, WorkspaceState,
+};
 use rateguard_engine::resources::Workspace;
 use sqlx::migrate::Migrator;
 
@@ -27,8 +29,6 @@ const STORE: &str = "config";
 static MIGRATOR: Migrator = sqlx::migrate!("../../../migrations/config/sqlite");
 const SCHEMA: Schema =
     Schema { store: STORE, file: "config.db", migrator: &MIGRATOR, durability: Durability::EveryCommit };
-/// The version of a new resource.
-const FIRST_VERSION: u64 = 1;
 
 /// Managed resources in `config.db`.
 #[derive(Clone, Debug)]
@@ -79,13 +79,7 @@ impl ConfigStore for SqlConfigStore {
         limit: usize,
         now: Millis,
     ) -> Result<Stored<Resource>, StoreError> {
-        let stored = Stored {
-            workspace: workspace.clone(),
-            value: resource,
-            version: FIRST_VERSION,
-            created_at: now,
-            updated_at: now,
-        };
+        let stored = change::first_version(workspace, resource, now);
         let work = async {
             let mut transaction = self.database.begin().await?;
             change::insert_resource(&mut transaction, &stored, limit).await?;
@@ -126,6 +120,37 @@ impl ConfigStore for SqlConfigStore {
             Ok((transaction, ()))
         };
         self.database.write(work).await
+    }
+
+    async fn apply_all(
+        &self,
+        workspace: &WorkspaceId,
+        changes: Vec<ResourceChange>,
+        seen: u64,
+        now: Millis,
+    ) -> Result<Vec<Stored<Resource>>, StoreError> {
+        let work = async {
+            let mut transaction = self.database.begin().await?;
+            change::lock_unchanged(&mut transaction, workspace, seen).await?;
+            let mut stored = Vec::new();
+            for change in changes {
+                stored.extend(change::make(&mut transaction, workspace, change, now).await?);
+            }
+            Ok((transaction, stored))
+        };
+        self.database.write(work).await
+    }
+
+    async fn workspace_state(
+        &self,
+        workspace: &WorkspaceId,
+        limit: usize,
+    ) -> Result<WorkspaceState, StoreError> {
+        let work = async {
+            let mut transaction = self.database.begin_read().await?;
+            read::workspace_state(&mut transaction, workspace, limit).await
+        };
+        self.database.within_deadline(work).await
     }
 
     async fn get(
