@@ -9,7 +9,7 @@ use crate::v1::{CheckQuotaRequest, ErrorReason, SecretText};
 use crate::{FILE_DESCRIPTOR_SET, INTERNAL_FILE_DESCRIPTOR_SET};
 
 /// Every service of the public package and its methods.
-const PUBLIC_SERVICES: [(&str, &[&str]); 11] = [
+const PUBLIC_SERVICES: [(&str, &[&str]); 12] = [
     ("QuotaService", &["CheckQuota", "BatchCheckQuota", "GetQuota", "ReleaseReservation"]),
     ("UsageService", &["ReportUsage", "ListUsageEvents"]),
     ("ApiService", &["CreateApi", "GetApi", "ListApis", "UpdateApi", "DeleteApi"]),
@@ -21,6 +21,7 @@ const PUBLIC_SERVICES: [(&str, &[&str]); 11] = [
         &["ListPrices", "GetPrice", "CreatePriceOverride", "UpdatePriceOverride", "DeletePriceOverride"],
     ),
     ("AnalyticsService", &["GetSummary", "QueryTimeSeries"]),
+    ("ConfigurationService", &["ExportWorkspace", "ApplyWorkspace"]),
     (
         "AuthService",
         &[

@@ -3,6 +3,7 @@
 //! One body of use cases for every kind; what is special to a kind stands in a file of its own.
 
 mod apis;
+mod apply;
 mod budgets;
 mod keys;
 mod prices;
@@ -17,8 +18,9 @@ use crate::error::{EngineError, Reason};
 use crate::ports::{Resource, ResourceKind, StoreError, Stored};
 
 pub use apis::{ApiDraft, CredentialChange};
+pub use apply::{Applied, CONFIGURATION_RESOURCES_MAX, Desired, Difference};
 pub use budgets::BudgetStanding;
-pub use keys::{NewKey, equip};
+pub use keys::{NewKey, equip, equip_as};
 pub use prices::{ListedPrice, PriceFilter, PricePage, PricePlace};
 
 /// APIs of one workspace.

@@ -93,6 +93,8 @@ pub const DEMANDS: &[Row] = &[
         MEMBER,
     ),
     ("rateguard.v1.AnalyticsService", &["GetSummary", "QueryTimeSeries"], READ, VIEWER),
+    ("rateguard.v1.ConfigurationService", &["ExportWorkspace"], LOOK, VIEWER),
+    ("rateguard.v1.ConfigurationService", &["ApplyWorkspace"], MANAGE, ADMIN),
     ("rateguard.v1.AuthService", &["Register", "Login", "RefreshToken"], Demand::Open, None),
     (
         "rateguard.v1.AuthService",

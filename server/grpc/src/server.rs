@@ -14,6 +14,7 @@ use rateguard_proto::v1::analytics_service_server::AnalyticsServiceServer;
 use rateguard_proto::v1::api_service_server::ApiServiceServer;
 use rateguard_proto::v1::auth_service_server::AuthServiceServer;
 use rateguard_proto::v1::budget_service_server::BudgetServiceServer;
+use rateguard_proto::v1::configuration_service_server::ConfigurationServiceServer;
 use rateguard_proto::v1::key_service_server::KeyServiceServer;
 use rateguard_proto::v1::member_service_server::MemberServiceServer;
 use rateguard_proto::v1::price_service_server::PriceServiceServer;
@@ -38,6 +39,7 @@ use crate::services::analytics::Analytics;
 use crate::services::apis::Apis;
 use crate::services::auth::Auth;
 use crate::services::budgets::Budgets;
+use crate::services::configuration::Configurations;
 use crate::services::gateway::Gateway;
 use crate::services::keys::Keys;
 use crate::services::members::Members;
@@ -49,6 +51,8 @@ use crate::services::workspaces::Workspaces;
 
 /// Largest message taken: a full batch of records with every field at its bound is smaller.
 const MESSAGE_BYTES_MAX: usize = 8 * 1024 * 1024;
+/// Largest configuration taken: all the resources that one may have, with long lists of matches.
+const CONFIGURATION_BYTES_MAX: usize = 32 * 1024 * 1024;
 /// How long a browser may remember what CORS allows.
 const CORS_MAX_AGE: Duration = Duration::from_secs(3_600);
 
@@ -131,6 +135,7 @@ pub fn health() -> (
 }
 
 fn public_services(engine: &Arc<Engine>, people: &Arc<People>) -> RoutesBuilder {
+    let configurations = ConfigurationServiceServer::new(Configurations(engine.clone()));
     let mut services = calling_services(engine);
     services
         .add_service(bounded!(ApiServiceServer, Apis(engine.clone())))
@@ -139,6 +144,7 @@ fn public_services(engine: &Arc<Engine>, people: &Arc<People>) -> RoutesBuilder 
         .add_service(bounded!(BudgetServiceServer, Budgets(engine.clone())))
         .add_service(bounded!(PriceServiceServer, Prices(engine.clone())))
         .add_service(bounded!(AnalyticsServiceServer, Analytics(engine.clone())))
+        .add_service(configurations.max_decoding_message_size(CONFIGURATION_BYTES_MAX))
         .add_service(bounded!(AuthServiceServer, Auth(people.clone())))
         .add_service(bounded!(WorkspaceServiceServer, Workspaces(people.clone())))
         .add_service(bounded!(MemberServiceServer, Members(people.clone())));

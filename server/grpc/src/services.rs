@@ -4,6 +4,7 @@ pub mod analytics;
 pub mod apis;
 pub mod auth;
 pub mod budgets;
+pub mod configuration;
 pub mod gateway;
 pub mod keys;
 mod managed;

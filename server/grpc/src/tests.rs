@@ -4,6 +4,7 @@
 mod access;
 mod analytics;
 mod calls;
+mod configuration;
 mod conversions;
 mod domain;
 mod gateway;

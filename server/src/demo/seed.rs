@@ -84,6 +84,7 @@ async fn make_apis(engine: &Engine, first: &Caller, upstream: SocketAddr) -> any
                 Dialect::OpenAi | Dialect::None => AuthScheme::Bearer,
             },
             credential: None,
+            credential_reference: None,
             timeout_ms: UPSTREAM_TIMEOUT_MS,
             // The demo upstream listens on loopback.
             allow_private_upstream: true,

@@ -93,6 +93,20 @@ pub struct Stored<T> {
     pub updated_at: Millis,
 }
 
+impl<T> Stored<T> {
+    /// Another value under the same circumstances.
+    pub fn with<U>(&self, value: U) -> Stored<U> {
+        let Self { workspace, version, created_at, updated_at, .. } = self;
+        Stored {
+            workspace: workspace.clone(),
+            value,
+            version: *version,
+            created_at: *created_at,
+            updated_at: *updated_at,
+        }
+    }
+}
+
 /// One entry of the change feed: what changed, not how, so that a reader fetches what is true now.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Change {

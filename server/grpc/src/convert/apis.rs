@@ -16,8 +16,11 @@ use rateguard_engine::secrets::SecretText;
 use rateguard_proto::v1;
 
 use super::{
-    conflict, enumeration, etag, malformed, missing, money, name, nano_money, out_of_bounds, timestamp,
+    conflict, enumeration, etag, malformed, missing, money, name, nano_money, out_of_bounds, text, timestamp,
 };
+
+/// Where a credential can be kept.
+const CREDENTIAL_PLACES: [&str; 2] = ["env:", "file:"];
 
 /// An API under an id, with the credential that is stored for it now.
 ///
@@ -42,6 +45,7 @@ pub fn api_draft(
         dialect: dialect(message.dialect)?,
         auth: auth_scheme(message.auth_scheme, message.auth_name)?,
         credential: present,
+        credential_reference: credential_reference(message.credential_reference)?,
         timeout_ms: timeout_ms(message.timeout_ms)?,
         allow_private_upstream: message.allow_private_upstream,
         price_per_request: price("price_per_request", message.price_per_request.as_deref())?,
@@ -126,6 +130,16 @@ fn credential(message: Option<v1::SecretText>) -> Result<CredentialChange, Engin
     Ok(CredentialChange::Set(secret))
 }
 
+fn credential_reference(value: String) -> Result<Option<String>, EngineError> {
+    let value = text("credential_reference", value)?;
+    let names = |prefix: &str| value.strip_prefix(prefix).is_some_and(|name| !name.is_empty());
+    match value.as_str() {
+        "" => Ok(None),
+        _ if CREDENTIAL_PLACES.iter().any(|prefix| names(prefix)) => Ok(Some(value)),
+        _ => Err(malformed("credential_reference", "must be env:NAME or file:PATH, or empty")),
+    }
+}
+
 fn timeout_ms(value: i64) -> Result<i64, EngineError> {
     match value {
         0 => Ok(UPSTREAM_TIMEOUT_MS_DEFAULT),
@@ -190,6 +204,7 @@ pub fn api_message(stored: &Stored<Api>, currency: Currency) -> v1::Api {
         auth_name: auth_name.to_owned(),
         credential: None,
         credential_set: api.credential.is_some(),
+        credential_reference: api.credential_reference.clone().unwrap_or_default(),
         timeout_ms: api.timeout_ms,
         active: Some(api.active),
         allow_private_upstream: api.allow_private_upstream,
