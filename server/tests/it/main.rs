@@ -12,3 +12,4 @@ mod process;
 mod sync;
 mod upstream;
 mod walk;
+mod workspace_file;
