@@ -238,7 +238,8 @@ impl<'r> Reader<'r> {
         let given = message.credential.as_ref().is_some_and(|secret| !secret.value.is_empty());
         let wants_stored = message.credential_set && !given;
         let is_missing = wants_stored && stored.is_none();
-        if is_missing && !(self.intent.dry_run && !message.credential_reference.is_empty()) {
+        let may_be_missing = self.intent.dry_run && !message.credential_reference.is_empty();
+        if is_missing && !may_be_missing {
             let message =
                 "none is stored for this API: say where it is, in an environment variable or a file";
             return Err(EngineError::field(Reason::FieldMissing, "credential", message));
