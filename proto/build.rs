@@ -3,15 +3,24 @@
 //! The compiler is a library, so no `protoc` has to be installed. The public and the internal package
 //! are compiled apart: each gets a descriptor set of its own, and reflection that is given the public
 //! one cannot show the internal service.
+//!
+//! Who may call which method is declared in both, and becomes one table.
+
+#[path = "build/access.rs"]
+mod access;
 
 use std::error::Error;
 use std::path::{Path, PathBuf};
 use std::{env, fs};
 
+use prost_reflect::DescriptorPool;
+
 /// Folder of the public package, from the root of the protos.
 const PUBLIC_FOLDER: &str = "rateguard/v1";
 /// Folder of the internal package, from the root of the protos.
 const INTERNAL_FOLDER: &str = "rateguard/internal/v1";
+/// What reads and writes messages.
+const CODEC: &str = "crate::codec::BoundedCodec";
 /// The message that holds secrets. Its `Debug` is written by hand so that it prints none.
 const SECRET_MESSAGE: &str = ".rateguard.v1.SecretText";
 
@@ -20,18 +29,28 @@ fn main() -> Result<(), Box<dyn Error>> {
     let out = PathBuf::from(env::var("OUT_DIR")?);
     println!("cargo::rerun-if-changed=rateguard");
 
-    generate(&root, PUBLIC_FOLDER, &out.join("public"), &[])?;
+    let public = generate(&root, PUBLIC_FOLDER, &out.join("public"), &[])?;
     let public_types = [(".rateguard.v1", "crate::v1")];
-    generate(&root, INTERNAL_FOLDER, &out.join("internal"), &public_types)
+    let internal = generate(&root, INTERNAL_FOLDER, &out.join("internal"), &public_types)?;
+    let table = access::table(&[public, internal]).map_err(told)?;
+    fs::write(out.join("access.rs"), table)?;
+    Ok(())
 }
 
-/// Compiles the files of one folder into `out`; `extern_paths` names packages that exist elsewhere.
+/// Has cargo tell each fault on a line of its own.
+fn told(faults: String) -> &'static str {
+    faults.lines().for_each(|fault| println!("cargo::error={fault}"));
+    "the contract does not say who may call what"
+}
+
+/// Compiles the files of one folder into `out`, and gives what they describe; `extern_paths` names
+/// packages that exist elsewhere.
 fn generate(
     root: &Path,
     folder: &str,
     out: &Path,
     extern_paths: &[(&str, &str)],
-) -> Result<(), Box<dyn Error>> {
+) -> Result<DescriptorPool, Box<dyn Error>> {
     let mut compiler = protox::Compiler::new([root])?;
     compiler.include_imports(true).include_source_info(true);
     for file in proto_files(root, folder)? {
@@ -40,12 +59,16 @@ fn generate(
     fs::create_dir_all(out)?;
     fs::write(out.join("descriptor.bin"), compiler.encode_file_descriptor_set())?;
 
-    let mut builder = tonic_prost_build::configure().out_dir(out).btree_map(".").skip_debug([SECRET_MESSAGE]);
+    let mut builder = tonic_prost_build::configure()
+        .out_dir(out)
+        .codec_path(CODEC)
+        .btree_map(".")
+        .skip_debug([SECRET_MESSAGE]);
     for (path, module) in extern_paths {
         builder = builder.extern_path(*path, *module);
     }
     builder.compile_fds(compiler.file_descriptor_set())?;
-    Ok(())
+    Ok(compiler.descriptor_pool())
 }
 
 /// The proto files of one folder, sorted, so that the same input gives the same output everywhere.

@@ -5,7 +5,7 @@ use std::process::{Command, Stdio};
 
 use anyhow::{Context, ensure};
 use rateguard_core::counter::{Position, Refill};
-use rateguard_core::ids::{ApiId, BudgetId, DisplayName, KeyId, RuleId, Slug, WorkspaceId};
+use rateguard_core::ids::{ApiId, BudgetId, DisplayName, RuleId, Slug, WorkspaceId};
 use rateguard_core::matching::{Dimension, Match, OnMissing, Scope as CounterScope};
 use rateguard_core::money::Nanos;
 use rateguard_core::pricing::UnknownPricePolicy;
@@ -15,7 +15,7 @@ use rateguard_core::unit::Unit;
 use rateguard_engine::clock::{Clock, SystemClock};
 use rateguard_engine::manage::equip;
 use rateguard_engine::ports::{ConfigStore, Resource};
-use rateguard_engine::resources::{Api, AuthScheme, Dialect, Key, KeyLabel, Scope};
+use rateguard_engine::resources::{Api, AuthScheme, Dialect, Key, Scope};
 use rateguard_engine::secrets::random;
 use rateguard_store_sql::{DataFolder, SqlConfigStore};
 
@@ -72,21 +72,7 @@ fn name(text: &str) -> anyhow::Result<DisplayName> {
 }
 
 fn key() -> anyhow::Result<Key> {
-    Ok(Key {
-        id: KeyId::from_random([0; 16]),
-        display_name: name("benchmarks")?,
-        secret_sha256: [0; 32],
-        prefix: String::new(),
-        label: KeyLabel::Live,
-        scopes: [Scope::Quota, Scope::Usage].into_iter().collect(),
-        apis: Vec::new(),
-        models: Vec::new(),
-        ip_ranges: Vec::new(),
-        bound_subject: None,
-        allow_subject_header: false,
-        expires_at: None,
-        active: true,
-    })
+    Ok(Key::plain(name("benchmarks")?, [Scope::Quota, Scope::Usage].into_iter().collect()))
 }
 
 fn api() -> anyhow::Result<Api> {

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use http::HeaderName;
+use rateguard_serving::WRITE_STALL_MAX;
 
 use crate::backoff::Backoff;
 use crate::secret::Secret;
@@ -19,6 +20,10 @@ pub const HELD_BYTES_MAX: usize = 512 * 1024 * 1024;
 
 /// Longest wait for a body that is read whole: the largest at 1 Mbit/s.
 pub const BODY_WAIT_MAX: Duration = Duration::from_secs(300);
+
+/// Longest wait for the next part of such a body. A client that sends nothing for so long is gone, or
+/// keeps a place that others could have.
+pub const BODY_STALL_MAX: Duration = Duration::from_secs(30);
 
 /// Largest answer that is held back to be priced before its head is sent, in bytes.
 pub const HELD_ANSWER_BYTES_MAX: usize = 1024 * 1024;
@@ -69,8 +74,11 @@ pub const RESERVATION_LIFETIME_MIN: Duration = Duration::from_secs(1);
 pub const RESERVATION_LIFETIME_MAX: Duration = Duration::from_secs(3_600);
 
 /// How long a reservation outlives the longest call that it is for, so that the report still finds
-/// it. Calls are cut off so early that this much is left also of the longest life.
+/// it. Calls are cut off so early that this much is left also of the longest life. An answer that its
+/// client does not read is cut off up to a write's longest stall later.
 pub const SETTLEMENT_WAIT: Duration = Duration::from_secs(60);
+
+const _: () = assert!(WRITE_STALL_MAX.as_millis() < SETTLEMENT_WAIT.as_millis());
 
 /// How long a route is believed without asking again, for changes that the watch could not tell of.
 pub const ROUTE_LIFETIME: Duration = Duration::from_secs(5);
@@ -93,6 +101,8 @@ pub struct GatewayConfig {
     pub held_bytes_max: usize,
     /// See [`BODY_WAIT_MAX`].
     pub body_wait_max: Duration,
+    /// See [`BODY_STALL_MAX`].
+    pub body_stall_max: Duration,
     /// See [`HELD_ANSWER_BYTES_MAX`].
     pub held_answer_bytes_max: usize,
     /// See [`READ_ANSWER_BYTES_MAX`].
@@ -151,6 +161,7 @@ impl GatewayConfig {
             vendor_body_bytes_max: VENDOR_BODY_BYTES_MAX,
             held_bytes_max: HELD_BYTES_MAX,
             body_wait_max: BODY_WAIT_MAX,
+            body_stall_max: BODY_STALL_MAX,
             held_answer_bytes_max: HELD_ANSWER_BYTES_MAX,
             read_answer_bytes_max: READ_ANSWER_BYTES_MAX,
             answer_duration_max: ANSWER_DURATION_MAX,

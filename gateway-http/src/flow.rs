@@ -1,15 +1,17 @@
 //! One call, from its arrival to its settlement.
 //!
 //! [`arrival`] reads who asks for what; [`outgoing`] makes the request that goes upstream; [`call`]
-//! is the task that checks, forwards and answers; [`held`] and [`stream`] are the two ways of an
-//! answer back to the client, with [`meter`] reading what was used on the way; [`settlement`] turns
-//! all that into the record that is reported. [`problem`] is what the client gets where no upstream
-//! answers.
+//! is the task that checks and goes on to the [`exchange`] with the upstream; [`answer`] brings back what
+//! comes of it, [`held`] until it is whole or as a [`stream`], with [`meter`] reading what was used on the
+//! way; [`settlement`] turns all that into the record that is reported. [`problem`] is what the client gets
+//! where no upstream answers.
 
 mod admission;
+mod answer;
 mod arrival;
 mod call;
 mod counted;
+mod exchange;
 mod facts;
 mod held;
 mod meter;

@@ -9,6 +9,7 @@ use axum::Router;
 use axum::extract::{Request, State};
 use axum::response::Response;
 use axum::routing::{MethodFilter, on};
+use rateguard_serving::LEAVE_WAIT_MAX;
 use tokio::runtime::Handle;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -18,6 +19,7 @@ use crate::config::GatewayConfig;
 use crate::control::{Control, Transport, UnsendableCredential};
 use crate::flow;
 use crate::proxy::client::UpstreamClients;
+use crate::proxy::hops::Marker;
 use crate::reports::Reporter;
 use crate::routes::{RouteCache, watch};
 
@@ -60,10 +62,14 @@ pub(crate) struct Shared {
     pub(crate) upstreams: UpstreamClients,
     pub(crate) reports: Reporter,
     pub(crate) slots: Slots,
+    /// By which calls are known that come back.
+    pub(crate) marker: Marker,
     /// Calls, drains and reports; what a shutdown waits for.
     pub(crate) tasks: TaskTracker,
     /// Where work is begun from outside a task.
     pub(crate) runtime: Handle,
+    /// Cancelled when a stop begins.
+    pub(crate) leaving: CancellationToken,
     /// Cancelled when the gateway takes no more calls.
     pub(crate) stopping: CancellationToken,
 }
@@ -82,6 +88,8 @@ impl Gateway {
             upstreams: UpstreamClients::new()?,
             reports: Reporter::new(control.clone(), &config, tasks.clone()),
             slots: Slots::new(&config),
+            marker: Marker::draw(),
+            leaving: CancellationToken::new(),
             stopping: CancellationToken::new(),
             runtime: Handle::current(),
             control,
@@ -92,9 +100,16 @@ impl Gateway {
         Ok(Self { shared: Arc::new(shared) })
     }
 
+    /// Says that the process is about to stop, while its listener still serves what has come: requests
+    /// whose body is not whole [`LEAVE_WAIT_MAX`] later are answered with 503, having reserved nothing.
+    pub fn begin_stop(&self) {
+        self.shared.leaving.cancel();
+    }
+
     /// Takes no more calls, then waits for calls in flight, for drains and for reports, at most `wait_max`.
     /// To be called once the listener no longer accepts; may be called again to wait longer.
     pub async fn drain(&self, wait_max: Duration) -> Drained {
+        self.begin_stop();
         self.shared.stopping.cancel();
         self.shared.tasks.close();
         match tokio::time::timeout(wait_max, self.shared.tasks.wait()).await {
@@ -108,6 +123,12 @@ impl Gateway {
 }
 
 impl Shared {
+    /// Completes when what a stop has found half arrived is waited for no longer.
+    pub(crate) async fn left(&self) {
+        self.leaving.cancelled().await;
+        tokio::time::sleep(LEAVE_WAIT_MAX).await;
+    }
+
     fn watch_routes(&self) {
         let (routes, control) = (Arc::clone(&self.routes), self.control.clone());
         let (backoff, stopping) = (self.config.watch_backoff, self.stopping.clone());
@@ -123,7 +144,7 @@ impl Drop for Shared {
 }
 
 /// The routes of the proxy: what may be forwarded of `/proxy/{api}` and everything below it. The peer's address
-/// is read from axum's `ConnectInfo<SocketAddr>`, which [`crate::serve::serve`] sets.
+/// is read from axum's `ConnectInfo<SocketAddr>`, which `rateguard_serving::serve` sets.
 pub fn router(gateway: Gateway) -> Router {
     Router::new()
         .route("/proxy/{api}", on(forwarded(), proxy))

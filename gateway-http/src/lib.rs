@@ -1,8 +1,8 @@
 //! The HTTP face of RateGuard: a reverse proxy that checks, forwards, meters and reports.
 //!
 //! [`Gateway`] is made over a [`Transport`], whatever carries the generated clients' calls to the
-//! server, and mounted as the [`router`]; [`serve::serve`] is the accept loop for it. Its bounds stand
-//! in [`config`].
+//! server, and mounted as the [`router`], which `rateguard_serving::serve` serves. Its bounds stand in
+//! [`config`].
 //!
 //! Within, from the wire inward: `flow` is the life of one call; [`proxy`] holds what touches a request
 //! or an answer on its way (where it may go, which headers it carries, who pays), [`sse`] cuts event
@@ -21,7 +21,6 @@ pub mod remote;
 mod reports;
 pub mod routes;
 pub mod secret;
-pub mod serve;
 pub mod sse;
 pub mod usage;
 

@@ -26,6 +26,8 @@ pub enum ProblemKind {
     Forbidden,
     /// No upstream API of this name.
     ApiNotFound,
+    /// The body did not arrive in time.
+    BodyTimeout,
     /// The body is larger than the gateway holds.
     BodyTooLarge,
     /// A rate limit denied the call.
@@ -40,11 +42,13 @@ pub enum ProblemKind {
     Unavailable,
     /// The upstream did not answer in time.
     UpstreamTimeout,
+    /// The call has come through this gateway before, or through too many.
+    LoopDetected,
 }
 
 impl ProblemKind {
     /// All kinds, for tables and tests.
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 16] = [
         Self::InvalidRequest,
         Self::InvalidApiKey,
         Self::BudgetExceeded,
@@ -52,6 +56,7 @@ impl ProblemKind {
         Self::ApiInactive,
         Self::Forbidden,
         Self::ApiNotFound,
+        Self::BodyTimeout,
         Self::BodyTooLarge,
         Self::RateLimited,
         Self::Overloaded,
@@ -59,6 +64,7 @@ impl ProblemKind {
         Self::UpstreamError,
         Self::Unavailable,
         Self::UpstreamTimeout,
+        Self::LoopDetected,
     ];
 
     /// The HTTP status of the answer.
@@ -69,12 +75,14 @@ impl ProblemKind {
             Self::BudgetExceeded => StatusCode::PAYMENT_REQUIRED,
             Self::ExpiredApiKey | Self::ApiInactive | Self::Forbidden => StatusCode::FORBIDDEN,
             Self::ApiNotFound => StatusCode::NOT_FOUND,
+            Self::BodyTimeout => StatusCode::REQUEST_TIMEOUT,
             Self::BodyTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
             Self::RateLimited | Self::Overloaded => StatusCode::TOO_MANY_REQUESTS,
             Self::Internal => StatusCode::INTERNAL_SERVER_ERROR,
             Self::UpstreamError => StatusCode::BAD_GATEWAY,
             Self::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
             Self::UpstreamTimeout => StatusCode::GATEWAY_TIMEOUT,
+            Self::LoopDetected => StatusCode::LOOP_DETECTED,
         }
     }
 
@@ -88,6 +96,7 @@ impl ProblemKind {
             Self::ApiInactive => "api_inactive",
             Self::Forbidden => "forbidden",
             Self::ApiNotFound => "api_not_found",
+            Self::BodyTimeout => "body_timeout",
             Self::BodyTooLarge => "body_too_large",
             Self::RateLimited => "rate_limited",
             Self::Overloaded => "overloaded",
@@ -95,6 +104,7 @@ impl ProblemKind {
             Self::UpstreamError => "upstream_error",
             Self::Unavailable => "unavailable",
             Self::UpstreamTimeout => "upstream_timeout",
+            Self::LoopDetected => "loop_detected",
         }
     }
 }

@@ -9,6 +9,7 @@ pub mod connector;
 pub mod credentials;
 pub mod guard;
 pub mod headers;
+pub mod hops;
 pub mod money;
 pub mod query;
 pub mod response_headers;

@@ -84,5 +84,7 @@ fn it_has_to_be_told_its_server() {
 fn it_says_what_is_wrong_with_its_token() {
     let output = program(free_address(), &token_file("  \n")).output().unwrap();
     assert!(!output.status.success());
-    assert!(String::from_utf8_lossy(&output.stderr).contains("holds no token"));
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(said.contains("--token-file") && said.contains("holds no token"), "{said}");
+    assert!(said.contains("server.gateway_token_file"), "{said}");
 }

@@ -7,6 +7,8 @@
 //! Maps are `BTreeMap`s, so that the same message is always the same bytes; well-known types come from
 //! [`prost_types`].
 
+pub mod access;
+pub mod codec;
 mod reason;
 mod secret;
 

@@ -3,9 +3,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use prost::Message;
+use prost_reflect::DescriptorPool;
 use prost_types::{FileDescriptorProto, FileDescriptorSet};
 
-use crate::v1::{CheckQuotaRequest, ErrorReason, SecretText};
+use crate::access::{self, Access, METHODS, Method, Named};
+use crate::v1::{CheckQuotaRequest, ErrorReason, GatewayUse, KeyScope, Role, SecretText};
 use crate::{FILE_DESCRIPTOR_SET, INTERNAL_FILE_DESCRIPTOR_SET};
 
 /// Every service of the public package and its methods.
@@ -81,6 +83,7 @@ fn element_paths(file: &FileDescriptorProto) -> Vec<Vec<i32>> {
         paths.push(vec![6, index]);
         paths.extend((0..).zip(&service.method).map(|(method, _)| vec![6, index, 2, method]));
     }
+    paths.extend((0..).zip(&file.extension).map(|(index, _)| vec![7, index]));
     for (index, kind) in (0..).zip(&file.enum_type) {
         paths.push(vec![5, index]);
         paths.extend((0..).zip(&kind.value).map(|(value, _)| vec![5, index, 2, value]));
@@ -129,6 +132,141 @@ fn every_element_has_a_comment() {
             assert!(commented.contains(&path), "{} {path:?}", file.name());
         }
     }
+}
+
+/// The path of every method that the descriptors know.
+fn method_paths(encoded: &[u8]) -> BTreeSet<String> {
+    let path = |package: &str, service: &str, method: &str| format!("/{package}.{service}/{method}");
+    let mut paths = BTreeSet::new();
+    for file in own_files(encoded) {
+        for service in &file.service {
+            let methods = service.method.iter();
+            paths.extend(methods.map(|method| path(file.package(), service.name(), method.name())));
+        }
+    }
+    paths
+}
+
+#[test]
+fn every_method_of_every_service_stands_in_the_table_once_and_in_order() {
+    let mut expected = method_paths(FILE_DESCRIPTOR_SET);
+    expected.extend(method_paths(INTERNAL_FILE_DESCRIPTOR_SET));
+    let paths: Vec<&str> = METHODS.iter().map(|method| method.path).collect();
+    assert_eq!(paths, expected.iter().map(String::as_str).collect::<Vec<_>>());
+    for method in METHODS {
+        assert_eq!(access::of(method.path), Some(method.access), "{}", method.path);
+    }
+}
+
+#[test]
+fn a_path_that_no_service_has_stands_in_no_row() {
+    let beside = ["/rateguard.v1.QuotaService/CheckQuot", "/rateguard.v1.QuotaService/CheckQuotaX"];
+    for path in ["", "/", "/a/b", "/z/z", "rateguard.v1.QuotaService/CheckQuota", beside[0], beside[1]] {
+        assert_eq!(access::of(path), None, "{path}");
+    }
+}
+
+#[test]
+fn a_method_is_told_apart_into_its_service_and_its_name() {
+    let names: Vec<_> = METHODS.iter().map(Method::names).collect();
+    assert!(names.contains(&("rateguard.v1.QuotaService", "CheckQuota")), "{names:?}");
+    assert!(names.iter().all(|(service, method)| !service.is_empty() && !method.contains('/')), "{names:?}");
+}
+
+#[test]
+fn a_role_may_do_what_the_ones_below_it_may() {
+    let roles = [Role::Viewer, Role::Member, Role::Admin, Role::Owner];
+    assert!(roles.is_sorted(), "{roles:?}");
+}
+
+fn named(method: &Method) -> Named {
+    match method.access {
+        Access::Named(named) => named,
+        Access::Everybody | Access::AnyPerson => panic!("{method:?} names nobody"),
+    }
+}
+
+#[test]
+fn what_a_call_takes_and_reports_is_for_keys_and_their_gateways_alone() {
+    let of_calls = ["CheckQuota", "BatchCheckQuota", "ReleaseReservation", "ReportUsage"];
+    let methods: Vec<_> = METHODS.iter().filter(|method| of_calls.contains(&method.names().1)).collect();
+    assert_eq!(methods.len(), of_calls.len());
+    for method in methods {
+        let Named { key_scopes, least_role, gateway_use } = named(method);
+        assert_eq!((key_scopes.len(), least_role), (1, None), "{}", method.path);
+        assert!(gateway_use.is_some(), "{}", method.path);
+    }
+}
+
+#[test]
+fn a_viewer_may_look_at_what_a_key_of_the_scope_read_may() {
+    let is_readable = |method: &&Method| matches!(method.access, Access::Named(Named { key_scopes, .. }) if key_scopes.contains(&KeyScope::Read));
+    let readable: Vec<_> = METHODS.iter().filter(is_readable).collect();
+    assert!(readable.len() > 10, "only {} methods", readable.len());
+    for method in readable {
+        // Which limits apply to a call depends on the key that makes it.
+        let is_of_a_call = method.names().1 == "GetQuota";
+        let least = if is_of_a_call { None } else { Some(Role::Viewer) };
+        assert_eq!(named(method).least_role, least, "{}", method.path);
+    }
+}
+
+#[test]
+fn only_who_is_not_known_yet_needs_no_credential() {
+    let is_open = |method: &&Method| method.access == Access::Everybody;
+    let open: Vec<_> = METHODS.iter().filter(is_open).map(Method::names).collect();
+    let ways_in = ["Login", "RefreshToken", "Register"].map(|name| ("rateguard.v1.AuthService", name));
+    assert_eq!(open, ways_in);
+}
+
+#[test]
+fn no_key_and_no_gateway_does_what_people_do_for_themselves() {
+    let services =
+        ["AuthService", "WorkspaceService", "MemberService"].map(|name| format!("rateguard.v1.{name}"));
+    for method in METHODS.iter().filter(|method| services.iter().any(|name| name == method.names().0)) {
+        if let Access::Named(Named { key_scopes, least_role, gateway_use }) = method.access {
+            assert_eq!((key_scopes, gateway_use), (&[][..], None), "{}", method.path);
+            assert!(least_role.is_some(), "{}", method.path);
+        }
+    }
+}
+
+#[test]
+fn only_admins_change_what_gives_others_power() {
+    for method in METHODS {
+        let (service, name) = method.names();
+        let changes = ["Create", "Update", "Delete"].iter().any(|verb| name.starts_with(verb));
+        if changes && matches!(service, "rateguard.v1.ApiService" | "rateguard.v1.KeyService") {
+            assert_eq!(named(method).least_role, Some(Role::Admin), "{}", method.path);
+        }
+    }
+}
+
+#[test]
+fn the_internal_package_is_open_to_gateways_alone() {
+    for method in METHODS.iter().filter(|method| method.path.starts_with("/rateguard.internal.")) {
+        let Named { key_scopes, least_role, gateway_use } = named(method);
+        assert_eq!((key_scopes, least_role), (&[][..], None), "{}", method.path);
+        assert!(gateway_use.is_some(), "{}", method.path);
+    }
+}
+
+/// Whoever asks for reflection sees who may call what: the option comes out as it was put in.
+#[test]
+fn the_encoded_descriptors_carry_the_declarations() {
+    let pool = DescriptorPool::decode(FILE_DESCRIPTOR_SET).unwrap();
+    let option = pool.get_extension_by_name("rateguard.v1.access").unwrap();
+    let services: Vec<_> = pool.services().collect();
+    for method in services.iter().flat_map(|service| service.methods()) {
+        let options = method.options();
+        assert!(options.has_extension(&option), "{}", method.full_name());
+    }
+    let check = pool.get_service_by_name("rateguard.v1.QuotaService").unwrap().methods().next().unwrap();
+    let declared = check.options().get_extension(&option).into_owned();
+    let declared: crate::v1::Access = declared.as_message().unwrap().transcode_to().unwrap();
+    assert_eq!(declared.key_scopes().collect::<Vec<_>>(), [KeyScope::Quota]);
+    assert_eq!(declared.gateway_use(), GatewayUse::ForApp);
+    assert_eq!(declared.least_role(), Role::Unspecified);
 }
 
 #[test]

@@ -23,7 +23,7 @@ pub use people::{Mail, MailTransport, People, SmtpTls};
 #[derive(Debug, Error)]
 pub enum ConfigError {
     /// The file could not be read.
-    #[error("{path}: {source}")]
+    #[error("the configuration file {path} cannot be read")]
     Unreadable {
         /// Which file.
         path: PathBuf,
@@ -31,7 +31,7 @@ pub enum ConfigError {
         source: std::io::Error,
     },
     /// Not TOML.
-    #[error("{origin} is not valid TOML: {source}")]
+    #[error("{origin} is not valid TOML")]
     Syntax {
         /// Where it came from.
         origin: String,
@@ -206,7 +206,11 @@ impl Config {
                 let description = format!("must be {least} to {most}, not {value}");
                 Err(ConfigError::OutOfBounds { key, description })
             }
-            None => self.mail.check().and_then(|()| self.check_gateway_listen()),
+            None => self
+                .mail
+                .check()
+                .and_then(|()| self.check_gateway_listen())
+                .and_then(|()| self.check_gateway_token()),
         }
     }
 
@@ -221,6 +225,17 @@ impl Config {
             }
             _ => Ok(()),
         }
+    }
+
+    /// Who listens for gateways has to know them by something.
+    fn check_gateway_token(&self) -> Result<(), ConfigError> {
+        if self.server.gateway_listen.is_none() || !self.server.gateway_token_file.as_os_str().is_empty() {
+            return Ok(());
+        }
+        let description = "must name a file with the token that gateways present, since \
+                           server.gateway_listen is set"
+            .to_owned();
+        Err(ConfigError::OutOfBounds { key: "server.gateway_token_file", description })
     }
 }
 

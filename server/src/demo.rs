@@ -6,17 +6,20 @@ mod keys;
 mod seed;
 mod welcome;
 
+use std::io;
 use std::net::SocketAddr;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::Path;
 
-use anyhow::{Context, bail};
+use anyhow::{Context, anyhow, bail};
 use rateguard_core::ids::DisplayName;
 use rateguard_core::money::Currency;
 use rateguard_core::time::Zone;
 use rateguard_demo_upstream::{DemoUpstream, DemoUpstreamConfig};
+use rateguard_engine::manage::Recount;
 use rateguard_engine::people::EmailAddress;
 use tokio::net::TcpListener;
+use tokio::task::{JoinError, JoinSet};
 use tokio_util::sync::CancellationToken;
 
 use crate::config::Config;
@@ -29,6 +32,8 @@ pub use welcome::{as_json, as_text};
 
 /// The credential that the demo upstream wants, and the demo's APIs have.
 const UPSTREAM_CREDENTIAL: &str = "demo-upstream-credential";
+/// What is told of an upstream that ended with an error.
+const UPSTREAM_FAILED: &str = "the demo upstream failed";
 /// The workspace's name.
 const WORKSPACE_NAME: &str = "demo";
 /// The address by which its owner logs in.
@@ -44,8 +49,11 @@ pub struct Demo {
     /// The keys that were made for it.
     pub keys: DemoKeys,
     stop_upstream: CancellationToken,
-    upstream: tokio::task::JoinHandle<std::io::Result<()>>,
+    upstream: Upstream,
 }
+
+/// The demo upstream's task, while it runs.
+type Upstream = JoinSet<io::Result<()>>;
 
 impl Demo {
     /// Starts the demo upstream and the server, making the installation first where there is none.
@@ -62,7 +70,7 @@ impl Demo {
             Some(_) => None,
         };
         let (upstream_address, stop_upstream, upstream) = start_upstream().await?;
-        let running = Running::start(config).await?;
+        let running = Running::start_unready(config, Recount::Exact).await?;
         let keys = match (known, fresh) {
             (Some(keys), _) => keys,
             (None, Some(installed)) => {
@@ -74,18 +82,31 @@ impl Demo {
             (None, None) => bail!("the demo was neither found nor made"),
         };
         seed::point_apis_at(&running.engine, &keys, upstream_address).await?;
+        running.declare_ready();
         Ok(Self { running, keys, stop_upstream, upstream })
+    }
+
+    /// Completes with the reason when the server or its upstream ends by itself. What is left to do then is
+    /// to stop.
+    pub async fn failed(&mut self) -> anyhow::Error {
+        tokio::select! {
+            failure = self.running.failed() => failure,
+            Some(ended) = self.upstream.join_next() => why_ended(ended),
+        }
     }
 
     /// Stops the server first, so that calls in flight still have their upstream.
     ///
     /// # Errors
-    /// As [`Running::stop`].
-    pub async fn stop(self) -> anyhow::Result<()> {
+    /// As [`Running::stop`], or when the upstream has failed.
+    pub async fn stop(mut self) -> anyhow::Result<()> {
         let stopped = self.running.stop().await;
         self.stop_upstream.cancel();
-        self.upstream.await.context("the demo upstream failed")??;
-        stopped
+        let served = match self.upstream.join_next().await {
+            Some(ended) => ended.map_err(io::Error::from).flatten().context(UPSTREAM_FAILED),
+            None => Ok(()),
+        };
+        stopped.and(served)
     }
 }
 
@@ -121,14 +142,23 @@ async fn make(config: &Config) -> anyhow::Result<Installed> {
     })
 }
 
-type Upstream = (SocketAddr, CancellationToken, tokio::task::JoinHandle<std::io::Result<()>>);
+fn why_ended(ended: Result<io::Result<()>, JoinError>) -> anyhow::Error {
+    match ended.map_err(io::Error::from).flatten() {
+        Ok(()) => anyhow!("the demo upstream has ended although nobody stopped it"),
+        Err(error) => anyhow::Error::new(error).context(UPSTREAM_FAILED),
+    }
+}
 
-async fn start_upstream() -> anyhow::Result<Upstream> {
+async fn start_upstream() -> anyhow::Result<(SocketAddr, CancellationToken, Upstream)> {
     let listener = TcpListener::bind(("127.0.0.1", 0)).await.context("the demo upstream cannot listen")?;
     let address = listener.local_addr()?;
     let upstream = DemoUpstream::new(DemoUpstreamConfig::with_credential(UPSTREAM_CREDENTIAL));
     let stop = CancellationToken::new();
     let stopped = stop.clone();
-    let serving = tokio::spawn(async move { upstream.serve(listener, stopped.cancelled_owned()).await });
+    let mut serving = JoinSet::new();
+    serving.spawn(async move { upstream.serve(listener, stopped.cancelled_owned()).await });
     Ok((address, stop, serving))
 }
+
+#[cfg(test)]
+mod tests;

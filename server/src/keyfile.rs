@@ -2,14 +2,18 @@
 
 use std::fs::OpenOptions;
 use std::io::Write;
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::Path;
 
-use anyhow::{Context, bail};
+use anyhow::{Context, bail, ensure};
 use rateguard_engine::secrets::{CredentialCipher, random};
 
 /// Owner reads and writes, nobody else.
 const MODE: u32 = 0o600;
+/// What a mode grants to the group and to everyone.
+const OTHERS: u32 = 0o077;
+/// The permissions of a mode.
+const PERMISSIONS: u32 = 0o7777;
 /// Bytes of a key that seals credentials.
 const KEY_BYTES: usize = 32;
 
@@ -40,16 +44,34 @@ pub fn create_encryption_key(path: &Path) -> anyhow::Result<()> {
 /// Reads the key that seals credentials.
 ///
 /// # Errors
-/// When the file is missing or holds anything but 64 hexadecimal digits.
+/// When the file is missing, may be read by others, or holds anything but 64 hexadecimal digits.
 pub fn read_encryption_key(path: &Path) -> anyhow::Result<CredentialCipher> {
-    let text = std::fs::read_to_string(path).with_context(|| {
-        format!(
-            "cannot read the encryption key {}; `rateguard init` makes a new installation",
-            path.display()
-        )
-    })?;
+    check_private(path)?;
+    let text = std::fs::read_to_string(path).with_context(|| unreadable(path))?;
     let Ok(key) = hex::decode(text.trim()) else {
         bail!("{} must hold 64 hexadecimal digits", path.display());
     };
     CredentialCipher::new(&key).with_context(|| path.display().to_string())
 }
+
+/// Refuses a file that others than its owner can read.
+///
+/// # Errors
+/// When they can, or the file cannot be looked at.
+pub fn check_private(path: &Path) -> anyhow::Result<()> {
+    let mode = std::fs::metadata(path).with_context(|| unreadable(path))?.permissions().mode();
+    ensure!(
+        mode & OTHERS == 0,
+        "{0} can be read by others than its owner (mode {1:04o}); run: chmod 600 {0}",
+        path.display(),
+        mode & PERMISSIONS
+    );
+    Ok(())
+}
+
+fn unreadable(path: &Path) -> String {
+    format!("cannot read {}; restore it from a backup, or name another one", path.display())
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,28 +1,30 @@
 //! A running server: its listeners, its engine, its gateway, and how they fail and stop.
 
+mod probes;
+
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, anyhow, ensure};
-use axum::extract::State;
-use axum::http::StatusCode;
-use axum::routing::get;
-use axum::{Json, Router};
-use rateguard_engine::engine::{Background, CONFIGURATION_AGE_MS_MAX, Engine};
+use axum::Router;
+use rateguard_engine::engine::{Background, Engine};
+use rateguard_engine::manage::Recount;
 use rateguard_engine::people::PeopleBackground;
 use rateguard_engine::secrets::random;
-use rateguard_gateway_http::serve::serve;
 use rateguard_gateway_http::{ClientAddress, Drained, Gateway, GatewayConfig, Secret, Transport};
 use rateguard_grpc::server::{gateway_router, health, in_process, public_router};
-use serde_json::json;
+use rateguard_serving::{Descriptors, listen, serve};
+use rateguard_store_sql::Opening;
 use tokio::net::TcpListener;
 use tokio::task::{JoinError, JoinSet};
 use tokio_util::sync::CancellationToken;
 use tonic_health::server::HealthReporter;
 
+use self::probes::probes;
 use crate::config::Config;
+use crate::keyfile;
 use crate::wiring::Embedded;
 
 /// Shortest token that gateways of other processes may present.
@@ -42,6 +44,7 @@ pub struct Running {
     stores: Embedded,
     health: HealthReporter,
     stop: CancellationToken,
+    made: CancellationToken,
     listeners: JoinSet<io::Result<()>>,
     drain_max: Duration,
 }
@@ -52,32 +55,58 @@ impl Running {
     /// # Errors
     /// When the folder, a key file or an address cannot be used.
     pub async fn start(config: &Config) -> anyhow::Result<Self> {
+        Self::start_recounting(config, Recount::Exact).await
+    }
+
+    /// The same; budgets whose counters were lost are counted again as told.
+    ///
+    /// # Errors
+    /// As [`Running::start`].
+    pub async fn start_recounting(config: &Config, recount: Recount) -> anyhow::Result<Self> {
+        let running = Self::start_unready(config, recount).await?;
+        running.declare_ready();
+        Ok(running)
+    }
+
+    /// The same, for whoever has something to make in it first: `/ready` answers 503 until it is declared
+    /// ready.
+    ///
+    /// # Errors
+    /// As [`Running::start`].
+    pub async fn start_unready(config: &Config, recount: Recount) -> anyhow::Result<Self> {
+        let descriptors = Descriptors::raise().context("the limit of open files cannot be raised")?;
         // The addresses first: a port that is taken is the commonest mistake, and nothing is open
         // yet.
-        let public = bind(config.server.listen).await?;
-        let for_gateways = ForGateways::bind(config).await?;
+        let public = bind(config.server.listen)?;
+        let for_gateways = ForGateways::bind(config)?;
         let address = public.local_addr()?;
-        let stores = Embedded::open(config).await?;
+        let stores = Embedded::open(config, Opening::Existing, recount).await?;
         let token = match &for_gateways {
             Some(listener) => listener.token.clone(),
             None => draw_token()?,
         };
         let (engine, background) = stores.start_engine(config, Some(token.clone())).await?;
         let (people, people_background) = stores.start_people(config, &engine).await?;
-        let gateway = gateway(config, &engine, token)?;
+        let gateway = gateway(config, &engine, token, descriptors)?;
         let (reporter, health) = health();
+        let made = CancellationToken::new();
         let router = with_proxy(
-            probes(&engine).merge(public_router(&engine, &people, health, &config.server.cors_origins)?),
+            probes(&engine, &made).merge(public_router(
+                &engine,
+                &people,
+                health,
+                &config.server.cors_origins,
+            )?),
             gateway.clone(),
         );
         let (stop, drain_max) = (CancellationToken::new(), config.drain_max());
         let mut listeners = JoinSet::new();
-        let mut listen = |listener, router| {
+        let mut serve_on = |listener, router| {
             listeners.spawn(serve(listener, router, stop.clone().cancelled_owned(), drain_max));
         };
-        listen(public, router);
+        serve_on(public, router);
         if let Some(it) = for_gateways {
-            listen(it.listener, gateway_router(&engine, &stop));
+            serve_on(it.listener, gateway_router(&engine, &stop));
         }
         Ok(Self {
             address,
@@ -88,9 +117,15 @@ impl Running {
             stores,
             health: reporter,
             stop,
+            made,
             listeners,
             drain_max,
         })
+    }
+
+    /// Says that everything is there that callers have to find.
+    pub fn declare_ready(&self) {
+        self.made.cancel();
     }
 
     /// Completes with the reason when something ends by itself that has to run until the stop. What is
@@ -112,6 +147,9 @@ impl Running {
     pub async fn stop(mut self) -> anyhow::Result<()> {
         self.health.set_service_status(WHOLE_SERVER, tonic_health::ServingStatus::NotServing).await;
         self.stop.cancel();
+        if let Some(gateway) = &self.gateway {
+            gateway.begin_stop();
+        }
         let listened = wait_for_all(&mut self.listeners).await;
         if let Some(gateway) = &self.gateway {
             drain(gateway, self.drain_max).await;
@@ -130,18 +168,21 @@ struct ForGateways {
 }
 
 impl ForGateways {
-    async fn bind(config: &Config) -> anyhow::Result<Option<Self>> {
+    fn bind(config: &Config) -> anyhow::Result<Option<Self>> {
         let Some(address) = config.server.gateway_listen else { return Ok(None) };
         let file = &config.server.gateway_token_file;
+        keyfile::check_private(file).context("server.gateway_token_file")?;
         let text = std::fs::read_to_string(file)
             .with_context(|| format!("server.gateway_token_file {}", file.display()))?;
         let token = text.trim().to_owned();
         ensure!(
             token.len() >= GATEWAY_TOKEN_CHARS_MIN,
-            "the token in {} must have at least {GATEWAY_TOKEN_CHARS_MIN} characters",
-            file.display()
+            "server.gateway_token_file {} holds {}: put a random token of at least {GATEWAY_TOKEN_CHARS_MIN} \
+             characters into it, and into the token file of each gateway",
+            file.display(),
+            if token.is_empty() { "no token" } else { "too short a token" },
         );
-        Ok(Some(Self { listener: bind(address).await?, token }))
+        Ok(Some(Self { listener: bind(address)?, token }))
     }
 }
 
@@ -162,8 +203,8 @@ fn why_ended(ended: Result<io::Result<()>, JoinError>) -> anyhow::Error {
     }
 }
 
-async fn bind(address: SocketAddr) -> anyhow::Result<TcpListener> {
-    TcpListener::bind(address).await.with_context(|| format!("cannot listen on {address}"))
+fn bind(address: SocketAddr) -> anyhow::Result<TcpListener> {
+    listen(address).with_context(|| format!("cannot listen on {address}"))
 }
 
 /// The token by which the gateway of this process is known, new with each start.
@@ -171,12 +212,17 @@ fn draw_token() -> anyhow::Result<String> {
     Ok(hex::encode(random::<32>()?))
 }
 
-fn gateway(config: &Config, engine: &Arc<Engine>, token: String) -> anyhow::Result<Option<Gateway>> {
+fn gateway(
+    config: &Config,
+    engine: &Arc<Engine>,
+    token: String,
+    descriptors: Descriptors,
+) -> anyhow::Result<Option<Gateway>> {
     if !config.gateway.enabled {
         return Ok(None);
     }
     let mut bounds = GatewayConfig::new(Secret::new(token));
-    bounds.calls_max = config.gateway.concurrent_calls_max;
+    bounds.calls_max = descriptors.calls_out_of(config.gateway.concurrent_calls_max);
     if let Some(header) = &config.gateway.client_address_header {
         bounds.client_address = ClientAddress::Header(header.clone());
     }
@@ -188,21 +234,6 @@ fn with_proxy(router: Router, gateway: Option<Gateway>) -> Router {
         Some(gateway) => router.merge(rateguard_gateway_http::router(gateway)),
         None => router,
     }
-}
-
-/// `/health` answers while the process is up. `/ready` answers 200 while decisions are true: from the
-/// first connection on, and not once the configuration in memory is too old to decide by.
-fn probes(engine: &Arc<Engine>) -> Router {
-    let ready = async |State(engine): State<Arc<Engine>>| {
-        let age_ms = engine.configuration_age_ms();
-        let is_ready = age_ms <= CONFIGURATION_AGE_MS_MAX;
-        let status = if is_ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
-        (status, Json(json!({ "ready": is_ready, "configuration_age_ms": age_ms })))
-    };
-    Router::new()
-        .route("/health", get(async || "ok\n"))
-        .route("/ready", get(ready))
-        .with_state(engine.clone())
 }
 
 async fn drain(gateway: &Gateway, drain_max: Duration) {

@@ -3,21 +3,22 @@
 use std::sync::Arc;
 
 use anyhow::bail;
-use rateguard_core::ids::{DisplayName, KeyId, WorkspaceId};
+use rateguard_core::ids::{DisplayName, WorkspaceId};
 use rateguard_core::money::Currency;
 use rateguard_core::time::{Millis, Zone};
 use rateguard_engine::clock::{Clock, SystemClock};
-use rateguard_engine::manage::{KEYS_PER_WORKSPACE_MAX, equip};
+use rateguard_engine::manage::{KEYS_PER_WORKSPACE_MAX, Recount, equip};
 use rateguard_engine::people::{EmailAddress, FirstOwner, MEMBERS_PER_WORKSPACE_MAX, first_owner};
 use rateguard_engine::ports::{ConfigStore, Joining, PeopleStore, Resource};
-use rateguard_engine::resources::{Key, KeyLabel, Scope, Scopes, Workspace};
+use rateguard_engine::resources::{Key, Scope, Scopes, Workspace};
 use rateguard_engine::secrets::{SecretText, random};
+use rateguard_store_sql::Opening;
 
 use crate::config::Config;
 use crate::keyfile;
 use crate::wiring::Embedded;
 
-/// What the first person is called until they change it.
+/// What the first person is called.
 const OWNER_NAME: &str = "Owner";
 
 /// The first workspace, as its owner wants it.
@@ -51,7 +52,13 @@ pub struct Installed {
 /// # Errors
 /// When there is one already.
 pub async fn install(config: &Config, first: FirstWorkspace) -> anyhow::Result<Installed> {
-    let stores = Embedded::open(config).await?;
+    let stores = Embedded::open(config, Opening::ExistingOrNew, Recount::Exact).await?;
+    let installed = install_in(&stores, config, first).await;
+    stores.close().await;
+    installed
+}
+
+async fn install_in(stores: &Embedded, config: &Config, first: FirstWorkspace) -> anyhow::Result<Installed> {
     let store = stores.config_store();
     if !store.snapshot().await?.workspaces.is_empty() {
         bail!("{} holds an installation already", config.data.folder.display());
@@ -60,10 +67,8 @@ pub async fn install(config: &Config, first: FirstWorkspace) -> anyhow::Result<I
     if !key_file.exists() {
         keyfile::create_encryption_key(&key_file)?;
     }
-    let installed =
-        first_workspace(&store, &stores.people_store(), first, SystemClock::default().now()).await;
-    stores.close().await;
-    installed
+    stores.cipher(config).await?;
+    first_workspace(&store, &stores.people_store(), first, SystemClock::default().now()).await
 }
 
 async fn first_workspace(
@@ -91,19 +96,5 @@ fn first_key() -> anyhow::Result<Key> {
 /// # Errors
 /// When the name is out of bounds.
 pub fn plain_key(name: &str, scopes: Scopes) -> anyhow::Result<Key> {
-    Ok(Key {
-        id: KeyId::from_random([0; 16]),
-        display_name: DisplayName::parse("display_name", name)?,
-        secret_sha256: [0; 32],
-        prefix: String::new(),
-        label: KeyLabel::Live,
-        scopes,
-        apis: Vec::new(),
-        models: Vec::new(),
-        ip_ranges: Vec::new(),
-        bound_subject: None,
-        allow_subject_header: false,
-        expires_at: None,
-        active: true,
-    })
+    Ok(Key::plain(DisplayName::parse("display_name", name)?, scopes))
 }

@@ -2,14 +2,18 @@
 
 use std::sync::Arc;
 
-use anyhow::Context;
+use anyhow::{Context, anyhow, ensure};
 use rateguard_engine::catalogue;
 use rateguard_engine::clock::{Clock, SystemClock};
 use rateguard_engine::engine::{Background, Engine, Setup, Stores};
+use rateguard_engine::manage::{Recount, RecountError, prepare_recount};
 use rateguard_engine::people::{People, PeopleBackground, PeopleSetup};
-use rateguard_engine::ports::{ConfigStore, PeopleStore};
+use rateguard_engine::ports::{ConfigStore, EventLog as _, PeopleStore, Resource};
+use rateguard_engine::secrets::CredentialCipher;
 use rateguard_store_memory::{MemoryCounterStore, MemoryCounterStoreConfig};
-use rateguard_store_sql::{DataFolder, SqlCheckpointStore, SqlConfigStore, SqlEventLog, SqlUsageStore};
+use rateguard_store_sql::{
+    DataFolder, OpenError, Opening, SqlCheckpointStore, SqlConfigStore, SqlEventLog, SqlStores, SqlUsageStore,
+};
 
 use crate::config::Config;
 use crate::{keyfile, mail};
@@ -23,18 +27,33 @@ pub struct Embedded {
 }
 
 impl Embedded {
-    /// Opens the four files of a data folder, making them where they are missing.
+    /// Opens the four files of a data folder. Rollups and counters that were lost begin again.
     ///
     /// # Errors
-    /// When another process has the folder, or a file is damaged or newer than this program.
-    pub async fn open(config: &Config) -> anyhow::Result<Self> {
-        let folder = DataFolder::open(&config.data.folder)?;
-        let events = Arc::new(SqlEventLog::open(&folder).await?);
+    /// When another process has the folder, a file is missing, damaged, foreign or newer than this
+    /// program, or lost counters cannot be counted again exactly and that was asked for.
+    pub async fn open(config: &Config, opening: Opening, recount: Recount) -> anyhow::Result<Self> {
+        let path = &config.data.folder;
+        if opening == Opening::Existing && !path.exists() {
+            // Not even the folder is made for somebody who named a wrong one.
+            return Err(OpenError::NoInstallation { path: path.clone() }.into());
+        }
+        let mut stores = SqlStores::open(&DataFolder::open(path)?, opening).await?;
+        if stores.usage_was_lost {
+            tracing::warn!("usage.db was missing: its sums are being built again from events.db");
+        }
+        if stores.counters_are_lost()
+            && let Err(error) = begin_counters(&mut stores, recount).await
+        {
+            stores.close().await;
+            return Err(error.context(format!("{} is missing or empty", path.join("counters.db").display())));
+        }
+        let SqlStores { config, events, usage, checkpoints, .. } = stores;
         Ok(Self {
-            config: Arc::new(SqlConfigStore::open(&folder).await?),
-            usage: Arc::new(SqlUsageStore::open(&folder, &events).await?),
-            checkpoints: Arc::new(SqlCheckpointStore::open(&folder).await?),
-            events,
+            config: Arc::new(config),
+            events: Arc::new(events),
+            usage: Arc::new(usage),
+            checkpoints: Arc::new(checkpoints),
         })
     }
 
@@ -61,7 +80,7 @@ impl Embedded {
         let setup = PeopleSetup {
             clock: Arc::new(SystemClock::default()),
             directory: engine.directory().clone(),
-            cipher: keyfile::read_encryption_key(&config.encryption_key_file())?,
+            cipher: self.cipher(config).await?,
             policy: config.people.policy(),
             mailer: mail::mailer(config)?,
         };
@@ -86,6 +105,7 @@ impl Embedded {
         gateway_token: Option<String>,
     ) -> anyhow::Result<(Arc<Engine>, Background)> {
         let clock = Arc::new(SystemClock::default());
+        let cipher = self.cipher(config).await?;
         let bounds = MemoryCounterStoreConfig {
             live_counters_max: config.counters.live_counters_max,
             request_ids_bytes_max: config.counters.request_ids_bytes_max,
@@ -103,9 +123,63 @@ impl Embedded {
         let setup = Setup {
             clock,
             catalogue: Arc::new(catalogue::load().context("the price catalogue is damaged")?),
-            cipher: keyfile::read_encryption_key(&config.encryption_key_file())?,
+            cipher,
             gateway_token,
         };
         Engine::start(stores, setup).await.context("the engine cannot recover")
     }
+
+    /// The key that seals credentials, when it is the one of this installation.
+    pub(crate) async fn cipher(&self, config: &Config) -> anyhow::Result<CredentialCipher> {
+        let file = config.encryption_key_file();
+        let cipher = keyfile::read_encryption_key(&file)?;
+        let is_right = match self.config.encryption_check().await? {
+            Some(check) => cipher.knows(&check),
+            None => self.adopt_key(&cipher).await?,
+        };
+        ensure!(
+            is_right,
+            "{} holds another key ({}) than the one that this installation's credentials are sealed with; \
+             put that one back, for example from a backup",
+            file.display(),
+            cipher.key_id()
+        );
+        Ok(cipher)
+    }
+
+    /// Takes a key as this installation's, unless something is sealed with another one.
+    async fn adopt_key(&self, cipher: &CredentialCipher) -> anyhow::Result<bool> {
+        let sealed = self.config.snapshot().await?.resources.into_iter().any(|stored| {
+            let Resource::Api(api) = &stored.value else { return false };
+            let credential = api.credential.as_ref();
+            credential.is_some_and(|sealed| cipher.open(&stored.workspace, &api.id, sealed).is_err())
+        });
+        if !sealed {
+            self.config.keep_encryption_check(cipher.seal_check()?).await?;
+        }
+        Ok(!sealed)
+    }
 }
+
+/// Lost counters: budgets are counted again from the log, plain limits begin anew.
+async fn begin_counters(stores: &mut SqlStores, recount: Recount) -> anyhow::Result<()> {
+    let end = stores.events.end().await?;
+    let now = SystemClock::default().now();
+    let position = prepare_recount(&stores.config, end, recount, now).await.map_err(|error| match error {
+        RecountError::Changed(_) => anyhow!(
+            "{error}; restore counters.db from a backup, or start once with --recount-budgets, which counts \
+             by what these budgets match today"
+        ),
+        RecountError::Store(error) => error.into(),
+    })?;
+    stores.begin_counters(position).await?;
+    tracing::warn!(
+        from = position.0,
+        "counters.db was missing: budgets are counted again from events.db; plain limits begin anew, and what \
+         reservations held is free"
+    );
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests;

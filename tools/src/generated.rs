@@ -26,6 +26,7 @@ pub fn documents() -> Vec<Generated> {
             text: rateguard_server::workspace_file::schema_json(),
         },
         Generated { path: "docs/ERRORS.md", text: rateguard_grpc::documents::errors_markdown() },
+        Generated { path: "docs/PERMISSIONS.md", text: rateguard_grpc::documents::permissions_markdown() },
     ]
 }
 

@@ -1,7 +1,7 @@
 //! `rateguard-gateway`: the proxy as a process of its own, in front of a remote RateGuard server.
 
 use std::future::Future;
-use std::io::Write as _;
+use std::io::{IsTerminal as _, Write as _};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -10,9 +10,9 @@ use anyhow::{Context as _, ensure};
 use clap::Parser;
 use http::HeaderName;
 use rateguard_gateway_http::{
-    ClientAddress, Drained, Gateway, GatewayConfig, Secret, Transport, config, remote, router, serve,
+    ClientAddress, Drained, Gateway, GatewayConfig, Secret, Transport, config, remote, router,
 };
-use tokio::net::TcpListener;
+use rateguard_serving::{DRAIN_WAIT_MAX, Descriptors, listen, serve};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing_subscriber::EnvFilter;
 
@@ -57,6 +57,8 @@ struct Arguments {
 impl Arguments {
     fn gateway_config(&self) -> anyhow::Result<GatewayConfig> {
         let mut config = GatewayConfig::new(token(&self.token_file)?);
+        let descriptors = Descriptors::raise().context("the limit of open files cannot be raised")?;
+        config.calls_max = descriptors.calls_out_of(config.calls_max);
         config.reservation_lifetime = self.reservation_ttl_ms.map(Duration::from_millis);
         if let Some(header) = &self.client_address_header {
             config.client_address = ClientAddress::Header(header.clone());
@@ -74,16 +76,24 @@ impl Arguments {
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_ansi(std::io::stderr().is_terminal())
+        .with_writer(std::io::stderr)
+        .init();
     let arguments = Arguments::parse();
     let gateway = Gateway::new(arguments.transport()?, arguments.gateway_config()?)?;
-    let listener = TcpListener::bind(arguments.listen).await;
-    let listener = listener.with_context(|| format!("--listen {}", arguments.listen))?;
+    let listener = listen(arguments.listen).with_context(|| format!("--listen {}", arguments.listen))?;
     let stop = stop_signal()?;
     let address = listener.local_addr()?;
     tracing::info!(%address, server = arguments.server, "gateway listens");
     writeln!(std::io::stdout().lock(), "ready at http://{address}")?;
-    serve::serve(listener, router(gateway.clone()), stop, serve::DRAIN_WAIT_MAX).await?;
+    let told = gateway.clone();
+    let stop = async move {
+        stop.await;
+        told.begin_stop();
+    };
+    serve(listener, router(gateway.clone()), stop, DRAIN_WAIT_MAX).await?;
     let drained = gateway.drain(REPORTS_WAIT_MAX).await;
     ensure!(drained == Drained::Whole, "stopped with calls unreported: {drained:?}");
     tracing::info!("gateway stopped");
@@ -105,8 +115,12 @@ fn stop_signal() -> anyhow::Result<impl Future<Output = ()>> {
 fn token(path: &Path) -> anyhow::Result<Secret> {
     let text = String::from_utf8(read(path)?).with_context(|| format!("{} is not text", path.display()))?;
     let token = text.trim();
-    ensure!(!token.is_empty(), "{} holds no token", path.display());
-    ensure!(token.len() <= config::TOKEN_BYTES_MAX, "{} holds more than a token", path.display());
+    let path = path.display();
+    ensure!(
+        !token.is_empty(),
+        "--token-file {path} holds no token: put into it what the server's server.gateway_token_file holds"
+    );
+    ensure!(token.len() <= config::TOKEN_BYTES_MAX, "--token-file {path} holds more than a token");
     Ok(Secret::new(token))
 }
 

@@ -5,6 +5,7 @@ use std::time::SystemTime;
 
 use axum::body::Body;
 use axum::extract::{ConnectInfo, Request};
+use http::header::AUTHORIZATION;
 use http::request::Parts;
 use http::{HeaderMap, HeaderName, Method};
 use tokio::time::Instant;
@@ -61,6 +62,10 @@ impl Arrival {
 
     /// The key of the app that asks.
     pub(crate) fn app_key(&self) -> Result<AppKey, Problem> {
+        if self.head.headers.get_all(AUTHORIZATION).iter().nth(1).is_some() {
+            // Whoever stands in front may have judged by the other one.
+            return Err(Problem::new(ProblemKind::InvalidRequest, "authorization must not stand twice"));
+        }
         let credential = presented(&self.head.headers, self.head.uri.query());
         let credential = credential.ok_or_else(|| no_key("an API key is required"))?;
         AppKey::new(&credential.secret).map_err(|_| no_key("the API key is not known"))
@@ -68,16 +73,22 @@ impl Arrival {
 
     /// Who is charged; empty where the client does not say.
     pub(crate) fn subject(&self) -> Result<String, Problem> {
-        let Some(value) = self.head.headers.get(SUBJECT) else { return Ok(String::new()) };
+        let mut values = self.head.headers.get_all(SUBJECT).iter();
+        let Some(value) = values.next() else { return Ok(String::new()) };
+        if values.next().is_some() {
+            return Err(bad_subject("x-rateguard-subject must not stand twice"));
+        }
         let text = std::str::from_utf8(value.as_bytes());
-        let text =
-            text.map_err(|_| Problem::new(ProblemKind::InvalidRequest, "x-rateguard-subject must be UTF-8"));
-        text.map(str::to_owned)
+        text.map(str::to_owned).map_err(|_| bad_subject("x-rateguard-subject must be UTF-8"))
     }
 }
 
 fn no_key(message: &'static str) -> Problem {
     Problem::new(ProblemKind::InvalidApiKey, message)
+}
+
+fn bad_subject(message: &'static str) -> Problem {
+    Problem::new(ProblemKind::InvalidRequest, message)
 }
 
 /// Takes `/proxy/{slug}{rest}` apart without decoding anything.

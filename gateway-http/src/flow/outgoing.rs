@@ -18,7 +18,8 @@ use crate::gateway::Shared;
 use crate::gateway::slots::Lease;
 use crate::problem::ProblemKind;
 use crate::proxy::client::UpstreamBody;
-use crate::proxy::headers::{AnswerUse, toward_upstream};
+use crate::proxy::headers::{AnswerUse, check_carried, toward_upstream};
+use crate::proxy::hops::HOPS;
 use crate::proxy::target::UpstreamTarget;
 use crate::routes::Route;
 use crate::usage::{Dialect, Prepared, RequestView};
@@ -48,13 +49,18 @@ impl Outgoing {
         app: AppKey,
         route: Arc<Route>,
     ) -> Result<Self, Problem> {
+        check_carried(&arrival.head.headers)
+            .map_err(|error| Problem::new(ProblemKind::InvalidRequest, error.to_string()))?;
+        let hops = shared.marker.add_to(&arrival.head.headers)?;
         let target = route.target(&arrival.rest, arrival.head.uri.query());
         let target = target.map_err(|error| Problem::new(ProblemKind::InvalidRequest, error.to_string()))?;
         let facts = facts(&arrival, app, route, &target)?;
-        match facts.route.dialect(&facts.method, target.path()) {
+        let mut outgoing = match facts.route.dialect(&facts.method, target.path()) {
             Some(dialect) => Self::spoken(shared, arrival, facts, target, dialect).await,
             None => Self::unread(arrival, facts, target),
-        }
+        }?;
+        outgoing.request.headers_mut().insert(HOPS, hops);
+        Ok(outgoing)
     }
 
     fn unread(arrival: Arrival, facts: Facts, target: UpstreamTarget) -> Result<Self, Problem> {

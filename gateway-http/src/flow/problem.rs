@@ -9,6 +9,7 @@ use http::header::{self, HeaderMap};
 
 use crate::control::ControlError;
 use crate::problem::{ErrorBody, ProblemKind, generic_error_body};
+use crate::proxy::hops::LoopError;
 use crate::proxy::response_headers;
 use crate::routes::ResolveError;
 use crate::usage::{Dialect, RequestFault};
@@ -82,6 +83,12 @@ impl From<ResolveError> for Problem {
             ResolveError::Unusable(error) => Self::new(ProblemKind::UpstreamError, error.to_string()),
             ResolveError::Missing => Self::new(ProblemKind::Internal, "internal error"),
         }
+    }
+}
+
+impl From<LoopError> for Problem {
+    fn from(error: LoopError) -> Self {
+        Self::new(ProblemKind::LoopDetected, error.to_string())
     }
 }
 

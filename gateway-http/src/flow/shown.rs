@@ -21,7 +21,8 @@ const CURRENCIES_WITHOUT_MINOR_UNITS: [&str; 17] = [
     "XOF", "XPF",
 ];
 
-/// Adds how the limits stood when the call was decided, what it holds itself included. Limits on money
+/// Adds how the limits stood when the call was decided, what it holds itself included: a budget's figure
+/// has this call's estimate in it, also in an answer that was settled since. Limits on money
 /// and budgets only where callers may be told.
 pub(crate) fn add_limits(headers: &mut HeaderMap, limits: &[LimitStatus], show_spend: bool) {
     let now_ms = now_ms();

@@ -1,10 +1,13 @@
 //! Reads a body whole, within its bounds.
 
+use std::time::Duration;
+
 use axum::body::Body;
 use bytes::{Bytes, BytesMut};
 use http::header;
 use http::request::Parts;
 use http_body_util::BodyExt as _;
+use tokio::time::timeout;
 
 use super::problem::Problem;
 use crate::gateway::Shared;
@@ -28,9 +31,12 @@ pub(crate) async fn read(shared: &Shared, head: &Parts, body: Body) -> Result<Wh
     if !lease.cover(declared.unwrap_or_default()) {
         return Err(Problem::overloaded());
     }
-    let collecting = collect(body, bytes_max, &mut lease);
-    let bytes = tokio::time::timeout(shared.config.body_wait_max, collecting).await;
-    let bytes = bytes.unwrap_or_else(|_| Err(unreadable("the body did not arrive in time")))?;
+    let collecting = collect(body, bytes_max, shared.config.body_stall_max, &mut lease);
+    let bytes = tokio::select! {
+        biased;
+        bytes = timeout(shared.config.body_wait_max, collecting) => bytes.unwrap_or_else(|_| Err(late()))?,
+        () = shared.left() => return Err(Problem::stopping()),
+    };
     Ok(WholeBody { bytes, lease })
 }
 
@@ -40,10 +46,15 @@ fn declared_bytes(head: &Parts) -> Option<usize> {
     Some(declared.parse().unwrap_or(usize::MAX))
 }
 
-async fn collect(mut body: Body, bytes_max: usize, lease: &mut Lease) -> Result<Bytes, Problem> {
+async fn collect(
+    mut body: Body,
+    bytes_max: usize,
+    stall_max: Duration,
+    lease: &mut Lease,
+) -> Result<Bytes, Problem> {
     let mut first = Bytes::new();
     let mut gathered = BytesMut::new();
-    while let Some(part) = next_part(&mut body).await? {
+    while let Some(part) = timeout(stall_max, next_part(&mut body)).await.unwrap_or_else(|_| Err(late()))? {
         let bytes = first.len() + gathered.len() + part.len();
         if bytes > bytes_max {
             return Err(too_large(bytes_max));
@@ -71,6 +82,10 @@ async fn next_part(body: &mut Body) -> Result<Option<Bytes>, Problem> {
     }
 }
 
+fn late() -> Problem {
+    Problem::new(ProblemKind::BodyTimeout, "the body did not arrive in time")
+}
+
 fn unreadable(message: &'static str) -> Problem {
     Problem::new(ProblemKind::InvalidRequest, message)
 }
@@ -84,10 +99,12 @@ mod tests {
     use std::convert::Infallible;
     use std::io;
 
-    use futures::stream;
+    use futures::{StreamExt as _, stream};
 
     use super::*;
     use crate::gateway::slots::Memory;
+
+    const STALL_MAX: Duration = Duration::from_secs(1);
 
     fn in_parts(parts: &[&'static str]) -> Body {
         let parts: Vec<_> =
@@ -97,7 +114,7 @@ mod tests {
 
     async fn collected(body: Body, memory_bytes: usize) -> Result<Bytes, ProblemKind> {
         let mut lease = Memory::new(memory_bytes).lease();
-        collect(body, 10, &mut lease).await.map_err(|problem| problem.kind)
+        collect(body, 10, STALL_MAX, &mut lease).await.map_err(|problem| problem.kind)
     }
 
     #[tokio::test]
@@ -119,5 +136,21 @@ mod tests {
     async fn a_body_that_breaks_off_is_a_bad_request() {
         let broken = stream::iter([Ok(Bytes::from_static(b"0")), Err(io::Error::other("gone"))]);
         assert_eq!(collected(Body::from_stream(broken), 4_096).await, Err(ProblemKind::InvalidRequest));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_body_that_comes_to_a_halt_is_not_waited_for() {
+        let begun = stream::once(async { Ok::<_, Infallible>(Bytes::from_static(b"0")) });
+        let halted = Body::from_stream(begun.chain(stream::pending()));
+        assert_eq!(collected(halted, 4_096).await, Err(ProblemKind::BodyTimeout));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_slow_body_is_read_as_long_as_it_goes_on() {
+        let parts = stream::iter(["0", "1", "2"]).then(|part| async move {
+            tokio::time::sleep(STALL_MAX / 2).await;
+            Ok::<_, Infallible>(Bytes::from_static(part.as_bytes()))
+        });
+        assert_eq!(collected(Body::from_stream(parts), 4_096).await.unwrap(), "012");
     }
 }

@@ -58,6 +58,14 @@ const CREDENTIALS: [&str; 12] = [
 const CLIENT_TRACES: [&str; 6] =
     ["cf-connecting-ip", "forwarded", "true-client-ip", "via", "x-client-ip", "x-real-ip"];
 
+/// By which some servers replace the path or the host that was asked for: ways around the base URL and the
+/// rules for an endpoint.
+const TARGET_OVERRIDES: [&str; 5] =
+    ["x-host", "x-original-host", "x-original-uri", "x-original-url", "x-rewrite-url"];
+
+/// By which some servers replace the method that was asked for.
+const METHOD_OVERRIDES: [&str; 3] = ["x-http-method", "x-http-method-override", "x-method-override"];
+
 /// Set anew for the upstream: the host by the target, the length by the body that is sent. `expect`
 /// was answered by the gateway.
 const REMADE: [&str; 3] = ["content-length", "expect", "host"];
@@ -71,12 +79,40 @@ const FORWARDED_PREFIX: &str = "x-forwarded-";
 /// The prefix of the gateway's own headers; nobody else's pass in either direction.
 pub const OWN_PREFIX: &str = "x-rateguard-";
 
+/// Why a request cannot be carried as it stands. The messages may be shown to the caller.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Uncarried {
+    /// It wants to leave HTTP for a protocol that nothing can be metered in.
+    #[error("websockets are not carried")]
+    WebSocket,
+    /// Rules look at the method that was sent; the upstream would act on another.
+    #[error("{0} is not carried; send the method itself")]
+    MethodOverride(&'static str),
+}
+
+/// Refuses what would become another request if a header were merely left out. An offer to upgrade to
+/// anything but a websocket may be ignored (RFC 9110, section 7.8).
+///
+/// # Errors
+/// Says what is not carried.
+pub fn check_carried(client: &HeaderMap) -> Result<(), Uncarried> {
+    let offered =
+        members(client, &header::UPGRADE).any(|protocol| protocol.eq_ignore_ascii_case(b"websocket"));
+    if offered {
+        return Err(Uncarried::WebSocket);
+    }
+    match METHOD_OVERRIDES.into_iter().find(|name| client.contains_key(*name)) {
+        Some(name) => Err(Uncarried::MethodOverride(name)),
+        None => Ok(()),
+    }
+}
+
 /// The headers to send upstream, the credential still missing.
 pub fn toward_upstream(client: &HeaderMap, answer: AnswerUse) -> HeaderMap {
     let named = named_in_connection(client);
     let mut headers = kept(client, |name| {
         let text = name.as_str();
-        is_in(&[&HOP_BY_HOP, &CREDENTIALS, &CLIENT_TRACES, &REMADE], text)
+        is_in(&[&HOP_BY_HOP, &CREDENTIALS, &CLIENT_TRACES, &TARGET_OVERRIDES, &REMADE], text)
             || text.starts_with(FORWARDED_PREFIX)
             || text.starts_with(OWN_PREFIX)
             || named.contains(name)
@@ -110,9 +146,13 @@ fn is_in(lists: &[&[&str]], name: &str) -> bool {
 
 /// The headers that `Connection` declares to be for this hop alone.
 fn named_in_connection(headers: &HeaderMap) -> Vec<HeaderName> {
-    let values = headers.get_all(header::CONNECTION).iter();
-    let names = values.flat_map(|value| value.as_bytes().split(|byte| *byte == b','));
-    names.filter_map(|name| HeaderName::from_bytes(name.trim_ascii()).ok()).collect()
+    members(headers, &header::CONNECTION).filter_map(|name| HeaderName::from_bytes(name).ok()).collect()
+}
+
+/// The members of a header that is a list.
+fn members<'a>(headers: &'a HeaderMap, name: &HeaderName) -> impl Iterator<Item = &'a [u8]> + use<'a> {
+    let values = headers.get_all(name).iter();
+    values.flat_map(|value| value.as_bytes().split(|byte| *byte == b',')).map(<[u8]>::trim_ascii)
 }
 
 #[cfg(test)]

@@ -93,14 +93,14 @@ struct EnvelopeError<'a> {
 /// The vendor's closed set of error types: <https://docs.anthropic.com/en/api/errors>.
 fn error_type(kind: ProblemKind) -> &'static str {
     match kind {
-        ProblemKind::InvalidRequest => "invalid_request_error",
+        ProblemKind::InvalidRequest | ProblemKind::LoopDetected => "invalid_request_error",
         ProblemKind::InvalidApiKey => "authentication_error",
         ProblemKind::BudgetExceeded => "billing_error",
         ProblemKind::ExpiredApiKey | ProblemKind::ApiInactive | ProblemKind::Forbidden => "permission_error",
         ProblemKind::ApiNotFound => "not_found_error",
         ProblemKind::BodyTooLarge => "request_too_large",
         ProblemKind::RateLimited | ProblemKind::Overloaded => "rate_limit_error",
-        ProblemKind::UpstreamTimeout => "timeout_error",
+        ProblemKind::UpstreamTimeout | ProblemKind::BodyTimeout => "timeout_error",
         ProblemKind::Internal | ProblemKind::UpstreamError | ProblemKind::Unavailable => "api_error",
     }
 }

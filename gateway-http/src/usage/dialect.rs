@@ -1,5 +1,7 @@
 //! What the gateway asks of a vendor's wire format, and the registry of those it speaks.
 
+use std::borrow::Cow;
+
 use bytes::Bytes;
 use http::Method;
 
@@ -15,7 +17,17 @@ static DIALECTS: [&dyn Dialect; 2] = [&OpenAiChat, &AnthropicMessages];
 
 /// The dialect spoken at `path` (normalised, base path included), if any.
 pub fn dialect_for(method: &Method, path: &str) -> Option<&'static dyn Dialect> {
-    DIALECTS.into_iter().find(|dialect| dialect.matches(method, path))
+    let plain = without_parameters(path);
+    DIALECTS.into_iter().find(|dialect| dialect.matches(method, &plain))
+}
+
+/// `path` as servers see it that keep parameters in segments, behind a semicolon: `/a;x=1/b` as `/a/b`.
+fn without_parameters(path: &str) -> Cow<'_, str> {
+    if !path.contains(';') {
+        return Cow::Borrowed(path);
+    }
+    let segments = path.split('/').map(|segment| segment.split(';').next().unwrap_or_default());
+    Cow::Owned(segments.collect::<Vec<_>>().join("/"))
 }
 
 /// A dialect of this vendor, for its error envelope where a call itself is in none.
@@ -40,8 +52,9 @@ pub trait Dialect: Send + Sync {
     /// The vendor whose APIs are read in this dialect.
     fn vendor(&self) -> Vendor;
 
-    /// Whether this dialect is spoken at `path`, a normalised path with its base path. Upstreams that
-    /// ignore case or a trailing slash must not be a way around metering, so both are ignored.
+    /// Whether this dialect is spoken at `path`, a normalised path with its base path and without parameters
+    /// in its segments. Upstreams that ignore case or a trailing slash must not be a way around metering,
+    /// so both are ignored.
     fn matches(&self, method: &Method, path: &str) -> bool;
 
     /// Reads what must be known before the call and makes the body that goes upstream.
@@ -183,7 +196,9 @@ mod tests {
     }
 
     #[test]
-    fn case_and_a_trailing_slash_do_not_evade_metering() {
+    fn case_parameters_and_a_trailing_slash_do_not_evade_metering() {
+        assert_eq!(name_at(Method::POST, "/v1;a=1/messages;b=2/"), Some("anthropic_messages"));
+        assert_eq!(name_at(Method::POST, "/v1/chat;/completions;x"), Some("openai_chat"));
         assert_eq!(name_at(Method::POST, "/V1/Messages/"), Some("anthropic_messages"));
         assert_eq!(name_at(Method::POST, "/v1/CHAT/completions"), Some("openai_chat"));
     }

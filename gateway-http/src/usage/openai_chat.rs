@@ -83,7 +83,10 @@ struct EnvelopeError<'a> {
 
 fn error_type(kind: ProblemKind) -> &'static str {
     match kind {
-        ProblemKind::InvalidRequest | ProblemKind::ApiNotFound => "invalid_request_error",
+        ProblemKind::InvalidRequest
+        | ProblemKind::ApiNotFound
+        | ProblemKind::BodyTimeout
+        | ProblemKind::LoopDetected => "invalid_request_error",
         ProblemKind::InvalidApiKey => "authentication_error",
         ProblemKind::BudgetExceeded => "insufficient_quota",
         ProblemKind::ExpiredApiKey | ProblemKind::ApiInactive | ProblemKind::Forbidden => "permission_error",

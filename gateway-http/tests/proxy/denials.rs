@@ -196,3 +196,13 @@ async fn a_gateway_without_a_free_place_says_so() {
     );
     assert!(answer.headers.contains_key("retry-after"));
 }
+
+#[tokio::test]
+async fn a_doubled_authorization_is_400_and_nobody_is_asked() {
+    let world = start().await;
+    let headers = [("authorization", "Bearer rg_test_somebody_elses")];
+    let answer = world.send(world.request(Method::GET, "/proxy/echo", &headers, "")).await;
+    assert_eq!(answer.status, StatusCode::BAD_REQUEST);
+    assert_eq!(answer.json()["error"]["code"], "invalid_request");
+    assert!(world.control.checks().is_empty());
+}

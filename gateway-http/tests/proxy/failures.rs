@@ -4,14 +4,15 @@ use std::time::Duration;
 
 use http::{Method, StatusCode};
 use rateguard_demo_upstream::Endpoint;
-use rateguard_gateway_http::{Drained, serve::DRAIN_WAIT_MAX};
-use rateguard_proto::v1::{ErrorReason, UsageExactness};
+use rateguard_gateway_http::Drained;
+use rateguard_proto::v1::{ErrorReason, SecretText, UsageExactness};
+use rateguard_serving::DRAIN_WAIT_MAX;
 use tokio::io::AsyncReadExt as _;
 use tokio::net::TcpListener;
 use tonic::{Code, Status};
 
 use crate::support::control::status;
-use crate::support::{CHAT, chat_body, config, eventually, openai, start, start_with};
+use crate::support::{APP_KEY, CHAT, chat_body, config, eventually, openai, start, start_with};
 
 #[tokio::test]
 async fn a_dead_upstream_is_502_and_the_reservation_is_given_back() {
@@ -131,4 +132,33 @@ async fn a_call_ends_before_its_reservation_does() {
     assert_eq!(answer.status, StatusCode::OK);
     // The wait for the head, the time for the answer, and the wait for the report.
     assert_eq!(world.control.checks()[0].reservation_ttl_ms, Some(30_000 + 100 + 60_000));
+}
+
+#[tokio::test]
+async fn a_call_that_leads_back_to_its_gateway_ends_at_the_second_pass() {
+    let world = start().await;
+    let mut route = openai(world.address);
+    route.base_url = format!("http://{}/proxy/openai", world.address);
+    route.credential = Some(SecretText { value: APP_KEY.to_owned() });
+    world.control.set_route(route);
+    let answer = world.post(CHAT, &[], &chat_body()).await;
+    assert_eq!(
+        (answer.status, answer.json()["error"]["code"].as_str()),
+        (StatusCode::LOOP_DETECTED, Some("loop_detected"))
+    );
+    assert_eq!(world.control.checks().len(), 1, "the second pass reserves nothing");
+    assert_eq!(world.report().await.status_code, 508);
+}
+
+#[tokio::test]
+async fn markers_of_other_gateways_pass_and_only_so_many() {
+    let world = start().await;
+    let others = ["0000000000000001, 0000000000000002, 0000000000000003", "0000000000000004"];
+    let request = |headers: &[(&str, &str)]| world.request(Method::GET, "/proxy/echo", headers, "");
+    let passed = world.send(request(&[("x-rateguard-hops", others[0])])).await.json();
+    let sent = passed["headers"]["x-rateguard-hops"][0].as_str().unwrap().to_owned();
+    assert!(sent.starts_with(others[0]) && sent.len() == others[0].len() + 18, "{sent}");
+    let twice = others.map(|value| ("x-rateguard-hops", value));
+    let refused = world.send(request(&twice)).await;
+    assert_eq!(refused.json()["error"]["code"], "loop_detected");
 }

@@ -25,7 +25,7 @@ async fn the_upstream_sees_the_operators_credential_and_nothing_of_the_clients()
     let headers = seen["headers"].as_object().unwrap();
     let mut names: Vec<&str> = headers.keys().map(String::as_str).collect();
     names.sort_unstable();
-    assert_eq!(names, ["authorization", "host", "x-kept"]);
+    assert_eq!(names, ["authorization", "host", "x-kept", "x-rateguard-hops"]);
     assert_eq!(headers["host"][0].as_str(), Some(world.upstream.to_string().as_str()));
     assert!(!answer.text().contains(APP_KEY));
 }

@@ -5,9 +5,12 @@ use std::time::Duration;
 use http::{Method, StatusCode};
 use http_body_util::BodyExt as _;
 use rateguard_gateway_http::Drained;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
 
-use crate::support::Answer;
-use crate::support::{CHAT, chat_body, chat_text, config, start, start_with, streaming, within};
+use crate::support::{
+    APP_KEY, Answer, CHAT, World, chat_body, chat_text, config, start, start_with, streaming, within,
+};
 
 const LONG: Duration = Duration::from_secs(20);
 
@@ -76,4 +79,48 @@ async fn places_are_free_again_after_every_kind_of_call() {
         }
     }
     assert_eq!(world.reports(6).await.len(), 6);
+}
+
+/// A call in flight of whose body a part is missing.
+async fn half_sent(world: &World) -> TcpStream {
+    let mut stream = TcpStream::connect(world.address).await.expect("the gateway is there");
+    let head = format!(
+        "POST {CHAT} HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {APP_KEY}\r\nexpect: 100-continue\r\n\
+         content-length: 100\r\n\r\n"
+    );
+    stream.write_all(head.as_bytes()).await.expect("the gateway is there");
+    let asked = "HTTP/1.1 100 Continue\r\n\r\n";
+    let mut answer = vec![0; asked.len()];
+    within(stream.read_exact(&mut answer)).await.expect("the gateway is there");
+    assert_eq!(answer, asked.as_bytes());
+    stream.write_all(b"{\"model\":").await.expect("the gateway is there");
+    stream
+}
+
+/// The status line and everything behind it, until the gateway closes the connection.
+async fn to_the_end(mut stream: TcpStream) -> String {
+    let mut answer = String::new();
+    within(stream.read_to_string(&mut answer)).await.expect("the gateway is there");
+    answer
+}
+
+#[tokio::test]
+async fn a_stop_does_not_wait_for_half_a_body_until_its_drain_ends() {
+    let mut world = start().await;
+    let stream = half_sent(&world).await;
+    world.gateway.begin_stop();
+    world.stop().await;
+    let answer = to_the_end(stream).await;
+    assert!(answer.starts_with("HTTP/1.1 503") && answer.contains("the gateway is stopping"), "{answer}");
+    assert!(world.control.checks().is_empty());
+}
+
+#[tokio::test]
+async fn a_body_that_comes_to_a_halt_is_408_and_reserves_nothing() {
+    let mut impatient = config();
+    impatient.body_stall_max = Duration::from_millis(10);
+    let world = start_with(impatient).await;
+    let answer = to_the_end(half_sent(&world).await).await;
+    assert!(answer.starts_with("HTTP/1.1 408") && answer.contains("body_timeout"), "{answer}");
+    assert!(world.control.checks().is_empty());
 }

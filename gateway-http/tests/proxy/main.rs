@@ -11,3 +11,4 @@ mod reports;
 mod routes;
 mod streams;
 mod support;
+mod wire;

@@ -6,7 +6,9 @@ use http::{Method, StatusCode};
 use http_body_util::BodyExt as _;
 use rateguard_demo_upstream::Endpoint;
 use rateguard_gateway_http::Drained;
+use rateguard_proto::internal_v1::Route;
 use rateguard_proto::v1::UsageExactness;
+use rateguard_serving::WRITE_STALL_MAX;
 use serde_json::json;
 
 use crate::support::control::cost;
@@ -15,6 +17,12 @@ use crate::support::{
     CHAT, MESSAGES, anthropic, chat_body, chat_text, config, eventually, message_body, openai, start,
     start_with, streaming, within,
 };
+
+/// How often a test lets a stall's whole time pass, until the stall has begun.
+const STALLS_MAX: u32 = 20;
+
+/// Longest wait for what follows once a stall's time has passed.
+const STALL_NOTICED_WITHIN: Duration = Duration::from_millis(200);
 
 #[tokio::test]
 async fn a_chat_stream_spells_the_text_and_hides_the_usage_that_nobody_asked_for() {
@@ -225,4 +233,37 @@ async fn a_client_that_leaves_before_the_head_is_charged_what_the_upstream_count
     let tokens = record.tokens.unwrap();
     assert_eq!((tokens.input_total, tokens.output), (Some(11), Some(22)));
     assert_eq!(record.exactness(), UsageExactness::Exact);
+}
+
+#[tokio::test]
+async fn a_stream_of_http2_that_its_client_does_not_read_is_settled_by_what_the_upstream_counts() {
+    let world = start().await;
+    let (upstream, script) = start_scripted("text/event-stream").await;
+    // So patient that only the client's own stall can end the answer.
+    world.control.set_route(Route { timeout_ms: 3_000_000, ..openai(upstream) });
+    let request = world.request(Method::POST, CHAT, &[], streaming(chat_body()).to_string());
+    let text = "x".repeat(300_000);
+    script.write(&format!("data: {}\n\n", json!({"choices": [{"delta": {"content": text}}]}))).await;
+    script
+        .write("data: {\"choices\":[],\"usage\":{\"prompt_tokens\":11,\"completion_tokens\":22}}\n\n")
+        .await;
+    script.write("data: [DONE]\n\n").await;
+    drop(script);
+    let stalled = world.begin_http2(request, 65_535).await;
+    // When the stall begins is the gateway's own affair, so its time passes until it has been noticed.
+    for _ in 0..STALLS_MAX {
+        tokio::time::pause();
+        tokio::time::advance(WRITE_STALL_MAX).await;
+        tokio::time::resume();
+        let reported = eventually(|| !world.control.reports().is_empty());
+        if tokio::time::timeout(STALL_NOTICED_WITHIN, reported).await.is_ok() {
+            break;
+        }
+    }
+    let record = world.report().await;
+    let tokens = record.tokens.unwrap();
+    assert_eq!((tokens.input_total, tokens.output), (Some(11), Some(22)));
+    assert_eq!((record.exactness(), record.error_type.as_str()), (UsageExactness::Exact, "client_left"));
+    let cut = within(stalled.into_body().collect()).await;
+    assert!(cut.is_err(), "the client sees that the answer is not whole");
 }

@@ -14,12 +14,10 @@ use hyper::body::Incoming;
 use hyper_util::client::legacy::{Client, connect::HttpConnector};
 use hyper_util::rt::TokioExecutor;
 use rateguard_demo_upstream::{DemoUpstream, DemoUpstreamConfig, Observations};
-use rateguard_gateway_http::{
-    Gateway, GatewayConfig, Secret, Transport, router,
-    serve::{DRAIN_WAIT_MAX, serve},
-};
+use rateguard_gateway_http::{Gateway, GatewayConfig, Secret, Transport, router};
 use rateguard_proto::internal_v1::Route;
 use rateguard_proto::v1::{ApiAuthScheme, ApiDialect, Estimate, SecretText, UsageRecord};
+use rateguard_serving::{DRAIN_WAIT_MAX, serve};
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
@@ -189,6 +187,13 @@ impl World {
     /// The head of an answer; its body is still to come.
     pub async fn begin(&self, request: Request<Full<Bytes>>) -> Response<Incoming> {
         within(self.client.request(request)).await.expect("the gateway answers")
+    }
+
+    /// The same over HTTP/2, from a client that lets in so many bytes before it reads.
+    pub async fn begin_http2(&self, request: Request<Full<Bytes>>, window_bytes: u32) -> Response<Incoming> {
+        let mut builder = Client::builder(TokioExecutor::new());
+        let client = builder.http2_only(true).http2_initial_stream_window_size(window_bytes).build_http();
+        within(client.request(request)).await.expect("the gateway answers")
     }
 
     pub async fn send(&self, request: Request<Full<Bytes>>) -> Answer {

@@ -109,14 +109,6 @@ resource_id!(
     "sgn_"
 );
 
-impl UserId {
-    /// The key that a person stands for where calls are told apart by keys. It is stored nowhere, and
-    /// no secret opens it.
-    pub fn as_key(&self) -> KeyId {
-        KeyId(format!("{}{}", KeyId::PREFIX, &self.0[Self::PREFIX.len()..]).into())
-    }
-}
-
 impl ReservationId {
     /// The 128 bits behind the id.
     pub fn to_bits(&self) -> u128 {
@@ -196,17 +188,11 @@ bounded_text!(
     check_slug
 );
 bounded_text!(
-    /// A name shown to people: 1 to 128 bytes without control characters.
+    /// A name shown to people: 1 to 128 bytes without control characters, and without those that turn
+    /// the direction or the line in which text is read.
     DisplayName,
     check_display_name
 );
-
-impl DisplayName {
-    /// The name of what stands for a person and has none of its own.
-    pub fn of_person() -> Self {
-        Self("a person".into())
-    }
-}
 
 impl EventId {
     /// Beginnings that only the server may give an event.
@@ -257,11 +243,17 @@ fn check_slug(field: &'static str, text: &str) -> Result<(), Invalid> {
 
 fn check_display_name(field: &'static str, text: &str) -> Result<(), Invalid> {
     let fits = (1..=DISPLAY_NAME_BYTES_MAX).contains(&text.len());
-    if fits && !text.chars().any(char::is_control) {
+    if fits && !text.chars().any(|character| character.is_control() || misleads(character)) {
         return Ok(());
     }
     Err(Invalid::new(
         field,
-        format!("must be 1 to {DISPLAY_NAME_BYTES_MAX} bytes without control characters"),
+        format!("must be 1 to {DISPLAY_NAME_BYTES_MAX} bytes without control characters, of direction too"),
     ))
+}
+
+/// Line and paragraph separators, and the embeddings, overrides and isolates of UAX #9, section 2
+/// (<https://www.unicode.org/reports/tr9/>): with them a name shows as another.
+fn misleads(character: char) -> bool {
+    matches!(character, '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }

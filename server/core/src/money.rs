@@ -164,16 +164,21 @@ impl Currency {
     /// The currency in which the catalogue's list prices stand.
     pub const USD: Self = Self(*b"USD");
 
+    /// What ISO 4217 keeps for dealings without any currency: sums of it would mean nothing.
+    const NONE: [u8; 3] = *b"XXX";
+
     /// Parses a code.
     ///
     /// # Errors
-    /// [`Invalid`] naming `field` unless it is three capital letters.
+    /// [`Invalid`] naming `field` unless it is three capital letters, other than `XXX`.
     pub fn parse(field: &'static str, text: &str) -> Result<Self, Invalid> {
         <[u8; 3]>::try_from(text.as_bytes())
             .ok()
-            .filter(|code| code.iter().all(u8::is_ascii_uppercase))
+            .filter(|code| code.iter().all(u8::is_ascii_uppercase) && *code != Self::NONE)
             .map(Self)
-            .ok_or_else(|| Invalid::new(field, "must be an ISO 4217 code of three capital letters"))
+            .ok_or_else(|| {
+                Invalid::new(field, "must be an ISO 4217 code of three capital letters, and not XXX")
+            })
     }
 
     /// The code.

@@ -4,9 +4,9 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use smallvec::SmallVec;
-use xxhash_rust::xxh3::Xxh3;
+use xxhash_rust::xxh3::{Xxh3, xxh3_128_with_seed};
 
-use crate::counter::{CounterId, Limit, Position};
+use crate::counter::{CounterFamily, CounterId, Limit, Position};
 use crate::ids::{ApiId, BudgetId, RuleId, WorkspaceId};
 use crate::matching::{CallFacts, Match, Mismatch, OnMissing, Scope, ScopeValue};
 use crate::rule::{Algorithm, Budget, BudgetPeriod, Enforcement, Rule};
@@ -53,6 +53,8 @@ pub struct PlannedLimit {
     override_group: Option<String>,
     kind: Kind,
     seed: u64,
+    /// Computed once, since every call names it.
+    overflow: CounterId,
 }
 
 #[derive(Clone, Debug)]
@@ -215,17 +217,23 @@ impl PlannedLimit {
     /// The counter of a call, or `None` when the call lacks a value and the limit skips it.
     pub fn counter(&self, facts: &CallFacts<'_>) -> Option<CounterId> {
         let (values, missing) = self.scope.values(facts);
-        (!missing || self.scope.on_missing == OnMissing::Shared).then(|| hash_values(self.seed, &values))
+        (!missing || self.scope.on_missing == OnMissing::Shared)
+            .then(|| counter_id(self.family(), self.seed, &values))
     }
 
     /// The one counter of a limit whose scope has no dimensions.
     pub fn only_counter(&self) -> Option<CounterId> {
-        self.scope.dimensions.is_empty().then(|| hash_values(self.seed, &[]))
+        self.scope.dimensions.is_empty().then(|| counter_id(self.family(), self.seed, &[]))
     }
 
     /// The counter that new scope values share once the workspace has too many.
     pub fn overflow_counter(&self) -> CounterId {
-        hash_values(self.seed ^ OVERFLOW_SEED, &[])
+        self.overflow
+    }
+
+    /// What the ids of all its counters have in common, the overflow counter's too.
+    pub fn family(&self) -> CounterFamily {
+        family(self.seed)
     }
 
     /// Whether the limit is a budget.
@@ -267,22 +275,35 @@ impl Calendar {
 /// Sets an overflow counter apart from the counter of a scope without values.
 const OVERFLOW_SEED: u64 = 0x6f76_6572_666c_6f77;
 
-fn hash_values(seed: u64, values: &[ScopeValue<'_>]) -> CounterId {
-    let mut hasher = Xxh3::with_seed(seed);
+/// Bytes of a scope's values that are put together without an allocation: a key and a subject.
+const VALUE_BYTES_INLINE: usize = 128;
+
+fn family(seed: u64) -> CounterFamily {
+    let [.., a, b, c, d] = seed.to_be_bytes();
+    CounterFamily(u32::from_be_bytes([a, b, c, d]))
+}
+
+fn overflow(seed: u64) -> CounterId {
+    counter_id(family(seed), seed ^ OVERFLOW_SEED, &[])
+}
+
+fn counter_id(family: CounterFamily, seed: u64, values: &[ScopeValue<'_>]) -> CounterId {
+    let mut bytes: SmallVec<[u8; VALUE_BYTES_INLINE]> = SmallVec::new();
     for value in values {
         match value {
             // The length in front keeps ("ab", "c") apart from ("a", "bc").
             ScopeValue::Text(text) => {
-                hasher.update(&(text.len() as u64).to_le_bytes());
-                hasher.update(text.as_bytes());
+                bytes.extend_from_slice(&(text.len() as u64).to_le_bytes());
+                bytes.extend_from_slice(text.as_bytes());
             }
             ScopeValue::Address(network) => {
-                hasher.update(&u64::MAX.to_le_bytes());
-                hasher.update(network);
+                bytes.extend_from_slice(&u64::MAX.to_le_bytes());
+                bytes.extend_from_slice(network);
             }
         }
     }
-    CounterId(hasher.digest128())
+    // At once: hashing in parts costs more than all the rest for so few bytes.
+    CounterId::of(family, xxh3_128_with_seed(&bytes, seed))
 }
 
 fn plan_rule(workspace: &WorkspaceId, zone: &Zone, rule: &Rule, now: Millis) -> PlannedLimit {
@@ -302,6 +323,7 @@ fn plan_rule(workspace: &WorkspaceId, zone: &Zone, rule: &Rule, now: Millis) -> 
             calendar_kind(*limit, *period, own.as_ref().unwrap_or(zone), false, now)
         }
     };
+    let seed = seed(workspace, rule.id.as_str(), &rule.unit, &shape, &rule.scope);
     PlannedLimit {
         id: LimitId::Rule(rule.id.clone()),
         name: rule.name.as_str().into(),
@@ -313,7 +335,8 @@ fn plan_rule(workspace: &WorkspaceId, zone: &Zone, rule: &Rule, now: Millis) -> 
         priority: rule.priority,
         override_group: rule.override_group.clone(),
         kind,
-        seed: seed(workspace, rule.id.as_str(), &rule.unit, &shape, &rule.scope),
+        seed,
+        overflow: overflow(seed),
     }
 }
 
@@ -328,6 +351,7 @@ pub fn plan_budget(workspace: &WorkspaceId, zone: &Zone, budget: &Budget, now: M
             (Kind::Plain(limit), "prepaid".to_owned())
         }
     };
+    let seed = seed(workspace, budget.id.as_str(), &Unit::Cost, &shape, &budget.scope);
     PlannedLimit {
         id: LimitId::Budget(budget.id.clone()),
         name: budget.name.as_str().into(),
@@ -339,7 +363,8 @@ pub fn plan_budget(workspace: &WorkspaceId, zone: &Zone, budget: &Budget, now: M
         priority: 0,
         override_group: None,
         kind,
-        seed: seed(workspace, budget.id.as_str(), &Unit::Cost, &shape, &budget.scope),
+        seed,
+        overflow: overflow(seed),
     }
 }
 

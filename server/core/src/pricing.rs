@@ -108,7 +108,7 @@ pub struct PriceSheet {
     /// The most output tokens that the model makes; `None` when the list does not say.
     pub output_tokens_max: Option<i64>,
     /// The most input tokens that these rates are for: beyond it the list has others, which the
-    /// sheet does not hold, so that the price is unknown.
+    /// sheet does not hold, so that the price is unknown but for [`PriceSheet::at_known_rates`].
     pub priced_input_tokens_max: Option<i64>,
     /// First instant at which it is in force.
     pub effective_from: Millis,
@@ -117,6 +117,13 @@ pub struct PriceSheet {
 }
 
 impl PriceSheet {
+    /// The same rates for an input of any length. Lists charge more for a long input, so what they
+    /// come to beyond the priced length is the least that is known of a cost, not the cost.
+    #[must_use]
+    pub fn at_known_rates(&self) -> Self {
+        Self { priced_input_tokens_max: None, ..self.clone() }
+    }
+
     fn is_empty(&self) -> bool {
         self.token_rates.is_empty() && self.per_request.is_none() && self.per_unit.is_empty()
     }
@@ -196,9 +203,13 @@ pub enum Unpriceable {
     /// The record says nothing of what the price charges for.
     #[error("the usage that the price charges for is not known")]
     UsageMissing,
-    /// The cost passes the largest amount of money.
+    /// The price is known, but the cost passes the largest amount of money: the amount is at fault,
+    /// and the policy for unknown prices has no say.
     #[error("the cost passes 10^18 nano-units")]
-    CostOutOfRange,
+    CostOutOfRange {
+        /// What costs most of it, named as a component of a cost is.
+        component: String,
+    },
 }
 
 /// What a call costs.
@@ -213,7 +224,8 @@ pub enum Unpriceable {
 /// counts do not matter to it.
 ///
 /// # Errors
-/// [`Unpriceable`], for the API's [`UnknownPricePolicy`] to resolve.
+/// [`Unpriceable`], for the API's [`UnknownPricePolicy`] to resolve, but for
+/// [`Unpriceable::CostOutOfRange`].
 pub fn price(sheet: &PriceSheet, usage: &PricedUsage<'_>) -> Result<Cost, Unpriceable> {
     if sheet.is_empty() {
         return Err(Unpriceable::PriceUnknown);

@@ -2,19 +2,6 @@
 
 use std::time::Duration;
 
-/// Connections served at once; more wait in the listener's backlog. Several times what a demo or a test opens.
-pub const CONNECTIONS_MAX: usize = 1_024;
-
-/// Failures to accept in a row after which the listener is taken for broken.
-pub const ACCEPT_FAILURES_MAX: u32 = 64;
-
-/// Wait after a failure to accept, so that a process out of descriptors does not spin.
-pub const ACCEPT_RETRY_AFTER: Duration = Duration::from_millis(50);
-
-/// Longest wait for a request's whole head, and therefore for an idle connection's next request.
-/// Longer than the idle time of common client pools, so that the client is the one to close.
-pub const HEAD_WAIT_MAX: Duration = Duration::from_secs(75);
-
 /// Longest wait for a request's whole body.
 pub const BODY_WAIT_MAX: Duration = Duration::from_secs(30);
 

@@ -56,7 +56,6 @@ mod observations;
 mod openai;
 mod refusal;
 mod router;
-mod serve;
 mod stream;
 mod upstream;
 mod vendor;

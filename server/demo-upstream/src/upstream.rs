@@ -2,15 +2,16 @@
 
 use std::{future::Future, io, sync::Arc, time::Duration};
 
+use rateguard_serving::serve;
 use secrecy::SecretString;
 use tokio::net::TcpListener;
 
 use crate::{
-    bounds::{CHUNK_DELAY_MS_MAX, DELAY_MS_MAX},
+    bounds::{CHUNK_DELAY_MS_MAX, DELAY_MS_MAX, DRAIN_WAIT_MAX},
     call::Demo,
     knobs::Defaults,
     observations::Observations,
-    router, serve,
+    router,
 };
 
 /// What a demo upstream is told when it is made.
@@ -53,15 +54,14 @@ impl DemoUpstream {
         self.demo.observations.clone()
     }
 
-    /// Serves HTTP/1.1 on the listener until `shutdown` completes, then lets calls in flight finish for at most
-    /// [`DRAIN_WAIT_MAX`](crate::bounds::DRAIN_WAIT_MAX). TCP_NODELAY is set on every accepted socket.
-    /// Dropping the returned future cuts every connection.
+    /// Serves on the listener until `shutdown` completes, then lets calls in flight finish for at most
+    /// [`DRAIN_WAIT_MAX`], as [`rateguard_serving::serve`] does it. Dropping the returned future cuts every
+    /// connection.
     ///
     /// # Errors
     ///
-    /// The listener's last error, once accepting has failed
-    /// [`ACCEPT_FAILURES_MAX`](crate::bounds::ACCEPT_FAILURES_MAX) times in a row.
+    /// As [`rateguard_serving::serve`]: when the listener is broken.
     pub async fn serve(&self, listener: TcpListener, shutdown: impl Future<Output = ()>) -> io::Result<()> {
-        serve::run(listener, router::build(Arc::clone(&self.demo)), shutdown).await
+        serve(listener, router::build(Arc::clone(&self.demo)), shutdown, DRAIN_WAIT_MAX).await
     }
 }

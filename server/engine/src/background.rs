@@ -6,29 +6,37 @@ use std::time::Duration;
 
 use rateguard_core::usage::{LoggedEvent, UsageEvent};
 use tokio::task::JoinSet;
-use tokio::time::{MissedTickBehavior, interval};
+use tokio::time::{Instant, MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 
 use crate::engine::Engine;
 use crate::error::EngineError;
 use crate::floor;
-use crate::ports::StoreError;
+use crate::health::tell_losses;
+use crate::ports::{CounterHealth, StoreError};
 use crate::settlement::command;
 
 /// Events rolled up in one transaction.
 const ROLL_UP_EVENTS: usize = 2_000;
 /// How often the consumer looks by itself, besides being told.
 const ROLL_UP_INTERVAL: Duration = Duration::from_secs(1);
-/// How often counters are written down: what a crash may forget of plain limits.
-const CHECKPOINT_INTERVAL: Duration = Duration::from_secs(1);
+/// How often counters are written down. With the time over which a store spreads one round it stays
+/// below the second that a crash may forget of plain limits.
+const CHECKPOINT_INTERVAL: Duration = Duration::from_millis(600);
 /// How often reservations that nobody touches are expired.
 const EXPIRE_INTERVAL: Duration = Duration::from_millis(500);
 /// Reservations expired at once.
 const EXPIRE_RESERVATIONS: usize = 256;
 /// How often what is idle is dropped.
 const SWEEP_INTERVAL: Duration = Duration::from_secs(1);
+/// How often it is told what the counters' store had to give up for want of room.
+const HEALTH_INTERVAL: Duration = Duration::from_secs(60);
 /// How often the configuration is looked at for changes of other processes.
 const REFRESH_INTERVAL: Duration = Duration::from_millis(400);
+/// How often budgets are opened that could not be when they were made.
+const OPEN_INTERVAL: Duration = Duration::from_secs(1);
+/// How often the same failing task is told of.
+const FAILURE_TOLD_INTERVAL: Duration = Duration::from_secs(30);
 
 pub(crate) fn start(engine: &Arc<Engine>, stop: &CancellationToken) -> JoinSet<()> {
     let mut tasks = JoinSet::new();
@@ -39,7 +47,9 @@ pub(crate) fn start(engine: &Arc<Engine>, stop: &CancellationToken) -> JoinSet<(
     every(&mut tasks, EXPIRE_INTERVAL, Task::Expire);
     every(&mut tasks, SWEEP_INTERVAL, Task::Sweep);
     every(&mut tasks, REFRESH_INTERVAL, Task::Refresh);
+    every(&mut tasks, OPEN_INTERVAL, Task::OpenBudgets);
     tasks.spawn(consume(engine.clone(), stop.clone()));
+    tasks.spawn(watch_health(engine.clone(), stop.clone()));
     tasks
 }
 
@@ -49,15 +59,24 @@ enum Task {
     Expire,
     Sweep,
     Refresh,
+    OpenBudgets,
 }
 
-/// Does one thing again and again. A failure is told and tried again with the next turn.
+/// Does one thing again and again. A failure is tried again with the next turn; it is told at once,
+/// and then now and again while it lasts.
 async fn repeat(engine: Arc<Engine>, stop: CancellationToken, period: Duration, task: Task) {
     let mut ticks = interval(period);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut told: Option<Instant> = None;
     while until_stopped(&stop, ticks.tick()).await.is_some() {
-        if let Err(error) = engine.turn(task).await {
-            tracing::warn!(?task, %error, "a background task failed and will be tried again");
+        match engine.turn(task).await {
+            Ok(()) if told.take().is_some() => tracing::info!(?task, "a background task works again"),
+            Ok(()) => {}
+            Err(error) if told.is_none_or(|at| at.elapsed() >= FAILURE_TOLD_INTERVAL) => {
+                tracing::warn!(?task, %error, "a background task failed and will be tried again");
+                told = Some(Instant::now());
+            }
+            Err(_) => {}
         }
     }
 }
@@ -94,16 +113,30 @@ async fn consume(engine: Arc<Engine>, stop: CancellationToken) {
     }
 }
 
+/// Tells what the counters' store had to give up since the last time.
+async fn watch_health(engine: Arc<Engine>, stop: CancellationToken) {
+    let mut told = CounterHealth::default();
+    let mut ticks = interval(HEALTH_INTERVAL);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    while until_stopped(&stop, ticks.tick()).await.is_some() {
+        match engine.counters.health().await {
+            Ok(health) => {
+                tell_losses(&told, &health);
+                told = health;
+            }
+            Err(error) => tracing::warn!(%error, "the counters' store does not say how it is"),
+        }
+    }
+}
+
 impl Engine {
     async fn turn(&self, task: Task) -> Result<(), EngineError> {
         match task {
             Task::Checkpoint => Ok(self.counters.checkpoint(false).await?),
             Task::Expire => self.expire_reservations().await,
-            Task::Sweep => Ok(self.counters.sweep(self.now()).await?),
-            Task::Refresh => {
-                self.directory.refresh(self.now()).await?;
-                self.open_budgets_left().await
-            }
+            Task::Sweep => Ok(self.counters.sweep(self.now(), self.directory.as_ref()).await?),
+            Task::Refresh => Ok(self.directory.refresh(self.now()).await?),
+            Task::OpenBudgets => self.open_budgets_left().await,
         }
     }
 

@@ -1,17 +1,65 @@
-//! Who calls: the one type that every use case asks, whatever the credential was.
+//! Who asks. Calls are checked and reported by a [`Caller`], who has a key; whatever else a use case
+//! does is done for an [`Identity`], whatever the credential was.
 
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use rateguard_core::ids::{ApiId, DisplayName, UserId, WorkspaceId};
+use rateguard_core::ids::{ApiId, WorkspaceId};
 use rateguard_core::time::Millis;
 use subtle::ConstantTimeEq;
 
 use crate::directory::{Directory, KnownKey};
 use crate::error::{EngineError, Reason};
+use crate::people::{Person, role_missing};
 use crate::ports::Principal;
-use crate::resources::{Key, KeyLabel, Scope, Scopes};
+use crate::resources::{Key, Scope};
 use crate::secrets::{KEY_BYTES_MAX, key_hash};
+
+/// Whoever has shown who they are.
+#[derive(Clone, Debug)]
+pub enum Identity {
+    /// Who has a key, or the gateway that acts for them.
+    Key(Caller),
+    /// Who is logged in.
+    Person(Person),
+}
+
+impl Identity {
+    /// The tenant in which they act.
+    ///
+    /// # Errors
+    /// [`Reason::RoleMissing`] for a person who acts in none.
+    pub fn workspace(&self) -> Result<&WorkspaceId, EngineError> {
+        match self {
+            Self::Key(caller) => Ok(&caller.workspace),
+            Self::Person(person) => person.workspace.as_ref().ok_or_else(role_missing),
+        }
+    }
+
+    /// Whoever makes calls, and reports them: only keys do.
+    ///
+    /// # Errors
+    /// [`Reason::RoleMissing`] for a person. What is charged is charged to a key, and a reservation
+    /// belongs to the principal that took it: no role opens that.
+    pub fn into_caller(self) -> Result<Caller, EngineError> {
+        match self {
+            Self::Key(caller) => Ok(caller),
+            Self::Person(_) => Err(key_needed()),
+        }
+    }
+}
+
+impl From<Caller> for Identity {
+    fn from(caller: Caller) -> Self {
+        Self::Key(caller)
+    }
+}
+
+impl From<Person> for Identity {
+    fn from(person: Person) -> Self {
+        Self::Person(person)
+    }
+}
 
 /// An authenticated caller.
 #[derive(Clone, Debug)]
@@ -25,28 +73,9 @@ pub struct Caller {
 }
 
 impl Caller {
-    /// A person in one of their workspaces, who manages and reads. The key is a stand-in without a
-    /// scope: nothing that is charged is open to it.
-    pub fn of_person(workspace: WorkspaceId, user: &UserId) -> Self {
-        Self { workspace, key: Arc::new(stand_in(user)), by_gateway: false }
-    }
-
     /// The principal that reservations belong to.
     pub fn principal(&self) -> Principal {
         Principal { key: self.key.id.clone(), by_gateway: self.by_gateway }
-    }
-
-    /// Demands a scope. A gateway acts with the app key's `gateway` scope, checked when it came in.
-    ///
-    /// # Errors
-    /// [`Reason::ScopeMissing`].
-    pub fn require(&self, scope: Scope) -> Result<(), EngineError> {
-        let by_gateway = self.by_gateway && matches!(scope, Scope::Quota | Scope::Usage);
-        if by_gateway || (!self.by_gateway && self.key.scopes.contains(scope)) {
-            return Ok(());
-        }
-        let name = format!("{scope:?}").to_lowercase();
-        Err(EngineError::new(Reason::ScopeMissing, format!("the key lacks the scope {name:?}")))
     }
 
     /// Checks a call against the key's own restrictions.
@@ -126,7 +155,9 @@ impl Authenticator {
     /// `gateway`.
     pub fn by_gateway(&self, on_behalf_of: &str, now: Millis) -> Result<Caller, EngineError> {
         let caller = self.by_key(on_behalf_of, now)?;
-        caller.require(Scope::Gateway)?;
+        if !caller.key.scopes.contains(Scope::Gateway) {
+            return Err(EngineError::new(Reason::ScopeMissing, "the key lacks the scope \"gateway\""));
+        }
         Ok(Caller { by_gateway: true, ..caller })
     }
 
@@ -148,22 +179,9 @@ impl Authenticator {
     }
 }
 
-fn stand_in(user: &UserId) -> Key {
-    Key {
-        id: user.as_key(),
-        display_name: DisplayName::of_person(),
-        secret_sha256: [0; 32],
-        prefix: String::new(),
-        label: KeyLabel::Live,
-        scopes: Scopes::default(),
-        apis: Vec::new(),
-        models: Vec::new(),
-        ip_ranges: Vec::new(),
-        bound_subject: None,
-        allow_subject_header: false,
-        expires_at: None,
-        active: true,
-    }
+/// The error of a person who asks for what only a key may do.
+pub fn key_needed() -> EngineError {
+    EngineError::new(Reason::RoleMissing, "no role opens this; call it with an API key")
 }
 
 fn known(secret: &str, find: impl FnOnce(&[u8; 32]) -> Option<KnownKey>) -> Result<KnownKey, EngineError> {
@@ -181,4 +199,35 @@ fn check_usable(key: &Key, now: Millis) -> Result<(), EngineError> {
         return Err(EngineError::new(Reason::KeyExpired, "the API key has expired"));
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use rateguard_core::ids::{DisplayName, SessionId, UserId};
+
+    use super::*;
+    use crate::people::Role;
+    use crate::resources::Scopes;
+
+    fn person(workspace: Option<WorkspaceId>) -> Identity {
+        let (user, session) = (UserId::from_random([2; 16]), SessionId::from_random([3; 16]));
+        Person { user, session, role: workspace.as_ref().map(|_| Role::Owner), workspace }.into()
+    }
+
+    #[test]
+    fn a_person_acts_in_the_workspace_of_their_token_and_without_one_in_none() {
+        let workspace = WorkspaceId::from_random([1; 16]);
+        assert_eq!(person(Some(workspace.clone())).workspace().unwrap(), &workspace);
+        assert_eq!(person(None).workspace().unwrap_err().reason, Reason::RoleMissing);
+    }
+
+    #[test]
+    fn only_a_key_makes_calls_whatever_a_persons_role() {
+        let workspace = WorkspaceId::from_random([1; 16]);
+        let refused = person(Some(workspace.clone())).into_caller().unwrap_err();
+        assert_eq!(refused.reason, Reason::RoleMissing);
+        let key = Arc::new(Key::plain(DisplayName::parse("name", "a key").unwrap(), Scopes::default()));
+        let caller = Caller { workspace: workspace.clone(), key, by_gateway: false };
+        assert_eq!(Identity::from(caller).into_caller().unwrap().workspace, workspace);
+    }
 }

@@ -54,13 +54,22 @@ impl Reserved {
         }
         Ok(())
     }
+
+    /// What is held where the known rates say only what a call costs at least: that or the default
+    /// that its report may be charged, whichever is more, so that padding an input frees no money.
+    /// An expiry is charged what the report would be.
+    fn or_default(self, default: &Self) -> Self {
+        let floor = if default.cost.is_some() { default.floor } else { self.floor };
+        Self { cost: self.cost.max(default.cost), floor, ..self }
+    }
 }
 
 /// What to hold for a call; `None` when nothing about it has a price: no API, no model, no
 /// estimate.
 ///
 /// # Errors
-/// [`Reason::PriceUnknown`] when no price is known and the API refuses such calls.
+/// [`Reason::PriceUnknown`] when no price is known and the API refuses such calls;
+/// [`Reason::FieldOutOfBounds`] naming the amount whose cost no money holds.
 pub fn reserve(
     view: &WorkspaceView,
     api: Option<&Api>,
@@ -76,22 +85,30 @@ pub fn reserve(
     if api.is_none() && model.is_empty() {
         return Ok(tokens.map(|_| Reserved { cost: None, floor: Nanos::ZERO, tokens }));
     }
-    match estimated(view, api, model, expected, amounts, now) {
-        Ok(reserved) => Ok(Some(reserved)),
-        Err(reason) => unpriced(api, &reason, tokens).map(Some),
+    let sheet = view.price(&query(api, model, now));
+    let by = |sheet: Option<&PriceSheet>| estimated(sheet, api, model, expected, amounts);
+    let reason = match by(sheet) {
+        Ok(reserved) => return Ok(Some(reserved)),
+        Err(reason) => reason,
+    };
+    let default = unpriced(api, &reason, tokens, amounts)?;
+    if !matches!(reason, Unpriceable::InputTooLong { .. }) {
+        return Ok(Some(default));
+    }
+    match by(sheet.map(PriceSheet::at_known_rates).as_ref()) {
+        Ok(least) => Ok(Some(least.or_default(&default))),
+        Err(reason) => unpriced(api, &reason, tokens, amounts).map(Some),
     }
 }
 
 fn estimated(
-    view: &WorkspaceView,
+    sheet: Option<&PriceSheet>,
     api: Option<&Api>,
     model: &str,
     expected: &Estimate,
     amounts: &Amounts,
-    now: Millis,
 ) -> Result<Reserved, Unpriceable> {
-    let api_request_price = api.and_then(|api| api.price_per_request);
-    let Some(sheet) = view.price(&query(api, model, now)) else {
+    let Some(sheet) = sheet else {
         let cost = requests_alone(api, model, amounts)?.total;
         return Ok(Reserved { cost: Some(cost), floor: cost, tokens: expected_tokens(expected) });
     };
@@ -101,7 +118,7 @@ fn estimated(
         output_tokens_default: api.and_then(|api| api.output_tokens_default),
         answers: expected.answers.unwrap_or(1),
         amounts,
-        api_request_price,
+        api_request_price: api.and_then(|api| api.price_per_request),
     };
     let estimate = estimate(sheet, &usage)?;
     let tokens = expected.input_tokens.unwrap_or(0).saturating_add(estimate.output_tokens);
@@ -137,7 +154,16 @@ fn expected_tokens(expected: &Estimate) -> Option<i64> {
     }
 }
 
-fn unpriced(api: Option<&Api>, reason: &Unpriceable, tokens: Option<i64>) -> Result<Reserved, EngineError> {
+fn unpriced(
+    api: Option<&Api>,
+    reason: &Unpriceable,
+    tokens: Option<i64>,
+    amounts: &Amounts,
+) -> Result<Reserved, EngineError> {
+    refuse_beyond_money(reason, amounts, |class| match class {
+        "output" => "estimate.max_output_tokens".to_owned(),
+        _ => "estimate.input_tokens".to_owned(),
+    })?;
     let resolution = policy(api).resolve(reason);
     if !resolution.allowed {
         return Err(EngineError::new(
@@ -148,6 +174,19 @@ fn unpriced(api: Option<&Api>, reason: &Unpriceable, tokens: Option<i64>) -> Res
     let cost = resolution.cost.total;
     let is_stated = cost > Nanos::ZERO;
     Ok(Reserved { cost: is_stated.then_some(cost), floor: cost, tokens })
+}
+
+/// Where a price is known and no money holds what it comes to, the amount is refused: as an unknown
+/// price, the largest amounts would be the free ones.
+fn refuse_beyond_money(
+    reason: &Unpriceable,
+    amounts: &Amounts,
+    token_field: impl FnOnce(&str) -> String,
+) -> Result<(), EngineError> {
+    let Unpriceable::CostOutOfRange { component } = reason else { return Ok(()) };
+    let place = amounts.iter().position(|(unit, _)| unit.as_str() == component);
+    let field = place.map_or_else(|| token_field(component), |place| format!("amounts[{place}].amount"));
+    Err(EngineError::field(Reason::FieldOutOfBounds, field, reason.to_string()))
 }
 
 /// What a record used, as far as its price asks.
@@ -178,19 +217,42 @@ pub struct Costed {
     pub price: Option<PriceRef>,
 }
 
-/// Prices a record. It never fails: an unknown price is resolved by the API's policy and flagged.
-pub fn cost(view: &WorkspaceView, api: Option<&Api>, usage: &Usage<'_>) -> Costed {
+/// Prices a record. An unknown price is resolved by the API's policy and flagged.
+///
+/// # Errors
+/// [`Reason::FieldOutOfBounds`] naming the amount whose cost no money holds.
+pub fn cost(view: &WorkspaceView, api: Option<&Api>, usage: &Usage<'_>) -> Result<Costed, EngineError> {
     if let Some(nanos) = usage.explicit_cost {
-        return Costed { cost: Cost::stated("explicit", nanos, EventFlags::COST_EXPLICIT), price: None };
+        let cost = Cost::stated("explicit", nanos, EventFlags::COST_EXPLICIT);
+        return Ok(Costed { cost, price: None });
     }
     let (sheet, flags) = sheet_of(view, api, usage);
-    let priced = match sheet {
-        Some(sheet) => price(sheet, &priced_usage(api, usage)),
-        None => requests_alone(api, usage.model, usage.amounts),
+    let mut cost = match charged(sheet, api, usage) {
+        Ok(cost) => cost,
+        Err(reason) => {
+            refuse_beyond_money(&reason, usage.amounts, |class| format!("tokens.{class}"))?;
+            policy(api).resolve(&reason).cost
+        }
     };
-    let mut cost = priced.unwrap_or_else(|reason| policy(api).resolve(&reason).cost);
     cost.flags.insert(flags);
-    Costed { cost, price: sheet.map(|sheet| sheet.reference.clone()) }
+    Ok(Costed { cost, price: sheet.map(|sheet| sheet.reference.clone()) })
+}
+
+/// Beyond the input that the rates are for they are still the least that is known of the cost, and
+/// are charged unless the API names a default.
+fn charged(sheet: Option<&PriceSheet>, api: Option<&Api>, usage: &Usage<'_>) -> Result<Cost, Unpriceable> {
+    let Some(sheet) = sheet else { return requests_alone(api, usage.model, usage.amounts) };
+    let usage = priced_usage(api, usage);
+    match price(sheet, &usage) {
+        Err(Unpriceable::InputTooLong { .. })
+            if !matches!(policy(api), UnknownPricePolicy::ChargeDefault(_)) =>
+        {
+            let mut cost = price(&sheet.at_known_rates(), &usage)?;
+            cost.flags.insert(EventFlags::PRICE_UNKNOWN);
+            Ok(cost)
+        }
+        priced => priced,
+    }
 }
 
 fn sheet_of<'v>(

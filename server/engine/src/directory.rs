@@ -1,23 +1,24 @@
 //! What the engine knows of every workspace: its plan, APIs, prices and keys, in memory, swapped
 //! whole when the configuration changes.
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 
 use arc_swap::ArcSwap;
 use parking_lot::RwLock;
+use rateguard_core::counter::CounterFamily;
 use rateguard_core::ids::{ApiId, BudgetId, WorkspaceId};
 use rateguard_core::limits::RESERVATION_TTL_MS_MAX;
 use rateguard_core::money::Currency;
-use rateguard_core::plan::Plan;
+use rateguard_core::plan::{Plan, plan_budget};
 use rateguard_core::pricing::{ModelQuery, PriceBook, PriceSheet, find_price};
-use rateguard_core::rule::{Budget, Rule};
+use rateguard_core::rule::{Budget, BudgetPeriod, Rule};
 use rateguard_core::time::Millis;
 use rateguard_core::usage::PriceRef;
 use tokio::sync::{Mutex, watch};
 
-use crate::ports::{Change, ConfigStore, Resource, ResourceKind, Snapshot, StoreError, Stored};
+use crate::ports::{Change, ConfigStore, LiveBudgets, Resource, ResourceKind, Snapshot, StoreError, Stored};
 use crate::resources::{Api, Key, PriceOverride, Workspace};
 
 /// How long a key that was deleted still tells whom a call that it admitted belongs to: as long as
@@ -41,6 +42,8 @@ pub struct WorkspaceView {
     pub catalogue: Arc<PriceBook>,
     apis: HashMap<ApiId, Arc<Stored<Api>>>,
     slugs: HashMap<String, ApiId>,
+    /// The counters' families of all budgets, in force or not.
+    budgets: Arc<HashSet<CounterFamily>>,
 }
 
 impl WorkspaceView {
@@ -211,6 +214,15 @@ impl Directory {
         self.swap(&loaded, &[id], now);
     }
 
+    /// Puts a resource in force that is stored already, without asking the store. The feed names it
+    /// again.
+    pub(crate) async fn put_in_force(&self, stored: Stored<Resource>, now: Millis) {
+        let mut loaded = self.loaded.lock().await;
+        let workspace = stored.workspace.clone();
+        self.put(&mut loaded, stored, now);
+        self.swap(&loaded, &[workspace], now);
+    }
+
     async fn install(&self, snapshot: Snapshot, now: Millis) {
         let mut loaded = self.loaded.lock().await;
         *loaded = Loaded { revision: snapshot.revision, ..Loaded::default() };
@@ -304,9 +316,11 @@ impl Directory {
 
     fn compile(&self, workspace: &Workspace, resources: &Resources, now: Millis) -> WorkspaceView {
         let rules: Vec<Rule> = resources.rules.values().cloned().collect();
-        let budgets: Vec<Budget> = resources.budgets.values().cloned().collect();
+        let budgets: Vec<Budget> = resources.budgets.values().filter(|b| may_count(b)).cloned().collect();
         let overrides = resources.prices.values().map(|price| price.sheet.clone()).collect();
+        let family = |budget| plan_budget(&workspace.id, &workspace.zone, budget, now).family();
         WorkspaceView {
+            budgets: Arc::new(budgets.iter().map(family).collect()),
             workspace: workspace.clone(),
             plan: Plan::compile(&workspace.id, &workspace.zone, &rules, &budgets, now),
             overrides: PriceBook::new(overrides),
@@ -320,3 +334,18 @@ impl Directory {
         }
     }
 }
+
+/// Whether records may be charged to a budget. What is charged to one of a calendar before it opens
+/// is replaced by its opening's sum; a prepaid one would keep it.
+fn may_count(budget: &Budget) -> bool {
+    budget.opened_after.is_some() || !matches!(budget.period, BudgetPeriod::Prepaid)
+}
+
+impl LiveBudgets for Directory {
+    fn families(&self, workspace: &WorkspaceId) -> Option<Arc<HashSet<CounterFamily>>> {
+        self.view(workspace).map(|view| view.budgets.clone())
+    }
+}
+
+#[cfg(test)]
+mod tests;

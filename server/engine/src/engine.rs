@@ -123,6 +123,12 @@ impl Engine {
         self.directory.age_ms(self.now())
     }
 
+    /// Why the event log takes no records at present, if it does not: see
+    /// [`Recorder::append_failure`].
+    pub fn event_log_failure(&self) -> Option<String> {
+        self.recorder.append_failure()
+    }
+
     /// A workspace to decide by, unless what is in memory is too old for that.
     pub(crate) fn view(&self, workspace: &WorkspaceId) -> Result<Arc<WorkspaceView>, EngineError> {
         if self.configuration_age_ms() > CONFIGURATION_AGE_MS_MAX {

@@ -37,6 +37,10 @@ pub enum Reason {
     OccurTimeInFuture,
     /// A query would read or answer more than its bound.
     QueryTooLarge,
+    /// A message cannot be decoded.
+    MessageMalformed,
+    /// A message is larger than one may be.
+    MessageTooLarge,
     /// No credential came.
     CredentialMissing,
     /// The credential is not known.
@@ -73,7 +77,7 @@ pub enum Reason {
     RequestIdReused,
     /// Another API has the slug.
     SlugTaken,
-    /// The model has an override from the same instant.
+    /// The model has an override already.
     PriceOverridden,
     /// Another event has settled the attempt.
     AttemptSettled,
@@ -115,6 +119,10 @@ pub enum Reason {
     Draining,
     /// The configuration in memory is too old to decide by.
     ConfigStale,
+    /// There is no such service or method.
+    MethodUnknown,
+    /// A message is compressed in a way that the server does not read.
+    EncodingUnsupported,
     /// An invariant is broken.
     Internal,
 }
@@ -144,6 +152,8 @@ pub enum ErrorKind {
     DeadlineExceeded,
     /// Not now.
     Unavailable,
+    /// The server does not do that.
+    Unimplemented,
     /// A broken invariant.
     Internal,
 }
@@ -164,7 +174,9 @@ impl Reason {
             | Self::EventIdReserved
             | Self::OccurTimeTooOld
             | Self::OccurTimeInFuture
-            | Self::QueryTooLarge => K::InvalidArgument,
+            | Self::QueryTooLarge
+            | Self::MessageMalformed
+            | Self::MessageTooLarge => K::InvalidArgument,
             Self::CredentialMissing | Self::CredentialUnknown | Self::LoginRefused | Self::SessionEnded => {
                 K::Unauthenticated
             }
@@ -200,6 +212,7 @@ impl Reason {
             Self::StoreUnavailable | Self::OutcomeUnknown | Self::Draining | Self::ConfigStale => {
                 K::Unavailable
             }
+            Self::MethodUnknown | Self::EncodingUnsupported => K::Unimplemented,
             Self::Internal => K::Internal,
         }
     }

@@ -66,3 +66,6 @@ pub fn correction(floor: &UsageEvent, now: Millis) -> UsageEvent {
         ..floor.clone()
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -12,6 +12,7 @@ pub mod engine;
 pub mod error;
 mod floor;
 pub mod gateway;
+mod health;
 pub mod manage;
 pub mod people;
 pub mod ports;
@@ -20,4 +21,6 @@ pub mod report;
 pub mod resources;
 pub mod secrets;
 mod settlement;
+#[cfg(test)]
+mod testing;
 pub mod usage;

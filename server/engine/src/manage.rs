@@ -8,18 +8,18 @@ mod budgets;
 mod keys;
 mod prices;
 
-use rateguard_core::ids::WorkspaceId;
+use rateguard_core::ids::{ApiId, WorkspaceId};
 use rateguard_core::limits::{BUDGETS_PER_WORKSPACE_MAX, RULES_PER_WORKSPACE_MAX};
 use rateguard_core::plan::{budget_keeps_counters, keeps_counters};
 
-use crate::caller::Caller;
+use crate::caller::Identity;
 use crate::engine::Engine;
 use crate::error::{EngineError, Reason};
 use crate::ports::{Resource, ResourceKind, StoreError, Stored};
 
 pub use apis::{ApiDraft, CredentialChange};
 pub use apply::{Applied, CONFIGURATION_RESOURCES_MAX, Desired, Difference};
-pub use budgets::BudgetStanding;
+pub use budgets::{BudgetStanding, Recount, RecountError, prepare_recount};
 pub use keys::{NewKey, equip, equip_as};
 pub use prices::{ListedPrice, PriceFilter, PricePage, PricePlace};
 
@@ -54,18 +54,22 @@ impl Engine {
     /// # Errors
     /// [`Reason::FieldOutOfBounds`], [`Reason::SlugTaken`], [`Reason::PriceOverridden`],
     /// [`Reason::WorkspaceFull`], [`Reason::ResourceNotFound`] for something that it names.
-    pub async fn create(&self, caller: &Caller, resource: Resource) -> Result<Stored<Resource>, EngineError> {
-        self.check_resource(&caller.workspace, &resource)?;
+    pub async fn create(
+        &self,
+        identity: &Identity,
+        resource: Resource,
+    ) -> Result<Stored<Resource>, EngineError> {
+        self.check_resource(identity.workspace()?, None, &resource)?;
         if let Resource::PriceOverride(price) = &resource {
-            self.check_new_price(caller, price).await?;
+            self.check_new_price(identity, price).await?;
         }
         let (kind, limit) = (resource.kind(), limit_of(resource.kind()));
         let stored = self
             .config
-            .insert(&caller.workspace, resource, limit, self.now())
+            .insert(identity.workspace()?, resource, limit, self.now())
             .await
             .map_err(|error| describe(error, kind, limit))?;
-        self.take_in(stored).await
+        Ok(self.take_in(stored).await)
     }
 
     /// One resource.
@@ -74,11 +78,11 @@ impl Engine {
     /// [`Reason::ResourceNotFound`].
     pub async fn get(
         &self,
-        caller: &Caller,
+        identity: &Identity,
         kind: ResourceKind,
         id: &str,
     ) -> Result<Stored<Resource>, EngineError> {
-        let stored = self.config.get(&caller.workspace, kind, id).await?;
+        let stored = self.config.get(identity.workspace()?, kind, id).await?;
         stored.ok_or_else(|| EngineError::not_found(kind.as_str(), id))
     }
 
@@ -88,52 +92,65 @@ impl Engine {
     /// Those of the store.
     pub async fn list(
         &self,
-        caller: &Caller,
+        identity: &Identity,
         kind: ResourceKind,
         after: Option<&str>,
         limit: usize,
     ) -> Result<Page, EngineError> {
-        let mut items = self.config.list(&caller.workspace, kind, after, limit + 1).await?;
+        let mut items = self.config.list(identity.workspace()?, kind, after, limit + 1).await?;
         let more = items.len() > limit;
         items.truncate(limit);
         let next_after = items.last().filter(|_| more).map(|last| last.value.id().to_owned());
         Ok(Page { items, next_after })
     }
 
-    /// Replaces a resource that is at `expected`.
+    /// Replaces a resource that is at `expected`. What it named before it may go on naming, though it
+    /// is gone.
     ///
     /// # Errors
     /// [`Reason::EtagMismatch`], [`Reason::ResourceNotFound`], and as [`Engine::create`].
     pub async fn update(
         &self,
-        caller: &Caller,
+        identity: &Identity,
         resource: Resource,
         expected: u64,
     ) -> Result<Updated, EngineError> {
-        self.check_resource(&caller.workspace, &resource)?;
         let (kind, id) = (resource.kind(), resource.id().to_owned());
-        let before = self.get(caller, kind, &id).await?;
-        let counters_reset = self.resets_counters(&caller.workspace, &before.value, &resource)?;
+        let before = self.get(identity, kind, &id).await?;
+        self.check_resource(identity.workspace()?, Some(&before.value), &resource)?;
+        let counters_reset = self.resets_counters(identity.workspace()?, &before.value, &resource)?;
         let resource = budgets::succeed(&before.value, resource, counters_reset);
         let resource = prices::succeed(&before.value, resource);
-        let stored = self.config.replace(&caller.workspace, resource, expected, self.now()).await.map_err(
-            |error| match error {
-                StoreError::NotFound => EngineError::not_found(kind.as_str(), &id),
-                error => describe(error, kind, limit_of(kind)),
-            },
-        )?;
-        Ok(Updated { stored: self.take_in(stored).await?, counters_reset })
+        let stored =
+            self.config.replace(identity.workspace()?, resource, expected, self.now()).await.map_err(
+                |error| match error {
+                    StoreError::NotFound => EngineError::not_found(kind.as_str(), &id),
+                    error => describe(error, kind, limit_of(kind)),
+                },
+            )?;
+        Ok(Updated { stored: self.take_in(stored).await, counters_reset })
     }
 
-    /// Makes a change known that is stored. A budget that is to begin opens first.
-    async fn take_in(&self, stored: Stored<Resource>) -> Result<Stored<Resource>, EngineError> {
+    /// Makes a change known that is stored. A budget that is to begin opens at once; where that
+    /// fails it stays stored, not in force, until the next turn of the refresh opens it.
+    async fn take_in(&self, stored: Stored<Resource>) -> Stored<Resource> {
+        // Known before it opens: from here on what comes is charged to it.
+        self.refresh_now().await;
+        self.open_if_new(stored).await
+    }
+
+    /// Opens what is a budget that is to begin.
+    async fn open_if_new(&self, stored: Stored<Resource>) -> Stored<Resource> {
         match &stored.value {
-            Resource::Budget(budget) if budget.active && budget.opened_after.is_none() => {
-                self.open_budget(stored).await
-            }
-            _ => {
-                self.refresh_now().await;
-                Ok(stored)
+            Resource::Budget(budget) if budget.active && budget.opened_after.is_none() => {}
+            _ => return stored,
+        }
+        match self.open_budget(&stored).await {
+            Ok(opened) => opened,
+            Err(error) => {
+                let id = stored.value.id();
+                tracing::warn!(%error, budget = id, "a budget is stored, and will open in a moment");
+                stored
             }
         }
     }
@@ -152,12 +169,12 @@ impl Engine {
     /// [`Reason::EtagMismatch`], [`Reason::ResourceNotFound`].
     pub async fn delete(
         &self,
-        caller: &Caller,
+        identity: &Identity,
         kind: ResourceKind,
         id: &str,
         expected: Option<u64>,
     ) -> Result<(), EngineError> {
-        let removed = self.config.remove(&caller.workspace, kind, id, expected, self.now()).await;
+        let removed = self.config.remove(identity.workspace()?, kind, id, expected, self.now()).await;
         removed.map_err(|error| match error {
             StoreError::NotFound => EngineError::not_found(kind.as_str(), id),
             error => error.into(),
@@ -166,33 +183,27 @@ impl Engine {
         Ok(())
     }
 
-    /// Checks what the types alone cannot: bounds of parts together, and that what is named exists.
-    fn check_resource(&self, workspace: &WorkspaceId, resource: &Resource) -> Result<(), EngineError> {
-        match resource {
-            Resource::Rule(rule) => {
-                rule.check()?;
-                self.check_apis(workspace, "rule.match.api_ids", &rule.matches.apis)
-            }
-            Resource::Budget(budget) => {
-                budget.check()?;
-                self.check_apis(workspace, "budget.match.api_ids", &budget.matches.apis)
-            }
-            Resource::Key(key) => self.check_apis(workspace, "key.api_ids", &key.apis),
-            Resource::Api(_) | Resource::PriceOverride(_) => Ok(()),
-        }
-    }
-
-    fn check_apis(
+    /// Checks what the types alone cannot: bounds of parts together, and that what is newly named
+    /// exists.
+    fn check_resource(
         &self,
         workspace: &WorkspaceId,
-        field: &str,
-        apis: &[rateguard_core::ids::ApiId],
+        before: Option<&Resource>,
+        resource: &Resource,
     ) -> Result<(), EngineError> {
+        match resource {
+            Resource::Rule(rule) => rule.check()?,
+            Resource::Budget(budget) => budget.check()?,
+            Resource::Api(_) | Resource::Key(_) | Resource::PriceOverride(_) => {}
+        }
+        let (field, apis) = apis_named(resource);
+        let known = before.map_or(&[][..], |before| apis_named(before).1);
         let view = self.view(workspace)?;
-        match apis.iter().find(|api| view.api(api.as_str()).is_none()) {
-            Some(api) => {
-                let message = format!("there is no API {api} in this workspace");
-                Err(EngineError::field(Reason::ResourceNotFound, field, message))
+        let is_gone = |api: &ApiId| !known.contains(api) && view.api(api.as_str()).is_none();
+        match apis.iter().position(is_gone) {
+            Some(place) => {
+                let message = format!("there is no API {} in this workspace", apis[place]);
+                Err(EngineError::field(Reason::ResourceNotFound, format!("{field}[{place}]"), message))
             }
             None => Ok(()),
         }
@@ -217,6 +228,16 @@ impl Engine {
     }
 }
 
+/// The APIs that a resource is restricted to, and the field that names them.
+fn apis_named(resource: &Resource) -> (&'static str, &[ApiId]) {
+    match resource {
+        Resource::Rule(rule) => ("rule.match.api_ids", &rule.matches.apis),
+        Resource::Budget(budget) => ("budget.match.api_ids", &budget.matches.apis),
+        Resource::Key(key) => ("key.api_ids", &key.apis),
+        Resource::Api(_) | Resource::PriceOverride(_) => ("", &[]),
+    }
+}
+
 fn limit_of(kind: ResourceKind) -> usize {
     match kind {
         ResourceKind::Api => APIS_PER_WORKSPACE_MAX,
@@ -231,6 +252,10 @@ fn describe(error: StoreError, kind: ResourceKind, limit: usize) -> EngineError 
     match error {
         StoreError::AlreadyExists { field: "slug" } => {
             EngineError::field(Reason::SlugTaken, "api.slug", "another API of the workspace has this slug")
+        }
+        StoreError::AlreadyExists { field: "model" } => {
+            let message = "the model has an override already";
+            EngineError::field(Reason::PriceOverridden, "price.model", message)
         }
         StoreError::Full { .. } => {
             let message =

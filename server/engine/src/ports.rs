@@ -18,8 +18,9 @@ pub use config_store::{
     Change, ConfigStore, Resource, ResourceChange, ResourceKind, Snapshot, Stored, WorkspaceState,
 };
 pub use counter_store::{
-    CheckCommand, CheckOutcome, CounterStore, Decided, ExpiredReservation, Principal, ReleaseOutcome,
-    RequestFingerprint, ReservationRequest, SettleCharge, SettleCommand, SettleReservation, Standing,
+    CheckCommand, CheckOutcome, CounterHealth, CounterQuery, CounterStore, Decided, ExpiredReservation,
+    LiveBudgets, Overflowed, Principal, RESERVATION_RANDOM_BYTES, ReleaseOutcome, RequestFingerprint,
+    ReservationRequest, SettleCharge, SettleCommand, SettleReservation, Standing,
 };
 pub use event_log::{AppendOutcome, EventLog};
 pub use people_store::{

@@ -16,6 +16,7 @@ use rateguard_core::limits::BATCH_RECORDS_MAX;
 use rateguard_core::reservation::Reservation;
 use rateguard_core::usage::{EventKind, UsageEvent};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::clock::Clock;
@@ -35,6 +36,17 @@ const BATCH_EVENTS_MAX: usize = 4 * BATCH_RECORDS_MAX;
 const CATCH_UP_EVENTS: usize = 1_000;
 /// Longest wait for an answer; past it the outcome is unknown.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// How long a failed append is believed while no other is tried: whoever is told that nothing can be
+/// written sends nothing, and so would never learn that it can be again.
+pub const APPEND_FAILURE_BELIEVED_FOR: Duration = Duration::from_secs(60);
+
+/// The last append failed.
+#[derive(Clone, Debug)]
+struct AppendFailure {
+    at: Instant,
+    detail: String,
+}
 
 /// What is sent to the task.
 enum Job {
@@ -64,12 +76,14 @@ pub struct Recorder {
     jobs: mpsc::Sender<Job>,
     places: Arc<Semaphore>,
     settled: watch::Receiver<Position>,
+    failure: watch::Receiver<Option<AppendFailure>>,
 }
 
 /// The task's end.
 pub struct RecorderTask {
     jobs: mpsc::Receiver<Job>,
     settled: watch::Sender<Position>,
+    failure: watch::Sender<Option<AppendFailure>>,
     log: Arc<dyn EventLog>,
     counters: Arc<dyn CounterStore>,
     directory: Arc<Directory>,
@@ -87,9 +101,10 @@ pub fn recorder(
 ) -> (Recorder, RecorderTask) {
     let (sender, jobs) = mpsc::channel(QUEUE_CALLS_MAX);
     let (settled, settled_seen) = watch::channel(Position::default());
-    let task = RecorderTask { jobs, settled, log, counters, directory, clock, behind: true };
+    let (failure, failure_seen) = watch::channel(None);
+    let task = RecorderTask { jobs, settled, failure, log, counters, directory, clock, behind: true };
     let places = Arc::new(Semaphore::new(QUEUE_EVENTS_MAX));
-    (Recorder { jobs: sender, places, settled: settled_seen }, task)
+    (Recorder { jobs: sender, places, settled: settled_seen, failure: failure_seen }, task)
 }
 
 impl Recorder {
@@ -156,6 +171,14 @@ impl Recorder {
     /// The position up to which records are settled, and whenever it moves.
     pub fn settled(&self) -> watch::Receiver<Position> {
         self.settled.clone()
+    }
+
+    /// Why the log takes no records: what the last append failed with, unless that is longer ago than
+    /// [`APPEND_FAILURE_BELIEVED_FOR`].
+    pub fn append_failure(&self) -> Option<String> {
+        let failure = self.failure.borrow();
+        let fresh = failure.as_ref().filter(|failure| failure.at.elapsed() < APPEND_FAILURE_BELIEVED_FOR);
+        fresh.map(|failure| failure.detail.clone())
     }
 
     fn send(&self, job: Job) -> Result<(), EngineError> {
@@ -270,8 +293,9 @@ impl RecorderTask {
         match (event.kind, reservation) {
             (_, Err(error)) => calls[call].fail(error),
             (EventKind::Expired, Ok(reservation)) => {
-                // A report came before its reservation's expiry was recorded: there is no floor.
-                if reservation.as_ref().is_some_and(Reservation::awaits_floor_event) {
+                // A report came before its reservation's expiry was recorded: there is no floor, or less.
+                if let Some(expired) = reservation.filter(Reservation::awaits_floor_event) {
+                    event.cost = expired.floor;
                     segment.push(call, event);
                 }
             }
@@ -303,6 +327,14 @@ impl RecorderTask {
         if events.is_empty() {
             return Ok(Vec::new());
         }
+        let outcomes = self.try_append(events).await;
+        let failure = outcomes.as_ref().err();
+        let failure = failure.map(|error| AppendFailure { at: Instant::now(), detail: error.to_string() });
+        self.failure.send_replace(failure);
+        outcomes
+    }
+
+    async fn try_append(&mut self, events: &[UsageEvent]) -> Result<Vec<AppendOutcome>, StoreError> {
         if self.behind {
             self.catch_up().await?;
         }
@@ -393,3 +425,6 @@ impl Segment {
         event.reservation.as_ref().is_some_and(|id| self.reservations.contains(id))
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use rateguard_core::amounts::Amounts;
-use rateguard_core::ids::{EventId, RequestId, ReservationId};
+use rateguard_core::ids::{ApiId, EventId, RequestId, ReservationId};
 use rateguard_core::limits::{OCCURRED_AHEAD_MS_MAX, OCCURRED_BEFORE_MS_MAX};
 use rateguard_core::money::Nanos;
 use rateguard_core::reservation::{Reservation, ReservationState};
@@ -18,8 +18,7 @@ use crate::costing::{self, Costed, Usage};
 use crate::directory::WorkspaceView;
 use crate::engine::Engine;
 use crate::error::{EngineError, Reason};
-use crate::ports::{AppendOutcome, Principal, Stored};
-use crate::resources::Api;
+use crate::ports::{AppendOutcome, Principal};
 
 /// What a caller says of one call.
 #[derive(Clone, Debug, PartialEq)]
@@ -153,14 +152,8 @@ impl Engine {
         };
         check_holder(&caller.principal(), record.reservation.as_ref(), reservation.as_ref())?;
         let subject = subject(caller, &record, reservation.as_ref())?;
-        Ok(build(
-            caller,
-            view,
-            record,
-            Times { occurred_at, received_at: now },
-            reservation.as_ref(),
-            subject,
-        ))
+        let times = Times { occurred_at, received_at: now };
+        build(caller, view, record, times, reservation.as_ref(), subject)
     }
 }
 
@@ -220,17 +213,19 @@ fn build(
     times: Times,
     reservation: Option<&Reservation>,
     subject: String,
-) -> UsageEvent {
-    let api = view.api(&record.api);
+) -> Result<UsageEvent, EngineError> {
     let settles = reservation.filter(|reservation| reservation.takes_reports());
+    // An API that was deleted in mid-call keeps its events; its own price is gone with it.
+    let reserved = settles.and_then(|reservation| reserved_api(&record.api, reservation));
+    let api = view.api(reserved.map_or(record.api.as_str(), ApiId::as_str));
     // A clock that runs ahead must not put money into a period that has not begun.
     let accounted_at = settles.map_or(times.occurred_at.min(times.received_at), |open| open.decided_at);
     let Costed { cost, price } =
-        costing::cost(view, api.map(|api| &api.value), &usage_of(&record, accounted_at));
+        costing::cost(view, api.map(|api| &api.value), &usage_of(&record, accounted_at))?;
     let mut flags = cost.flags;
-    flags.insert(api_flag(&record.api, api));
+    flags.insert(api_flag(&record.api, api.is_some() || reserved.is_some()));
     flags.insert(reservation_flag(record.reservation.is_some(), reservation));
-    UsageEvent {
+    Ok(UsageEvent {
         workspace: caller.workspace.clone(),
         event_id: record.event_id,
         kind: EventKind::Usage,
@@ -244,7 +239,7 @@ fn build(
         received_at: times.received_at,
         call: CallIdentity {
             key: caller.key.id.clone(),
-            api: api.map(|api| api.value.id.clone()),
+            api: api.map(|api| &api.value.id).or(reserved).cloned(),
             api_name: record.api,
             endpoint: record.endpoint,
             method: record.method,
@@ -264,7 +259,7 @@ fn build(
         price,
         flags,
         captured_budgets: settles.map(Reservation::captured_budgets).unwrap_or_default(),
-    }
+    })
 }
 
 fn usage_of(record: &UsageRecord, accounted_at: Millis) -> Usage<'_> {
@@ -279,8 +274,14 @@ fn usage_of(record: &UsageRecord, accounted_at: Millis) -> Usage<'_> {
     }
 }
 
-fn api_flag(named: &str, api: Option<&Arc<Stored<Api>>>) -> EventFlags {
-    if named.is_empty() || api.is_some() { EventFlags::default() } else { EventFlags::API_UNKNOWN }
+/// The API that a reservation was taken for, where a record names the same, by its id or as the check did.
+fn reserved_api<'r>(named: &str, reservation: &'r Reservation) -> Option<&'r ApiId> {
+    let call = &reservation.call;
+    call.api.as_ref().filter(|id| named == call.api_name || named == id.as_str())
+}
+
+fn api_flag(named: &str, is_known: bool) -> EventFlags {
+    if named.is_empty() || is_known { EventFlags::default() } else { EventFlags::API_UNKNOWN }
 }
 
 pub(crate) fn reservation_flag(named: bool, reservation: Option<&Reservation>) -> EventFlags {
@@ -319,3 +320,6 @@ pub struct Recorded {
     /// Its flags.
     pub flags: EventFlags,
 }
+
+#[cfg(test)]
+mod tests;

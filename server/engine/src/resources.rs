@@ -194,6 +194,27 @@ pub struct Key {
     pub active: bool,
 }
 
+impl Key {
+    /// A live key without restrictions. Its id, its hash and its prefix are drawn with its secret.
+    pub fn plain(display_name: DisplayName, scopes: Scopes) -> Self {
+        Self {
+            id: KeyId::from_random([0; 16]),
+            display_name,
+            secret_sha256: [0; 32],
+            prefix: String::new(),
+            label: KeyLabel::Live,
+            scopes,
+            apis: Vec::new(),
+            models: Vec::new(),
+            ip_ranges: Vec::new(),
+            bound_subject: None,
+            allow_subject_header: false,
+            expires_at: None,
+            active: true,
+        }
+    }
+}
+
 /// A price of the workspace's own, in force from an instant on.
 #[derive(Clone, Debug, PartialEq)]
 pub struct PriceOverride {

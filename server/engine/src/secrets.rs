@@ -115,6 +115,11 @@ impl fmt::Debug for CredentialCipher {
     }
 }
 
+/// What is sealed to know a key again.
+const CHECK_TEXT: &[u8] = b"rateguard";
+/// The associated data of that text, which no credential has.
+const CHECK_ASSOCIATED: &[u8] = b"rateguard encryption check v1";
+
 impl CredentialCipher {
     /// A cipher with this 32-byte key.
     ///
@@ -126,6 +131,25 @@ impl CredentialCipher {
         let mut key_id = [0; KEY_ID_BYTES];
         key_id.copy_from_slice(&digest[..KEY_ID_BYTES]);
         Ok(Self { key_id, cipher: Aes256Gcm::new(&AesKey::<Aes256Gcm>::from(*bytes)) })
+    }
+
+    /// The key's name: the beginning of its hash, in hexadecimal digits.
+    pub fn key_id(&self) -> String {
+        format!("{:08x}", u32::from_be_bytes(self.key_id))
+    }
+
+    /// Seals a known text, by which [`CredentialCipher::knows`] finds out later whether it has the
+    /// same key.
+    ///
+    /// # Errors
+    /// [`SecretError::NoRandomness`].
+    pub fn seal_check(&self) -> Result<Vec<u8>, SecretError> {
+        self.encrypt(CHECK_TEXT, CHECK_ASSOCIATED)
+    }
+
+    /// Whether a known text was sealed with this key.
+    pub fn knows(&self, check: &[u8]) -> bool {
+        self.decrypt(check, CHECK_ASSOCIATED).is_ok_and(|text| text == CHECK_TEXT)
     }
 
     /// Encrypts a credential for one API.
@@ -171,20 +195,28 @@ impl CredentialCipher {
     }
 
     fn seal_as(&self, associated: &[u8], secret: &SecretText) -> Result<Vec<u8>, SecretError> {
+        self.encrypt(secret.expose().as_bytes(), associated)
+    }
+
+    fn open_as(&self, associated: &[u8], sealed: &[u8]) -> Result<SecretText, SecretError> {
+        let opened = self.decrypt(sealed, associated)?;
+        String::from_utf8(opened).map(SecretText::new).map_err(|_| SecretError::Undecipherable)
+    }
+
+    fn encrypt(&self, text: &[u8], associated: &[u8]) -> Result<Vec<u8>, SecretError> {
         let nonce = random::<NONCE_BYTES>()?;
-        let payload = Payload { msg: secret.expose().as_bytes(), aad: associated };
+        let payload = Payload { msg: text, aad: associated };
         let sealed =
             self.cipher.encrypt(&Nonce::from(nonce), payload).map_err(|_| SecretError::Undecipherable)?;
         Ok([&self.key_id[..], &nonce[..], &sealed[..]].concat())
     }
 
-    fn open_as(&self, associated: &[u8], sealed: &[u8]) -> Result<SecretText, SecretError> {
+    fn decrypt(&self, sealed: &[u8], associated: &[u8]) -> Result<Vec<u8>, SecretError> {
         let damaged = SecretError::Undecipherable;
         let rest = sealed.strip_prefix(&self.key_id[..]).ok_or(damaged)?;
         let (nonce, ciphertext) = rest.split_first_chunk::<NONCE_BYTES>().ok_or(damaged)?;
         let payload = Payload { msg: ciphertext, aad: associated };
-        let opened = self.cipher.decrypt(&Nonce::from(*nonce), payload).map_err(|_| damaged)?;
-        String::from_utf8(opened).map(SecretText::new).map_err(|_| damaged)
+        self.cipher.decrypt(&Nonce::from(*nonce), payload).map_err(|_| damaged)
     }
 }
 

@@ -1,6 +1,6 @@
 //! What was used: raw events and sums over them.
 
-use crate::caller::Caller;
+use crate::caller::Identity;
 use crate::engine::Engine;
 use crate::error::{EngineError, Reason};
 use crate::ports::{EventPage, EventQuery, SeriesPoint, SeriesQuery, StoreError, Summary, UsageFilter};
@@ -10,16 +10,16 @@ impl Engine {
     ///
     /// # Errors
     /// [`Reason::QueryTooLarge`], and those of the store.
-    pub async fn events(&self, caller: &Caller, query: &EventQuery) -> Result<EventPage, EngineError> {
-        self.usage.events(&caller.workspace, query).await.map_err(too_large)
+    pub async fn events(&self, identity: &Identity, query: &EventQuery) -> Result<EventPage, EngineError> {
+        self.usage.events(identity.workspace()?, query).await.map_err(too_large)
     }
 
     /// Sums over a range.
     ///
     /// # Errors
     /// As [`Engine::events`].
-    pub async fn summary(&self, caller: &Caller, filter: &UsageFilter) -> Result<Summary, EngineError> {
-        self.usage.summary(&caller.workspace, filter).await.map_err(too_large)
+    pub async fn summary(&self, identity: &Identity, filter: &UsageFilter) -> Result<Summary, EngineError> {
+        self.usage.summary(identity.workspace()?, filter).await.map_err(too_large)
     }
 
     /// Sums by time.
@@ -28,10 +28,10 @@ impl Engine {
     /// As [`Engine::events`].
     pub async fn series(
         &self,
-        caller: &Caller,
+        identity: &Identity,
         query: &SeriesQuery,
     ) -> Result<Vec<SeriesPoint>, EngineError> {
-        self.usage.series(&caller.workspace, query).await.map_err(too_large)
+        self.usage.series(identity.workspace()?, query).await.map_err(too_large)
     }
 }
 

@@ -1,12 +1,12 @@
 //! Authentication and authorisation, in one layer in front of every service.
 //!
-//! The layer turns the credential into a [`Caller`] and checks the scope that the method demands,
-//! by one table. A service finds the caller among the request's extensions and asks nothing more.
-//! A method that is not in the table is answered here, as one that does not exist: no service is
-//! reached by a way that the table does not name.
+//! The layer turns the credential into an [`Identity`] and checks that it may call the method, by the
+//! table that the contract declares. A service finds the identity among the request's extensions and
+//! asks nothing more. A method that is not in the table is answered here, as one that does not exist:
+//! no service is reached by a way that the table does not name.
 //!
-//! A person comes with an access token, a program with a key. Where a row names a role, a person may
-//! do with it what a key does with a scope.
+//! A person comes with an access token, a program with a key. Methods of people are told besides from
+//! where they are called, those that are open to everybody also by which browser.
 
 pub mod browser;
 
@@ -17,120 +17,36 @@ use std::task::{Context, Poll};
 use axum::extract::ConnectInfo;
 use futures::future::{Either, Ready, ready};
 use http::{HeaderMap, Request, Response};
-use rateguard_engine::caller::Caller;
+use rateguard_engine::caller::{Caller, Identity, key_needed};
 use rateguard_engine::engine::Engine;
 use rateguard_engine::error::{EngineError, Reason};
-use rateguard_engine::people::{ACCESS_TOKEN_PREFIX, People, Person, Role, Visitor};
-use rateguard_engine::resources::Scope;
+use rateguard_engine::people::{ACCESS_TOKEN_PREFIX, People, Person, Visitor};
+use rateguard_proto::access::{self, Access, Named};
+use rateguard_proto::v1::{GatewayUse, KeyScope};
 use tonic::Status;
 use tower::{Layer, Service};
 
+use crate::convert::keys::specified;
+use crate::convert::people::role_of;
 use crate::status::status;
 use browser::Browser;
 
 /// The header in which a gateway names the key of the app that it acts for.
 pub const ON_BEHALF_OF: &str = "x-rateguard-on-behalf-of";
 
-/// What a method demands of its caller.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Demand {
-    /// Nothing: health and reflection tell no secrets.
-    Open,
-    /// A key with one of these scopes.
-    OneOf(&'static [Scope]),
-    /// The same, for what follows a call that was admitted: a gateway may do it whatever became of
-    /// its app's key since.
-    AfterCall(&'static [Scope]),
-    /// A gateway that acts for an app's key.
-    GatewayForApp,
-    /// The same, after a call that was admitted.
-    GatewayAfterCall,
-    /// A gateway, whomever it acts for.
-    Gateway,
-    /// A person who is logged in, whatever their role and in whichever workspace.
-    AnyPerson,
-    /// A person with the role that the row names.
-    Member,
-}
-
-const QUOTA: Demand = Demand::OneOf(&[Scope::Quota]);
-const STATE: Demand = Demand::OneOf(&[Scope::Quota, Scope::Read]);
-const RELEASE: Demand = Demand::AfterCall(&[Scope::Quota]);
-const USAGE: Demand = Demand::AfterCall(&[Scope::Usage]);
-const READ: Demand = Demand::OneOf(&[Scope::Read]);
-const MANAGE: Demand = Demand::OneOf(&[Scope::Manage]);
-const LOOK: Demand = Demand::OneOf(&[Scope::Manage, Scope::Read]);
-
-/// A row: a service, some of its methods, what they demand, and the least role with which a person may
-/// call them; `None` where a role opens nothing.
-pub type Row = (&'static str, &'static [&'static str], Demand, Option<Role>);
-
-const VIEWER: Option<Role> = Some(Role::Viewer);
-const MEMBER: Option<Role> = Some(Role::Member);
-const ADMIN: Option<Role> = Some(Role::Admin);
-const OWNER: Option<Role> = Some(Role::Owner);
-
-/// What each method demands. The whole of it, so that it can be read and tested in one place.
-pub const DEMANDS: &[Row] = &[
-    ("rateguard.v1.QuotaService", &["CheckQuota", "BatchCheckQuota"], QUOTA, None),
-    ("rateguard.v1.QuotaService", &["ReleaseReservation"], RELEASE, None),
-    ("rateguard.v1.QuotaService", &["GetQuota"], STATE, None),
-    ("rateguard.v1.UsageService", &["ReportUsage"], USAGE, None),
-    ("rateguard.v1.UsageService", &["ListUsageEvents"], READ, VIEWER),
-    ("rateguard.v1.ApiService", &["GetApi", "ListApis"], LOOK, VIEWER),
-    ("rateguard.v1.ApiService", &["CreateApi", "UpdateApi", "DeleteApi"], MANAGE, ADMIN),
-    ("rateguard.v1.KeyService", &["GetKey", "ListKeys"], LOOK, VIEWER),
-    ("rateguard.v1.KeyService", &["CreateKey", "UpdateKey", "DeleteKey"], MANAGE, ADMIN),
-    ("rateguard.v1.RuleService", &["GetRule", "ListRules"], LOOK, VIEWER),
-    ("rateguard.v1.RuleService", &["CreateRule", "UpdateRule", "DeleteRule"], MANAGE, MEMBER),
-    ("rateguard.v1.BudgetService", &["GetBudget", "ListBudgets"], LOOK, VIEWER),
-    ("rateguard.v1.BudgetService", &["CreateBudget", "UpdateBudget", "DeleteBudget"], MANAGE, MEMBER),
-    ("rateguard.v1.PriceService", &["GetPrice", "ListPrices"], LOOK, VIEWER),
-    (
-        "rateguard.v1.PriceService",
-        &["CreatePriceOverride", "UpdatePriceOverride", "DeletePriceOverride"],
-        MANAGE,
-        MEMBER,
-    ),
-    ("rateguard.v1.AnalyticsService", &["GetSummary", "QueryTimeSeries"], READ, VIEWER),
-    ("rateguard.v1.ConfigurationService", &["ExportWorkspace"], LOOK, VIEWER),
-    ("rateguard.v1.ConfigurationService", &["ApplyWorkspace"], MANAGE, ADMIN),
-    ("rateguard.v1.AuthService", &["Register", "Login", "RefreshToken"], Demand::Open, None),
-    (
-        "rateguard.v1.AuthService",
-        &["Logout", "GetMe", "ChangePassword", "SwitchWorkspace", "ListSessions", "RevokeSession"],
-        Demand::AnyPerson,
-        None,
-    ),
-    (
-        "rateguard.v1.WorkspaceService",
-        &["CreateWorkspace", "GetWorkspace", "ListWorkspaces"],
-        Demand::AnyPerson,
-        None,
-    ),
-    ("rateguard.v1.WorkspaceService", &["UpdateWorkspace"], Demand::Member, ADMIN),
-    ("rateguard.v1.MemberService", &["AcceptInvitation"], Demand::AnyPerson, None),
-    // Anybody may take out themselves; taking out others is for admins, which the engine knows.
-    ("rateguard.v1.MemberService", &["ListMembers", "RemoveMember"], Demand::Member, VIEWER),
-    (
-        "rateguard.v1.MemberService",
-        &["InviteMember", "ListInvitations", "RevokeInvitation", "UpdateMember"],
-        Demand::Member,
-        ADMIN,
-    ),
-    ("rateguard.v1.MemberService", &["TransferOwnership"], Demand::Member, OWNER),
-    ("rateguard.internal.v1.GatewayService", &["ResolveRoute"], Demand::GatewayForApp, None),
-    ("rateguard.internal.v1.GatewayService", &["PriceUsage"], Demand::GatewayAfterCall, None),
-    ("rateguard.internal.v1.GatewayService", &["WatchRoutes"], Demand::Gateway, None),
-    ("grpc.health.v1.Health", &["Check", "Watch"], Demand::Open, None),
-    ("grpc.reflection.v1.ServerReflection", &["ServerReflectionInfo"], Demand::Open, None),
+/// Methods of protocols that others have declared. They are open to everybody: they tell no secrets.
+pub const DECLARED_BY_OTHERS: [&str; 3] = [
+    "/grpc.health.v1.Health/Check",
+    "/grpc.health.v1.Health/Watch",
+    "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo",
 ];
 
-/// What the method of a path demands, and the role; `None` for one that does not exist.
-pub fn demand(path: &str) -> Option<(Demand, Option<Role>)> {
-    let (service, method) = path.strip_prefix('/')?.split_once('/')?;
-    let mut rows = DEMANDS.iter().filter(|(name, ..)| *name == service);
-    rows.find(|(_, methods, ..)| methods.contains(&method)).map(|(.., demand, role)| (*demand, *role))
+/// What a key and a gateway may do where people alone may: nothing.
+const NO_PROGRAM: Named = Named { key_scopes: &[], least_role: None, gateway_use: None };
+
+/// Who may call the method of a path; `None` for one that does not exist.
+pub fn access_to(path: &str) -> Option<Access> {
+    access::of(path).or_else(|| DECLARED_BY_OTHERS.contains(&path).then_some(Access::Everybody))
 }
 
 /// Who may present a gateway's token.
@@ -194,11 +110,11 @@ where
     }
 
     fn call(&mut self, mut request: Request<B>) -> Self::Future {
-        let Some((demand, role)) = demand(request.uri().path()) else {
+        let Some(access) = access_to(request.uri().path()) else {
             return Either::Right(ready(Ok(unknown_method().into_http())));
         };
         let peer = request.extensions().get().map(|ConnectInfo::<SocketAddr>(peer)| peer.ip());
-        match self.auth.admit(demand, role, request.headers(), peer) {
+        match self.auth.admit(access, request.headers(), peer) {
             Ok(admitted) => {
                 self.auth.introduce(admitted, peer, &mut request);
                 Either::Left(self.inner.call(request))
@@ -210,50 +126,47 @@ where
 
 /// Who was let in.
 enum Admitted {
+    /// Whoever it is: everybody may.
     Anybody,
-    Caller(Caller),
-    Person(Person),
+    /// A gateway that acts for nobody.
+    Gateway,
+    /// Somebody who has shown who they are.
+    Known(Identity),
 }
 
 impl AuthLayer {
+    /// Who asks, when they may.
     fn admit(
         &self,
-        demand: Demand,
-        role: Option<Role>,
+        access: Access,
         headers: &HeaderMap,
         peer: Option<IpAddr>,
     ) -> Result<Admitted, EngineError> {
-        if demand == Demand::Open {
+        if access == Access::Everybody {
             return Ok(Admitted::Anybody);
         }
         let token = bearer(headers)?;
         if let Some(people) = self.people.as_ref().filter(|_| token.starts_with(ACCESS_TOKEN_PREFIX)) {
-            return self.person(people, token, demand, role).map(Admitted::Person);
+            return self.person(people, token, access).map(|person| Admitted::Known(person.into()));
         }
-        let is_gateway =
-            self.gateways == GatewayAccess::Allowed && self.engine.authenticator().is_gateway(token);
-        let caller = match (demand, is_gateway) {
-            (Demand::Gateway, true) => return Ok(Admitted::Anybody),
-            (_, true) => self.app_behind(demand, headers)?,
-            (_, false) => self.key_holder(token, peer)?,
+        let named = match access {
+            Access::Named(named) => named,
+            Access::Everybody | Access::AnyPerson => NO_PROGRAM,
         };
-        meets(&caller, demand).map(|()| Admitted::Caller(caller))
+        if self.gateways == GatewayAccess::Allowed && self.engine.authenticator().is_gateway(token) {
+            let app = self.gateway(named, headers)?;
+            return Ok(app.map_or(Admitted::Gateway, |caller| Admitted::Known(caller.into())));
+        }
+        let caller = self.key_holder(token, peer)?;
+        check_scopes(&caller, named)?;
+        Ok(Admitted::Known(caller.into()))
     }
 
-    /// A person whose role is enough, in a workspace that this process knows.
-    fn person(
-        &self,
-        people: &People,
-        token: &str,
-        demand: Demand,
-        role: Option<Role>,
-    ) -> Result<Person, EngineError> {
+    /// A person who may call it, for a method of a workspace in one that this process knows.
+    fn person(&self, people: &People, token: &str, access: Access) -> Result<Person, EngineError> {
         let person = people.by_token(token)?;
-        if demand == Demand::AnyPerson {
-            return Ok(person);
-        }
-        let least = role.ok_or_else(key_needed)?;
-        let workspace = person.at_least(least)?;
+        let Access::Named(Named { least_role, .. }) = access else { return Ok(person) };
+        let workspace = person.at_least(least_role.and_then(role_of).ok_or_else(key_needed)?)?;
         if self.engine.directory().view(workspace).is_none() {
             let message = "the workspace is so new that it is not known here yet; try again";
             return Err(EngineError::new(Reason::StoreUnavailable, message));
@@ -261,37 +174,38 @@ impl AuthLayer {
         Ok(person)
     }
 
-    /// Tells the services who calls.
+    /// Tells the services who calls. What only people's services ask is not read for the callers of keys,
+    /// who come thousands of times a second.
     fn introduce<B>(&self, admitted: Admitted, peer: Option<IpAddr>, request: &mut Request<B>) {
-        let browser = Browser::read(request.uri(), request.headers(), &self.origins);
-        let user_agent = text(request.headers(), http::header::USER_AGENT.as_str()).unwrap_or_default();
-        let visitor = Visitor { ip: peer, user_agent: user_agent.to_owned() };
-        let extensions = request.extensions_mut();
         match admitted {
             Admitted::Anybody => {
-                extensions.insert(browser);
-                extensions.insert(visitor);
+                let browser = Browser::read(request.uri(), request.headers(), &self.origins);
+                let visitor = visitor(request.headers(), peer);
+                request.extensions_mut().insert(browser);
+                request.extensions_mut().insert(visitor);
             }
-            Admitted::Caller(caller) => drop(extensions.insert(caller)),
-            Admitted::Person(person) => {
-                if let Some(workspace) = &person.workspace {
-                    extensions.insert(Caller::of_person(workspace.clone(), &person.user));
+            Admitted::Gateway => {}
+            Admitted::Known(identity) => {
+                if matches!(identity, Identity::Person(_)) {
+                    let visitor = visitor(request.headers(), peer);
+                    request.extensions_mut().insert(visitor);
                 }
-                extensions.insert(visitor);
-                extensions.insert(person);
+                request.extensions_mut().insert(identity);
             }
         }
     }
 
-    /// The app that a gateway acts for.
-    fn app_behind(&self, demand: Demand, headers: &HeaderMap) -> Result<Caller, EngineError> {
+    /// The app that a gateway acts for; `None` where it acts for nobody.
+    fn gateway(&self, named: Named, headers: &HeaderMap) -> Result<Option<Caller>, EngineError> {
+        if named.gateway_use == Some(GatewayUse::Itself) {
+            return Ok(None);
+        }
         let app_key = text(headers, ON_BEHALF_OF).ok_or_else(missing_app_key)?;
         let (authenticator, now) = (self.engine.authenticator(), self.engine.now());
-        match demand {
-            Demand::AfterCall(_) | Demand::GatewayAfterCall => {
-                authenticator.by_gateway_after_call(app_key, now)
-            }
-            _ => authenticator.by_gateway(app_key, now),
+        match named.gateway_use {
+            Some(GatewayUse::AfterCall) => authenticator.by_gateway_after_call(app_key, now).map(Some),
+            Some(GatewayUse::ForApp) => authenticator.by_gateway(app_key, now).map(Some),
+            _ => authenticator.by_gateway(app_key, now).and_then(|_| Err(scope_missing(named.key_scopes))),
         }
     }
 
@@ -307,30 +221,30 @@ impl AuthLayer {
     }
 }
 
-fn meets(caller: &Caller, demand: Demand) -> Result<(), EngineError> {
-    match demand {
-        Demand::Open => Ok(()),
-        Demand::OneOf(scopes) | Demand::AfterCall(scopes) => require_one(caller, scopes),
-        Demand::GatewayForApp | Demand::GatewayAfterCall if caller.by_gateway => Ok(()),
-        Demand::GatewayForApp | Demand::GatewayAfterCall | Demand::Gateway => {
+/// Checks that a key may be used for a method by whoever holds it.
+fn check_scopes(caller: &Caller, named: Named) -> Result<(), EngineError> {
+    let holds = |scope: &KeyScope| specified(*scope).is_some_and(|s| caller.key.scopes.contains(s));
+    match named {
+        Named { key_scopes, .. } if key_scopes.iter().any(holds) => Ok(()),
+        Named { key_scopes: [], gateway_use: Some(_), .. } => {
             Err(EngineError::new(Reason::GatewayOnly, "only a gateway may call this"))
         }
-        Demand::AnyPerson | Demand::Member => {
-            Err(EngineError::new(Reason::PersonOnly, "only a person who is logged in may call this"))
-        }
+        Named { key_scopes, .. } => Err(scope_missing(key_scopes)),
     }
 }
 
-fn key_needed() -> EngineError {
-    EngineError::new(Reason::RoleMissing, "no role opens this; call it with an API key")
-}
-
-fn require_one(caller: &Caller, scopes: &[Scope]) -> Result<(), EngineError> {
-    if scopes.iter().any(|scope| caller.require(*scope).is_ok()) {
-        return Ok(());
+/// The error of a program that lacks these scopes; without any, no program may.
+fn scope_missing(scopes: &[KeyScope]) -> EngineError {
+    if scopes.is_empty() {
+        return EngineError::new(Reason::PersonOnly, "only a person who is logged in may call this");
     }
     let names: Vec<String> = scopes.iter().map(|scope| format!("{scope:?}").to_lowercase()).collect();
-    Err(EngineError::new(Reason::ScopeMissing, format!("the key lacks the scope {}", names.join(" or "))))
+    EngineError::new(Reason::ScopeMissing, format!("the key lacks the scope {}", names.join(" or ")))
+}
+
+fn visitor(headers: &HeaderMap, ip: Option<IpAddr>) -> Visitor {
+    let user_agent = text(headers, http::header::USER_AGENT.as_str()).unwrap_or_default();
+    Visitor { ip, user_agent: user_agent.to_owned() }
 }
 
 fn bearer(headers: &HeaderMap) -> Result<&str, EngineError> {
@@ -339,8 +253,11 @@ fn bearer(headers: &HeaderMap) -> Result<&str, EngineError> {
     if scheme.eq_ignore_ascii_case("bearer") { Ok(token.trim_start()) } else { Err(missing_credential()) }
 }
 
+/// A header that came once; which of several values would hold, nobody can say.
 fn text<'h>(headers: &'h HeaderMap, name: &str) -> Option<&'h str> {
-    headers.get(name).and_then(|value| value.to_str().ok())
+    let mut values = headers.get_all(name).iter();
+    let first = values.next().filter(|_| values.next().is_none())?;
+    first.to_str().ok()
 }
 
 fn unknown_method() -> Status {
@@ -348,11 +265,14 @@ fn unknown_method() -> Status {
 }
 
 fn missing_app_key() -> EngineError {
-    EngineError::new(Reason::CredentialMissing, format!("name the app's key in {ON_BEHALF_OF}"))
+    EngineError::new(Reason::CredentialMissing, format!("name the app's key once in {ON_BEHALF_OF}"))
 }
 
 fn missing_credential() -> EngineError {
-    EngineError::new(Reason::CredentialMissing, "send the API key as authorization: Bearer rg_…")
+    EngineError::new(
+        Reason::CredentialMissing,
+        "send an API key or an access token once, as authorization: Bearer …",
+    )
 }
 
 #[cfg(test)]

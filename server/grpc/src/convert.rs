@@ -88,7 +88,11 @@ pub fn list<T>(
         return Err(out_of_bounds(field, format!("must have at most {MATCH_VALUES_MAX} values")));
     }
     let element = |(place, value): (usize, &String)| {
-        parse("", value).map_err(|invalid| malformed(format!("{field}[{place}]"), invalid.description))
+        let refuse = |why| malformed(format!("{field}[{place}]"), why);
+        if value.chars().any(char::is_control) {
+            return Err(refuse("must not have control characters".to_owned()));
+        }
+        parse("", value).map_err(|invalid| refuse(invalid.description))
     };
     values.iter().enumerate().map(element).collect()
 }
@@ -164,6 +168,12 @@ pub fn nano_money(nanos: Nanos, currency: Currency) -> v1::NanoMoney {
 pub fn sum(field: &str, value: i128) -> Result<i64, EngineError> {
     i64::try_from(value)
         .map_err(|_| EngineError::field(Reason::SumOutOfRange, field, "the sum does not fit 64 bits"))
+}
+
+/// How much stands on a counter, for the wire: beyond 64 bits the nearest number, so "at least" of what
+/// is used. A decision that has been taken is always told.
+pub fn standing(value: i128) -> i64 {
+    i64::try_from(value).unwrap_or(if value < 0 { i64::MIN } else { i64::MAX })
 }
 
 /// A sum of money for the wire.
@@ -280,6 +290,10 @@ pub fn etag(version: u64) -> String {
 /// # Errors
 /// [`Reason::EtagMismatch`] for a text that was never an etag: it surely is not the stored one.
 pub fn etag_version(etag: &str) -> Result<Option<u64>, EngineError> {
-    let changed = |_| EngineError::new(Reason::EtagMismatch, "the etag is not the resource's");
-    if etag.is_empty() { Ok(None) } else { etag.parse().map(Some).map_err(changed) }
+    if etag.is_empty() {
+        return Ok(None);
+    }
+    let version = etag.parse().ok().filter(|version: &u64| version.to_string() == etag);
+    let changed = || EngineError::new(Reason::EtagMismatch, "the etag is not the resource's");
+    version.map(Some).ok_or_else(changed)
 }

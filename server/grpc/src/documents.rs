@@ -1,4 +1,7 @@
-//! The documents that are made from the contract: a table of every reason an error can have.
+//! The documents that are made from the contract: a table of every reason an error can have, and one of
+//! who may call what.
+
+mod permissions;
 
 use std::collections::BTreeMap;
 
@@ -9,6 +12,8 @@ use rateguard_proto::FILE_DESCRIPTOR_SET;
 use tonic::Code;
 
 use crate::status::{code, http_status, reason};
+
+pub use permissions::permissions_markdown;
 
 /// The enum whose values are told.
 const ENUM: &str = "ErrorReason";
@@ -22,9 +27,9 @@ const HEAD: &str = "\
 Made by `make gen` from the contract; do not edit.
 
 Every error status carries `google.rpc.ErrorInfo` with the domain `rateguard` and the reason below. Where
-one field is at fault its path is the metadata `field`, and `INVALID_ARGUMENT` carries
-`google.rpc.BadRequest`; `RESOURCE_EXHAUSTED` and `UNAVAILABLE` carry `google.rpc.RetryInfo`. A denial is no
-error: it is an answer with the status `OK`.
+one field is at fault its path is the metadata `field`. `INVALID_ARGUMENT` carries `google.rpc.BadRequest`
+with the same path, or an empty one where the request as a whole is at fault; `RESOURCE_EXHAUSTED` and
+`UNAVAILABLE` carry `google.rpc.RetryInfo`. A denial is no error: it is an answer with the status `OK`.
 
 | reason | gRPC | HTTP | meaning | what to do |
 |---|---|---|---|---|
@@ -47,7 +52,7 @@ fn row(known: Reason, name: &str, meaning: &str) -> String {
 }
 
 /// Every reason, in the order of the contract.
-pub const REASONS: [Reason; 52] = [
+pub const REASONS: [Reason; 56] = [
     Reason::FieldMissing,
     Reason::FieldMalformed,
     Reason::FieldOutOfBounds,
@@ -60,6 +65,8 @@ pub const REASONS: [Reason; 52] = [
     Reason::OccurTimeTooOld,
     Reason::OccurTimeInFuture,
     Reason::QueryTooLarge,
+    Reason::MessageMalformed,
+    Reason::MessageTooLarge,
     Reason::CredentialMissing,
     Reason::CredentialUnknown,
     Reason::LoginRefused,
@@ -99,6 +106,8 @@ pub const REASONS: [Reason; 52] = [
     Reason::OutcomeUnknown,
     Reason::Draining,
     Reason::ConfigStale,
+    Reason::MethodUnknown,
+    Reason::EncodingUnsupported,
     Reason::Internal,
 ];
 
@@ -112,6 +121,8 @@ fn advice(reason: Reason) -> &'static str {
             "check the clock; do not resend the record unchanged"
         }
         Reason::QueryTooLarge => "ask for a shorter span, a longer granularity or fewer groups",
+        Reason::MessageTooLarge => "send less at once; do not repeat it unchanged",
+        Reason::EncodingUnsupported => "send messages uncompressed",
         Reason::ReservationNotOwned => "report with the credential that took the reservation",
         Reason::RequestIdReused => "draw a new id for a new question",
         Reason::PriceOverridden => "update the override that there is",
@@ -144,6 +155,9 @@ fn advice_of_kind(kind: ErrorKind) -> &'static str {
         ErrorKind::ResourceExhausted => "wait as `RetryInfo` says, then repeat",
         ErrorKind::DeadlineExceeded => "apply your own failure policy; repeat with the same ids",
         ErrorKind::Unavailable => "wait as `RetryInfo` says, then repeat with the same ids",
+        ErrorKind::Unimplemented => {
+            "check the name of the method, and that client and server have the same contract"
+        }
         ErrorKind::Internal => "report it",
     }
 }

@@ -4,7 +4,9 @@
 pub mod auth;
 pub mod convert;
 pub mod deadline;
+pub mod details;
 pub mod documents;
+pub mod front;
 pub mod page;
 pub mod server;
 pub mod services;

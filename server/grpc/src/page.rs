@@ -24,7 +24,10 @@ pub fn place_of<Q: std::fmt::Debug>(token: &str, query: &Q) -> Result<Option<Str
         return Ok(None);
     }
     let decoded = (token.len() <= TOKEN_BYTES_MAX).then(|| URL_SAFE_NO_PAD.decode(token).ok()).flatten();
-    let text = decoded.and_then(|bytes| String::from_utf8(bytes).ok());
+    // No place of ours has control characters, and stores need not be able to look for them.
+    let text = decoded
+        .and_then(|bytes| String::from_utf8(bytes).ok())
+        .filter(|text| !text.chars().any(char::is_control));
     let place = text.as_deref().and_then(|text| text.strip_prefix(&format!("{:016x}", digest(query))));
     place.map(|place| Some(place.to_owned())).ok_or_else(invalid_token)
 }

@@ -27,14 +27,15 @@ use tokio_util::sync::CancellationToken;
 use tonic::body::Body;
 use tonic::service::{Routes, RoutesBuilder};
 use tonic_health::server::HealthReporter;
-use tonic_web::GrpcWebLayer;
-use tower::util::BoxCloneSyncService;
+use tower::util::{BoxCloneSyncService, MapRequestLayer, MapResponseLayer};
 use tower::{Layer, ServiceExt};
 use tower_http::cors::{AllowOrigin, CorsLayer};
 
 use crate::auth::browser::CSRF_HEADER;
 use crate::auth::{AuthLayer, GatewayAccess};
 use crate::deadline::DeadlineLayer;
+use crate::details::{DetailsLayer, MESSAGE_BYTES_MAX, OPEN_MESSAGE_BYTES_MAX, of_open_service};
+use crate::front::{FrontLayer, REFLECTION_BEFORE_ROUTE, under_present_name};
 use crate::services::analytics::Analytics;
 use crate::services::apis::Apis;
 use crate::services::auth::Auth;
@@ -49,10 +50,6 @@ use crate::services::rules::Rules;
 use crate::services::usage::Usage;
 use crate::services::workspaces::Workspaces;
 
-/// Largest message taken: a full batch of records with every field at its bound is smaller.
-const MESSAGE_BYTES_MAX: usize = 8 * 1024 * 1024;
-/// Largest configuration taken: all the resources that one may have, with long lists of matches.
-const CONFIGURATION_BYTES_MAX: usize = 32 * 1024 * 1024;
 /// How long a browser may remember what CORS allows.
 const CORS_MAX_AGE: Duration = Duration::from_secs(3_600);
 
@@ -78,7 +75,8 @@ pub enum ServeError {
 pub type InProcess = BoxCloneSyncService<Request<Body>, Response<Body>, Infallible>;
 
 /// The public services with reflection, health and grpc-web, for a listener. Browsers may call
-/// from `cors_origins`.
+/// from `cors_origins`. Calls of services that do not exist are answered too, so that no other router
+/// with a fallback can be merged with it.
 ///
 /// # Errors
 /// [`ServeError::Origin`].
@@ -88,37 +86,48 @@ pub fn public_router(
     health: tonic_health::pb::health_server::HealthServer<impl tonic_health::pb::health_server::Health>,
     cors_origins: &[String],
 ) -> Result<Router, ServeError> {
+    let front = FrontLayer::with_web(cors(cors_origins)?);
+    let services = public_services(engine, people).routes().prepare().into_axum_router();
+    let auth =
+        AuthLayer::new(engine.clone(), GatewayAccess::Refused).with_people(people.clone(), cors_origins);
+    let guarded = (front, DeadlineLayer, DetailsLayer, auth);
+    let renamed = MapRequestLayer::new(under_present_name);
+    Ok(services.merge(open_services(health)?).layer((renamed, guarded)))
+}
+
+/// Health and reflection, which whoever may connect may call. Reflection also has its older name,
+/// which clients ask by that are not new.
+fn open_services(
+    health: tonic_health::pb::health_server::HealthServer<impl tonic_health::pb::health_server::Health>,
+) -> Result<Router, ServeError> {
     let reflection = tonic_reflection::server::Builder::configure()
         .register_encoded_file_descriptor_set(FILE_DESCRIPTOR_SET)
         .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
-        .build_v1()?;
-    let mut services = public_services(engine, people);
-    services.add_service(reflection).add_service(health);
-    let router = services.routes().prepare().into_axum_router().reset_fallback();
+        .build_v1()?
+        .max_decoding_message_size(OPEN_MESSAGE_BYTES_MAX);
+    let mut services = Routes::builder();
+    services
+        .add_service(reflection.clone())
+        .add_service(health.max_decoding_message_size(OPEN_MESSAGE_BYTES_MAX));
+    let router = services.routes().into_axum_router().reset_fallback();
     Ok(router
-        .route_layer(
-            AuthLayer::new(engine.clone(), GatewayAccess::Refused).with_people(people.clone(), cors_origins),
-        )
-        .route_layer(DeadlineLayer)
-        .route_layer(GrpcWebLayer::new())
-        .route_layer(cors(cors_origins)?))
+        .route_service(REFLECTION_BEFORE_ROUTE, reflection)
+        .route_layer(MapResponseLayer::new(of_open_service)))
 }
 
 /// What a remote gateway speaks to, for a listener made for gateways alone. `drain` ends what would
 /// otherwise keep a server that stops waiting.
 pub fn gateway_router(engine: &Arc<Engine>, drain: &CancellationToken) -> Router {
-    gateway_services(engine, drain)
-        .into_axum_router()
-        .reset_fallback()
-        .route_layer(AuthLayer::new(engine.clone(), GatewayAccess::Allowed))
-        .route_layer(DeadlineLayer)
+    let auth = AuthLayer::new(engine.clone(), GatewayAccess::Allowed);
+    let services = gateway_services(engine, drain).into_axum_router();
+    services.layer((FrontLayer::plain(), DeadlineLayer, DetailsLayer, auth))
 }
 
 /// The same for the gateway of this process, which is known by its token.
 pub fn in_process(engine: &Arc<Engine>) -> InProcess {
     // The gateway stops by itself and lets go of what it watches.
     let never = CancellationToken::new();
-    let layers = (DeadlineLayer, AuthLayer::new(engine.clone(), GatewayAccess::Allowed));
+    let layers = (DeadlineLayer, DetailsLayer, AuthLayer::new(engine.clone(), GatewayAccess::Allowed));
     let layered = layers.layer(gateway_services(engine, &never));
     BoxCloneSyncService::new(ServiceExt::<Request<Body>>::map_err(
         layered,
@@ -135,7 +144,6 @@ pub fn health() -> (
 }
 
 fn public_services(engine: &Arc<Engine>, people: &Arc<People>) -> RoutesBuilder {
-    let configurations = ConfigurationServiceServer::new(Configurations(engine.clone()));
     let mut services = calling_services(engine);
     services
         .add_service(bounded!(ApiServiceServer, Apis(engine.clone())))
@@ -144,7 +152,7 @@ fn public_services(engine: &Arc<Engine>, people: &Arc<People>) -> RoutesBuilder 
         .add_service(bounded!(BudgetServiceServer, Budgets(engine.clone())))
         .add_service(bounded!(PriceServiceServer, Prices(engine.clone())))
         .add_service(bounded!(AnalyticsServiceServer, Analytics(engine.clone())))
-        .add_service(configurations.max_decoding_message_size(CONFIGURATION_BYTES_MAX))
+        .add_service(bounded!(ConfigurationServiceServer, Configurations(engine.clone())))
         .add_service(bounded!(AuthServiceServer, Auth(people.clone())))
         .add_service(bounded!(WorkspaceServiceServer, Workspaces(people.clone())))
         .add_service(bounded!(MemberServiceServer, Members(people.clone())));

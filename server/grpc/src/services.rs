@@ -1,4 +1,4 @@
-//! The services: thin. Each finds its caller, converts, asks the engine, converts back.
+//! The services: thin. Each finds who asks, converts, asks the engine, converts back.
 
 pub mod analytics;
 pub mod apis;
@@ -20,7 +20,7 @@ pub mod workspaces;
 use std::future::Future;
 use std::sync::Arc;
 
-use rateguard_engine::caller::Caller;
+use rateguard_engine::caller::{Caller, Identity};
 use rateguard_engine::directory::WorkspaceView;
 use rateguard_engine::engine::Engine;
 use rateguard_engine::error::EngineError;
@@ -29,26 +29,37 @@ use tonic::{Request, Response, Status};
 use crate::status::status;
 
 /// A request with who sent it and their workspace.
-pub struct Call<M> {
+pub struct Call<W, M> {
     /// Who.
-    pub caller: Caller,
+    pub who: W,
     /// Their workspace, as of now.
     pub view: Arc<WorkspaceView>,
     /// What.
     pub message: M,
 }
 
-/// Takes a request apart. The layer in front has put the caller there.
+/// Takes a request apart. The layer in front has put there who sends it.
 ///
 /// # Errors
-/// INTERNAL when it has not: then the layer is missing.
-pub fn open<M>(engine: &Engine, request: Request<M>) -> Result<Call<M>, Status> {
+/// INTERNAL when it has not: then the layer is missing. ROLE_MISSING for a person who is in no workspace.
+pub fn open<M>(engine: &Engine, request: Request<M>) -> Result<Call<Identity, M>, Status> {
     let (_, mut extensions, message) = request.into_parts();
     let unauthenticated = || status(&EngineError::internal("a request came past authentication"));
-    let caller: Caller = extensions.remove().ok_or_else(unauthenticated)?;
+    let who: Identity = extensions.remove().ok_or_else(unauthenticated)?;
+    let workspace = who.workspace().map_err(|error| status(&error))?;
     let gone = || status(&EngineError::internal("a caller's workspace is not in memory"));
-    let view = engine.directory().view(&caller.workspace).ok_or_else(gone)?;
-    Ok(Call { caller, view, message })
+    let view = engine.directory().view(workspace).ok_or_else(gone)?;
+    Ok(Call { who, view, message })
+}
+
+/// The same for what only the holder of a key does: making calls, and reporting them.
+///
+/// # Errors
+/// As [`open`]; ROLE_MISSING for a person: what is charged is charged to a key.
+pub fn open_by_key<M>(engine: &Engine, request: Request<M>) -> Result<Call<Caller, M>, Status> {
+    let Call { who, view, message } = open(engine, request)?;
+    let who = who.into_caller().map_err(|error| status(&error))?;
+    Ok(Call { who, view, message })
 }
 
 /// What a method answers: the one place where an error of the engine becomes a status.

@@ -15,8 +15,9 @@ pub fn status(error: &EngineError) -> Status {
     let metadata: HashMap<String, String> =
         error.field.iter().map(|field| ("field".to_owned(), field.clone())).collect();
     details.set_error_info(reason(error.reason).as_error_info_reason(), ERROR_DOMAIN, metadata);
-    if let (Some(field), ErrorKind::InvalidArgument) = (&error.field, error.reason.kind()) {
-        details.add_bad_request_violation(field.clone(), error.message.clone());
+    if error.reason.kind() == ErrorKind::InvalidArgument {
+        // An empty path stands for the request as a whole.
+        details.add_bad_request_violation(error.field.clone().unwrap_or_default(), error.message.clone());
     }
     if let Some(wait_ms) = error.retry_after_ms.and_then(|ms| u64::try_from(ms).ok()) {
         details.set_retry_info(Some(Duration::from_millis(wait_ms)));
@@ -46,6 +47,7 @@ pub fn code(kind: ErrorKind) -> Code {
         ErrorKind::ResourceExhausted => Code::ResourceExhausted,
         ErrorKind::DeadlineExceeded => Code::DeadlineExceeded,
         ErrorKind::Unavailable => Code::Unavailable,
+        ErrorKind::Unimplemented => Code::Unimplemented,
         ErrorKind::Internal => Code::Internal,
     }
 }
@@ -61,6 +63,7 @@ pub fn http_status(kind: ErrorKind) -> u16 {
         ErrorKind::ResourceExhausted => 429,
         ErrorKind::DeadlineExceeded => 504,
         ErrorKind::Unavailable => 503,
+        ErrorKind::Unimplemented => 501,
         ErrorKind::Internal => 500,
     }
 }
@@ -81,6 +84,8 @@ pub fn reason(reason: Reason) -> v1::ErrorReason {
         Reason::OccurTimeTooOld => E::OccurTimeTooOld,
         Reason::OccurTimeInFuture => E::OccurTimeInFuture,
         Reason::QueryTooLarge => E::QueryTooLarge,
+        Reason::MessageMalformed => E::MessageMalformed,
+        Reason::MessageTooLarge => E::MessageTooLarge,
         Reason::CredentialMissing => E::CredentialMissing,
         Reason::CredentialUnknown => E::CredentialUnknown,
         Reason::LoginRefused => E::LoginRefused,
@@ -120,6 +125,8 @@ pub fn reason(reason: Reason) -> v1::ErrorReason {
         Reason::OutcomeUnknown => E::OutcomeUnknown,
         Reason::Draining => E::Draining,
         Reason::ConfigStale => E::ConfigStale,
+        Reason::MethodUnknown => E::MethodUnknown,
+        Reason::EncodingUnsupported => E::EncodingUnsupported,
         Reason::Internal => E::Internal,
     }
 }

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use super::serve::{told_to_stop, until_told_or_failed};
+use super::serve::{Signals, until_told_or_failed};
 use crate::config::Config;
 use crate::demo::{self, DemoKeys};
 use crate::logging;
@@ -29,11 +29,11 @@ impl Demo {
             [("data.folder", self.data_dir.display().to_string()), ("server.listen", self.listen.clone())];
         let config = Config::load(None, &environment, &flags)?;
         logging::start(&config.log)?;
-        let told = told_to_stop()?;
+        let mut signals = Signals::listen()?;
         let mut demo = demo::Demo::start(&config).await?;
         super::print(&self.welcome(&demo, &demo.keys))?;
-        let ran = until_told_or_failed(told, &mut demo.running).await;
-        let stopped = demo.stop().await;
+        let ran = until_told_or_failed(&mut signals, demo.failed()).await;
+        let stopped = signals.unless_told_again(demo.stop()).await;
         ran.and(stopped)
     }
 

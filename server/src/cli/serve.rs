@@ -1,8 +1,9 @@
 //! `rateguard serve`.
 
-use anyhow::Context;
+use anyhow::{Context, bail};
 use clap::Args;
-use tokio::signal::unix::{SignalKind, signal};
+use rateguard_engine::manage::Recount;
+use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::ConfigArgs;
 use crate::logging;
@@ -12,17 +13,22 @@ use crate::running::Running;
 pub(super) struct Serve {
     #[command(flatten)]
     config: ConfigArgs,
+    /// When counters.db was lost: count prepaid budgets that were changed since they began by what
+    /// they match today
+    #[arg(long)]
+    recount_budgets: bool,
 }
 
 impl Serve {
     pub(super) async fn run(self) -> anyhow::Result<()> {
         let config = self.config.load()?;
         logging::start(&config.log)?;
-        let told = told_to_stop()?;
-        let mut running = Running::start(&config).await?;
+        let mut signals = Signals::listen()?;
+        let recount = if self.recount_budgets { Recount::AsTheyStand } else { Recount::Exact };
+        let mut running = Running::start_recounting(&config, recount).await?;
         super::print(&format!("ready at http://{}", running.address))?;
-        let ran = until_told_or_failed(told, &mut running).await;
-        let stopped = running.stop().await;
+        let ran = until_told_or_failed(&mut signals, running.failed()).await;
+        let stopped = signals.unless_told_again(running.stop()).await;
         ran.and(stopped)?;
         tracing::info!("stopped");
         Ok(())
@@ -34,31 +40,57 @@ impl Serve {
 /// # Errors
 /// When the reason is that a part of it has failed.
 pub(super) async fn until_told_or_failed(
-    told: impl Future<Output = ()>,
-    running: &mut Running,
+    signals: &mut Signals,
+    failed: impl Future<Output = anyhow::Error>,
 ) -> anyhow::Result<()> {
     tokio::select! {
         biased;
-        () = told => {
+        () = signals.told_to_stop() => {
             tracing::info!("stopping: calls in flight finish first");
             Ok(())
         }
-        failure = running.failed() => {
+        failure = failed => {
             tracing::error!(failure = format!("{failure:#}"), "stopping: a part of the server has failed");
             Err(failure)
         }
     }
 }
 
-/// Ends when the process is asked to stop, by Ctrl-C or by whoever supervises it. It listens from
-/// the moment it is made, so that no signal falls into a gap.
-pub(super) fn told_to_stop() -> anyhow::Result<impl Future<Output = ()>> {
-    let mut interrupt = signal(SignalKind::interrupt()).context("signals cannot be received")?;
-    let mut terminate = signal(SignalKind::terminate()).context("signals cannot be received")?;
-    Ok(async move {
+/// What asks the process to stop: Ctrl-C, or whoever supervises it. They are listened for from the
+/// moment this is made, so that no signal falls into a gap.
+pub(super) struct Signals {
+    interrupt: Signal,
+    terminate: Signal,
+}
+
+impl Signals {
+    pub(super) fn listen() -> anyhow::Result<Self> {
+        Ok(Self {
+            interrupt: signal(SignalKind::interrupt()).context("signals cannot be received")?,
+            terminate: signal(SignalKind::terminate()).context("signals cannot be received")?,
+        })
+    }
+
+    /// Ends when the process is asked to stop, each time that it is.
+    async fn told_to_stop(&mut self) {
         tokio::select! {
-            _ = interrupt.recv() => {}
-            _ = terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+            _ = self.terminate.recv() => {}
         }
-    })
+    }
+
+    /// Lets a stop go on to its end, unless the process is asked once more.
+    ///
+    /// # Errors
+    /// When it was; calls in flight are cut then, and what was accepted is in the log all the same.
+    pub(super) async fn unless_told_again(
+        &mut self,
+        stopping: impl Future<Output = anyhow::Result<()>>,
+    ) -> anyhow::Result<()> {
+        tokio::select! {
+            biased;
+            stopped = stopping => stopped,
+            () = self.told_to_stop() => bail!("told to stop once more: calls in flight were cut"),
+        }
+    }
 }

@@ -8,6 +8,9 @@ use super::ServerArgs;
 use super::check::amount;
 use crate::client::{Client, describe};
 
+/// Events of one page.
+const PAGE_EVENTS_MAX: i32 = 1_000;
+
 #[derive(Debug, Subcommand)]
 pub(super) enum Usage {
     /// Report what one call used
@@ -102,7 +105,7 @@ pub(super) struct List {
     #[arg(long, default_value = "")]
     event_id: String,
     /// At most so many
-    #[arg(long, default_value_t = 20)]
+    #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(i32).range(1..))]
     limit: i32,
     /// Print one JSON object a line
     #[arg(long)]
@@ -117,14 +120,25 @@ impl List {
             event_id: self.event_id,
             ..v1::UsageEventFilter::default()
         };
-        let request = v1::ListUsageEventsRequest {
-            filter: Some(filter),
-            page_size: self.limit,
-            page_token: String::new(),
-        };
-        let answer = client.usage().list_usage_events(request).await.map_err(|s| describe(&s))?.into_inner();
         let line = if self.json { as_json } else { as_text };
-        answer.events.iter().try_for_each(|event| super::print(&line(event)))
+        let (mut left, mut page_token) = (self.limit, String::new());
+        // A page may be empty and yet not the last.
+        while left > 0 {
+            let request = v1::ListUsageEventsRequest {
+                filter: Some(filter.clone()),
+                page_size: left.min(PAGE_EVENTS_MAX),
+                page_token,
+            };
+            let answer =
+                client.usage().list_usage_events(request).await.map_err(|s| describe(&s))?.into_inner();
+            answer.events.iter().try_for_each(|event| super::print(&line(event)))?;
+            left = left.saturating_sub(i32::try_from(answer.events.len()).unwrap_or(i32::MAX));
+            page_token = answer.next_page_token;
+            if page_token.is_empty() {
+                break;
+            }
+        }
+        Ok(())
     }
 }
 

@@ -12,8 +12,14 @@ pub const DEFAULT: &str = include_str!("../../config.default.toml");
 /// What environment variables for keys begin with.
 const ENVIRONMENT_PREFIX: &str = "RATEGUARD_";
 /// Variables of that beginning that belong to programs around the server.
-const ENVIRONMENT_FOREIGN: [&str; 5] =
-    ["RATEGUARD_BIN", "RATEGUARD_CONFIG", "RATEGUARD_KEY", "RATEGUARD_ADDRESS", "RATEGUARD_SOAK_ROUNDS"];
+const ENVIRONMENT_FOREIGN: [&str; 6] = [
+    "RATEGUARD_BIN",
+    "RATEGUARD_CONFIG",
+    "RATEGUARD_KEY",
+    "RATEGUARD_ADDRESS",
+    "RATEGUARD_SEED",
+    "RATEGUARD_SOAK_ROUNDS",
+];
 
 /// One value that a flag sets: the dotted key and the value as text.
 pub type Override = (&'static str, String);

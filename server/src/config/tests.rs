@@ -1,6 +1,6 @@
 //! The layers, and that the default and the types have the same keys.
 
-use super::{Config, ConfigError};
+use super::{Config, ConfigError, reference};
 
 fn environment(pairs: &[(&str, &str)]) -> Vec<(String, String)> {
     pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
@@ -57,7 +57,9 @@ fn a_value_of_the_wrong_type_or_out_of_bounds_names_its_key() {
 
 #[test]
 fn the_listener_for_gateways_stays_on_loopback() {
-    let load = |address: &str| load_text(&format!("[server]\ngateway_listen = \"{address}\"\n"));
+    let load = |address: &str| {
+        load_text(&format!("[server]\ngateway_listen = \"{address}\"\ngateway_token_file = \"token\"\n"))
+    };
     assert_eq!(load("").unwrap().server.gateway_listen, None);
     for address in ["127.0.0.1:8090", "127.9.9.9:1", "[::1]:8090", "[::ffff:127.0.0.1]:8090"] {
         assert_eq!(load(address).unwrap().server.gateway_listen, Some(address.parse().unwrap()));
@@ -68,6 +70,13 @@ fn the_listener_for_gateways_stays_on_loopback() {
     }
     let error = load("localhost").unwrap_err().to_string();
     assert!(error.contains("gateway_listen") && error.contains("localhost"), "{error}");
+}
+
+#[test]
+fn a_listener_for_gateways_without_a_token_file_is_refused_by_the_key_that_is_missing() {
+    let error = load_text("[server]\ngateway_listen = \"127.0.0.1:8090\"\n").unwrap_err().to_string();
+    let expected = "server.gateway_token_file must name a file with the token that gateways present";
+    assert!(error.contains(expected) && error.contains("server.gateway_listen"), "{error}");
 }
 
 #[test]
@@ -87,4 +96,51 @@ fn every_key_of_the_default_is_commented() {
     for (place, line) in keys {
         assert!(lines[place - 1].starts_with('#'), "{line} has no comment above it");
     }
+}
+
+#[test]
+fn a_list_in_a_variable_is_written_as_in_the_file_and_anything_else_names_the_key() {
+    let load =
+        |text: &str| Config::load(None, &environment(&[("RATEGUARD_SERVER__CORS_ORIGINS", text)]), &[]);
+    let documented = reference::markdown();
+    let example = documented.lines().find_map(|line| line.strip_prefix("RATEGUARD_SERVER__CORS_ORIGINS='"));
+    let example = example.unwrap().strip_suffix('\'').unwrap();
+    let origins = load(example).unwrap().server.cors_origins;
+    assert_eq!(origins, ["https://dashboard.example.com", "http://localhost:5173"]);
+    assert!(load("[]").unwrap().server.cors_origins.is_empty());
+    for wrong in ["https://dashboard.example.com", "a,b", "", "[\"a\"", "[1]"] {
+        let error = load(wrong).unwrap_err().to_string();
+        assert!(error.contains("cors_origins"), "{wrong}: {error}");
+    }
+}
+
+#[test]
+fn what_people_are_let_in_by_has_bounds() {
+    let refused = |text: &str| load_text(&format!("[people]\n{text}\n")).unwrap_err().to_string();
+    let error = refused("access_token_seconds = 3601");
+    assert!(error.contains("people.access_token_seconds must be 60 to 3600"), "{error}");
+    assert!(refused("refresh_token_seconds = 60").contains("people.refresh_token_seconds"));
+    assert!(refused("registration = \"everybody\"").contains("registration"));
+}
+
+#[test]
+fn mail_is_configured_whole_and_leaves_the_machine_encrypted() {
+    let load = |text: &str| load_text(&format!("[mail]\n{text}\n"));
+    let refused = |text: &str| load(text).unwrap_err().to_string();
+    assert!(refused("transport = \"smtp\"").contains("mail.from"));
+    let smtp = "transport = \"smtp\"\nfrom = \"a@example.com\"";
+    assert!(refused(smtp).contains("mail.smtp_host"));
+    let plain = |host: &str| format!("{smtp}\nsmtp_host = \"{host}\"\nsmtp_tls = \"none\"");
+    assert!(refused(&plain("mail.example.com")).contains("mail.smtp_tls"));
+    load(&plain("127.0.0.1")).unwrap();
+}
+
+#[test]
+fn what_is_wrong_with_a_file_is_said_once() {
+    let said = |error: ConfigError| format!("{:#}", anyhow::Error::new(error));
+    let absent = said(Config::load(Some("absent.toml".as_ref()), &[], &[]).unwrap_err());
+    assert_eq!(absent.matches("No such file").count(), 1, "{absent}");
+    assert!(absent.contains("absent.toml"), "{absent}");
+    let broken = said(load_text("[server\n").unwrap_err());
+    assert_eq!(broken.matches("TOML parse error").count(), 1, "{broken}");
 }

@@ -13,7 +13,7 @@ use rateguard_core::pricing::UnknownPricePolicy;
 use rateguard_core::rule::{Algorithm, Budget, BudgetPeriod, Enforcement, Rule};
 use rateguard_core::time::CalendarPeriod;
 use rateguard_core::unit::Unit;
-use rateguard_engine::caller::Caller;
+use rateguard_engine::caller::Identity;
 use rateguard_engine::engine::Engine;
 use rateguard_engine::manage::{ApiDraft, CredentialChange};
 use rateguard_engine::people::FirstOwner;
@@ -40,8 +40,8 @@ pub(super) async fn fill(
     folder: &Path,
     upstream: SocketAddr,
 ) -> anyhow::Result<DemoKeys> {
-    let first = engine.authenticator().by_key(installed.secret.expose(), engine.now())?;
-    if first.workspace != installed.workspace {
+    let first = Identity::from(engine.authenticator().by_key(installed.secret.expose(), engine.now())?);
+    if *first.workspace()? != installed.workspace {
         bail!("the first key is another workspace's");
     }
     let keys = make_keys(engine, &first, &installed.owner).await?;
@@ -54,7 +54,7 @@ pub(super) async fn fill(
     Ok(keys)
 }
 
-async fn make_keys(engine: &Engine, first: &Caller, owner: &FirstOwner) -> anyhow::Result<DemoKeys> {
+async fn make_keys(engine: &Engine, first: &Identity, owner: &FirstOwner) -> anyhow::Result<DemoKeys> {
     let every_rpc = [Scope::Quota, Scope::Usage, Scope::Manage, Scope::Read].into_iter().collect();
     let gateway: Scopes = [Scope::Gateway].into_iter().collect();
     let make = async |name: &str, scopes: Scopes| {
@@ -71,7 +71,7 @@ async fn make_keys(engine: &Engine, first: &Caller, owner: &FirstOwner) -> anyho
     })
 }
 
-async fn make_apis(engine: &Engine, first: &Caller, upstream: SocketAddr) -> anyhow::Result<()> {
+async fn make_apis(engine: &Engine, first: &Identity, upstream: SocketAddr) -> anyhow::Result<()> {
     for (slug, name, dialect, path) in APIS {
         let api = Api {
             id: ApiId::from_random(random()?),
@@ -95,7 +95,7 @@ async fn make_apis(engine: &Engine, first: &Caller, upstream: SocketAddr) -> any
             active: true,
         };
         let credential = CredentialChange::Set(SecretText::new(UPSTREAM_CREDENTIAL.to_owned()));
-        let api = engine.seal(&first.workspace, ApiDraft { api, credential })?;
+        let api = engine.seal(first.workspace()?, ApiDraft { api, credential })?;
         engine.create(first, Resource::Api(api)).await?;
     }
     Ok(())
@@ -111,20 +111,20 @@ pub(super) async fn point_apis_at(
     keys: &DemoKeys,
     upstream: SocketAddr,
 ) -> anyhow::Result<()> {
-    let caller = engine.authenticator().by_key(&keys.manage, engine.now())?;
-    let view = engine.directory().view(&caller.workspace).context("the demo's workspace is gone")?;
+    let manager = Identity::from(engine.authenticator().by_key(&keys.manage, engine.now())?);
+    let view = engine.directory().view(manager.workspace()?).context("the demo's workspace is gone")?;
     for (slug, _, _, path) in APIS {
         let Some(stored) = view.api(slug) else { continue };
         let base_url = base_url(upstream, path);
         if stored.value.base_url != base_url {
             let api = Api { base_url, ..stored.value.clone() };
-            engine.update(&caller, Resource::Api(api), stored.version).await?;
+            engine.update(&manager, Resource::Api(api), stored.version).await?;
         }
     }
     Ok(())
 }
 
-async fn make_rules(engine: &Engine, first: &Caller, tight: &KeyId) -> anyhow::Result<()> {
+async fn make_rules(engine: &Engine, first: &Identity, tight: &KeyId) -> anyhow::Result<()> {
     let per_key = || CounterScope { dimensions: vec![Dimension::Key], on_missing: OnMissing::Shared };
     let capacity = 200;
     let refill = Refill::new(100, 1_000, capacity)?;
@@ -163,7 +163,7 @@ async fn make_rules(engine: &Engine, first: &Caller, tight: &KeyId) -> anyhow::R
     Ok(())
 }
 
-async fn make_budgets(engine: &Engine, first: &Caller, broke: &KeyId) -> anyhow::Result<()> {
+async fn make_budgets(engine: &Engine, first: &Identity, broke: &KeyId) -> anyhow::Result<()> {
     let month = BudgetPeriod::Calendar { period: CalendarPeriod::Month, zone: None };
     let only_broke = Match { keys: vec![broke.clone()], ..Match::default() };
     let budgets = [

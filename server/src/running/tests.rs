@@ -1,10 +1,15 @@
 //! What becomes of a server a part of which fails.
 
+use std::fs::Permissions;
+use std::os::unix::fs::PermissionsExt as _;
+
 use rateguard_core::ids::DisplayName;
 use rateguard_core::money::Currency;
 use rateguard_core::time::Zone;
 use rateguard_engine::people::EmailAddress;
 use tempfile::TempDir;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
 
 use super::*;
 use crate::setup::{FirstWorkspace, install};
@@ -62,5 +67,52 @@ async fn a_stop_tells_of_a_listener_that_failed_and_writes_everything_down_all_t
     assert_eq!(format!("{error:#}"), "a listener failed: broken");
     // The folder is free again: its files were closed.
     let flags = [("data.folder", folder.path().display().to_string())];
-    Embedded::open(&Config::load(None, &[], &flags).unwrap()).await.unwrap().close().await;
+    let config = Config::load(None, &[], &flags).unwrap();
+    Embedded::open(&config, Opening::Existing, Recount::Exact).await.unwrap().close().await;
+}
+
+#[tokio::test]
+async fn a_token_file_without_a_token_is_named_with_its_key_and_what_belongs_into_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("token");
+    let flags = [
+        ("data.folder", folder.path().join("data").display().to_string()),
+        ("server.listen", "127.0.0.1:0".to_owned()),
+        ("server.gateway_listen", "127.0.0.1:0".to_owned()),
+        ("server.gateway_token_file", file.display().to_string()),
+    ];
+    let config = Config::load(None, &[], &flags).unwrap();
+    for (text, said) in [(" \n", "holds no token"), ("short", "holds too short a token")] {
+        std::fs::write(&file, text).unwrap();
+        std::fs::set_permissions(&file, Permissions::from_mode(0o600)).unwrap();
+        let error = Running::start(&config).await.err().unwrap().to_string();
+        let said =
+            format!("server.gateway_token_file {} {said}: put a random token of at least 32", file.display());
+        assert!(error.starts_with(&said) && error.contains("each gateway"), "{error}");
+    }
+}
+
+/// What `/ready` answers, head and all.
+async fn readiness(running: &Running) -> String {
+    let mut stream = TcpStream::connect(running.address).await.unwrap();
+    stream.write_all(b"GET /ready HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n").await.unwrap();
+    let mut answer = String::new();
+    within(stream.read_to_string(&mut answer)).await.unwrap();
+    answer
+}
+
+#[tokio::test]
+async fn a_server_is_ready_once_it_was_declared_to_be() {
+    let (folder, running) = start(&[]).await;
+    let answer = readiness(&running).await;
+    assert!(answer.starts_with("HTTP/1.1 200") && answer.contains(r#""missing":[]"#), "{answer}");
+    within(running.stop()).await.unwrap();
+    let own = [("data.folder", folder.path().to_str().unwrap()), ("server.listen", "127.0.0.1:0")];
+    let config = Config::load(None, &[], &own.map(|(key, value)| (key, value.to_owned()))).unwrap();
+    let running = Running::start_unready(&config, Recount::Exact).await.unwrap();
+    let answer = readiness(&running).await;
+    assert!(answer.starts_with("HTTP/1.1 503") && answer.contains("still being made"), "{answer}");
+    running.declare_ready();
+    assert!(readiness(&running).await.starts_with("HTTP/1.1 200"));
+    within(running.stop()).await.unwrap();
 }

@@ -45,7 +45,7 @@ pub async fn events(world: &World) -> Vec<LoggedEvent> {
     let (mut all, mut before) = (Vec::new(), None);
     loop {
         let query = EventQuery { filter: EventFilter::default(), before, limit: PAGE_EVENTS };
-        let page = world.engine().events(world.caller(), &query).await.unwrap();
+        let page = world.engine().events(&world.identity(), &query).await.unwrap();
         all.extend(page.events);
         before = page.next_before;
         if before.is_none() {
@@ -61,7 +61,7 @@ pub async fn summary(world: &World, subject: Option<&str>) -> Summary {
     let accounted = Millis::ZERO..world.now().plus(1);
     let subject = subject.map(str::to_owned);
     let filter = UsageFilter { accounted, api: None, key: None, subject, model: None };
-    world.engine().summary(world.caller(), &filter).await.unwrap()
+    world.engine().summary(&world.identity(), &filter).await.unwrap()
 }
 
 /// How all counters of all budgets stand.
@@ -82,7 +82,7 @@ pub async fn standings(world: &World, budgets: &[Made]) -> Vec<Standing> {
 }
 
 async fn alone(world: &World, place: usize, made: &Made, subject: Option<&'static str>) -> Standing {
-    let standing = world.engine().budget_standing(world.caller(), &made.budget).await.unwrap().unwrap();
+    let standing = world.engine().budget_standing(&world.identity(), &made.budget).await.unwrap().unwrap();
     Standing { place, subject, bounds: bounds(&standing.limit), reading: standing.reading }
 }
 

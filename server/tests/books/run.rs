@@ -121,7 +121,7 @@ impl Run {
     async fn create(&mut self, budget: &NewBudget) {
         let budget = self.draft(budget);
         let engine = self.world.engine();
-        let stored = engine.create(self.world.caller(), Resource::Budget(budget.0)).await.unwrap();
+        let stored = engine.create(&self.world.identity(), Resource::Budget(budget.0)).await.unwrap();
         self.made(stored.value, budget.1);
     }
 
@@ -157,11 +157,11 @@ impl Run {
 
     async fn change_amount(&mut self, pick: usize, amount: i64) {
         let Some(id) = picked(&self.ledger.budgets, pick).map(|made| made.id().clone()) else { return };
-        let (engine, caller) = (self.world.engine(), self.world.caller());
-        let stored = engine.get(caller, ResourceKind::Budget, id.as_str()).await.unwrap();
+        let (engine, identity) = (self.world.engine(), self.world.identity());
+        let stored = engine.get(&identity, ResourceKind::Budget, id.as_str()).await.unwrap();
         let Resource::Budget(budget) = stored.value else { panic!("{:?} is no budget", stored.value) };
         let changed = Budget { amount: Nanos::from_stored(amount), ..budget };
-        let updated = engine.update(caller, Resource::Budget(changed), stored.version).await.unwrap();
+        let updated = engine.update(&identity, Resource::Budget(changed), stored.version).await.unwrap();
         assert!(!updated.counters_reset, "another amount keeps what is spent");
     }
 
@@ -183,11 +183,11 @@ impl Run {
     async fn report(&mut self, calls: &[Vec<Record>], budget: Option<&NewBudget>, expire: bool) -> Checked {
         let reports = self.spawn(calls);
         let draft = budget.map(|budget| self.draft(budget));
-        let (engine, caller) = (Arc::clone(self.world.engine()), self.world.caller().clone());
+        let (engine, identity) = (Arc::clone(self.world.engine()), self.world.identity());
         let made = async {
             match draft {
                 Some((budget, reach)) => {
-                    let stored = engine.create(&caller, Resource::Budget(budget)).await.unwrap();
+                    let stored = engine.create(&identity, Resource::Budget(budget)).await.unwrap();
                     Some((stored.value, reach))
                 }
                 None => None,

@@ -6,7 +6,7 @@ use std::time::Duration;
 use rateguard_core::ids::{DisplayName, WorkspaceId};
 use rateguard_core::money::Currency;
 use rateguard_core::time::{Millis, Zone};
-use rateguard_engine::caller::Caller;
+use rateguard_engine::caller::{Caller, Identity};
 use rateguard_engine::catalogue;
 use rateguard_engine::clock::{Clock, ManualClock};
 use rateguard_engine::engine::{Background, Engine, Setup, Stores};
@@ -23,6 +23,8 @@ use tempfile::TempDir;
 const START_MS: i64 = 1_772_625_600_000;
 /// Longest wait for the tasks of a crashed server to let go of its folder.
 const LET_GO_TIMEOUT: Duration = Duration::from_secs(10);
+/// Sweeps that look at every counter.
+const SWEEPS: usize = 16;
 const POLL_INTERVAL: Duration = Duration::from_millis(2);
 
 /// An installation and the server that runs on it.
@@ -100,6 +102,11 @@ impl World {
         &self.server.as_ref().unwrap().caller
     }
 
+    /// The same, as management knows them.
+    pub fn identity(&self) -> Identity {
+        self.caller().clone().into()
+    }
+
     pub fn counters(&self) -> &MemoryCounterStore {
         &self.server.as_ref().unwrap().counters
     }
@@ -108,10 +115,16 @@ impl World {
         self.clock.now()
     }
 
-    /// Lets time pass, during which the configuration was confirmed.
+    /// Lets time pass, in which the configuration was confirmed, and counters were written down and
+    /// dropped where they may be.
     pub async fn advance(&self, ms: i64) {
         self.clock.advance_ms(ms);
-        self.engine().directory().refresh(self.now()).await.unwrap();
+        let directory = self.engine().directory();
+        directory.refresh(self.now()).await.unwrap();
+        self.counters().checkpoint(false).await.unwrap();
+        for _ in 0..SWEEPS {
+            self.counters().sweep(self.now(), directory.as_ref()).await.unwrap();
+        }
     }
 
     /// Stops in order and starts again.

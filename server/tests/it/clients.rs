@@ -1,21 +1,30 @@
 //! Generated clients with a key, and short forms of what tests ask.
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use prost_types::Timestamp;
 use rateguard_proto::v1;
 use rateguard_proto::v1::analytics_service_client::AnalyticsServiceClient;
 use rateguard_proto::v1::api_service_client::ApiServiceClient;
+use rateguard_proto::v1::auth_service_client::AuthServiceClient;
 use rateguard_proto::v1::budget_service_client::BudgetServiceClient;
 use rateguard_proto::v1::key_service_client::KeyServiceClient;
 use rateguard_proto::v1::quota_service_client::QuotaServiceClient;
 use rateguard_proto::v1::rule_service_client::RuleServiceClient;
 use rateguard_proto::v1::usage_service_client::UsageServiceClient;
 use rateguard_server::client::Bearer;
+use tonic::Status;
 use tonic::service::interceptor::InterceptedService;
 use tonic::transport::{Channel, Endpoint};
 
 /// Longest wait for one answer.
 const CALL_WITHIN: Duration = Duration::from_secs(20);
+/// Longest wait for something that has to come true by itself.
+const TRUE_WITHIN: Duration = Duration::from_secs(20);
+/// The window of rules: a year.
+const WINDOW_MS: i64 = 365 * 24 * 60 * 60 * 1_000;
+/// Events of one page: as many as may be.
+const PAGE_EVENTS: i32 = 1_000;
 
 pub type Transport = InterceptedService<Channel, Bearer>;
 
@@ -48,6 +57,10 @@ impl Clients {
         ApiServiceClient::new(self.transport())
     }
 
+    pub fn auth(&self) -> AuthServiceClient<Transport> {
+        AuthServiceClient::new(self.transport())
+    }
+
     pub fn budgets(&self) -> BudgetServiceClient<Transport> {
         BudgetServiceClient::new(self.transport())
     }
@@ -72,9 +85,10 @@ impl Clients {
         answer.into_inner().secret.unwrap().value
     }
 
-    /// Makes a rule of so many requests in an hour from the epoch, shared by the workspace.
+    /// Makes a rule of so many requests, shared by the workspace, in a window so long that no test
+    /// sees its end.
     pub async fn make_rule(&self, name: &str, limit: i64) -> v1::Rule {
-        let window = v1::FixedWindow { limit, window_ms: 3_600_000 };
+        let window = v1::FixedWindow { limit, window_ms: WINDOW_MS };
         let rule = v1::Rule {
             display_name: name.to_owned(),
             unit: "requests".to_owned(),
@@ -109,6 +123,11 @@ impl Clients {
         answer.into_inner().budget.unwrap().state.unwrap()
     }
 
+    /// Decides one call.
+    pub async fn check(&self, request: v1::CheckQuotaRequest) -> Result<v1::CheckQuotaResponse, Status> {
+        Ok(self.quota().check_quota(request).await?.into_inner())
+    }
+
     /// Reserves money for one call of a subject.
     pub async fn reserve(&self, subject: &str, nanos: i64) -> v1::CheckQuotaResponse {
         let request = v1::CheckQuotaRequest {
@@ -117,7 +136,7 @@ impl Clients {
             estimate: Some(v1::Estimate { cost: Some(dollars(nanos)), ..v1::Estimate::default() }),
             ..v1::CheckQuotaRequest::default()
         };
-        self.quota().check_quota(request).await.unwrap().into_inner()
+        self.check(request).await.unwrap()
     }
 
     /// Reserves until a denial, and says how many were allowed.
@@ -130,12 +149,38 @@ impl Clients {
         at_most
     }
 
+    /// Reports records, and returns what became of each.
+    pub async fn report(&self, records: Vec<v1::UsageRecord>) -> Result<Vec<v1::RecordResult>, Status> {
+        Ok(self.usage().report_usage(v1::ReportUsageRequest { records }).await?.into_inner().results)
+    }
+
+    /// Reports one record, and returns what became of it.
+    pub async fn report_one(&self, record: v1::UsageRecord) -> v1::RecordResult {
+        self.report(vec![record]).await.unwrap().remove(0)
+    }
+
+    /// How the limits of any call stand.
+    pub async fn limits(&self) -> Vec<v1::LimitStatus> {
+        self.quota().get_quota(v1::GetQuotaRequest::default()).await.unwrap().into_inner().limits
+    }
+
     /// Every event, newest first.
     pub async fn all_events(&self) -> Vec<v1::UsageEvent> {
+        self.events(None).await
+    }
+
+    /// Every event of a reservation, newest first.
+    pub async fn events_of(&self, reservation_id: &str) -> Vec<v1::UsageEvent> {
+        let reservation_id = reservation_id.to_owned();
+        self.events(Some(v1::UsageEventFilter { reservation_id, ..v1::UsageEventFilter::default() })).await
+    }
+
+    async fn events(&self, filter: Option<v1::UsageEventFilter>) -> Vec<v1::UsageEvent> {
         let mut events = Vec::new();
         let mut page_token = String::new();
         loop {
-            let request = v1::ListUsageEventsRequest { filter: None, page_size: 1_000, page_token };
+            let filter = filter.clone();
+            let request = v1::ListUsageEventsRequest { filter, page_size: PAGE_EVENTS, page_token };
             let page = self.usage().list_usage_events(request).await.unwrap().into_inner();
             events.extend(page.events);
             page_token = page.next_page_token;
@@ -145,18 +190,23 @@ impl Clients {
         }
     }
 
-    /// The cost of everything in the rollups of the last day and the next hour.
-    pub async fn rolled_up_nanos(&self) -> i64 {
-        let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
-        let seconds = i64::try_from(now.as_secs()).unwrap();
+    /// The sums of the rollups over the last day and the next hour.
+    pub async fn rolled_up(&self) -> v1::UsageSummary {
+        let seconds = now().seconds;
         // Whole hours, which rollups answer.
         let hour = seconds - seconds % 3_600;
-        let at = |seconds| Some(prost_types::Timestamp { seconds, nanos: 0 });
+        let at = |seconds| Some(Timestamp { seconds, nanos: 0 });
         let range = v1::TimeRange { start_time: at(hour - 86_400), end_time: at(hour + 7_200) };
         let request = v1::GetSummaryRequest { range: Some(range), filter: None };
-        let answer = self.analytics().get_summary(request).await.unwrap().into_inner();
-        answer.summary.unwrap().cost.unwrap().nanos
+        self.analytics().get_summary(request).await.unwrap().into_inner().summary.unwrap()
     }
+}
+
+/// The instant of now.
+pub fn now() -> Timestamp {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
+    let nanos = i32::try_from(now.subsec_nanos()).unwrap();
+    Timestamp { seconds: i64::try_from(now.as_secs()).unwrap(), nanos }
 }
 
 /// Money in the workspace's currency.
@@ -176,8 +226,8 @@ pub fn record(event_id: &str, subject: &str, nanos: i64) -> v1::UsageRecord {
 }
 
 /// Waits until a condition holds, looking again and again.
-pub async fn eventually<F: Future<Output = bool>>(what: &str, mut holds: impl FnMut() -> F) {
-    let deadline = tokio::time::Instant::now() + Duration::from_secs(20);
+pub async fn eventually(what: &str, mut holds: impl AsyncFnMut() -> bool) {
+    let deadline = tokio::time::Instant::now() + TRUE_WITHIN;
     while !holds().await {
         assert!(tokio::time::Instant::now() < deadline, "{what} did not come true");
         tokio::task::yield_now().await;

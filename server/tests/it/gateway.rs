@@ -1,7 +1,5 @@
 //! Calls through the gateway, with money that runs out while many are under way.
 
-use std::net::SocketAddr;
-
 use http_body_util::BodyExt;
 use rateguard_demo_upstream::{DemoUpstream, Endpoint};
 use rateguard_proto::v1;
@@ -9,22 +7,22 @@ use tokio::task::JoinSet;
 
 use crate::clients::{Clients, eventually};
 use crate::http::{Answer, ChatCall, Http};
+use crate::price::{cost_nanos, input_worth};
 use crate::process::{Installation, Server};
 use crate::upstream;
 
-/// Nano-dollars for a token of gpt-4o-mini's input and output, in the list prices: 0.15 and 0.60
-/// dollars a million.
-const INPUT_NANOS: i64 = 150;
-const OUTPUT_NANOS: i64 = 600;
+/// Calls of one storm, and how many of them are under way at once.
 const CALLS: usize = 200;
 const AT_ONCE: usize = 50;
+/// How long the upstream takes for each, so that they overlap.
+const UPSTREAM_MS: u32 = 20;
+/// Calls that a storm's budget is worth.
 const WORTH_CALLS: i64 = 20;
 
 struct Scene {
     installation: Installation,
     server: Server,
     upstream: DemoUpstream,
-    upstream_address: SocketAddr,
     /// A key for back ends, which reads.
     reader: Clients,
     /// A key for apps.
@@ -37,10 +35,10 @@ impl Scene {
         let installation = Installation::make().await;
         let server = installation.serve().await;
         let (upstream, upstream_address) = upstream::start().await;
-        let reader = Clients::connect(&server.address, &installation.first_key).await;
+        let reader = installation.administer(&server).await;
         upstream::make_api(&reader, upstream_address).await;
         let app_key = reader.make_key(&[v1::KeyScope::Gateway]).await;
-        Self { installation, server, upstream, upstream_address, reader, app_key, http: Http::new() }
+        Self { installation, server, upstream, reader, app_key, http: Http::new() }
     }
 
     fn chat(&self) -> ChatCall {
@@ -84,15 +82,9 @@ fn admitted(answers: &[Answer]) -> i64 {
 async fn where_the_estimate_equals_the_cost_a_budget_worth_20_calls_admits_exactly_20() {
     let scene = Scene::set().await;
     let input = scene.chat().input_tokens_estimated();
-    let cost = input * INPUT_NANOS + 10 * OUTPUT_NANOS;
+    let cost = cost_nanos(input, 10);
     let budget = scene.reader.make_budget("", WORTH_CALLS * cost).await;
-    let make = || {
-        scene
-            .chat()
-            .with("x-demo-delay-ms", 20)
-            .with("x-demo-input-tokens", input)
-            .with("x-demo-output-tokens", 10)
-    };
+    let make = || scene.chat().taking_ms(UPSTREAM_MS).using(input, 10);
     let answers = scene.storm(make).await;
     assert_eq!(admitted(&answers), WORTH_CALLS);
     let state = scene.settled(&budget.id).await;
@@ -103,15 +95,9 @@ async fn where_the_estimate_equals_the_cost_a_budget_worth_20_calls_admits_exact
 async fn where_the_estimate_covers_the_cost_never_more_than_20_are_admitted() {
     let scene = Scene::set().await;
     let input = scene.chat().input_tokens_estimated() - 5;
-    let cost = input * INPUT_NANOS + 4 * OUTPUT_NANOS;
+    let cost = cost_nanos(input, 4);
     let budget = scene.reader.make_budget("", WORTH_CALLS * cost).await;
-    let make = || {
-        scene
-            .chat()
-            .with("x-demo-delay-ms", 20)
-            .with("x-demo-input-tokens", input)
-            .with("x-demo-output-tokens", 4)
-    };
+    let make = || scene.chat().taking_ms(UPSTREAM_MS).using(input, 4);
     let answers = scene.storm(make).await;
     let admitted = admitted(&answers);
     assert!((1..=WORTH_CALLS).contains(&admitted), "{admitted}");
@@ -123,18 +109,13 @@ async fn where_the_estimate_covers_the_cost_never_more_than_20_are_admitted() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn with_estimates_at_half_the_cost_the_overshoot_is_bounded_and_stands_as_debt() {
     let scene = Scene::set().await;
-    let mut estimated = scene.chat();
-    estimated.max_tokens = 1;
-    let estimate = estimated.input_tokens_estimated() * INPUT_NANOS + OUTPUT_NANOS;
+    let shortest = || scene.chat().asking_at_most(1);
+    let estimate = cost_nanos(shortest().input_tokens_estimated(), 1);
     // The upstream counts so many more tokens of input that the call costs twice the estimate.
-    let input = (2 * estimate - OUTPUT_NANOS) / INPUT_NANOS;
-    let cost = input * INPUT_NANOS + OUTPUT_NANOS;
+    let input = input_worth(2 * estimate, 1);
+    let cost = cost_nanos(input, 1);
     let budget = scene.reader.make_budget("", WORTH_CALLS * cost).await;
-    let make = || {
-        let mut call = scene.chat();
-        call.max_tokens = 1;
-        call.with("x-demo-delay-ms", 20).with("x-demo-input-tokens", input).with("x-demo-output-tokens", 1)
-    };
+    let make = || shortest().taking_ms(UPSTREAM_MS).using(input, 1);
     let admitted = admitted(&scene.storm(make).await);
     let state = scene.settled(&budget.id).await;
     assert_eq!(state.spent_nanos, admitted * cost);
@@ -150,14 +131,7 @@ async fn with_estimates_at_half_the_cost_the_overshoot_is_bounded_and_stands_as_
 async fn a_client_that_leaves_in_mid_stream_is_charged_what_the_upstream_reported() {
     let scene = Scene::set().await;
     let budget = scene.reader.make_budget("", 1_000_000_000).await;
-    let mut call = scene
-        .chat()
-        .with("x-demo-chunks", 20)
-        .with("x-demo-chunk-delay-ms", 20)
-        .with("x-demo-input-tokens", 1_000)
-        .with("x-demo-output-tokens", 400);
-    call.stream = true;
-    call.max_tokens = 400;
+    let call = scene.chat().asking_at_most(400).using(1_000, 400).streaming(20, 20);
     let response = scene.http.send(&call).await;
     let request_id = response.headers()["x-rateguard-request-id"].to_str().unwrap().to_owned();
     let mut body = response.into_body();
@@ -167,7 +141,7 @@ async fn a_client_that_leaves_in_mid_stream_is_charged_what_the_upstream_reporte
     drop(body);
 
     let state = scene.settled(&budget.id).await;
-    assert_eq!(state.spent_nanos, 1_000 * INPUT_NANOS + 400 * OUTPUT_NANOS);
+    assert_eq!(state.spent_nanos, cost_nanos(1_000, 400));
     let events = scene.reader.all_events().await;
     let event = events.iter().find(|e| e.record.as_ref().unwrap().request_id == request_id).unwrap();
     assert_eq!(event.cost.as_ref().unwrap().nanos, state.spent_nanos);
@@ -177,20 +151,17 @@ async fn a_client_that_leaves_in_mid_stream_is_charged_what_the_upstream_reporte
 async fn a_gateway_killed_between_answer_and_report_leaves_a_floor_and_the_budget_is_free_again() {
     let installation = Installation::make().await;
     let token_file = installation.path().join("gateway.token");
-    std::fs::write(&token_file, "a-token-for-gateways-of-other-processes").unwrap();
+    rateguard_server::keyfile::create(&token_file, "a-token-for-gateways-of-other-processes").unwrap();
     let server = installation.serve_for_gateways(&token_file).await;
     let (_upstream, upstream_address) = upstream::start().await;
-    let reader = Clients::connect(&server.server.address, &installation.first_key).await;
+    let reader = installation.administer(&server.server).await;
     upstream::make_api(&reader, upstream_address).await;
     let app_key = reader.make_key(&[v1::KeyScope::Gateway]).await;
     let budget = reader.make_budget("", 1_000_000_000).await;
 
     let gateway = server.start_gateway(&token_file).await;
-    let mut call = ChatCall::new(&gateway.address, "chat", &app_key)
-        .with("x-demo-chunks", 50)
-        .with("x-demo-chunk-delay-ms", 50);
-    call.stream = true;
-    let floor = call.input_tokens_estimated() * INPUT_NANOS;
+    let call = ChatCall::new(&gateway.address, "chat", &app_key).streaming(50, 50);
+    let floor = cost_nanos(call.input_tokens_estimated(), 0);
     let http = Http::new();
     let mut body = http.send(&call).await.into_body();
     assert!(body.frame().await.unwrap().unwrap().is_data());
@@ -211,7 +182,7 @@ async fn a_gateway_killed_between_answer_and_report_leaves_a_floor_and_the_budge
 #[tokio::test]
 async fn the_server_stops_cleanly_with_a_call_in_flight() {
     let scene = Scene::set().await;
-    let call = scene.chat().with("x-demo-delay-ms", 300);
+    let call = scene.chat().taking_ms(300);
     let http = scene.http.clone();
     let in_flight = tokio::spawn(async move { http.call(&call).await });
     eventually("the call has reached the upstream", || async {
@@ -222,7 +193,6 @@ async fn the_server_stops_cleanly_with_a_call_in_flight() {
     assert_eq!(in_flight.await.unwrap().status, 200);
 
     let server = scene.installation.serve().await;
-    let reader = Clients::connect(&server.address, &scene.installation.first_key).await;
+    let reader = scene.installation.administer(&server).await;
     assert_eq!(reader.all_events().await.len(), 1, "the call in flight was not reported");
-    assert!(scene.upstream_address.port() > 0);
 }

@@ -9,8 +9,13 @@ use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
 
+use crate::price::MODEL;
+
 /// Longest wait for the head of an answer.
 const ANSWER_WITHIN: Duration = Duration::from_secs(30);
+
+/// A gRPC-Web frame that holds an empty message.
+const EMPTY_FRAME: &[u8] = &[0, 0, 0, 0, 0];
 
 /// One pool of connections.
 #[derive(Clone)]
@@ -18,12 +23,12 @@ pub struct Http(Client<HttpConnector, Full<Bytes>>);
 
 /// A call of OpenAI's chat completions through the gateway.
 pub struct ChatCall {
-    pub url: String,
-    pub key: String,
+    url: String,
+    key: String,
     /// Headers that steer the demo upstream.
-    pub knobs: Vec<(&'static str, String)>,
-    pub max_tokens: u32,
-    pub stream: bool,
+    knobs: Vec<(&'static str, String)>,
+    max_tokens: u32,
+    stream: bool,
 }
 
 impl ChatCall {
@@ -37,14 +42,35 @@ impl ChatCall {
         }
     }
 
-    pub fn with(mut self, knob: &'static str, value: impl ToString) -> Self {
+    fn with(mut self, knob: &'static str, value: impl ToString) -> Self {
         self.knobs.push((knob, value.to_string()));
         self
     }
 
-    pub fn body(&self) -> String {
+    /// The upstream counts so many tokens.
+    pub fn using(self, input_tokens: i64, output_tokens: i64) -> Self {
+        self.with("x-demo-input-tokens", input_tokens).with("x-demo-output-tokens", output_tokens)
+    }
+
+    /// The upstream takes so long, so that calls overlap.
+    pub fn taking_ms(self, delay_ms: u32) -> Self {
+        self.with("x-demo-delay-ms", delay_ms)
+    }
+
+    /// At most so many tokens of output are asked for.
+    pub fn asking_at_most(self, max_tokens: u32) -> Self {
+        Self { max_tokens, ..self }
+    }
+
+    /// The answer is streamed in so many chunks, so long after each other.
+    pub fn streaming(self, chunks: u32, delay_ms: u32) -> Self {
+        let call = Self { stream: true, ..self };
+        call.with("x-demo-chunks", chunks).with("x-demo-chunk-delay-ms", delay_ms)
+    }
+
+    fn body(&self) -> String {
         format!(
-            r#"{{"model":"gpt-4o-mini","max_tokens":{},"stream":{},"messages":[{{"role":"user","content":"Hello"}}]}}"#,
+            r#"{{"model":"{MODEL}","max_tokens":{},"stream":{},"messages":[{{"role":"user","content":"Hello"}}]}}"#,
             self.max_tokens, self.stream
         )
     }
@@ -82,19 +108,7 @@ impl Http {
         let header = |name: &str| head.headers.get(name).map(|value| value.to_str().unwrap().to_owned());
         Answer { status: head.status.as_u16(), should_retry: header("x-should-retry") }
     }
-}
 
-/// What an app sees.
-#[derive(Debug)]
-pub struct Answer {
-    pub status: u16,
-    pub should_retry: Option<String>,
-}
-
-/// A gRPC-Web frame that holds an empty message.
-const EMPTY_FRAME: &[u8] = &[0, 0, 0, 0, 0];
-
-impl Http {
     /// Calls a method with an empty message over grpc-web, and returns its status code; empty when
     /// there was no method to answer.
     pub async fn grpc_web_status(&self, url: &str, key: Option<&str>) -> String {
@@ -113,4 +127,11 @@ impl Http {
         let found = text.split("grpc-status:").nth(1).unwrap_or_default();
         found.trim_start().split(['\r', '\n']).next().unwrap_or_default().to_owned()
     }
+}
+
+/// What an app sees.
+#[derive(Debug)]
+pub struct Answer {
+    pub status: u16,
+    pub should_retry: Option<String>,
 }

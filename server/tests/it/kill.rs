@@ -1,180 +1,225 @@
-//! The server killed while many report: what was accepted counts exactly once, everywhere.
+//! The server killed while many report, reserve, release and leave: what was accepted counts
+//! exactly once, everywhere, and what was held stays held.
 
-use std::collections::{BTreeSet, HashMap};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+mod books;
+mod ledger;
+mod random;
+mod reporter;
 
 use rateguard_proto::v1;
 use tokio::task::JoinSet;
-use tokio_util::sync::CancellationToken;
 
-use crate::clients::{Clients, eventually, record};
-use crate::process::Installation;
+use self::books::Books;
+use self::ledger::{Ledger, Worth};
+use self::random::{Random, Told, first_seed};
+use self::reporter::{Pulse, RESERVED, Reporter, UNRESERVED};
+use crate::clients::{Clients, eventually};
+use crate::process::{Installation, Server};
 
-const REPORTERS: usize = 200;
+const REPORTERS: u64 = 200;
 /// Connections that the reporters share.
 const CONNECTIONS: usize = 8;
-/// Records that must have been accepted before the kill; each round adds some.
-const ACCEPTED_BEFORE_KILL: usize = 2_000;
-/// The cost of every record.
-const COST_NANOS: i64 = 7;
-/// Calls that the budget of the reporters has room for.
-const ROOM_CALLS: i64 = 1_000_000;
-/// Calls that the budget with open reservations has room for, and how many are open.
-const HELD_ROOM_CALLS: i64 = 100;
-const HELD_CALLS: i64 = 10;
+/// The kill comes so many accepted records after the first reservation has expired, at most.
+const ACCEPTED_BEFORE_KILL: i64 = 2_000;
+/// Of a hundred reporters, so many leave in mid-call by themselves, when so many records were
+/// accepted.
+const LEAVING_PERCENT: i64 = 35;
+const ACCEPTED_BEFORE_LEAVING: i64 = 4_000;
+/// The budget of records without reservations: no round comes near it.
+const UNRESERVED_NANOS: i64 = 1_000_000_000_000;
+/// The budget of reserved calls: so small that the step of its ceiling is less than what is open.
+const RESERVED_NANOS: i64 = 20_000_000_000;
+/// Who has reservations that nothing touches until after the kill; its budget has room for so many
+/// calls, and so many are open.
+const UNTOUCHED: &str = "untouched";
+const CALL: Worth = Worth::Nanos(7);
+const UNTOUCHED_ROOM_CALLS: i64 = 100;
+const UNTOUCHED_CALLS: i64 = 10;
+/// One more is settled just before the kill, and costs more than all of them hold.
+const COSTLY_CALL: Worth = Worth::Nanos(350);
 
 /// Rounds to run: one in `make test`, more in `make soak`.
-fn rounds() -> usize {
+fn rounds() -> u64 {
     std::env::var("RATEGUARD_SOAK_ROUNDS").ok().and_then(|text| text.parse().ok()).unwrap_or(1)
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_was_accepted_before_a_kill_counts_exactly_once() {
+    let first_seed = first_seed();
     for round in 0..rounds() {
-        one_round(round).await;
+        one_round(first_seed.wrapping_add(round)).await;
     }
 }
 
-async fn one_round(round: usize) {
-    let installation = Installation::make().await;
-    let server = installation.serve().await;
-    let first = Clients::connect(&server.address, &installation.first_key).await;
-    let reported = first.make_budget("reported", ROOM_CALLS * COST_NANOS).await;
-    let held = first.make_budget("held", HELD_ROOM_CALLS * COST_NANOS).await;
-    let key = first
-        .make_key(&[v1::KeyScope::Quota, v1::KeyScope::Usage, v1::KeyScope::Read, v1::KeyScope::Manage])
-        .await;
-    let lost = reserve_some(&Clients::connect(&server.address, &key).await).await;
+async fn one_round(seed: u64) {
+    let _told = Told::at_start(seed);
+    let mut random = Random::of(seed, 0);
+    let (scene, server) = Scene::set().await;
+    let mut keeper = scene.keeper(&server, seed).await;
+    let mut clients = scene.report_until_killed(server, &mut keeper, &mut random, seed).await;
+    let reported = joined(&clients);
+    clients.push(keeper);
 
-    let accepted = report_until_killed(server, &key, round).await;
-    let server = installation.serve().await;
-    let client = Clients::connect(&server.address, &key).await;
+    let server = scene.installation.serve().await;
+    let client = server.connect(&scene.key).await;
+    let books = scene.books_that_agree(&client, &clients).await;
+    scene.the_unreserved_budget_admits_exactly_what_is_left(&client).await;
+    scene.the_untouched_money_stays_held(&client).await;
+    scene.what_is_open_stays_held(&client, &reported).await;
 
-    let listed = each_accepted_id_is_listed_once(&client, &accepted).await;
-    the_three_sums_are_equal(&client, &reported.id, listed).await;
-    the_unreserved_budget_has_exactly_what_is_left(&client, &reported.id, listed).await;
-    the_reserved_money_stays_held(&client, &held.id, &lost).await;
-    a_resent_id_is_a_duplicate(&client, &accepted, &reported.id).await;
+    clients.iter_mut().for_each(|reporter| reporter.reconnect(&client));
+    half_resend(&mut clients, &books, &mut random).await;
+    let mut keeper = clients.pop().unwrap();
+    // The floor of the keeper's short-lived reservation was recorded before the kill.
+    keeper.report_late().await.unwrap();
+    scene.a_report_on_a_lost_reservation_draws_the_held_money_down(&client, &mut keeper).await;
+    clients.push(keeper);
+    scene.books_that_agree(&client, &clients).await;
     assert!(server.interrupt().await.success());
 }
 
-async fn reserve_some(client: &Clients) -> Vec<String> {
-    let mut open = Vec::new();
-    for _ in 0..HELD_CALLS {
-        let answer = client.reserve("held", COST_NANOS).await;
-        assert_eq!(answer.decision(), v1::Decision::Allowed);
-        open.push(answer.reservation_id);
-    }
-    open
+fn joined(clients: &[Reporter]) -> Ledger {
+    let mut all = Ledger::default();
+    clients.iter().for_each(|client| all.join(client.ledger.clone()));
+    all
 }
 
-/// Two hundred reporters, some of which stop by themselves, until the server is killed among them.
-async fn report_until_killed(server: crate::process::Server, key: &str, round: usize) -> BTreeSet<String> {
-    let count = Arc::new(AtomicUsize::new(0));
-    let stop = CancellationToken::new();
-    let mut connections = Vec::new();
-    for _ in 0..CONNECTIONS {
-        connections.push(Clients::connect(&server.address, key).await);
-    }
-    let mut reporters = JoinSet::new();
-    for reporter in 0..REPORTERS {
-        let client = connections[reporter % CONNECTIONS].clone();
-        reporters.spawn(report(client, reporter, count.clone(), stop.clone()));
-    }
-    let enough = ACCEPTED_BEFORE_KILL + 137 * round;
-    eventually("enough records were accepted", || async { count.load(Ordering::Relaxed) >= enough }).await;
-    server.kill().await;
-    stop.cancel();
-    reporters.join_all().await.into_iter().flatten().collect()
-}
-
-async fn report(
-    client: Clients,
-    reporter: usize,
-    count: Arc<AtomicUsize>,
-    stop: CancellationToken,
-) -> Vec<String> {
-    let mut accepted = Vec::new();
-    for batch in 0.. {
-        // Every third reporter goes away on its own, in the middle of everything.
-        let leaves = reporter.is_multiple_of(3) && batch > reporter % 17;
-        if leaves || stop.is_cancelled() {
-            break;
-        }
-        let ids: Vec<String> = (0..1 + reporter % 4).map(|n| format!("{reporter}-{batch}-{n}")).collect();
-        let records = ids.iter().map(|id| record(id, "reported", COST_NANOS)).collect();
-        let answer = client.usage().report_usage(v1::ReportUsageRequest { records }).await;
-        let Ok(answer) = answer else { break };
-        for result in answer.into_inner().results {
-            assert_eq!(result.status(), v1::RecordStatus::Accepted, "{}", result.message);
-            accepted.push(result.event_id);
-            count.fetch_add(1, Ordering::Relaxed);
+/// Half of the clients send all that they ever sent again.
+async fn half_resend(clients: &mut [Reporter], books: &Books, random: &mut Random) {
+    let listed = books.reported_ids();
+    for reporter in clients {
+        if random.percent(50) {
+            reporter.resend_all(&listed).await.unwrap();
         }
     }
-    accepted
 }
 
-async fn each_accepted_id_is_listed_once(client: &Clients, accepted: &BTreeSet<String>) -> i64 {
-    let mut times: HashMap<String, usize> = HashMap::new();
-    for event in client.all_events().await {
-        assert_eq!(event.cost.unwrap().nanos, COST_NANOS);
-        *times.entry(event.record.unwrap().event_id).or_default() += 1;
+struct Scene {
+    installation: Installation,
+    key: String,
+    unreserved: v1::Budget,
+    reserved: v1::Budget,
+    untouched: v1::Budget,
+}
+
+impl Scene {
+    async fn set() -> (Self, Server) {
+        let installation = Installation::make().await;
+        let server = installation.serve().await;
+        let first = installation.administer(&server).await;
+        let scopes = [v1::KeyScope::Quota, v1::KeyScope::Usage, v1::KeyScope::Read, v1::KeyScope::Manage];
+        let scene = Self {
+            installation,
+            key: first.make_key(&scopes).await,
+            unreserved: first.make_budget(UNRESERVED, UNRESERVED_NANOS).await,
+            reserved: first.make_budget(RESERVED, RESERVED_NANOS).await,
+            untouched: first.make_budget(UNTOUCHED, UNTOUCHED_ROOM_CALLS * CALL.nanos()).await,
+        };
+        (scene, server)
     }
-    assert!(times.values().all(|times| *times == 1), "an id is listed twice");
-    let missing = accepted.iter().filter(|id| !times.contains_key(*id)).count();
-    assert_eq!(missing, 0, "{missing} of {} accepted records are not listed", accepted.len());
-    i64::try_from(times.len()).unwrap()
-}
 
-async fn the_three_sums_are_equal(client: &Clients, budget: &str, listed: i64) {
-    assert_eq!(
-        client.budget_state(budget).await.spent_nanos,
-        listed * COST_NANOS,
-        "events and budget differ"
-    );
-    eventually("the rollups equal the events", || async {
-        client.rolled_up_nanos().await == listed * COST_NANOS
-    })
-    .await;
-}
-
-async fn the_unreserved_budget_has_exactly_what_is_left(client: &Clients, budget: &str, listed: i64) {
-    let left = usize::try_from(ROOM_CALLS - listed).unwrap();
-    // One call that takes all but five, then five, then none.
-    let most = i64::try_from(left - 5).unwrap() * COST_NANOS;
-    assert_eq!(client.reserve("reported", most).await.decision(), v1::Decision::Allowed);
-    assert_eq!(client.reserve_until_denied("reported", COST_NANOS, 20).await, 5);
-    assert_eq!(client.budget_state(budget).await.remaining_nanos, 0);
-}
-
-/// The ceiling rule: what was held stays held, as one amount of at most three times as much and
-/// one percent of the budget; a report on a lost reservation draws it down.
-async fn the_reserved_money_stays_held(client: &Clients, budget: &str, lost: &[String]) {
-    let state = client.budget_state(budget).await;
-    let truly = HELD_CALLS * COST_NANOS;
-    let most = truly + (2 * truly).max(HELD_ROOM_CALLS * COST_NANOS / 100);
-    assert_eq!(state.spent_nanos, 0);
-    assert!((truly..=most).contains(&state.held_nanos), "{} of {truly} to {most}", state.held_nanos);
-
-    let record = v1::UsageRecord { reservation_id: lost[0].clone(), ..record("late", "held", COST_NANOS) };
-    let request = v1::ReportUsageRequest { records: vec![record] };
-    let result = client.usage().report_usage(request).await.unwrap().into_inner().results.remove(0);
-    assert_eq!(result.status(), v1::RecordStatus::Accepted);
-    assert!(result.flags().any(|flag| flag == v1::UsageFlag::ReservationUnknown));
-    let after = client.budget_state(budget).await;
-    assert_eq!((after.spent_nanos, after.held_nanos), (COST_NANOS, state.held_nanos - COST_NANOS));
-}
-
-async fn a_resent_id_is_a_duplicate(client: &Clients, accepted: &BTreeSet<String>, budget: &str) {
-    let before = client.budget_state(budget).await.spent_nanos;
-    let half: Vec<&String> = accepted.iter().step_by(2).collect();
-    for ids in half.chunks(500) {
-        let records = ids.iter().map(|id| record(id, "reported", COST_NANOS)).collect();
-        let answer = client.usage().report_usage(v1::ReportUsageRequest { records }).await.unwrap();
-        for result in answer.into_inner().results {
-            assert_eq!(result.status(), v1::RecordStatus::Duplicate, "{}", result.event_id);
+    /// A client that reserves and says no more.
+    async fn keeper(&self, server: &Server, seed: u64) -> Reporter {
+        let client = server.connect(&self.key).await;
+        let random = Random::of(seed, REPORTERS + 1);
+        let mut keeper = Reporter::new("keeper".to_owned(), client, random, Pulse::default());
+        for _ in 0..UNTOUCHED_CALLS {
+            keeper.reserve(UNTOUCHED, CALL, None).await.unwrap().expect("the budget has room");
         }
+        keeper.reserve_briefly().await.unwrap().expect("the budget has room");
+        keeper
     }
-    assert_eq!(client.budget_state(budget).await.spent_nanos, before);
+
+    /// Two hundred reporters, some of which leave by themselves, until the server is killed among
+    /// them: at any moment after its first reservation has expired.
+    async fn report_until_killed(
+        &self,
+        server: Server,
+        keeper: &mut Reporter,
+        random: &mut Random,
+        seed: u64,
+    ) -> Vec<Reporter> {
+        let pulse = Pulse::default();
+        let mut connections = Vec::new();
+        for _ in 0..CONNECTIONS {
+            connections.push(server.connect(&self.key).await);
+        }
+        let mut reporting = JoinSet::new();
+        for (number, client) in (0..REPORTERS).zip(connections.iter().cycle()) {
+            let choices = Random::of(seed, 1 + number);
+            let reporter = Reporter::new(number.to_string(), client.clone(), choices, pulse.clone());
+            let leaves = random.percent(LEAVING_PERCENT);
+            let leaves_at = leaves.then(|| random.within(0..=ACCEPTED_BEFORE_LEAVING));
+            reporting.spawn(reporter.call_until_leaving(leaves_at));
+        }
+        let [brief] = keeper.expiring() else { panic!("the keeper has one short-lived reservation") };
+        eventually("a reservation expires", async || !connections[0].events_of(brief).await.is_empty()).await;
+        let more = random.within(0..=ACCEPTED_BEFORE_KILL);
+        pulse.rises_by(more).await;
+        keeper.reserve_and_settle(UNTOUCHED, CALL, COSTLY_CALL).await.unwrap();
+        pulse.announce_kill();
+        server.kill().await;
+        reporting.join_all().await
+    }
+
+    /// Every accepted record is listed once, and the events, the rollups and the budgets tell the
+    /// same money.
+    async fn books_that_agree(&self, client: &Clients, clients: &[Reporter]) -> Books {
+        let books = Books::read(client).await;
+        let sent = joined(clients);
+        books.list_what_was_accepted_once(&sent);
+        books.charge_floors_only_where_no_report_came_late(&sent);
+        for (budget, subject) in
+            [(&self.unreserved, UNRESERVED), (&self.reserved, RESERVED), (&self.untouched, UNTOUCHED)]
+        {
+            let spent = client.budget_state(&budget.id).await.spent_nanos;
+            assert_eq!(spent, books.spent_by(subject), "budget and events of {subject} differ");
+        }
+        books
+    }
+
+    async fn the_unreserved_budget_admits_exactly_what_is_left(&self, client: &Clients) {
+        let state = client.budget_state(&self.unreserved.id).await;
+        assert_eq!(state.held_nanos, 0);
+        // One call that takes all but five, then five, then none.
+        let most = state.amount_nanos - state.spent_nanos - 5 * CALL.nanos();
+        assert_eq!(client.reserve(UNRESERVED, most).await.decision(), v1::Decision::Allowed);
+        assert_eq!(client.reserve_until_denied(UNRESERVED, CALL.nanos(), 20).await, 5);
+        assert_eq!(client.budget_state(&self.unreserved.id).await.remaining_nanos, 0);
+    }
+
+    /// The ceiling rule: what was held stays held, as one amount of at most three times as much and
+    /// one percent of the budget, whatever a call cost that was settled before the kill.
+    async fn the_untouched_money_stays_held(&self, client: &Clients) {
+        let state = client.budget_state(&self.untouched.id).await;
+        let truly = UNTOUCHED_CALLS * CALL.nanos();
+        assert_eq!(state.spent_nanos, COSTLY_CALL.nanos());
+        let expected = truly..=ceiling_max(truly + CALL.nanos(), state.amount_nanos);
+        assert!(expected.contains(&state.held_nanos), "{} of {expected:?}", state.held_nanos);
+    }
+
+    /// The same, where others came and went: nothing that is surely open may be given to others.
+    async fn what_is_open_stays_held(&self, client: &Clients, reported: &Ledger) {
+        let state = client.budget_state(&self.reserved.id).await;
+        let most = ceiling_max(reported.asked_nanos, state.amount_nanos);
+        let expected = reported.surely_held_nanos()..=most;
+        assert!(expected.contains(&state.held_nanos), "{} of {expected:?}", state.held_nanos);
+    }
+
+    async fn a_report_on_a_lost_reservation_draws_the_held_money_down(
+        &self,
+        client: &Clients,
+        keeper: &mut Reporter,
+    ) {
+        let before = client.budget_state(&self.untouched.id).await;
+        keeper.report_one_open(UNTOUCHED, CALL).await.unwrap();
+        let after = client.budget_state(&self.untouched.id).await;
+        let drawn = (before.spent_nanos + CALL.nanos(), before.held_nanos - CALL.nanos());
+        assert_eq!((after.spent_nanos, after.held_nanos), drawn);
+    }
+}
+
+/// The most that may stay held after a kill, when no more than this was held before.
+fn ceiling_max(held_nanos: i64, amount_nanos: i64) -> i64 {
+    held_nanos + (2 * held_nanos).max(amount_nanos / 100)
 }

@@ -4,11 +4,16 @@
 #![cfg(test)]
 
 mod admission;
+mod base_urls;
 mod clients;
 mod gateway;
 mod http;
 mod kill;
+mod overload;
+mod people;
+mod price;
 mod process;
+mod stopping;
 mod sync;
 mod upstream;
 mod walk;

@@ -1,5 +1,6 @@
 //! A server in a process of its own, on a data folder that outlives it.
 
+use std::ffi::OsStr;
 use std::path::Path;
 use std::process::Stdio;
 use std::time::Duration;
@@ -8,24 +9,42 @@ use tempfile::TempDir;
 use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::{Child, Command};
 
+use crate::clients::Clients;
+
 /// Longest wait for a server to be ready.
 const READY_WITHIN: Duration = Duration::from_secs(30);
 
 /// The program under test.
 pub const PROGRAM: &str = env!("CARGO_BIN_EXE_rateguard");
 
+/// A command whose program is configured by its arguments alone: the variables that are meant for
+/// the tests, or for somebody's own server, are no configuration of it.
+pub fn command(program: impl AsRef<OsStr>) -> Command {
+    let mut command = Command::new(program);
+    let variables = std::env::vars_os().map(|(name, _)| name);
+    for name in variables.filter(|name| name.to_string_lossy().starts_with("RATEGUARD_")) {
+        command.env_remove(name);
+    }
+    command
+}
+
 /// A data folder with an installation in it.
 pub struct Installation {
     folder: TempDir,
     /// The first key: manage and read.
     pub first_key: String,
+    /// The password of its first owner.
+    pub owner_password: String,
 }
+
+/// The address of an installation's first owner, who was not named otherwise.
+pub const OWNER_EMAIL: &str = "owner@example.com";
 
 impl Installation {
     /// Makes one with `rateguard init`.
     pub async fn make() -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let output = Command::new(PROGRAM)
+        let output = command(PROGRAM)
             .args(["init", "--workspace", "test", "--data-dir"])
             .arg(folder.path())
             .output()
@@ -34,7 +53,9 @@ impl Installation {
         let text = String::from_utf8(output.stdout).unwrap();
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
         let first_key = text.split_whitespace().find(|word| word.starts_with("rg_live_")).unwrap().to_owned();
-        Self { folder, first_key }
+        let mut words = text.split_whitespace().skip_while(|word| *word != OWNER_EMAIL).skip(1);
+        let owner_password = words.next().unwrap().to_owned();
+        Self { folder, first_key, owner_password }
     }
 
     /// The data folder.
@@ -44,13 +65,18 @@ impl Installation {
 
     /// Starts a server on it.
     pub async fn serve(&self) -> Server {
-        self.serve_under(Command::new(PROGRAM)).await
+        self.serve_under(command(PROGRAM)).await
+    }
+
+    /// A client with the first key.
+    pub async fn administer(&self, server: &Server) -> Clients {
+        server.connect(&self.first_key).await
     }
 
     /// Starts a server that gateways of other processes may connect to with the token in a file.
     pub async fn serve_for_gateways(&self, token_file: &Path) -> GatewayServer {
         let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-        let mut command = Command::new(PROGRAM);
+        let mut command = command(PROGRAM);
         command.env("RATEGUARD_SERVER__GATEWAY_LISTEN", free.to_string());
         command.env("RATEGUARD_SERVER__GATEWAY_TOKEN_FILE", token_file);
         GatewayServer { server: self.serve_under(command).await, gateway_address: format!("http://{free}") }
@@ -77,7 +103,7 @@ pub struct GatewayServer {
 impl GatewayServer {
     /// Starts a gateway in a process of its own, whose reservations last a second.
     pub async fn start_gateway(&self, token_file: &Path) -> Server {
-        let mut command = Command::new(gateway_program().await);
+        let mut command = command(gateway_program().await);
         command
             .args([
                 "--listen",
@@ -122,6 +148,11 @@ impl Server {
         Self { child, address }
     }
 
+    /// A client with a key, over a connection of its own.
+    pub async fn connect(&self, key: &str) -> Clients {
+        Clients::connect(&self.address, key).await
+    }
+
     /// Its process id.
     pub fn pid(&self) -> u32 {
         self.child.id().unwrap()
@@ -132,10 +163,20 @@ impl Server {
         self.child.kill().await.unwrap();
     }
 
-    /// Asks it to stop, as Ctrl-C does, and returns its exit status.
-    pub async fn interrupt(mut self) -> std::process::ExitStatus {
+    /// Sends it a signal, by its name.
+    pub async fn signal(&self, name: &str) {
         let pid = self.pid().to_string();
-        assert!(Command::new("kill").args(["-INT", &pid]).status().await.unwrap().success());
+        assert!(Command::new("kill").args(["-s", name, &pid]).status().await.unwrap().success());
+    }
+
+    /// Asks it to stop, as Ctrl-C does, and returns its exit status.
+    pub async fn interrupt(self) -> std::process::ExitStatus {
+        self.signal("INT").await;
+        self.ended().await
+    }
+
+    /// Waits until it has ended, and returns its exit status.
+    pub async fn ended(mut self) -> std::process::ExitStatus {
         tokio::time::timeout(READY_WITHIN, self.child.wait()).await.expect("it did not stop").unwrap()
     }
 }

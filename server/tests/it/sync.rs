@@ -2,11 +2,9 @@
 
 use std::path::Path;
 
+use crate::clients::{eventually, record};
+use crate::process::{Installation, PROGRAM, command};
 use rateguard_proto::v1;
-use tokio::process::Command;
-
-use crate::clients::{Clients, eventually, record};
-use crate::process::{Installation, PROGRAM};
 
 /// The calls that tell: what comes from and goes to sockets, and what waits for the disk.
 const TRACED: &str = "trace=read,readv,recvfrom,recvmsg,write,writev,sendto,sendmsg,fdatasync,fsync";
@@ -15,7 +13,7 @@ const TRACED: &str = "trace=read,readv,recvfrom,recvmsg,write,writev,sendto,send
 async fn the_log_is_synced_between_a_report_and_its_answer() {
     let installation = Installation::make().await;
     let trace = installation.path().join("trace.txt");
-    let mut strace = Command::new("strace");
+    let mut strace = command("strace");
     strace.args([
         "--daemonize",
         "--follow-forks",
@@ -27,13 +25,12 @@ async fn the_log_is_synced_between_a_report_and_its_answer() {
     ]);
     strace.arg(&trace).arg(PROGRAM);
     let server = installation.serve_under(strace).await;
-    let first = Clients::connect(&server.address, &installation.first_key).await;
+    let first = installation.administer(&server).await;
     let key = first.make_key(&[v1::KeyScope::Usage]).await;
-    let client = Clients::connect(&server.address, &key).await;
+    let client = server.connect(&key).await;
 
-    let request = v1::ReportUsageRequest { records: vec![record("traced-event-id", "", 1)] };
-    let answer = client.usage().report_usage(request).await.unwrap().into_inner();
-    assert_eq!(answer.results[0].status(), v1::RecordStatus::Accepted);
+    let result = client.report_one(record("traced-event-id", "", 1)).await;
+    assert_eq!(result.status(), v1::RecordStatus::Accepted);
     eventually("the answer is traced", || async { order(&trace).is_some() }).await;
 
     let (request, sync, answer) = order(&trace).unwrap();

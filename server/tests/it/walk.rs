@@ -4,7 +4,7 @@ use prost::Message;
 use prost_types::FileDescriptorSet;
 use rateguard_proto::{FILE_DESCRIPTOR_SET, v1};
 
-use crate::clients::{Clients, eventually, record};
+use crate::clients::{eventually, record};
 use crate::http::{ChatCall, Http};
 use crate::process::Installation;
 use crate::upstream;
@@ -39,7 +39,7 @@ fn methods() -> Vec<String> {
 async fn an_apps_key_opens_no_rpc() {
     let installation = Installation::make().await;
     let server = installation.serve().await;
-    let first = Clients::connect(&server.address, &installation.first_key).await;
+    let first = installation.administer(&server).await;
     let app_key = first.make_key(&[v1::KeyScope::Gateway]).await;
     let http = Http::new();
     let paths = methods();
@@ -68,14 +68,14 @@ async fn a_key_can_neither_settle_nor_release_its_gateways_reservation() {
     let installation = Installation::make().await;
     let server = installation.serve().await;
     let (_upstream, upstream_address) = upstream::start().await;
-    let first = Clients::connect(&server.address, &installation.first_key).await;
+    let first = installation.administer(&server).await;
     upstream::make_api(&first, upstream_address).await;
     let scopes = [v1::KeyScope::Gateway, v1::KeyScope::Quota, v1::KeyScope::Usage, v1::KeyScope::Read];
     let key = first.make_key(&scopes).await;
     let answer = Http::new().call(&ChatCall::new(&server.address, "chat", &key)).await;
     assert_eq!(answer.status, 200, "{answer:?}");
 
-    let client = Clients::connect(&server.address, &key).await;
+    let client = server.connect(&key).await;
     eventually("the call is reported", || async { !client.all_events().await.is_empty() }).await;
     let reservation_id = client.all_events().await.remove(0).record.unwrap().reservation_id;
     assert!(reservation_id.starts_with("rsv_"));
@@ -83,7 +83,6 @@ async fn a_key_can_neither_settle_nor_release_its_gateways_reservation() {
     let release = v1::ReleaseReservationRequest { reservation_id: reservation_id.clone() };
     assert!(client.quota().release_reservation(release).await.is_err());
     let report = v1::UsageRecord { reservation_id, attempt: Some(2), ..record("mine", "", 1) };
-    let request = v1::ReportUsageRequest { records: vec![report] };
-    let result = client.usage().report_usage(request).await.unwrap().into_inner().results.remove(0);
+    let result = client.report_one(report).await;
     assert_eq!(result.reason(), v1::ErrorReason::ReservationNotOwned);
 }

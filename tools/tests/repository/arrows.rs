@@ -27,8 +27,9 @@ const ARROWS: &[Arrow] = &[
     Arrow { from: "store-sql", to: &["engine", "core"], to_in_tests: &["store-suite"] },
     Arrow { from: "store-suite", to: &["engine", "core"], to_in_tests: &[] },
     Arrow { from: "grpc", to: &["engine", "core", "proto"], to_in_tests: &["store-memory", "store-sql"] },
-    Arrow { from: "demo-upstream", to: &[], to_in_tests: &[] },
-    Arrow { from: "gateway-http", to: &["proto"], to_in_tests: &["demo-upstream"] },
+    Arrow { from: "serving", to: &[], to_in_tests: &[] },
+    Arrow { from: "demo-upstream", to: &["serving"], to_in_tests: &[] },
+    Arrow { from: "gateway-http", to: &["proto", "serving"], to_in_tests: &["demo-upstream"] },
     Arrow {
         from: "server",
         to: &[
@@ -38,6 +39,7 @@ const ARROWS: &[Arrow] = &[
             "gateway-http",
             "grpc",
             "proto",
+            "serving",
             "store-memory",
             "store-sql",
         ],
@@ -58,7 +60,7 @@ struct Reserved {
 }
 
 const WIRE_USERS: &[&str] = &["proto", "grpc", "gateway-http", "server", "bench"];
-const HTTP_USERS: &[&str] = &["grpc", "gateway-http", "demo-upstream", "server", "bench"];
+const HTTP_USERS: &[&str] = &["grpc", "serving", "gateway-http", "demo-upstream", "server", "bench"];
 
 const RESERVED: &[Reserved] = &[
     Reserved { library: "tonic", users: WIRE_USERS },

@@ -110,3 +110,27 @@ fn nonsense_in_connection_is_passed_over() {
     let client = headers(&[("connection", ", ,not a name,x-hop,"), ("x-hop", "1"), ("x-kept", "1")]);
     assert_eq!(names(&toward_upstream(&client, AnswerUse::PassThrough)), ["x-kept"]);
 }
+
+#[test]
+fn what_would_lead_an_upstream_elsewhere_stays_behind() {
+    let client = headers(&[
+        ("x-original-url", "/admin"),
+        ("x-rewrite-url", "/admin"),
+        ("x-original-uri", "/admin"),
+        ("x-original-host", "other.example"),
+        ("x-host", "other.example"),
+        ("x-kept", "1"),
+    ]);
+    assert_eq!(names(&toward_upstream(&client, AnswerUse::PassThrough)), ["x-kept"]);
+}
+
+#[test]
+fn what_would_become_another_request_is_refused() {
+    let refused = |name, value| check_carried(&headers(&[(name, value)])).unwrap_err().to_string();
+    assert_eq!(refused("upgrade", "h2c, WebSocket"), "websockets are not carried");
+    for name in METHOD_OVERRIDES {
+        assert_eq!(refused(name, "DELETE"), format!("{name} is not carried; send the method itself"));
+    }
+    assert_eq!(check_carried(&headers(&[("upgrade", "h2c"), ("connection", "upgrade")])), Ok(()));
+    assert_eq!(check_carried(&HeaderMap::new()), Ok(()));
+}

@@ -4,6 +4,7 @@
 //! period before stays, because a call reserved in it may be settled in this one.
 
 use super::Reading;
+use crate::limits::OCCURRED_BEFORE_MS_MAX;
 use crate::time::{Bounds, Millis};
 
 /// Money of one period, in nano-units.
@@ -63,6 +64,27 @@ impl BudgetCounter {
     /// Money held over both periods, without what a crash left.
     pub fn held(&self) -> i128 {
         self.current.held + self.previous.map_or(0, |period| period.held)
+    }
+
+    /// Whether no reservation has money in it, and no crash has left any.
+    pub(super) fn holds_nothing(&self, now: Millis) -> bool {
+        self.held() == 0 && self.anonymous_at(now) == 0
+    }
+
+    /// Whether it counts like a fresh one: there is nothing in it, or nothing that could still be
+    /// asked for. Its money stays as long after its period as records of that period are accepted,
+    /// so that a clock that is set back meanwhile renews nothing.
+    pub(super) fn is_idle(&self, now: Millis) -> bool {
+        self.holds_nothing(now) && (self.has_spent_nothing() || self.is_long_over(now))
+    }
+
+    fn has_spent_nothing(&self) -> bool {
+        self.current.spent == 0 && self.previous.is_none_or(|period| period.spent == 0)
+    }
+
+    fn is_long_over(&self, now: Millis) -> bool {
+        let is_prepaid = self.current.end == Millis::ZERO;
+        !is_prepaid && now >= self.current.end.plus(OCCURRED_BEFORE_MS_MAX)
     }
 
     pub(super) fn read(&self, nanos: i64, bounds: Option<Bounds>, need: i64, now: Millis) -> Reading {

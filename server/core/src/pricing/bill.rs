@@ -70,14 +70,19 @@ impl Bill {
             return Ok(());
         }
         let cost = price.times(amount);
-        self.sum = self.sum.checked_add(cost).ok_or(Unpriceable::CostOutOfRange)?;
+        let beyond = || Unpriceable::CostOutOfRange { component: name.to_owned() };
+        self.sum = self.sum.checked_add(cost).ok_or_else(beyond)?;
         self.components.push(CostComponent { name: name.to_owned(), amount, price, cost });
         Ok(())
     }
 
     /// Rounds the sum up, once.
     pub(super) fn close(self) -> Result<Cost, Unpriceable> {
-        let total = self.sum.round_up("cost").map_err(|_| Unpriceable::CostOutOfRange)?;
+        let Ok(total) = self.sum.round_up("cost") else {
+            let dearest = self.components.into_iter().max_by_key(|part| part.cost);
+            let component = dearest.map(|part| part.name).unwrap_or_default();
+            return Err(Unpriceable::CostOutOfRange { component });
+        };
         Ok(Cost { total, components: self.components, flags: self.flags })
     }
 

@@ -46,7 +46,7 @@ pub fn output_tokens_expected(sheet: Option<&PriceSheet>, asked: Option<i64>, de
 /// stands for all, since nobody knows yet how the tokens will divide; cache writes are left out.
 ///
 /// # Errors
-/// [`Unpriceable`], for the API's policy to resolve. A price by units alone of which none is expected
+/// [`Unpriceable`], for the API's policy to resolve, but for [`Unpriceable::CostOutOfRange`]. A price by units alone of which none is expected
 /// is [`Unpriceable::UsageMissing`].
 pub fn estimate(sheet: &PriceSheet, expected: &ExpectedUsage<'_>) -> Result<Estimate, Unpriceable> {
     if sheet.is_empty() {

@@ -27,7 +27,8 @@ pub struct Resolution {
 }
 
 impl UnknownPricePolicy {
-    /// Decides on a call that has no price for this reason.
+    /// Decides on a call that has no price for this reason; never asked about
+    /// [`Unpriceable::CostOutOfRange`], where the price is known.
     pub fn resolve(self, reason: &Unpriceable) -> Resolution {
         let mut flags = EventFlags::default();
         flags.insert(match reason {

@@ -322,7 +322,17 @@ fn a_sheet_without_any_price_is_no_price() {
 fn a_cost_beyond_all_money_is_refused() {
     let dear = PriceSheet { per_request: Some(each("1000000")), ..sheet(TokenRates::default()) };
     let refused = price_of(&dear, TokenCounts::default(), &[("requests", 1_000_000_000_000)]);
-    assert_eq!(refused, Err(Unpriceable::CostOutOfRange));
+    assert_eq!(refused, Err(Unpriceable::CostOutOfRange { component: "requests".to_owned() }));
+}
+
+#[test]
+fn of_a_cost_beyond_all_money_the_dearest_part_is_named() {
+    let dear = PriceSheet { per_request: Some(each("1000000")), ..plain_sheet() };
+    let refused = price_of(&dear, tokens(1_000_000_000_000, 1), &[("requests", 1_000)]);
+    assert_eq!(refused, Err(Unpriceable::CostOutOfRange { component: "requests".to_owned() }));
+    let rates = TokenRates { output: Some(each("1000000")), ..plain_sheet().token_rates };
+    let refused = price_of(&sheet(rates), tokens(1, 1_001), &[]);
+    assert_eq!(refused, Err(Unpriceable::CostOutOfRange { component: "output".to_owned() }));
 }
 
 #[test]

@@ -5,7 +5,7 @@ use std::collections::{HashMap, HashSet};
 use rateguard_core::ids::ApiId;
 
 use super::limit_of;
-use crate::caller::Caller;
+use crate::caller::Identity;
 use crate::engine::Engine;
 use crate::error::{EngineError, Reason};
 use crate::ports::{Resource, ResourceChange, ResourceKind, StoreError, Stored, WorkspaceState};
@@ -46,13 +46,13 @@ pub struct Applied {
 }
 
 impl Engine {
-    /// Everything that the caller's workspace is made of.
+    /// Everything that the workspace is made of in which somebody acts.
     ///
     /// # Errors
     /// [`Reason::QueryTooLarge`].
-    pub async fn workspace_state(&self, caller: &Caller) -> Result<WorkspaceState, EngineError> {
+    pub async fn workspace_state(&self, identity: &Identity) -> Result<WorkspaceState, EngineError> {
         let limit = CONFIGURATION_RESOURCES_MAX + 1;
-        let state = self.config.workspace_state(&caller.workspace, limit).await?;
+        let state = self.config.workspace_state(identity.workspace()?, limit).await?;
         check_size(state.resources.len())?;
         Ok(state)
     }
@@ -64,7 +64,7 @@ impl Engine {
     /// bounds of the resources.
     pub fn compare(
         &self,
-        caller: &Caller,
+        identity: &Identity,
         state: &WorkspaceState,
         desired: &Desired,
     ) -> Result<Applied, EngineError> {
@@ -76,14 +76,14 @@ impl Engine {
         for resource in &desired.resources {
             check_bounds(resource)?;
             let before = present.remove(&place(resource));
-            match self.difference(caller, before, resource)? {
+            match self.difference(identity, before, resource)? {
                 Some(difference) => applied.differences.push(difference),
                 None => applied.unchanged += 1,
             }
         }
         // In the order of the state, which is always the same.
         for stored in state.resources.iter().filter(|stored| present.contains_key(&place(&stored.value))) {
-            if desired.prune && stored.value.id() != caller.key.id.as_str() {
+            if desired.prune && !is_key_of(identity, &stored.value) {
                 let before = Some(stored.clone());
                 applied.differences.push(Difference { before, after: None, counters_reset: false });
             } else {
@@ -95,7 +95,7 @@ impl Engine {
 
     fn difference(
         &self,
-        caller: &Caller,
+        identity: &Identity,
         before: Option<&Stored<Resource>>,
         wanted: &Resource,
     ) -> Result<Option<Difference>, EngineError> {
@@ -107,48 +107,37 @@ impl Engine {
         if carried == before.value {
             return Ok(None);
         }
-        let counters_reset = self.resets_counters(&caller.workspace, &before.value, &carried)?;
+        let counters_reset = self.resets_counters(identity.workspace()?, &before.value, &carried)?;
         let after = super::budgets::succeed(&before.value, carried, counters_reset);
         let after = super::prices::succeed(&before.value, after);
         Ok(Some(Difference { before: Some(before.clone()), after: Some(after), counters_reset }))
     }
 
     /// Makes the differences of a state so, all of them or none, if nothing has changed after the
-    /// revision `seen`. Budgets that are to begin are open when it returns, also those that an earlier
-    /// call has left closed.
+    /// revision `seen`. Budgets that are to begin open at once; where that fails they are stored, not in
+    /// force, until the next turn of the refresh opens them.
     ///
     /// # Errors
-    /// [`Reason::EtagMismatch`], [`Reason::WorkspaceFull`], and those of the stores. An error after the
-    /// changes are stored is mended by the same call again.
-    pub async fn apply(
-        &self,
-        caller: &Caller,
-        desired: &Desired,
-        applied: &Applied,
-        seen: u64,
-    ) -> Result<(), EngineError> {
-        let changes: Vec<ResourceChange> = removals_first(&applied.differences);
-        if !changes.is_empty() {
-            let made = self.config.apply_all(&caller.workspace, changes, seen, self.now()).await;
-            made.map_err(refusal)?;
-            self.refresh_now().await;
+    /// [`Reason::EtagMismatch`], [`Reason::WorkspaceFull`], and those of the store. Nothing fails once
+    /// the changes are stored.
+    pub async fn apply(&self, identity: &Identity, applied: &Applied, seen: u64) -> Result<(), EngineError> {
+        let changes = removals_first(&applied.differences);
+        if changes.is_empty() {
+            return Ok(());
         }
-        self.open_budgets_of(caller, desired).await
-    }
-
-    async fn open_budgets_of(&self, caller: &Caller, desired: &Desired) -> Result<(), EngineError> {
-        for resource in &desired.resources {
-            let Resource::Budget(budget) = resource else { continue };
-            if !budget.active {
-                continue;
-            }
-            let stored = self.get(caller, ResourceKind::Budget, budget.id.as_str()).await?;
-            if matches!(&stored.value, Resource::Budget(stored) if stored.opened_after.is_none()) {
-                self.open_budget(stored).await?;
-            }
+        let stored = self.config.apply_all(identity.workspace()?, changes, seen, self.now()).await;
+        let stored = stored.map_err(refusal)?;
+        self.refresh_now().await;
+        for stored in stored {
+            self.open_if_new(stored).await;
         }
         Ok(())
     }
+}
+
+/// Whether it is the key that somebody asks with: whoever prunes does not lock themselves out.
+fn is_key_of(identity: &Identity, resource: &Resource) -> bool {
+    matches!((identity, resource), (Identity::Key(caller), Resource::Key(key)) if caller.key.id == key.id)
 }
 
 fn place(resource: &Resource) -> (ResourceKind, &str) {

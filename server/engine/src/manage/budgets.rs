@@ -1,30 +1,29 @@
 //! Budgets: a new one begins with what its period has seen already.
 
-use std::collections::HashMap;
+mod recount;
+mod spent;
+
 use std::sync::Arc;
 
-use rateguard_core::counter::{CounterId, Limit, Position};
-use rateguard_core::ids::WorkspaceId;
-use rateguard_core::limits::{OCCURRED_AHEAD_MS_MAX, OCCURRED_BEFORE_MS_MAX, PAGE_SIZE_MAX};
+use rateguard_core::counter::{CounterId, Limit, Position, Reading};
 use rateguard_core::plan::{LimitId, PlannedLimit, plan_budget};
 use rateguard_core::rule::{Budget, BudgetPeriod};
-use rateguard_core::time::Millis;
-use rateguard_core::usage::LoggedEvent;
 
-use crate::caller::Caller;
+use crate::caller::Identity;
+use crate::clock::Clock;
 use crate::directory::Directory;
 use crate::engine::Engine;
-use crate::error::EngineError;
+use crate::error::{EngineError, Reason};
 use crate::ports::{
-    ConfigStore, CounterStore, EventFilter, EventLog, EventQuery, Resource, ResourceKind, SettleCharge,
+    ConfigStore, CounterQuery, CounterStore, EventLog, Resource, ResourceKind, SettleCharge, StoreError,
     Stored,
 };
-use crate::settlement::facts;
-use rateguard_core::counter::Reading;
+use spent::Spent;
 
-/// Longest time between a call and the decision at which its cost is accounted: the longest a
-/// reservation's record stands.
-const ACCOUNTED_BEFORE_MS_MAX: i64 = rateguard_core::limits::RESERVATION_RECORD_MS;
+pub use recount::{Recount, RecountError, prepare_recount};
+
+/// Times that an opening begins anew because its period ended or its budget was changed meanwhile.
+const OPENING_ROUNDS_MAX: usize = 8;
 
 /// How an unscoped budget stands.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -42,17 +41,18 @@ impl Engine {
     /// Those of the store.
     pub async fn budget_standing(
         &self,
-        caller: &Caller,
+        identity: &Identity,
         budget: &Budget,
     ) -> Result<Option<BudgetStanding>, EngineError> {
-        let (view, now) = (self.view(&caller.workspace)?, self.now());
+        let (view, now) = (self.view(identity.workspace()?)?, self.now());
         let wanted = LimitId::Budget(budget.id.clone());
         let planned = view.plan.limits().iter().find(|l| l.id == wanted && l.scope.dimensions.is_empty());
         let Some((planned, counter)) = planned.and_then(|l| Some((l, l.only_counter()?))) else {
             return Ok(None);
         };
         let limit = planned.limit_at(now);
-        let readings = self.counters.read(&caller.workspace, &[(counter, limit)], now).await?;
+        let query = CounterQuery { counter, overflow: planned.overflow_counter(), limit };
+        let readings = self.counters.read(identity.workspace()?, &[query], now).await?;
         Ok(readings.first().map(|reading| BudgetStanding { limit, reading: *reading }))
     }
 
@@ -61,18 +61,24 @@ impl Engine {
     /// record is either in the sum or charged as it comes. A prepaid budget begins with nothing.
     pub(super) async fn open_budget(
         &self,
-        stored: Stored<Resource>,
+        stored: &Stored<Resource>,
     ) -> Result<Stored<Resource>, EngineError> {
         // One at a time: whoever waited finds it open.
         let _turn = self.openings.lock().await;
         let id = stored.value.id().to_owned();
-        let stored = self.config.get(&stored.workspace, ResourceKind::Budget, &id).await?;
-        let stored = stored.ok_or_else(|| EngineError::not_found("budget", &id))?;
-        if matches!(&stored.value, Resource::Budget(budget) if budget.opened_after.is_some()) {
-            return Ok(stored);
+        for _ in 0..OPENING_ROUNDS_MAX {
+            let found = self.config.get(&stored.workspace, ResourceKind::Budget, &id).await?;
+            let found = found.ok_or_else(|| EngineError::not_found("budget", &id))?;
+            if matches!(&found.value, Resource::Budget(budget) if budget.opened_after.is_some()) {
+                return Ok(found);
+            }
+            let opening = self.summed_opening(found).await?;
+            let opened = self.recorder.between(move |settled| opening.finish(settled)).await??;
+            if let Some(opened) = opened {
+                return Ok(opened);
+            }
         }
-        let opening = self.summed_opening(stored).await?;
-        self.recorder.between(move |settled| opening.finish(settled)).await?
+        Err(EngineError::new(Reason::StoreUnavailable, "the budget changed each time that it was to open"))
     }
 
     /// Opens what a stop in the middle left closed.
@@ -82,7 +88,7 @@ impl Engine {
     pub(crate) async fn open_budgets_left(&self) -> Result<(), EngineError> {
         for (workspace, id) in self.directory.closed_budgets().await {
             if let Some(stored) = self.config.get(&workspace, ResourceKind::Budget, id.as_str()).await? {
-                self.open_budget(stored).await?;
+                self.open_budget(&stored).await?;
             }
         }
         Ok(())
@@ -97,45 +103,24 @@ impl Engine {
         let now = self.now();
         let planned = plan_budget(&stored.workspace, &view.workspace.zone, budget, now);
         let limit = planned.limit_at(now);
-        let (mut spent, mut through) = (HashMap::new(), Position::default());
+        let mut spent = Spent::default();
         if let Limit::Budget { bounds: Some(bounds), .. } = limit {
-            through = self.recorder.barrier().await?;
-            spent = self.spent_since(&stored.workspace, &planned, bounds.start, through).await?;
+            let barrier = self.recorder.barrier().await?;
+            spent = Spent::sum(&*self.usage, &stored.workspace, &planned, bounds, barrier).await?;
+            // What the sums have not got yet, as long as nobody waits for it.
+            spent.add_from_log(&*self.log, &stored.workspace, &planned, bounds, barrier).await?;
         }
         Ok(Opening {
             planned,
             limit,
             spent,
-            through,
-            now,
+            clock: self.clock.clone(),
             config: self.config.clone(),
             counters: self.counters.clone(),
             directory: self.directory.clone(),
             log: self.log.clone(),
             stored,
         })
-    }
-
-    async fn spent_since(
-        &self,
-        workspace: &WorkspaceId,
-        planned: &PlannedLimit,
-        start: Millis,
-        through: Position,
-    ) -> Result<HashMap<CounterId, i64>, EngineError> {
-        // A call that is accounted in the period may be said to have happened long before it.
-        let first = start.plus(-OCCURRED_BEFORE_MS_MAX);
-        let last = self.now().plus(OCCURRED_AHEAD_MS_MAX + ACCOUNTED_BEFORE_MS_MAX);
-        let filter = EventFilter { occurred: Some(first..last), ..EventFilter::default() };
-        let mut before = Some(Position(through.0.saturating_add(1)));
-        let mut spent = HashMap::new();
-        while let Some(position) = before {
-            let query = EventQuery { filter: filter.clone(), before: Some(position), limit: PAGE_SIZE_MAX };
-            let page = self.usage.events(workspace, &query).await?;
-            page.events.iter().for_each(|logged| add_spent(&mut spent, planned, start, logged));
-            before = page.next_before;
-        }
-        Ok(spent)
     }
 }
 
@@ -144,10 +129,8 @@ struct Opening {
     stored: Stored<Resource>,
     planned: PlannedLimit,
     limit: Limit,
-    /// What its counters have seen up to `through`.
-    spent: HashMap<CounterId, i64>,
-    through: Position,
-    now: Millis,
+    spent: Spent,
+    clock: Arc<dyn Clock>,
     config: Arc<dyn ConfigStore>,
     counters: Arc<dyn CounterStore>,
     directory: Arc<Directory>,
@@ -156,31 +139,30 @@ struct Opening {
 
 impl Opening {
     /// Everything up to `settled` is in the log and settled, and nothing more comes until this ends.
-    async fn finish(mut self, settled: Position) -> Result<Stored<Resource>, EngineError> {
-        self.sum_up_to(settled).await?;
+    /// `None` when it is to be done anew: the period that was summed is over, or the budget has been
+    /// changed meanwhile.
+    async fn finish(mut self, settled: Position) -> Result<Option<Stored<Resource>>, EngineError> {
+        let now = self.clock.now();
+        if self.planned.limit_at(now) != self.limit {
+            return Ok(None);
+        }
         let workspace = self.stored.workspace.clone();
-        self.counters.open_budget(&workspace, self.charges(), settled, self.now).await?;
+        if let Limit::Budget { bounds: Some(bounds), .. } = self.limit {
+            self.spent.add_from_log(&*self.log, &workspace, &self.planned, bounds, settled).await?;
+        }
+        self.counters.open_budget(&workspace, self.charges(), settled, now).await?;
         let Stored { value, version, .. } = self.stored;
         let Resource::Budget(budget) = value else {
             return Err(EngineError::internal("only a budget can be opened"));
         };
         let opened = Resource::Budget(Budget { opened_after: Some(settled), ..budget });
-        let stored = self.config.replace(&workspace, opened, version, self.now).await?;
-        self.directory.refresh(self.now).await?;
-        Ok(stored)
-    }
-
-    async fn sum_up_to(&mut self, settled: Position) -> Result<(), EngineError> {
-        let Limit::Budget { bounds: Some(bounds), .. } = self.limit else { return Ok(()) };
-        while self.through < settled {
-            let events = self.log.read_after(self.through, PAGE_SIZE_MAX).await?;
-            let Some(last) = events.last() else { break };
-            self.through = last.position;
-            let own = events.iter().filter(|logged| logged.position <= settled);
-            own.filter(|logged| logged.event.workspace == self.stored.workspace)
-                .for_each(|logged| add_spent(&mut self.spent, &self.planned, bounds.start, logged));
-        }
-        Ok(())
+        let stored = match self.config.replace(&workspace, opened, version, now).await {
+            Err(StoreError::VersionMismatch) => return Ok(None),
+            replaced => replaced?,
+        };
+        // Not by way of the store, which may fail: the next record has to find it in force.
+        self.directory.put_in_force(stored.clone(), now).await;
+        Ok(Some(stored))
     }
 
     fn charges(&self) -> Vec<SettleCharge> {
@@ -191,7 +173,7 @@ impl Opening {
             limit: self.limit,
             amount: *amount,
         };
-        self.spent.iter().map(charge).collect()
+        self.spent.by_counter.iter().map(charge).collect()
     }
 }
 
@@ -207,18 +189,5 @@ pub(super) fn succeed(before: &Resource, after: Resource, counters_reset: bool) 
     Resource::Budget(Budget { opened_after: before.opened_after.filter(|_| !opens), ..after.clone() })
 }
 
-fn add_spent(
-    spent: &mut HashMap<CounterId, i64>,
-    planned: &PlannedLimit,
-    start: Millis,
-    logged: &LoggedEvent,
-) {
-    let facts = facts(&logged.event);
-    if logged.event.accounted_at < start || planned.matches.test(&facts).is_err() {
-        return;
-    }
-    if let Some(counter) = planned.counter(&facts) {
-        let sum = spent.entry(counter).or_default();
-        *sum = sum.saturating_add(logged.event.cost.get());
-    }
-}
+#[cfg(test)]
+mod tests;

@@ -2,7 +2,7 @@
 
 use rateguard_core::ids::KeyId;
 
-use crate::caller::Caller;
+use crate::caller::Identity;
 use crate::engine::Engine;
 use crate::error::EngineError;
 use crate::ports::{Resource, Stored};
@@ -48,9 +48,9 @@ impl Engine {
     ///
     /// # Errors
     /// As [`Engine::create`].
-    pub async fn create_key(&self, caller: &Caller, draft: Key) -> Result<NewKey, EngineError> {
+    pub async fn create_key(&self, identity: &Identity, draft: Key) -> Result<NewKey, EngineError> {
         let (key, secret) = equip(draft)?;
-        let stored = self.create(caller, Resource::Key(key)).await?;
+        let stored = self.create(identity, Resource::Key(key)).await?;
         Ok(NewKey { stored, secret })
     }
 }

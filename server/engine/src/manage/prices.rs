@@ -4,7 +4,7 @@ use rateguard_core::ids::PriceId;
 use rateguard_core::pricing::{PriceSheet, PriceSource};
 
 use super::PRICES_PER_WORKSPACE_MAX;
-use crate::caller::Caller;
+use crate::caller::Identity;
 use crate::directory::WorkspaceView;
 use crate::engine::Engine;
 use crate::error::{EngineError, Reason};
@@ -73,13 +73,13 @@ impl Engine {
     /// Those of the store.
     pub async fn prices(
         &self,
-        caller: &Caller,
+        identity: &Identity,
         filter: &PriceFilter,
         after: Option<&PricePlace>,
         limit: usize,
     ) -> Result<PricePage, EngineError> {
-        let view = self.view(&caller.workspace)?;
-        let overrides = self.overrides(caller).await?;
+        let view = self.view(identity.workspace()?)?;
+        let overrides = self.overrides(identity).await?;
         let mut found: Vec<(&PriceSheet, Option<u64>)> = overrides
             .iter()
             .map(|stored| (&stored.value.sheet, Some(stored.version)))
@@ -101,12 +101,12 @@ impl Engine {
     ///
     /// # Errors
     /// [`Reason::ResourceNotFound`].
-    pub async fn price(&self, caller: &Caller, id: &str) -> Result<ListedPrice, EngineError> {
-        let view = self.view(&caller.workspace)?;
+    pub async fn price(&self, identity: &Identity, id: &str) -> Result<ListedPrice, EngineError> {
+        let view = self.view(identity.workspace()?)?;
         if let Some(sheet) = listed(&view, id) {
             return Ok(ListedPrice { sheet: sheet.clone(), stored_version: None });
         }
-        let stored = self.get(caller, ResourceKind::PriceOverride, id).await?;
+        let stored = self.get(identity, ResourceKind::PriceOverride, id).await?;
         let version = stored.version;
         match stored.value {
             Resource::PriceOverride(price) => {
@@ -120,8 +120,8 @@ impl Engine {
     ///
     /// # Errors
     /// [`Reason::PriceReadOnly`].
-    pub fn check_price_writable(&self, caller: &Caller, id: &str) -> Result<(), EngineError> {
-        let view = self.view(&caller.workspace)?;
+    pub fn check_price_writable(&self, identity: &Identity, id: &str) -> Result<(), EngineError> {
+        let view = self.view(identity.workspace()?)?;
         match listed(&view, id) {
             Some(_) => Err(EngineError::new(
                 Reason::PriceReadOnly,
@@ -131,14 +131,14 @@ impl Engine {
         }
     }
 
-    /// A model has one override. Of two that are made in the same instant both may be taken; the one
-    /// that came into force last is used.
+    /// A model has one override. This names the one that is there; of two that are made in the same
+    /// instant the store takes one.
     pub(super) async fn check_new_price(
         &self,
-        caller: &Caller,
+        identity: &Identity,
         price: &PriceOverride,
     ) -> Result<(), EngineError> {
-        let overrides = self.overrides(caller).await?;
+        let overrides = self.overrides(identity).await?;
         let same =
             |sheet: &PriceSheet| sheet.provider == price.sheet.provider && sheet.model == price.sheet.model;
         match overrides.iter().find(|stored| same(&stored.value.sheet)) {
@@ -151,20 +151,14 @@ impl Engine {
         }
     }
 
-    async fn overrides(&self, caller: &Caller) -> Result<Vec<Stored<PriceOverride>>, EngineError> {
+    async fn overrides(&self, identity: &Identity) -> Result<Vec<Stored<PriceOverride>>, EngineError> {
         let kind = ResourceKind::PriceOverride;
-        let page = self.list(caller, kind, None, PRICES_PER_WORKSPACE_MAX).await?;
-        let own = |stored: Stored<Resource>| match stored.value {
-            Resource::PriceOverride(value) => Some(Stored {
-                workspace: stored.workspace,
-                value,
-                version: stored.version,
-                created_at: stored.created_at,
-                updated_at: stored.updated_at,
-            }),
-            _ => None,
+        let page = self.list(identity, kind, None, PRICES_PER_WORKSPACE_MAX).await?;
+        let own = |resource| match resource {
+            Resource::PriceOverride(value) => Ok(value),
+            _ => Err(EngineError::internal("the store gave a resource of another kind")),
         };
-        Ok(page.items.into_iter().filter_map(own).collect())
+        page.items.into_iter().map(|stored| stored.try_map(own)).collect()
     }
 }
 

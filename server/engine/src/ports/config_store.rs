@@ -50,7 +50,7 @@ pub enum Resource {
     Rule(Rule),
     /// A budget.
     Budget(Budget),
-    /// A price of the workspace's own.
+    /// A price of the workspace's own; its provider and model are unique in the workspace.
     PriceOverride(PriceOverride),
 }
 
@@ -104,6 +104,15 @@ impl<T> Stored<T> {
             created_at: *created_at,
             updated_at: *updated_at,
         }
+    }
+
+    /// The same with another view of the resource.
+    ///
+    /// # Errors
+    /// Those of `view`.
+    pub fn try_map<U, E>(self, view: impl FnOnce(T) -> Result<U, E>) -> Result<Stored<U>, E> {
+        let Self { workspace, value, version, created_at, updated_at } = self;
+        Ok(Stored { workspace, value: view(value)?, version, created_at, updated_at })
     }
 }
 
@@ -181,7 +190,7 @@ pub trait ConfigStore: Send + Sync + 'static {
     /// Makes a resource.
     ///
     /// # Errors
-    /// [`StoreError::AlreadyExists`] naming the field (`id`, `slug`, `secret`),
+    /// [`StoreError::AlreadyExists`] naming the field (`id`, `slug`, `secret`, `model`),
     /// [`StoreError::NotFound`] for the workspace, [`StoreError::Full`] beyond `limit` resources of
     /// the kind in the workspace.
     async fn insert(

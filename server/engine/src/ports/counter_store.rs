@@ -1,10 +1,11 @@
 //! The store that decides: counters, reservations and the ids of decisions.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use async_trait::async_trait;
 use rateguard_core::amounts::Amounts;
-use rateguard_core::counter::{CounterId, Limit, Position, Reading};
+use rateguard_core::counter::{CounterFamily, CounterId, Limit, Position, Reading};
 use rateguard_core::decision::{Charge, Mode, Verdict};
 use rateguard_core::ids::{KeyId, RequestId, ReservationId, WorkspaceId};
 use rateguard_core::money::Nanos;
@@ -84,6 +85,8 @@ pub struct ReservationRequest {
     pub principal: Principal,
     /// When it expires.
     pub expires_at: Millis,
+    /// What the call is thought to cost; `None` where nothing says how much.
+    pub cost: Option<Nanos>,
     /// What its input costs.
     pub floor: Nanos,
     /// The call, for the event that its expiry becomes.
@@ -118,6 +121,8 @@ pub struct Decided {
     pub verdict: Verdict,
     /// The reservation made, with its expiry.
     pub reservation: Option<(ReservationId, Millis)>,
+    /// The cost for which it was made, also when it is repeated under other prices.
+    pub reserved: Option<Nanos>,
     /// Whether the decision was taken before, for the same request id.
     pub replayed: bool,
 }
@@ -129,6 +134,17 @@ pub enum CheckOutcome {
     Decided(Decided),
     /// The id was used for other content before.
     ContentDiffers,
+}
+
+/// A counter to read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CounterQuery {
+    /// Which counter.
+    pub counter: CounterId,
+    /// Which counter instead, when this one does not exist and the workspace has too many.
+    pub overflow: CounterId,
+    /// What it is held against.
+    pub limit: Limit,
 }
 
 /// What a record found of its reservation when it was taken.
@@ -218,6 +234,34 @@ pub struct ExpiredReservation {
     pub reservation: Reservation,
 }
 
+/// The budgets that there are, so that the counters of others can be dropped.
+pub trait LiveBudgets: Send + Sync {
+    /// The counters' families of all budgets of a workspace, also of those that are switched off;
+    /// `None` when nothing is known of the workspace.
+    fn families(&self, workspace: &WorkspaceId) -> Option<Arc<HashSet<CounterFamily>>>;
+}
+
+/// What a store had to give up for want of room. Counts begin with the process.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct CounterHealth {
+    /// Counters over all workspaces.
+    pub live_counters: u64,
+    /// Ids of decisions that were forgotten before their time: a repetition of such a call is
+    /// decided anew.
+    pub request_ids_forgotten_early: u64,
+    /// The workspaces with charges on overflow counters, in no order.
+    pub overflowed: Vec<Overflowed>,
+}
+
+/// A workspace that had more counters than it may.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Overflowed {
+    /// The tenant.
+    pub workspace: WorkspaceId,
+    /// Charges that fell on an overflow counter, those of denied checks included.
+    pub charges: u64,
+}
+
 /// Decides checks and keeps counters.
 ///
 /// Decisions and settlements of one workspace are one step each. Settling is idempotent by log
@@ -228,16 +272,23 @@ pub trait CounterStore: Send + Sync + 'static {
     ///
     /// # Errors
     /// [`StoreError::Unavailable`] and [`StoreError::Full`] when nothing was decided.
-    async fn check(&self, command: CheckCommand) -> Result<CheckOutcome, StoreError>;
+    async fn check(&self, command: &CheckCommand) -> Result<CheckOutcome, StoreError>;
 
-    /// Reads counters against limits, without a decision.
+    /// What [`CounterStore::check`] answers when the command repeats a decision that stands; `None`
+    /// when it would have to decide. Takes nothing.
+    ///
+    /// # Errors
+    /// [`StoreError::Unavailable`].
+    async fn recall(&self, command: &CheckCommand) -> Result<Option<CheckOutcome>, StoreError>;
+
+    /// Reads the counters on which a check over all of them would fall, without a decision.
     ///
     /// # Errors
     /// [`StoreError::Unavailable`].
     async fn read(
         &self,
         workspace: &WorkspaceId,
-        counters: &[(CounterId, Limit)],
+        counters: &[CounterQuery],
         now: Millis,
     ) -> Result<Vec<Reading>, StoreError>;
 
@@ -276,7 +327,8 @@ pub trait CounterStore: Send + Sync + 'static {
     /// [`StoreError::Unavailable`].
     async fn expire_due(&self, now: Millis, limit: usize) -> Result<Vec<ExpiredReservation>, StoreError>;
 
-    /// Sets what its counters have spent of a budget that is not in force yet, in the period of now.
+    /// Sets what its counters have spent of a budget that is not in force yet, in the period of the
+    /// openings' limits, which may be over by now; nothing spent makes no counter.
     /// `through` is the position that the sums include; the counters take every record after it
     /// themselves. What they hold stays. Durable when it returns; again with the same is harmless.
     ///
@@ -290,12 +342,19 @@ pub trait CounterStore: Send + Sync + 'static {
         now: Millis,
     ) -> Result<(), StoreError>;
 
-    /// Drops counters that equal fresh ones, forgotten ids and old reservations, a bounded number
-    /// at a time.
+    /// Drops counters that equal fresh ones, budgets' counters whose money nobody can ask for any
+    /// more, forgotten ids and old reservations, a bounded number at a time. The counters of a
+    /// budget that is gone stay for an hour, in case it is only not known yet.
     ///
     /// # Errors
     /// [`StoreError::Unavailable`].
-    async fn sweep(&self, now: Millis) -> Result<(), StoreError>;
+    async fn sweep(&self, now: Millis, budgets: &dyn LiveBudgets) -> Result<(), StoreError>;
+
+    /// What the store had to give up so far.
+    ///
+    /// # Errors
+    /// [`StoreError::Unavailable`].
+    async fn health(&self) -> Result<CounterHealth, StoreError>;
 
     /// Writes down what changed, where the store keeps counters in memory; `clean` also writes
     /// what only a clean stop may keep. Does nothing in a store that is durable by itself.

@@ -42,12 +42,14 @@ pub struct EventQuery {
     pub limit: usize,
 }
 
-/// A page, with the position to go on before.
+/// A page, with the position to go on before. A store looks through a bounded number of events for
+/// one page, so that a page of a filter that few of them pass may be short or empty without being
+/// the last: only [`EventPage::next_before`] tells.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct EventPage {
     /// The events.
     pub events: Vec<LoggedEvent>,
-    /// Where the next page begins; `None` at the end.
+    /// Where the next page begins, below every position looked at; `None` at the end.
     pub next_before: Option<Position>,
 }
 
@@ -169,6 +171,19 @@ pub trait UsageStore: Send + Sync + 'static {
     /// # Errors
     /// [`StoreError::Unavailable`], [`StoreError::Corrupt`].
     async fn events(&self, workspace: &WorkspaceId, query: &EventQuery) -> Result<EventPage, StoreError>;
+
+    /// At most `limit` raw events up to the position `through`, in the order of accounting time and
+    /// position, after a place in that order. Position zero is before every event of its instant.
+    ///
+    /// # Errors
+    /// [`StoreError::Unavailable`], [`StoreError::Corrupt`].
+    async fn accounted_after(
+        &self,
+        workspace: &WorkspaceId,
+        after: (Millis, Position),
+        through: Position,
+        limit: usize,
+    ) -> Result<Vec<LoggedEvent>, StoreError>;
 
     /// Sums over a range.
     ///

@@ -1,9 +1,11 @@
-use std::collections::BTreeMap;
-
 use prost::Message as _;
 use prost_types::FileDescriptorSet;
+use rateguard_core::ids::WorkspaceId;
+use rateguard_engine::resources::Scopes;
+use rateguard_proto::v1::Role;
 
 use super::*;
+use crate::tests::world::plain_key;
 
 /// Every method that the descriptors know, as a path.
 fn paths_of(encoded: &[u8]) -> Vec<String> {
@@ -29,49 +31,71 @@ fn served() -> Vec<String> {
 }
 
 #[test]
-fn every_method_of_every_service_stands_in_exactly_one_row() {
-    let mut rows: BTreeMap<String, usize> = BTreeMap::new();
-    for (service, methods, ..) in DEMANDS {
-        methods.iter().for_each(|method| *rows.entry(format!("/{service}/{method}")).or_default() += 1);
+fn every_method_of_every_service_is_known_and_none_besides() {
+    let mut known: Vec<&str> = access::METHODS.iter().map(|method| method.path).collect();
+    known.extend(DECLARED_BY_OTHERS);
+    known.sort_unstable();
+    let mut served = served();
+    served.sort_unstable();
+    assert_eq!(known, served);
+    for path in served {
+        assert!(access_to(&path).is_some(), "{path}");
     }
-    let expected: BTreeMap<String, usize> = served().into_iter().map(|path| (path, 1)).collect();
-    assert_eq!(rows, expected);
 }
 
 #[test]
-fn only_health_reflection_and_the_ways_in_are_open_to_everybody() {
+fn only_what_others_have_declared_and_the_ways_in_are_open_to_everybody() {
     let ways_in =
         ["Register", "Login", "RefreshToken"].map(|name| format!("/rateguard.v1.AuthService/{name}"));
     for path in served() {
-        let is_open = demand(&path).is_some_and(|(demand, _)| demand == Demand::Open);
+        let is_open = access_to(&path) == Some(Access::Everybody);
         assert_eq!(is_open, path.starts_with("/grpc.") || ways_in.contains(&path), "{path}");
     }
 }
 
 #[test]
-fn a_row_for_members_names_their_role_and_a_row_for_anybody_names_none() {
-    for (_, methods, demand, role) in DEMANDS {
-        match demand {
-            Demand::Member => assert!(role.is_some(), "{methods:?}"),
-            Demand::OneOf(_) => {}
-            _ => assert!(role.is_none(), "{methods:?}"),
+fn what_is_charged_is_open_to_no_person() {
+    for service in ["rateguard.v1.QuotaService", "rateguard.internal.v1.GatewayService"] {
+        for method in access::METHODS.iter().filter(|method| method.names().0 == service) {
+            let is_closed = matches!(method.access, Access::Named(Named { least_role: None, .. }));
+            assert!(is_closed, "{}", method.path);
         }
     }
 }
 
 #[test]
-fn no_method_can_be_opened_with_the_scope_gateway() {
-    for (_, methods, demand, _) in DEMANDS {
-        if let Demand::OneOf(scopes) = demand {
-            assert!(!scopes.contains(&Scope::Gateway), "{methods:?}");
-        }
-    }
-}
-
-#[test]
-fn a_path_that_no_service_has_stands_in_no_row() {
+fn a_path_that_no_service_has_is_open_to_nobody() {
     for path in ["", "/", "/rateguard.v1.QuotaService", "/rateguard.v1.QuotaService/", "/x/y", "//CheckQuota"]
     {
-        assert_eq!(demand(path), None, "{path}");
+        assert_eq!(access_to(path), None, "{path}");
     }
+}
+
+/// What a key with every scope is told by a method that declares this.
+fn refusal(named: Named) -> (Reason, String) {
+    let key = Arc::new(plain_key(&Scopes::ALL));
+    let caller = Caller { workspace: WorkspaceId::from_random([1; 16]), key, by_gateway: false };
+    let error = check_scopes(&caller, named).unwrap_err();
+    (error.reason, error.to_string())
+}
+
+#[test]
+fn what_people_alone_may_do_is_refused_to_a_key_whatever_its_scopes() {
+    let no_program = (Reason::PersonOnly, "only a person who is logged in may call this".to_owned());
+    assert_eq!(refusal(NO_PROGRAM), no_program);
+    assert_eq!(refusal(Named { least_role: Some(Role::Viewer), ..NO_PROGRAM }), no_program);
+}
+
+#[test]
+fn what_gateways_alone_may_do_is_refused_to_a_key_whatever_its_scopes() {
+    for gateway_use in [GatewayUse::Itself, GatewayUse::ForApp, GatewayUse::AfterCall] {
+        let named = Named { gateway_use: Some(gateway_use), ..NO_PROGRAM };
+        assert_eq!(refusal(named).0, Reason::GatewayOnly, "{gateway_use:?}");
+    }
+}
+
+#[test]
+fn a_refusal_names_the_scopes_that_would_do() {
+    let error = scope_missing(&[KeyScope::Manage, KeyScope::Read]);
+    assert_eq!(error.to_string(), "the key lacks the scope manage or read");
 }

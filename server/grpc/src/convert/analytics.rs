@@ -76,7 +76,8 @@ pub fn time_series_query(
     let granularity = granularity(message.granularity)?;
     let group_by = group_by(message.group_by)?;
     let zone = zone("time_zone", message.time_zone)?.unwrap_or_else(|| view.workspace.zone.clone());
-    let series_max = if group_by.is_none() { 1 } else { series_max(message.series_max)? };
+    let asked = series_max(message.series_max)?;
+    let series_max = if group_by.is_none() { 1 } else { asked };
     let filter = usage_filter(message.range, message.filter, view)?;
     if granules(&filter.accounted, granularity, &zone).saturating_mul(series_max) > POINTS_MAX {
         let message = format!("the answer may have at most {POINTS_MAX} points: granules times series");

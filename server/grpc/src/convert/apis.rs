@@ -1,35 +1,39 @@
 //! APIs. Their credential goes in and never comes out.
 
-use http::{HeaderName, Uri};
+pub mod upstream;
+
+use std::mem::discriminant;
+
 use rateguard_core::ids::{ApiId, DisplayName, Slug};
 use rateguard_core::limits::{
-    BASE_URL_BYTES_MAX, SECRET_BYTES_MAX, TOKENS_MAX, UPSTREAM_TIMEOUT_MS_DEFAULT, UPSTREAM_TIMEOUT_MS_MAX,
+    SECRET_BYTES_MAX, TOKENS_MAX, UPSTREAM_TIMEOUT_MS_DEFAULT, UPSTREAM_TIMEOUT_MS_MAX,
     UPSTREAM_TIMEOUT_MS_MIN,
 };
 use rateguard_core::money::{Currency, Price};
 use rateguard_core::pricing::UnknownPricePolicy;
-use rateguard_engine::error::EngineError;
+use rateguard_engine::error::{EngineError, Reason};
 use rateguard_engine::manage::{ApiDraft, CredentialChange};
 use rateguard_engine::ports::Stored;
-use rateguard_engine::resources::{Api, AuthScheme, Dialect, SealedCredential};
+use rateguard_engine::resources::{Api, AuthScheme, Dialect};
 use rateguard_engine::secrets::SecretText;
 use rateguard_proto::v1;
 
+use self::upstream::{auth_scheme, base_url};
 use super::{
-    conflict, enumeration, etag, malformed, missing, money, name, nano_money, out_of_bounds, text, timestamp,
+    conflict, enumeration, etag, malformed, missing, money, nano_money, out_of_bounds, text, timestamp,
 };
 
 /// Where a credential can be kept.
 const CREDENTIAL_PLACES: [&str; 2] = ["env:", "file:"];
 
-/// An API under an id, with the credential that is stored for it now.
+/// An API under an id; an update keeps the present one's credential unless the message says otherwise.
 ///
 /// # Errors
 /// Those of its fields.
 pub fn api_draft(
     message: v1::Api,
     id: ApiId,
-    present: Option<SealedCredential>,
+    present: Option<&Api>,
     currency: Currency,
 ) -> Result<ApiDraft, EngineError> {
     if message.slug.is_empty() {
@@ -44,7 +48,7 @@ pub fn api_draft(
         base_url: base_url(message.base_url)?,
         dialect: dialect(message.dialect)?,
         auth: auth_scheme(message.auth_scheme, message.auth_name)?,
-        credential: present,
+        credential: present.and_then(|present| present.credential.clone()),
         credential_reference: credential_reference(message.credential_reference)?,
         timeout_ms: timeout_ms(message.timeout_ms)?,
         allow_private_upstream: message.allow_private_upstream,
@@ -57,29 +61,9 @@ pub fn api_draft(
         show_spend: message.show_spend,
         active: message.active.unwrap_or(true),
     };
-    Ok(ApiDraft { api, credential: credential(message.credential)? })
-}
-
-/// Checks what the gateway will have to dial; the text stays as it came.
-fn base_url(text: String) -> Result<String, EngineError> {
-    if text.is_empty() {
-        return Ok(text);
-    }
-    if text.len() > BASE_URL_BYTES_MAX {
-        return Err(out_of_bounds("base_url", format!("must be at most {BASE_URL_BYTES_MAX} bytes")));
-    }
-    // The parser forgets a fragment in silence.
-    let is_plain = !text.contains(['?', '#', '\\']);
-    if is_plain && text.parse().is_ok_and(|uri| leads_to_host(&uri)) {
-        return Ok(text);
-    }
-    Err(malformed("base_url", "must be http or https, a host, and optionally a port and a path"))
-}
-
-fn leads_to_host(uri: &Uri) -> bool {
-    let has_host = uri.host().is_some_and(|host| !host.is_empty());
-    let has_user = uri.authority().is_some_and(|authority| authority.as_str().contains('@'));
-    matches!(uri.scheme_str(), Some("http" | "https")) && has_host && !has_user
+    let credential = credential(message.credential, &api.auth)?;
+    check_kept(&credential, &api.auth, present)?;
+    Ok(ApiDraft { api, credential })
 }
 
 fn dialect(value: i32) -> Result<Dialect, EngineError> {
@@ -90,33 +74,7 @@ fn dialect(value: i32) -> Result<Dialect, EngineError> {
     })
 }
 
-fn auth_scheme(value: i32, auth_name: String) -> Result<AuthScheme, EngineError> {
-    use v1::ApiAuthScheme as S;
-    let scheme = enumeration("auth_scheme", value)?;
-    if !matches!(scheme, S::Header | S::Query) && !auth_name.is_empty() {
-        return Err(conflict("auth_name", "must be empty unless the scheme is HEADER or QUERY"));
-    }
-    Ok(match scheme {
-        S::Unspecified | S::None => AuthScheme::None,
-        S::Bearer => AuthScheme::Bearer,
-        S::Basic => AuthScheme::Basic,
-        S::Header => AuthScheme::Header(token(auth_name)?),
-        S::Query => AuthScheme::Query(token(auth_name)?),
-    })
-}
-
-fn token(auth_name: String) -> Result<String, EngineError> {
-    if auth_name.is_empty() {
-        return Err(missing("auth_name"));
-    }
-    let auth_name = name("auth_name", auth_name)?;
-    match HeaderName::from_bytes(auth_name.as_bytes()) {
-        Ok(_) => Ok(auth_name),
-        Err(_) => Err(malformed("auth_name", "must be an HTTP token")),
-    }
-}
-
-fn credential(message: Option<v1::SecretText>) -> Result<CredentialChange, EngineError> {
+fn credential(message: Option<v1::SecretText>, auth: &AuthScheme) -> Result<CredentialChange, EngineError> {
     let Some(v1::SecretText { value }) = message else { return Ok(CredentialChange::Keep) };
     let secret = SecretText::new(value);
     if secret.expose().is_empty() {
@@ -126,6 +84,9 @@ fn credential(message: Option<v1::SecretText>) -> Result<CredentialChange, Engin
     if secret.expose().len() > SECRET_BYTES_MAX || !is_printable {
         let bounds = format!("must be at most {SECRET_BYTES_MAX} printable ASCII characters");
         return Err(out_of_bounds("credential", bounds));
+    }
+    if *auth == AuthScheme::Basic && !secret.expose().contains(':') {
+        return Err(malformed("credential", "must be \"user:password\" for the scheme BASIC"));
     }
     Ok(CredentialChange::Set(secret))
 }
@@ -138,6 +99,21 @@ fn credential_reference(value: String) -> Result<Option<String>, EngineError> {
         _ if CREDENTIAL_PLACES.iter().any(|prefix| names(prefix)) => Ok(Some(value)),
         _ => Err(malformed("credential_reference", "must be env:NAME or file:PATH, or empty")),
     }
+}
+
+/// A stored credential cannot be looked at again, and another scheme may need another form of it.
+fn check_kept(
+    change: &CredentialChange,
+    auth: &AuthScheme,
+    present: Option<&Api>,
+) -> Result<(), EngineError> {
+    let is_kept = matches!(change, CredentialChange::Keep) && *auth != AuthScheme::None;
+    let stored = present.filter(|present| is_kept && present.credential.is_some());
+    if stored.is_some_and(|present| discriminant(&present.auth) != discriminant(auth)) {
+        let message = "must be sent anew with another scheme, or as empty to remove it";
+        return Err(EngineError::field(Reason::FieldMissing, "credential", message));
+    }
+    Ok(())
 }
 
 fn timeout_ms(value: i64) -> Result<i64, EngineError> {

@@ -18,7 +18,8 @@ use rateguard_engine::error::{EngineError, Reason};
 use rateguard_proto::v1;
 
 use super::{
-    amounts, conflict, enumeration, ip, labels, money, name, nano_money, out_of_bounds, sum, text, timestamp,
+    amounts, conflict, enumeration, ip, labels, money, name, nano_money, out_of_bounds, standing, text,
+    timestamp,
 };
 
 /// The call that a message asks about. Two messages have these fields, and none of their own for them.
@@ -120,24 +121,17 @@ fn reservation_ttl_ms(value: Option<i64>, mode: Mode) -> Result<i64, EngineError
 }
 
 /// A decision for the wire, on request with every limit and whether it applied.
-///
-/// # Errors
-/// [`Reason::SumOutOfRange`].
-pub fn check_response(
-    response: CheckResponse,
-    explain: bool,
-    currency: Currency,
-) -> Result<v1::CheckQuotaResponse, EngineError> {
+pub fn check_response(response: CheckResponse, explain: bool, currency: Currency) -> v1::CheckQuotaResponse {
     let decision = if response.allowed { v1::Decision::Allowed } else { v1::Decision::Denied };
     let explanation = if explain { explanation(&response) } else { Vec::new() };
     let limiting = response.limiting.or_else(|| tightest(&response.limits));
     let status = |status: &LimitStatus| limit_status(status, limiting.as_ref(), currency);
-    let limits = response.limits.iter().map(status).collect::<Result<_, _>>()?;
+    let limits = response.limits.iter().map(status).collect();
     let (reservation_id, expire_time) = match &response.reservation {
         Some((id, expires_at)) => (id.to_string(), Some(timestamp(*expires_at))),
         None => (String::new(), None),
     };
-    Ok(v1::CheckQuotaResponse {
+    v1::CheckQuotaResponse {
         decision: decision.into(),
         reservation_id,
         reservation_expire_time: expire_time,
@@ -147,7 +141,7 @@ pub fn check_response(
         replayed: response.replayed,
         reserved: response.reserved.map(|nanos| nano_money(nanos, currency)),
         explanation,
-    })
+    }
 }
 
 /// Of an allowed call, the enforced limit with the smallest share left.
@@ -161,26 +155,19 @@ fn tightest(limits: &[LimitStatus]) -> Option<LimitId> {
 }
 
 /// A limit for the wire.
-///
-/// # Errors
-/// [`Reason::SumOutOfRange`].
-pub fn limit_status(
-    status: &LimitStatus,
-    limiting: Option<&LimitId>,
-    currency: Currency,
-) -> Result<v1::LimitStatus, EngineError> {
+pub fn limit_status(status: &LimitStatus, limiting: Option<&LimitId>, currency: Currency) -> v1::LimitStatus {
     let budget_state = match status.id {
-        LimitId::Budget(_) => Some(budget_state(&status.limit, &status.reading, currency)?),
+        LimitId::Budget(_) => Some(budget_state(&status.limit, &status.reading, currency)),
         LimitId::Rule(_) => None,
     };
-    Ok(v1::LimitStatus {
+    v1::LimitStatus {
         kind: limit_kind(&status.id).into(),
         id: status.id.as_str().to_owned(),
         name: status.name.to_string(),
         unit: status.unit.to_string(),
         limit: status.limit.size(),
         remaining: status.reading.remaining,
-        used: sum("limits.used", status.reading.used)?,
+        used: standing(status.reading.used),
         reset_time: status.reading.reset_at.map(timestamp),
         window_ms: window_ms(status),
         enforced: status.enforcement == Enforcement::Enforced,
@@ -188,7 +175,7 @@ pub fn limit_status(
         limiting: limiting == Some(&status.id),
         denial_cause: denial_cause(status.denial).into(),
         budget_state,
-    })
+    }
 }
 
 fn limit_kind(id: &LimitId) -> v1::LimitKind {
@@ -199,27 +186,20 @@ fn limit_kind(id: &LimitId) -> v1::LimitKind {
 }
 
 /// How a counter of a budget stands, for the wire.
-///
-/// # Errors
-/// [`Reason::SumOutOfRange`].
-pub fn budget_state(
-    limit: &Limit,
-    reading: &Reading,
-    currency: Currency,
-) -> Result<v1::BudgetState, EngineError> {
+pub fn budget_state(limit: &Limit, reading: &Reading, currency: Currency) -> v1::BudgetState {
     let bounds = match limit {
         Limit::Budget { bounds, .. } => *bounds,
         _ => None,
     };
-    Ok(v1::BudgetState {
+    v1::BudgetState {
         currency_code: currency.as_str().to_owned(),
         amount_nanos: limit.size(),
-        spent_nanos: sum("budget_state.spent_nanos", reading.used - reading.held)?,
-        held_nanos: sum("budget_state.held_nanos", reading.held)?,
+        spent_nanos: standing(reading.used - reading.held),
+        held_nanos: standing(reading.held),
         remaining_nanos: reading.remaining,
         period_start_time: bounds.map(|bounds| timestamp(bounds.start)),
         period_end_time: bounds.map(|bounds| timestamp(bounds.end)),
-    })
+    }
 }
 
 fn window_ms(status: &LimitStatus) -> i64 {

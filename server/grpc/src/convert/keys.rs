@@ -92,14 +92,19 @@ fn scopes(values: &[i32]) -> Result<Scopes, EngineError> {
 }
 
 fn scope(field: &str, value: i32) -> Result<Scope, EngineError> {
-    Ok(match enumeration(field, value)? {
-        v1::KeyScope::Unspecified => return Err(missing(field)),
-        v1::KeyScope::Quota => Scope::Quota,
-        v1::KeyScope::Usage => Scope::Usage,
-        v1::KeyScope::Gateway => Scope::Gateway,
-        v1::KeyScope::Manage => Scope::Manage,
-        v1::KeyScope::Read => Scope::Read,
-    })
+    specified(enumeration(field, value)?).ok_or_else(|| missing(field))
+}
+
+/// The scope that the contract names; `None` for the unspecified one.
+pub fn specified(scope: v1::KeyScope) -> Option<Scope> {
+    match scope {
+        v1::KeyScope::Unspecified => None,
+        v1::KeyScope::Quota => Some(Scope::Quota),
+        v1::KeyScope::Usage => Some(Scope::Usage),
+        v1::KeyScope::Gateway => Some(Scope::Gateway),
+        v1::KeyScope::Manage => Some(Scope::Manage),
+        v1::KeyScope::Read => Some(Scope::Read),
+    }
 }
 
 /// A key for the wire.

@@ -63,13 +63,18 @@ pub fn secret_message(secret: &SecretText) -> v1::SecretText {
 /// # Errors
 /// FIELD_MISSING, FIELD_MALFORMED.
 pub fn role(field: &str, value: i32) -> Result<Role, EngineError> {
-    Ok(match enumeration(field, value)? {
-        v1::Role::Unspecified => return Err(missing(field)),
-        v1::Role::Viewer => Role::Viewer,
-        v1::Role::Member => Role::Member,
-        v1::Role::Admin => Role::Admin,
-        v1::Role::Owner => Role::Owner,
-    })
+    role_of(enumeration(field, value)?).ok_or_else(|| missing(field))
+}
+
+/// A role of the contract; `None` for none.
+pub fn role_of(role: v1::Role) -> Option<Role> {
+    match role {
+        v1::Role::Unspecified => None,
+        v1::Role::Viewer => Some(Role::Viewer),
+        v1::Role::Member => Some(Role::Member),
+        v1::Role::Admin => Some(Role::Admin),
+        v1::Role::Owner => Some(Role::Owner),
+    }
 }
 
 /// A role for the wire; none is ROLE_UNSPECIFIED.

@@ -1,7 +1,7 @@
 //! Usage records and events.
 
 use rateguard_core::ids::{ApiId, EventId, KeyId, PriceId, RequestId, ReservationId};
-use rateguard_core::limits::{ATTEMPT_MAX, DIMENSIONS_MAX, LATENCY_MS_MAX, UNIT_AMOUNTS_MAX};
+use rateguard_core::limits::{ATTEMPT_MAX, DIMENSIONS_MAX, ID_BYTES_MAX, LATENCY_MS_MAX, UNIT_AMOUNTS_MAX};
 use rateguard_core::money::{Currency, Picos};
 use rateguard_core::time::Millis;
 use rateguard_core::unit::Unit;
@@ -173,8 +173,9 @@ fn exactness(value: i32) -> Result<Exactness, EngineError> {
     })
 }
 
-/// What became of a record, for the wire.
-pub fn record_result(event_id: String, outcome: RecordOutcome, currency: Currency) -> v1::RecordResult {
+/// What became of a record, for the wire. An id that was refused for its length comes back shortened,
+/// so that it cannot make the answer to its whole batch too large to be received.
+pub fn record_result(mut event_id: String, outcome: RecordOutcome, currency: Currency) -> v1::RecordResult {
     let counted = |status: v1::RecordStatus, cost, flags| v1::RecordResult {
         status: status.into(),
         cost: Some(nano_money(cost, currency)),
@@ -193,6 +194,7 @@ pub fn record_result(event_id: String, outcome: RecordOutcome, currency: Currenc
             ..v1::RecordResult::default()
         },
     };
+    event_id.truncate(event_id.floor_char_boundary(ID_BYTES_MAX));
     v1::RecordResult { event_id, ..result }
 }
 

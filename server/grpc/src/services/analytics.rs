@@ -21,10 +21,10 @@ impl AnalyticsService for Analytics {
         &self,
         request: Request<v1::GetSummaryRequest>,
     ) -> Result<Response<v1::GetSummaryResponse>, Status> {
-        let Call { caller, view, message } = open(&self.0, request)?;
+        let Call { who, view, message } = open(&self.0, request)?;
         answer(async {
             let filter = usage_filter(message.range, message.filter, &view)?;
-            let summary = self.0.summary(&caller, &filter).await?;
+            let summary = self.0.summary(&who, &filter).await?;
             let summary = usage_summary(&summary, view.workspace.currency)?;
             Ok(v1::GetSummaryResponse { summary: Some(summary) })
         })
@@ -35,10 +35,10 @@ impl AnalyticsService for Analytics {
         &self,
         request: Request<v1::QueryTimeSeriesRequest>,
     ) -> Result<Response<v1::QueryTimeSeriesResponse>, Status> {
-        let Call { caller, view, message } = open(&self.0, request)?;
+        let Call { who, view, message } = open(&self.0, request)?;
         answer(async {
             let TimeSeriesQuery { query, metrics, series_max } = time_series_query(message, &view)?;
-            let points = self.0.series(&caller, &query).await?;
+            let points = self.0.series(&who, &query).await?;
             time_series(points, &metrics, series_max, view.workspace.currency)
         })
         .await

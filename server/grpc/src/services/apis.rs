@@ -32,12 +32,12 @@ impl Managed for Api {
     }
 
     fn read(desk: &Desk<'_>, message: v1::Api, present: Option<&Self>) -> Result<Self, EngineError> {
-        let (id, credential) = match present {
-            Some(present) => (present.id.clone(), present.credential.clone()),
-            None => (ApiId::from_random(random_id()?), None),
+        let id = match present {
+            Some(present) => present.id.clone(),
+            None => ApiId::from_random(random_id()?),
         };
-        let draft = api_draft(message, id, credential, desk.currency())?;
-        desk.engine.seal(&desk.caller.workspace, draft)
+        let draft = api_draft(message, id, present, desk.currency())?;
+        desk.engine.seal(desk.who.workspace()?, draft)
     }
 
     fn message(stored: &Stored<Self>, currency: Currency) -> v1::Api {

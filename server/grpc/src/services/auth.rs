@@ -64,7 +64,9 @@ impl AuthService for Auth {
         let FromVisitor { visitor, browser, message } = from_visitor(request)?;
         let (grant, cookie) = told(async {
             if let Some(token) = optional_secret("refresh_token", message.refresh_token)? {
-                return Ok((self.0.refresh_session(&token, &visitor).await?, browser.wants_cookie()?));
+                // Before the token is spent.
+                let wants_cookie = browser.wants_cookie()?;
+                return Ok((self.0.refresh_session(&token, &visitor).await?, wants_cookie));
             }
             let token = browser.cookie()?.ok_or_else(|| crate::convert::missing("refresh_token"))?;
             Ok((self.0.refresh_session(token, &visitor).await?, true))

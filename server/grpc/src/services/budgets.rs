@@ -54,9 +54,9 @@ impl Managed for Budget {
 
 /// A budget for the wire, with how it stands now.
 async fn with_state(desk: &Desk<'_>, stored: &Stored<Budget>) -> Result<v1::Budget, EngineError> {
-    let standing = desk.engine.budget_standing(&desk.caller, &stored.value).await?;
+    let standing = desk.engine.budget_standing(&desk.who, &stored.value).await?;
     let state = standing.map(|standing| budget_state(&standing.limit, &standing.reading, desk.currency()));
-    Ok(v1::Budget { state: state.transpose()?, ..budget_message(stored, desk.currency()) })
+    Ok(v1::Budget { state, ..budget_message(stored, desk.currency()) })
 }
 
 /// The service over the engine.

@@ -49,7 +49,7 @@ impl ConfigurationService for Configurations {
 }
 
 async fn export(desk: &Desk<'_>) -> Result<v1::ExportWorkspaceResponse, EngineError> {
-    let state = desk.engine.workspace_state(&desk.caller).await?;
+    let state = desk.engine.workspace_state(&desk.who).await?;
     let names = Names::of(&state.resources);
     let configuration = Some(configuration(desk, &names, state.resources.iter().cloned()));
     Ok(v1::ExportWorkspaceResponse { configuration, etag: etag(state.revision) })
@@ -62,18 +62,18 @@ async fn apply(
     let wanted = message.configuration.ok_or_else(|| missing("configuration"))?;
     check_facts(desk, &wanted)?;
     let reviewed = etag_version(&message.etag)?;
-    let state = desk.engine.workspace_state(&desk.caller).await?;
+    let state = desk.engine.workspace_state(&desk.who).await?;
     let intent = Intent { prune: message.prune, dry_run: message.dry_run };
     let reading = read(desk, &state, wanted, intent)?;
-    let applied = desk.engine.compare(&desk.caller, &state, &reading.desired)?;
+    let applied = desk.engine.compare(&desk.who, &state, &reading.desired)?;
     let mut answer = differences(desk, &reading.names, &applied);
     if message.dry_run {
         return Ok(v1::ApplyWorkspaceResponse { etag: etag(state.revision), ..answer });
     }
     answer.created_keys = created_keys(&reading.names, &applied.differences, &reading.secrets);
     let seen = reviewed.map_or(state.revision, |reviewed| reviewed.min(state.revision));
-    let (engine, caller, desired) = (desk.engine.clone(), desk.caller.clone(), reading.desired);
-    to_the_end(async move { engine.apply(&caller, &desired, &applied, seen).await }).await?;
+    let (engine, who) = (desk.engine.clone(), desk.who.clone());
+    to_the_end(async move { engine.apply(&who, &applied, seen).await }).await?;
     Ok(answer)
 }
 
@@ -113,6 +113,6 @@ fn created_keys(
 
 /// A resource that is not stored yet, for where only its content is shown.
 fn unstored(desk: &Desk<'_>, value: Resource) -> Stored<Resource> {
-    let (workspace, now) = (desk.caller.workspace.clone(), desk.engine.now());
+    let (workspace, now) = (desk.view.workspace.id.clone(), desk.engine.now());
     Stored { workspace, value, version: 0, created_at: now, updated_at: now }
 }

@@ -14,7 +14,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status};
 
-use super::{Call, answer, open};
+use super::{Call, answer, open_by_key};
 use crate::convert::gateway::{price_usage_message, route_change_message, route_message};
 use crate::convert::usage::usage_record;
 use crate::convert::{missing, resource_id, within};
@@ -41,7 +41,7 @@ impl GatewayService for Gateway {
         &self,
         request: Request<internal::ResolveRouteRequest>,
     ) -> Result<Response<internal::ResolveRouteResponse>, Status> {
-        let Call { caller, message, .. } = open(&self.engine, request)?;
+        let Call { who: caller, message, .. } = open_by_key(&self.engine, request)?;
         answer(async {
             let route = self.engine.route(&caller, resource_id("slug", &message.slug)?)?;
             Ok(internal::ResolveRouteResponse { route: Some(route_message(&route)) })
@@ -64,7 +64,7 @@ impl GatewayService for Gateway {
         &self,
         request: Request<internal::PriceUsageRequest>,
     ) -> Result<Response<internal::PriceUsageResponse>, Status> {
-        let Call { caller, view, message } = open(&self.engine, request)?;
+        let Call { who: caller, view, message } = open_by_key(&self.engine, request)?;
         let currency = view.workspace.currency;
         answer(async {
             let record = message.record.ok_or_else(|| missing("record"))?;

@@ -63,7 +63,7 @@ impl KeyService for Keys {
         let (desk, message) = at_desk(&self.0, request)?;
         answer(async {
             let draft: Key = desk.read_new(message.key)?;
-            let NewKey { stored, secret } = desk.engine.create_key(&desk.caller, draft).await?;
+            let NewKey { stored, secret } = desk.engine.create_key(&desk.who, draft).await?;
             let key = Some(key_message(&of_kind(stored)?));
             // The one time that anybody but its owner sees it.
             let secret = Some(v1::SecretText { value: secret.expose().to_owned() });

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use prost::Message;
 use prost_types::FieldMask;
 use rateguard_core::money::Currency;
-use rateguard_engine::caller::Caller;
+use rateguard_engine::caller::Identity;
 use rateguard_engine::directory::WorkspaceView;
 use rateguard_engine::engine::Engine;
 use rateguard_engine::error::{EngineError, Reason};
@@ -50,12 +50,12 @@ pub trait Managed: Sized {
     fn from_resource(resource: Resource) -> Option<Self>;
 }
 
-/// Where the changes of one caller are made.
+/// Where what one person or program asks for is done.
 pub struct Desk<'e> {
     /// The engine.
     pub engine: &'e Arc<Engine>,
     /// Who asks.
-    pub caller: Caller,
+    pub who: Identity,
     /// Their workspace, as of now.
     pub view: Arc<WorkspaceView>,
 }
@@ -76,13 +76,13 @@ pub struct Updated<M> {
     pub counters_reset: bool,
 }
 
-/// Brings a request to the desk of its caller.
+/// Brings a request to the desk.
 ///
 /// # Errors
 /// As [`open`].
 pub fn at_desk<M>(engine: &Arc<Engine>, request: Request<M>) -> Result<(Desk<'_>, M), Status> {
-    let Call { caller, view, message } = open(engine, request)?;
-    Ok((Desk { engine, caller, view }, message))
+    let Call { who, view, message } = open(engine, request)?;
+    Ok((Desk { engine, who, view }, message))
 }
 
 impl Desk<'_> {
@@ -106,8 +106,8 @@ impl Desk<'_> {
     /// As [`Desk::read_new`] and [`Engine::create`].
     pub async fn create<M: Managed>(&self, message: Option<M::Message>) -> Result<Stored<M>, EngineError> {
         let value: M = self.read_new(message)?;
-        let (engine, caller, resource) = (self.engine.clone(), self.caller.clone(), value.into_resource());
-        of_kind(to_the_end(async move { engine.create(&caller, resource).await }).await?)
+        let (engine, who, resource) = (self.engine.clone(), self.who.clone(), value.into_resource());
+        of_kind(to_the_end(async move { engine.create(&who, resource).await }).await?)
     }
 
     /// Finds a resource.
@@ -116,7 +116,7 @@ impl Desk<'_> {
     /// [`Reason::ResourceNotFound`]; [`Reason::FieldMissing`] and [`Reason::FieldOutOfBounds`] for an
     /// id that is none.
     pub async fn get<M: Managed>(&self, field: &str, id: &str) -> Result<Stored<M>, EngineError> {
-        of_kind(self.engine.get(&self.caller, M::KIND, resource_id(field, id)?).await?)
+        of_kind(self.engine.get(&self.who, M::KIND, resource_id(field, id)?).await?)
     }
 
     /// Lists resources in the order of their ids.
@@ -125,7 +125,7 @@ impl Desk<'_> {
     /// [`Reason::PageTokenInvalid`], [`Reason::FieldOutOfBounds`].
     pub async fn list<M: Managed>(&self, size: i32, token: &str) -> Result<Page<M>, EngineError> {
         let after = place_of(token, &M::KIND)?;
-        let page = self.engine.list(&self.caller, M::KIND, after.as_deref(), page_size(size)?).await?;
+        let page = self.engine.list(&self.who, M::KIND, after.as_deref(), page_size(size)?).await?;
         Ok(Page {
             items: page.items.into_iter().map(of_kind).collect::<Result<_, _>>()?,
             next_page_token: page.next_after.map(|id| next_token(id, &M::KIND)).unwrap_or_default(),
@@ -151,8 +151,8 @@ impl Desk<'_> {
         let present = M::message(&stored, self.currency());
         let merged = masked(M::MASKABLE, &present, &changes, mask.as_ref())?;
         let value = M::read(self, merged, Some(&stored.value)).map_err(|error| within(M::FIELD, error))?;
-        let (engine, caller, resource) = (self.engine.clone(), self.caller.clone(), value.into_resource());
-        let updated = to_the_end(async move { engine.update(&caller, resource, expected).await }).await?;
+        let (engine, who, resource) = (self.engine.clone(), self.who.clone(), value.into_resource());
+        let updated = to_the_end(async move { engine.update(&who, resource, expected).await }).await?;
         Ok(Updated { stored: of_kind(updated.stored)?, counters_reset: updated.counters_reset })
     }
 
@@ -163,7 +163,7 @@ impl Desk<'_> {
     /// is none.
     pub async fn delete<M: Managed>(&self, id: &str, etag: &str) -> Result<(), EngineError> {
         let expected = etag_version(etag)?;
-        self.engine.delete(&self.caller, M::KIND, resource_id("id", id)?, expected).await
+        self.engine.delete(&self.who, M::KIND, resource_id("id", id)?, expected).await
     }
 }
 
@@ -192,8 +192,6 @@ pub fn random_id() -> Result<[u8; 16], EngineError> {
 /// # Errors
 /// INTERNAL when it is of another kind.
 pub fn of_kind<M: Managed>(stored: Stored<Resource>) -> Result<Stored<M>, EngineError> {
-    let Stored { workspace, value, version, created_at, updated_at } = stored;
-    let value = M::from_resource(value);
-    let value = value.ok_or_else(|| EngineError::internal("the store gave a resource of another kind"))?;
-    Ok(Stored { workspace, value, version, created_at, updated_at })
+    let another = || EngineError::internal("the store gave a resource of another kind");
+    stored.try_map(|resource| M::from_resource(resource).ok_or_else(another))
 }

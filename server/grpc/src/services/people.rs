@@ -1,5 +1,6 @@
 //! What the services of people have in common: who asks, and from where.
 
+use rateguard_engine::caller::Identity;
 use rateguard_engine::error::EngineError;
 use rateguard_engine::people::{Person, Visitor};
 use tonic::{Request, Status};
@@ -33,7 +34,7 @@ pub(super) struct FromVisitor<M> {
 /// INTERNAL when it has not: then the layer is missing.
 pub(super) fn from_person<M>(request: Request<M>) -> Result<FromPerson<M>, Status> {
     let (_, mut extensions, message) = request.into_parts();
-    let person = extensions.remove().ok_or_else(past_authentication)?;
+    let Some(Identity::Person(person)) = extensions.remove() else { return Err(past_authentication()) };
     let visitor = extensions.remove().ok_or_else(past_authentication)?;
     Ok(FromPerson { person, visitor, message })
 }

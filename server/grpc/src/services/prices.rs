@@ -75,7 +75,7 @@ impl Prices {
         let after = place_of(&message.page_token, &filter)?;
         let after = after.map(|text| place(&text).ok_or_else(invalid_token)).transpose()?;
         let limit = page_size(message.page_size)?;
-        let page = desk.engine.prices(&desk.caller, &filter, after.as_ref(), limit).await?;
+        let page = desk.engine.prices(&desk.who, &filter, after.as_ref(), limit).await?;
         let next_page_token = page.next_after.map(|place| next_token(place_text(&place), &filter));
         Ok(v1::ListPricesResponse {
             prices: page.items.iter().map(|listed| price_message(listed, desk.currency())).collect(),
@@ -100,7 +100,7 @@ impl PriceService for Prices {
     ) -> Result<Response<v1::GetPriceResponse>, Status> {
         let (desk, message) = at_desk(&self.0, request)?;
         answer(async {
-            let listed = desk.engine.price(&desk.caller, resource_id("id", &message.id)?).await?;
+            let listed = desk.engine.price(&desk.who, resource_id("id", &message.id)?).await?;
             Ok(v1::GetPriceResponse { price: Some(price_message(&listed, desk.currency())) })
         })
         .await
@@ -126,7 +126,7 @@ impl PriceService for Prices {
         let (desk, message) = at_desk(&self.0, request)?;
         answer(async {
             let id = message.price.as_ref().map_or("", |price| &price.id);
-            desk.engine.check_price_writable(&desk.caller, id)?;
+            desk.engine.check_price_writable(&desk.who, id)?;
             let updated = desk.update::<PriceOverride>(message.price, message.update_mask).await?;
             let price = Some(PriceOverride::message(&updated.stored, desk.currency()));
             Ok(v1::UpdatePriceOverrideResponse { price })
@@ -140,7 +140,7 @@ impl PriceService for Prices {
     ) -> Result<Response<v1::DeletePriceOverrideResponse>, Status> {
         let (desk, message) = at_desk(&self.0, request)?;
         answer(async {
-            desk.engine.check_price_writable(&desk.caller, &message.id)?;
+            desk.engine.check_price_writable(&desk.who, &message.id)?;
             desk.delete::<PriceOverride>(&message.id, &message.etag).await?;
             Ok(v1::DeletePriceOverrideResponse {})
         })

@@ -13,7 +13,7 @@ use rateguard_proto::v1;
 use rateguard_proto::v1::quota_service_server::QuotaService;
 use tonic::{Request, Response, Status};
 
-use super::{Call, answer, open};
+use super::{Call, answer, open_by_key};
 use crate::convert::check::{
     batch_size, check_error, check_request, check_response, limit_status, quota_call, reservation_state,
 };
@@ -30,7 +30,7 @@ impl Quota {
         message: v1::CheckQuotaRequest,
     ) -> Result<v1::CheckQuotaResponse, EngineError> {
         let request = check_request(message, currency)?;
-        check_response(self.0.check(caller, &request).await?, request.explain, currency)
+        Ok(check_response(self.0.check(caller, &request).await?, request.explain, currency))
     }
 }
 
@@ -40,7 +40,7 @@ impl QuotaService for Quota {
         &self,
         request: Request<v1::CheckQuotaRequest>,
     ) -> Result<Response<v1::CheckQuotaResponse>, Status> {
-        let Call { caller, view, message } = open(&self.0, request)?;
+        let Call { who: caller, view, message } = open_by_key(&self.0, request)?;
         answer(self.check(&caller, view.workspace.currency, message)).await
     }
 
@@ -48,7 +48,7 @@ impl QuotaService for Quota {
         &self,
         request: Request<v1::BatchCheckQuotaRequest>,
     ) -> Result<Response<v1::BatchCheckQuotaResponse>, Status> {
-        let Call { caller, view, message } = open(&self.0, request)?;
+        let Call { who: caller, view, message } = open_by_key(&self.0, request)?;
         batch_size("requests", message.requests.len(), BATCH_CHECKS_MAX).map_err(|e| status(&e))?;
         let mut results = Vec::with_capacity(message.requests.len());
         for request in message.requests {
@@ -65,11 +65,11 @@ impl QuotaService for Quota {
         &self,
         request: Request<v1::GetQuotaRequest>,
     ) -> Result<Response<v1::GetQuotaResponse>, Status> {
-        let Call { caller, view, message } = open(&self.0, request)?;
+        let Call { who: caller, view, message } = open_by_key(&self.0, request)?;
         answer(async {
             let statuses = self.0.quota(&caller, &quota_call(message)?).await?;
             let convert = |s| limit_status(s, None, view.workspace.currency);
-            Ok(v1::GetQuotaResponse { limits: statuses.iter().map(convert).collect::<Result<_, _>>()? })
+            Ok(v1::GetQuotaResponse { limits: statuses.iter().map(convert).collect() })
         })
         .await
     }
@@ -78,7 +78,7 @@ impl QuotaService for Quota {
         &self,
         request: Request<v1::ReleaseReservationRequest>,
     ) -> Result<Response<v1::ReleaseReservationResponse>, Status> {
-        let Call { caller, message, .. } = open(&self.0, request)?;
+        let Call { who: caller, message, .. } = open_by_key(&self.0, request)?;
         answer(async {
             let id = ReservationId::parse("reservation_id", &message.reservation_id)?;
             match self.0.release(&caller, &id).await? {

@@ -14,7 +14,7 @@ use rateguard_proto::v1;
 use rateguard_proto::v1::usage_service_server::UsageService;
 use tonic::{Request, Response, Status};
 
-use super::{Call, answer, open};
+use super::{Call, answer, open, open_by_key};
 use crate::convert::check::batch_size;
 use crate::convert::page_size;
 use crate::convert::usage::{event_filter, record_result, usage_event, usage_record};
@@ -54,7 +54,7 @@ impl UsageService for Usage {
         &self,
         request: Request<v1::ReportUsageRequest>,
     ) -> Result<Response<v1::ReportUsageResponse>, Status> {
-        let Call { caller, view, message } = open(&self.0, request)?;
+        let Call { who: caller, view, message } = open_by_key(&self.0, request)?;
         answer(async {
             let results = self.report(&caller, view.workspace.currency, message.records).await?;
             Ok(v1::ReportUsageResponse { results })
@@ -66,7 +66,7 @@ impl UsageService for Usage {
         &self,
         request: Request<v1::ListUsageEventsRequest>,
     ) -> Result<Response<v1::ListUsageEventsResponse>, Status> {
-        let Call { caller, view, message } = open(&self.0, request)?;
+        let Call { who, view, message } = open(&self.0, request)?;
         answer(async {
             let filter = message.filter.unwrap_or_default();
             let before = position_of(&message.page_token, &filter)?;
@@ -75,7 +75,7 @@ impl UsageService for Usage {
                 before,
                 limit: page_size(message.page_size)?,
             };
-            let page = self.0.events(&caller, &query).await?;
+            let page = self.0.events(&who, &query).await?;
             let next_page_token =
                 page.next_before.map(|Position(p)| next_token(p, &filter)).unwrap_or_default();
             let events = page.events.into_iter().map(|e| usage_event(e, view.workspace.currency)).collect();

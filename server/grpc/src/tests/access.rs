@@ -5,14 +5,16 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use crate::auth::{AuthLayer, DEMANDS, Demand, GatewayAccess};
+use crate::auth::{AuthLayer, GatewayAccess, ON_BEHALF_OF};
+use crate::convert::keys::specified;
 use axum::extract::ConnectInfo;
 use rateguard_core::time::Millis;
-use rateguard_engine::resources::{Key, Scope};
+use rateguard_engine::resources::{Key, Scope, Scopes};
+use rateguard_proto::access::{Access, METHODS, Method, Named};
 use rateguard_proto::v1;
-use rateguard_proto::v1::ErrorReason as R;
 use rateguard_proto::v1::quota_service_client::QuotaServiceClient;
 use rateguard_proto::v1::usage_service_client::UsageServiceClient;
+use rateguard_proto::v1::{ErrorReason as R, Role};
 use tonic::{Code, Status};
 use tower::{Layer, ServiceExt};
 
@@ -35,6 +37,8 @@ async fn a_call_without_a_readable_credential_is_told_so() {
         &[("authorization", "Basic dXNlcjpwdw==")],
         &[("authorization", "Bearer")],
         &[("authorization", "rg_live_x")],
+        // Which of two would hold, nobody can say.
+        &[("authorization", "Bearer rg_live_x"), ("authorization", "Bearer rg_live_y")],
     ] {
         let refused = refusal(world.transport_of(headers)).await;
         assert_eq!(refused, (Code::Unauthenticated, R::CredentialMissing), "{headers:?}");
@@ -83,20 +87,112 @@ async fn the_state_of_limits_is_shown_to_whoever_reads_or_checks() {
     }
 }
 
+/// Why a key without any scope is refused by a method.
+fn refusal_of_keys(method: &Method) -> R {
+    match method.access {
+        Access::Named(Named { key_scopes: [_, ..], .. }) => R::ScopeMissing,
+        Access::Named(Named { gateway_use: Some(_), .. }) => R::GatewayOnly,
+        _ => R::PersonOnly,
+    }
+}
+
+/// Whether a call came as far as the service.
+fn is_reached(status: &Status) -> bool {
+    !matches!(status.code(), Code::PermissionDenied | Code::Unauthenticated)
+}
+
+fn is_public(method: &Method) -> bool {
+    !method.path.starts_with("/rateguard.internal.")
+}
+
+/// The router that has a method: the service that gateways ask is on theirs alone.
+fn router_of<'w>(world: &'w World, method: &Method) -> &'w axum::Router {
+    if is_public(method) { &world.public } else { &world.gateways }
+}
+
 #[tokio::test]
 async fn an_apps_key_opens_no_method_at_all() {
     let world = World::new().await;
     let app = world.add_key(plain_key(&[Scope::Gateway])).await;
-    let guarded = DEMANDS.iter().filter(|(.., demand, _)| *demand != Demand::Open);
-    for (service, methods, demand, _) in guarded {
-        for method in *methods {
-            let path = format!("/{service}/{method}");
-            let is_public = matches!(demand, Demand::OneOf(_) | Demand::AnyPerson | Demand::Member);
-            let router = if is_public { &world.public } else { &world.gateways };
-            let status = raw_call(router.clone(), &path, &app, None).await;
-            assert_eq!(status.code(), Code::PermissionDenied, "{path}");
-            assert!(matches!(reason(&status), R::ScopeMissing | R::GatewayOnly | R::PersonOnly), "{path}");
+    for method in METHODS.iter().filter(|method| method.access != Access::Everybody) {
+        let status = raw_call(router_of(&world, method).clone(), method.path, &app, None).await;
+        assert_eq!(status.code(), Code::PermissionDenied, "{}", method.path);
+        assert_eq!(reason(&status), refusal_of_keys(method), "{}", method.path);
+    }
+}
+
+#[tokio::test]
+async fn each_scope_opens_what_the_contract_says_and_nothing_besides() {
+    let world = World::new().await;
+    for scope in Scopes::ALL {
+        let key = world.add_key(plain_key(&[scope])).await;
+        for method in METHODS {
+            let status = raw_call(router_of(&world, method).clone(), method.path, &key, None).await;
+            let may = match method.access {
+                Access::Everybody => true,
+                Access::AnyPerson => false,
+                Access::Named(named) => named.key_scopes.iter().any(|s| specified(*s) == Some(scope)),
+            };
+            assert_eq!(is_reached(&status), may, "{scope:?} and {}: {status:?}", method.path);
+            assert_ne!(status.code(), Code::Unimplemented, "{}", method.path);
         }
+    }
+}
+
+#[tokio::test]
+async fn each_role_opens_what_the_contract_says_and_nothing_besides() {
+    let world = World::new().await;
+    let owner = world.someone("owner").await;
+    for role in [Role::Viewer, Role::Member, Role::Admin, Role::Owner] {
+        let person = match role {
+            Role::Owner => owner.clone(),
+            role => world.invited_by(&owner, role.as_str_name(), role).await,
+        };
+        // The last, since it ends the session.
+        let logout = |method: &&Method| method.path.ends_with("/Logout");
+        let others = METHODS.iter().filter(|method| !logout(method));
+        for method in others.chain(METHODS.iter().filter(logout)) {
+            let router = router_of(&world, method).clone();
+            let status = raw_call(router, method.path, &person.access, None).await;
+            let may = match method.access {
+                Access::Everybody | Access::AnyPerson => true,
+                Access::Named(named) => named.least_role.is_some_and(|least| role >= least),
+            };
+            assert_eq!(is_reached(&status), may, "{role:?} and {}: {status:?}", method.path);
+            assert_ne!(status.code(), Code::Unimplemented, "{}", method.path);
+            let is_closed = matches!(method.access, Access::Named(_)) && !may;
+            if is_closed && is_public(method) {
+                assert_eq!(reason(&status), R::RoleMissing, "{}", method.path);
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_person_is_told_that_what_is_charged_needs_a_key() {
+    let world = World::new().await;
+    let owner = world.someone("owner").await;
+    for method in ["QuotaService/CheckQuota", "QuotaService/GetQuota", "UsageService/ReportUsage"] {
+        let path = format!("/rateguard.v1.{method}");
+        let status = raw_call(world.public.clone(), &path, &owner.access, None).await;
+        assert_eq!((status.code(), reason(&status)), (Code::PermissionDenied, R::RoleMissing), "{path}");
+        assert_eq!(status.message(), "no role opens this; call it with an API key", "{path}");
+    }
+}
+
+#[tokio::test]
+async fn a_gateway_opens_what_the_contract_says_and_nothing_besides() {
+    let world = World::new().await;
+    let app = world.add_key(plain_key(&[Scope::Gateway])).await;
+    // So that a watch ends when it has begun.
+    world.drain.cancel();
+    for method in METHODS {
+        let mut request = empty_request(method.path, GATEWAY_TOKEN);
+        request.headers_mut().insert(ON_BEHALF_OF, app.parse().unwrap());
+        let status = status_of(world.gateways.clone(), request).await;
+        let may = matches!(method.access, Access::Named(named) if named.gateway_use.is_some());
+        let refused = matches!(status.code(), Code::PermissionDenied | Code::Unimplemented);
+        assert_eq!(!refused, may, "{}: {status:?}", method.path);
     }
 }
 
@@ -183,24 +279,33 @@ async fn an_unknown_method_is_unimplemented_on_every_router() {
 
 /// Calls a method with an empty message, as a peer would; the status of its answer.
 async fn raw_call(router: axum::Router, path: &str, key: &str, peer: Option<&str>) -> Status {
-    let body = axum::body::Body::from(vec![0_u8; 5]);
-    let mut request = http::Request::post(path)
-        .version(http::Version::HTTP_2)
-        .header("content-type", "application/grpc")
-        .header("te", "trailers")
-        .header("authorization", format!("Bearer {key}"))
-        .body(body)
-        .unwrap();
+    let mut request = empty_request(path, key);
     if let Some(peer) = peer {
         let address = SocketAddr::new(peer.parse::<IpAddr>().unwrap(), 1_234);
         request.extensions_mut().insert(ConnectInfo(address));
     }
+    status_of(router, request).await
+}
+
+fn empty_request(path: &str, token: &str) -> http::Request<axum::body::Body> {
+    let request = http::Request::post(path)
+        .version(http::Version::HTTP_2)
+        .header("content-type", "application/grpc")
+        .header("te", "trailers")
+        .header("authorization", format!("Bearer {token}"));
+    request.body(axum::body::Body::from(vec![0_u8; 5])).unwrap()
+}
+
+async fn status_of(router: axum::Router, request: http::Request<axum::body::Body>) -> Status {
     let response = router.oneshot(request).await.unwrap();
     if let Some(status) = Status::from_header_map(response.headers()) {
         return status;
     }
-    if response.status() != http::StatusCode::OK {
-        return Status::unknown(format!("HTTP {}", response.status()));
+    match response.status() {
+        http::StatusCode::OK => {}
+        // As gRPC maps it: the router has no such service.
+        http::StatusCode::NOT_FOUND => return Status::unimplemented("HTTP 404"),
+        other => return Status::unknown(format!("HTTP {other}")),
     }
     let trailers = http_body_util::BodyExt::collect(response.into_body()).await.unwrap();
     let trailers = trailers.trailers().cloned().unwrap_or_default();

@@ -133,6 +133,11 @@ async fn a_question_beyond_its_bounds_is_refused_by_name() {
         (v1::QueryTimeSeriesRequest { granularity: 0, ..good() }, R::FieldMissing, "granularity"),
         (v1::QueryTimeSeriesRequest { series_max: 101, ..good() }, R::FieldOutOfBounds, "series_max"),
         (
+            v1::QueryTimeSeriesRequest { series_max: -1, group_by: 0, ..good() },
+            R::FieldOutOfBounds,
+            "series_max",
+        ),
+        (
             v1::QueryTimeSeriesRequest { time_zone: "Mars/Base".to_owned(), ..good() },
             R::FieldMalformed,
             "time_zone",

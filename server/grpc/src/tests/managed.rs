@@ -21,7 +21,7 @@ pub fn usd(nanos: i64) -> Option<v1::NanoMoney> {
     Some(v1::NanoMoney { currency_code: "USD".to_owned(), nanos })
 }
 
-fn fixed_window(limit: i64) -> Option<v1::rule::Algorithm> {
+pub fn fixed_window(limit: i64) -> Option<v1::rule::Algorithm> {
     Some(v1::rule::Algorithm::FixedWindow(v1::FixedWindow { limit, window_ms: 60_000 }))
 }
 
@@ -130,7 +130,79 @@ async fn a_rule_for_an_api_that_does_not_exist_is_not_found() {
     let of_nobody = v1::CallMatch { api_ids: vec!["api_nobody".to_owned()], ..v1::CallMatch::default() };
     let error =
         make_rule(&mut client, v1::Rule { r#match: Some(of_nobody), ..ten_a_minute() }).await.unwrap_err();
-    assert_eq!(told(&error), (Code::NotFound, R::ResourceNotFound, "rule.match.api_ids".to_owned()));
+    assert_eq!(told(&error), (Code::NotFound, R::ResourceNotFound, "rule.match.api_ids[0]".to_owned()));
+}
+
+#[tokio::test]
+async fn what_names_a_deleted_api_can_be_changed_otherwise_and_names_no_further_one() {
+    let world = World::new().await;
+    let (gone, kept) =
+        (make_api(&world, api("gone")).await.unwrap().id, make_api(&world, api("kept")).await.unwrap().id);
+    let of = |ids: &[&str]| {
+        let api_ids = ids.iter().map(|id| (*id).to_owned()).collect();
+        Some(v1::CallMatch { api_ids, ..v1::CallMatch::default() })
+    };
+    let mut client = RuleServiceClient::new(world.transport());
+    let made = make_rule(&mut client, v1::Rule { r#match: of(&[&gone]), ..ten_a_minute() }).await.unwrap();
+    let mut apis = ApiServiceClient::new(world.transport());
+    apis.delete_api(v1::DeleteApiRequest { id: gone.clone(), etag: String::new() }).await.unwrap();
+
+    let mut update = async |changes: v1::Rule, paths: &[&str]| {
+        let rule = v1::Rule { id: made.id.clone(), ..changes };
+        let request = v1::UpdateRuleRequest { rule: Some(rule), update_mask: mask(paths) };
+        client.update_rule(request).await.map(|answer| answer.into_inner().rule.unwrap())
+    };
+    let renamed = v1::Rule { display_name: "renamed".to_owned(), ..v1::Rule::default() };
+    let renamed = update(renamed, &["display_name"]).await.unwrap();
+    assert_eq!((renamed.display_name.as_str(), &renamed.r#match), ("renamed", &of(&[&gone])));
+    let matching = |ids: &[&str]| v1::Rule { r#match: of(ids), ..v1::Rule::default() };
+    assert_eq!(update(matching(&[&gone, &kept]), &["match"]).await.unwrap().r#match, of(&[&gone, &kept]));
+    let error = update(matching(&[&gone, "api_nobody"]), &["match"]).await.unwrap_err();
+    assert_eq!(told(&error), (Code::NotFound, R::ResourceNotFound, "rule.match.api_ids[1]".to_owned()));
+    update(matching(&[&kept]), &["match"]).await.unwrap();
+    let error = update(matching(&[&gone]), &["match"]).await.unwrap_err();
+    assert_eq!(told(&error), (Code::NotFound, R::ResourceNotFound, "rule.match.api_ids[0]".to_owned()));
+}
+
+#[tokio::test]
+async fn a_budget_and_a_key_that_name_a_deleted_api_can_be_switched_off() {
+    let world = World::new().await;
+    let gone = make_api(&world, api("gone")).await.unwrap().id;
+    let matches = v1::CallMatch { api_ids: vec![gone.clone()], ..v1::CallMatch::default() };
+    let budget = v1::Budget {
+        display_name: "team".to_owned(),
+        r#match: Some(matches),
+        amount: usd(1),
+        period: Some(v1::budget::Period::Prepaid(v1::PrepaidBudget {})),
+        ..v1::Budget::default()
+    };
+    let mut budgets = BudgetServiceClient::new(world.transport());
+    let made = budgets.create_budget(v1::CreateBudgetRequest { budget: Some(budget) }).await.unwrap();
+    let budget_id = made.into_inner().budget.unwrap().id;
+    let key = v1::Key {
+        display_name: "app".to_owned(),
+        scopes: vec![v1::KeyScope::Quota.into()],
+        api_ids: vec![gone.clone()],
+        ..v1::Key::default()
+    };
+    let mut keys = KeyServiceClient::new(world.transport());
+    let made = keys.create_key(v1::CreateKeyRequest { key: Some(key) }).await.unwrap();
+    let key_id = made.into_inner().key.unwrap().id;
+    let mut apis = ApiServiceClient::new(world.transport());
+    apis.delete_api(v1::DeleteApiRequest { id: gone, etag: String::new() }).await.unwrap();
+
+    let off = v1::Budget { id: budget_id, active: Some(false), ..v1::Budget::default() };
+    let request = v1::UpdateBudgetRequest { budget: Some(off), update_mask: mask(&["active"]) };
+    assert_eq!(
+        budgets.update_budget(request).await.unwrap().into_inner().budget.unwrap().active,
+        Some(false)
+    );
+    let off = v1::Key { id: key_id, state: v1::KeyState::Disabled.into(), ..v1::Key::default() };
+    let request = v1::UpdateKeyRequest { key: Some(off), update_mask: mask(&["state"]) };
+    assert_eq!(
+        keys.update_key(request).await.unwrap().into_inner().key.unwrap().state(),
+        v1::KeyState::Disabled
+    );
 }
 
 #[tokio::test]
@@ -264,6 +336,35 @@ async fn a_credential_stays_until_a_mask_names_it_and_a_star_without_one_leaves_
     assert!(!update(secret(""), &["*"]).await.credential_set);
     assert!(update(secret("sk-2"), &["credential"]).await.credential_set);
     assert!(!update(None, &["credential"]).await.credential_set);
+}
+
+#[tokio::test]
+async fn another_scheme_needs_the_credential_anew_or_none() {
+    let world = World::new().await;
+    let secret = |value: &str| Some(v1::SecretText { value: value.to_owned() });
+    let bearer = v1::ApiAuthScheme::Bearer.into();
+    let made = v1::Api { credential: secret("sk-1"), auth_scheme: bearer, ..api("openai") };
+    let made = make_api(&world, made).await.unwrap();
+    let mut client = ApiServiceClient::new(world.transport());
+    let mut update = async |scheme: v1::ApiAuthScheme, credential: Option<v1::SecretText>, paths: &[&str]| {
+        let changes =
+            v1::Api { id: made.id.clone(), credential, auth_scheme: scheme.into(), ..api("openai") };
+        let request = v1::UpdateApiRequest { api: Some(changes), update_mask: mask(paths) };
+        client.update_api(request).await.map(drop).map_err(|status| told(&status))
+    };
+    let (basic, bearer) = (v1::ApiAuthScheme::Basic, v1::ApiAuthScheme::Bearer);
+    let refused = |reason| Err((Code::InvalidArgument, reason, "api.credential".to_owned()));
+    let both = ["auth_scheme", "credential"];
+    for paths in [&["auth_scheme"][..], &["*"]] {
+        assert_eq!(update(basic, None, paths).await, refused(R::FieldMissing));
+    }
+    assert_eq!(update(basic, secret("sk-1"), &both).await, refused(R::FieldMalformed));
+    assert_eq!(update(basic, secret("user:password"), &both).await, Ok(()));
+    assert_eq!(update(basic, None, &["*"]).await, Ok(()), "the same scheme keeps it");
+    // Without a scheme it is not shown; to show it otherwise, it is sent anew.
+    assert_eq!(update(v1::ApiAuthScheme::None, None, &["auth_scheme"]).await, Ok(()));
+    assert_eq!(update(bearer, None, &["auth_scheme"]).await, refused(R::FieldMissing));
+    assert_eq!(update(bearer, None, &both).await, Ok(()), "a mask that names it alone removes it");
 }
 
 #[tokio::test]

@@ -79,7 +79,8 @@ where
     })
 }
 
-fn dynamic(descriptor: MessageDescriptor) -> BoxedStrategy<DynamicMessage> {
+/// An arbitrary message of a type.
+pub fn dynamic(descriptor: MessageDescriptor) -> BoxedStrategy<DynamicMessage> {
     let fields: Vec<_> =
         descriptor.fields().map(|field| proptest::option::weighted(0.7, field_value(&field))).collect();
     let build = move |values: Vec<Option<Value>>| {

@@ -145,6 +145,17 @@ async fn without_the_header_the_token_comes_in_the_body_and_no_cookie_is_set() {
 }
 
 #[tokio::test]
+async fn a_refused_origin_spends_no_token_of_the_body_either() {
+    let world = World::new().await;
+    let ada = world.someone("ada").await;
+    let mut evil = Page::of(&world, "https://evil.example.com");
+    let request = v1::RefreshTokenRequest { refresh_token: secret(&ada.refresh) };
+    let refused: Result<v1::RefreshTokenResponse, Status> = evil.call("RefreshToken", &request).await;
+    assert_eq!(reason(&refused.unwrap_err()), R::OriginRefused);
+    world.refreshed(&ada.refresh).await.unwrap();
+}
+
+#[tokio::test]
 async fn logging_out_takes_the_cookie_back() {
     let world = World::new().await;
     let ada = world.someone("ada").await;

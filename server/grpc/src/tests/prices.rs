@@ -166,3 +166,17 @@ async fn bad_prices_are_named_with_their_path() {
         assert_eq!(told(&error), (Code::InvalidArgument, expected, field.to_owned()));
     }
 }
+
+#[tokio::test]
+async fn of_overrides_made_in_the_same_instant_one_is_taken_and_the_others_are_told_of_it() {
+    let world = World::new().await;
+    let makers = (0..8).map(|_| async {
+        let mut client = PriceServiceClient::new(world.transport());
+        make(&mut client, own_price("openai", "gpt", "1")).await
+    });
+    let (made, refused): (Vec<_>, Vec<_>) =
+        futures::future::join_all(makers).await.into_iter().partition(Result::is_ok);
+    assert_eq!((made.len(), refused.len()), (1, 7));
+    let expected = (Code::AlreadyExists, R::PriceOverridden, "price.model".to_owned());
+    refused.into_iter().for_each(|answer| assert_eq!(told(&answer.unwrap_err()), expected));
+}

@@ -13,6 +13,7 @@ use tonic_reflection::pb::v1::server_reflection_client::ServerReflectionClient;
 use tonic_reflection::pb::v1::server_reflection_request::MessageRequest;
 use tonic_reflection::pb::v1::server_reflection_response::MessageResponse;
 use tonic_reflection::pb::v1::{ServerReflectionRequest, ServerReflectionResponse};
+use tonic_reflection::pb::v1alpha;
 use tower::ServiceExt;
 
 use super::world::{ORIGIN, World, reason};
@@ -132,4 +133,25 @@ async fn reflection_shows_the_public_services_and_nothing_internal() {
         assert!(names.contains(&format!("rateguard.v1.{service}").as_str()), "{names:?}");
     }
     assert!(!names.iter().any(|name| name.contains("internal")), "{names:?}");
+}
+
+#[tokio::test]
+async fn reflection_also_answers_by_its_older_name() {
+    let world = World::new().await;
+    let mut client = v1alpha::server_reflection_client::ServerReflectionClient::new(world.public.clone());
+    let symbol = "rateguard.v1.QuotaService".to_owned();
+    let request = v1alpha::ServerReflectionRequest {
+        host: String::new(),
+        message_request: Some(v1alpha::server_reflection_request::MessageRequest::FileContainingSymbol(
+            symbol,
+        )),
+    };
+    let asked = futures::stream::iter([request]);
+    let mut answers = client.server_reflection_info(asked).await.unwrap().into_inner();
+    let answer = answers.message().await.unwrap().unwrap().message_response.unwrap();
+    let v1alpha::server_reflection_response::MessageResponse::FileDescriptorResponse(files) = answer else {
+        panic!("no descriptor");
+    };
+    let file = prost_types::FileDescriptorProto::decode(files.file_descriptor_proto[0].as_slice()).unwrap();
+    assert_eq!(file.name(), "rateguard/v1/quota_service.proto");
 }

@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex};
 
 use crate::server::{gateway_router, health, public_router};
 use axum::Router;
-use rateguard_core::ids::{DisplayName, KeyId, WorkspaceId};
+use rateguard_core::ids::{DisplayName, WorkspaceId};
 use rateguard_core::money::Currency;
 use rateguard_core::pricing::PriceBook;
 use rateguard_core::time::{Millis, Zone};
@@ -15,7 +15,7 @@ use rateguard_engine::people::{
     Mail, MailError, Mailer, People, PeopleBackground, PeopleSetup, Policy, Registration,
 };
 use rateguard_engine::ports::{ConfigStore, Resource};
-use rateguard_engine::resources::{Key, KeyLabel, Scope, Scopes, Workspace};
+use rateguard_engine::resources::{Key, Scope, Scopes, Workspace};
 use rateguard_engine::secrets::CredentialCipher;
 use rateguard_proto::v1::ErrorReason;
 use rateguard_store_memory::{MemoryCounterStore, MemoryCounterStoreConfig};
@@ -73,7 +73,7 @@ pub struct Credentials(Vec<(&'static str, String)>);
 impl Interceptor for Credentials {
     fn call(&mut self, mut request: Request<()>) -> Result<Request<()>, Status> {
         for (name, value) in &self.0 {
-            request.metadata_mut().insert(*name, value.parse().expect("a header's value"));
+            request.metadata_mut().append(*name, value.parse().expect("a header's value"));
         }
         Ok(request)
     }
@@ -102,21 +102,10 @@ pub struct World {
 
 /// A key without restrictions.
 pub fn plain_key(scopes: &[Scope]) -> Key {
-    Key {
-        id: KeyId::from_random([0; 16]),
-        display_name: DisplayName::parse("display_name", "a key").unwrap(),
-        secret_sha256: [0; 32],
-        prefix: String::new(),
-        label: KeyLabel::Live,
-        scopes: scopes.iter().copied().collect::<Scopes>(),
-        apis: Vec::new(),
-        models: Vec::new(),
-        ip_ranges: Vec::new(),
-        bound_subject: None,
-        allow_subject_header: false,
-        expires_at: None,
-        active: true,
-    }
+    Key::plain(
+        DisplayName::parse("display_name", "a key").unwrap(),
+        scopes.iter().copied().collect::<Scopes>(),
+    )
 }
 
 impl World {

@@ -5,18 +5,27 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use rateguard_core::counter::{CounterId, Position};
 use rateguard_core::ids::WorkspaceId;
 use rateguard_core::reservation::Reservation;
 use rateguard_engine::ports::{CheckpointBatch, CheckpointStore, StoreError};
+use tokio::sync::OwnedMutexGuard;
+use tokio::time::Instant;
 
 use crate::store::{MemoryCounterStore, STORE};
 use crate::workspace::Workspace;
 
-/// Counters of one batch: the most that a lock is held for, and that a raised ceiling waits for.
-pub(crate) const BATCH_COUNTERS_MAX: usize = 512;
+/// Counters of one batch: the most that a lock is held for, that a check or a raised ceiling waits
+/// for; enough that a round of some thousand does not sync a hundred times.
+pub(crate) const BATCH_COUNTERS_MAX: usize = 128;
+/// The time over which the batches of a round are spread. A counter may be written first in one
+/// round and last in the next: the time between two rounds and this one together stay below a second.
+const ROUND_SPREAD: Duration = Duration::from_millis(300);
+/// The shortest pause that a timer keeps.
+const PAUSE_MIN: Duration = Duration::from_millis(1);
 /// Longest wait for one write.
 const SAVE_TIMEOUT: Duration = Duration::from_secs(60);
 
@@ -54,78 +63,169 @@ async fn in_time(work: impl Future<Output = Result<(), StoreError>>) -> Result<(
     })
 }
 
-/// Changes of one workspace that are on their way to the disk. Unless they arrive, they stand as
-/// changes again, also when whoever writes them is given up in the middle.
-struct Taken {
+/// The changes of one workspace that a checkpoint writes down, in the order of their ids: so
+/// neighbours on disk are written together, and a page once instead of for every counter on it.
+///
+/// What does not arrive stands as changed again, also when the checkpoint is given up in the middle.
+struct Changes {
     workspace: Arc<Workspace>,
     ids: Vec<CounterId>,
+    /// How many of them are on disk.
+    arrived: usize,
+    /// How many of them are on disk or in the batch under way.
+    sent: usize,
 }
 
-impl Drop for Taken {
+impl Changes {
+    fn of(workspace: Arc<Workspace>) -> Option<Self> {
+        let ids = workspace.lock().counters.take_changed();
+        (!ids.is_empty()).then_some(Self { workspace, ids, arrived: 0, sent: 0 })
+    }
+
+    /// Puts at most `room` of them into a batch and says how many.
+    fn send(&mut self, room: usize, batch: &mut CheckpointBatch) -> usize {
+        let count = room.min(self.ids.len() - self.sent);
+        let ids = &self.ids[self.sent..self.sent + count];
+        self.workspace.lock().counters.write_down(&self.workspace.id, ids, batch);
+        self.sent += count;
+        count
+    }
+}
+
+impl Drop for Changes {
     fn drop(&mut self) {
-        if !self.ids.is_empty() {
-            self.workspace.lock().counters.put_back(&self.ids);
+        if self.arrived < self.ids.len() {
+            let counters = &mut self.workspace.lock().counters;
+            counters.put_back(&self.ids[self.arrived..self.sent]);
+            counters.give_back(&self.ids[self.sent..]);
         }
     }
 }
 
-/// What was changed when a checkpoint began: workspaces with the number of their changes.
-struct Round(VecDeque<(Arc<Workspace>, usize)>);
+/// All that was changed when a checkpoint began and is not on disk yet.
+struct Round {
+    changes: VecDeque<Changes>,
+    /// Keeps other rounds away until all that did not arrive is given back, wherever that is.
+    _alone: OwnedMutexGuard<()>,
+}
 
 impl Round {
-    fn of(workspaces: Vec<Arc<Workspace>>) -> Self {
-        let changed = workspaces.into_iter().map(|workspace| {
-            let changes = workspace.lock().counters.changes();
-            (workspace, changes)
-        });
-        Self(changed.filter(|(_, changes)| *changes > 0).collect())
+    /// Sorts on a thread of its own: with a million changes, that takes longer than a check may
+    /// wait.
+    async fn of(workspaces: Vec<Arc<Workspace>>, alone: OwnedMutexGuard<()>) -> Result<Self, StoreError> {
+        let changes = workspaces.into_iter().filter_map(Changes::of).collect();
+        let round = Self { changes, _alone: alone };
+        let sorting = tokio::task::spawn_blocking(move || round.sorted());
+        sorting.await.map_err(|error| StoreError::Unavailable { store: STORE, detail: error.to_string() })
     }
 
-    fn next(&mut self) -> (CheckpointBatch, Vec<Taken>) {
-        let (mut batch, mut taken, mut room) = (CheckpointBatch::default(), Vec::new(), BATCH_COUNTERS_MAX);
-        while room > 0 {
-            let Some((workspace, changes)) = self.0.pop_front() else { break };
-            let count = changes.min(room);
-            let ids = workspace.lock().counters.take_changes(&workspace.id, count, &mut batch);
-            taken.push(Taken { workspace: workspace.clone(), ids });
-            room -= count;
-            // The batch is full then: a workspace gives to it once, and no counter is in it twice.
-            if changes > count {
-                self.0.push_front((workspace, changes - count));
-            }
+    fn sorted(mut self) -> Self {
+        for changes in &mut self.changes {
+            changes.ids.sort_unstable();
+            // A counter is in no batch twice.
+            changes.ids.dedup();
         }
-        (batch, taken)
+        self
     }
+
+    fn next(&mut self) -> CheckpointBatch {
+        let (mut batch, mut room) = (CheckpointBatch::default(), BATCH_COUNTERS_MAX);
+        for changes in &mut self.changes {
+            if room == 0 {
+                break;
+            }
+            room -= changes.send(room, &mut batch);
+        }
+        batch
+    }
+
+    /// Notes that the last batch is on disk.
+    fn arrived(&mut self) {
+        for changes in &mut self.changes {
+            if changes.arrived == changes.sent {
+                break;
+            }
+            changes.arrived = changes.sent;
+        }
+        while self.changes.pop_front_if(|changes| changes.arrived == changes.ids.len()).is_some() {}
+    }
+
+    /// Whether the last batch has all that is left.
+    fn is_sent(&self) -> bool {
+        self.changes.back().is_none_or(|changes| changes.sent == changes.ids.len())
+    }
+
+    /// Batches that are still to come.
+    fn batches(&self) -> usize {
+        let changes: usize = self.changes.iter().map(|changes| changes.ids.len() - changes.sent).sum();
+        changes.div_ceil(BATCH_COUNTERS_MAX)
+    }
+}
+
+/// Spreads the batches of a round over time, so that they take turns with checks instead of standing
+/// in their way one after the other.
+struct Pace {
+    ends: Instant,
+}
+
+impl Pace {
+    fn new(haste: Haste) -> Self {
+        let spread = if haste == Haste::Stopping { Duration::ZERO } else { ROUND_SPREAD };
+        Self { ends: Instant::now() + spread }
+    }
+
+    /// Waits until the next of `batches` is due.
+    async fn wait(&self, batches: usize) {
+        let left = self.ends.saturating_duration_since(Instant::now());
+        let pause = left / u32::try_from(batches).unwrap_or(u32::MAX).max(1);
+        if pause < PAUSE_MIN {
+            return tokio::task::yield_now().await;
+        }
+        tokio::time::sleep(pause).await;
+    }
+}
+
+/// Whether anybody waits for the checkpoint.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Haste {
+    Running,
+    Stopping,
 }
 
 impl MemoryCounterStore {
     pub(crate) async fn write_down(&self, clean: bool) -> Result<(), StoreError> {
-        let _alone = self.rounds.lock().await;
-        self.write_counters().await?;
-        if clean {
-            self.disk.lock().await.save_reservations(self.all_reservations()).await?;
+        if !clean {
+            return self.write_counters(Haste::Running).await.map(drop);
         }
-        Ok(())
+        let _written = self.write_counters(Haste::Stopping).await?;
+        self.disk.lock().await.save_reservations(self.all_reservations()).await
     }
 
     /// Every counter that a record up to here has changed is among the changes of the round, so
     /// with its last batch all counters on disk include that position.
-    async fn write_counters(&self) -> Result<(), StoreError> {
+    async fn write_counters(&self, haste: Haste) -> Result<Round, StoreError> {
+        let alone = self.rounds.clone().lock_owned().await;
         let through = self.settled_through();
-        let mut round = Round::of(self.all_workspaces());
-        loop {
-            let mut disk = self.disk.lock().await;
-            let (mut batch, taken) = round.next();
-            let is_last = round.0.is_empty();
-            batch.position = Some(through).filter(|through| is_last && *through > disk.position);
-            if batch != CheckpointBatch::default() {
-                disk.save(batch).await?;
-            }
-            taken.into_iter().for_each(|mut taken| taken.ids.clear());
-            if is_last {
-                return Ok(());
-            }
+        let mut round = Round::of(self.all_workspaces(), alone).await?;
+        let pace = Pace::new(haste);
+        while !self.write_batch(&mut round, through).await? {
+            pace.wait(round.batches()).await;
         }
+        Ok(round)
+    }
+
+    /// Writes the next batch and says whether it was the last.
+    async fn write_batch(&self, round: &mut Round, through: Position) -> Result<bool, StoreError> {
+        let mut disk = self.disk.lock().await;
+        let mut batch = round.next();
+        let is_last = round.is_sent();
+        batch.position = Some(through).filter(|through| is_last && *through > disk.position);
+        if batch != CheckpointBatch::default() {
+            disk.save(batch).await?;
+        }
+        round.arrived();
+        self.written_through.store(disk.position.0, Ordering::Release);
+        Ok(is_last)
     }
 
     fn all_reservations(&self) -> Vec<(WorkspaceId, Reservation)> {

@@ -1,14 +1,12 @@
 //! The counters of one workspace, and which of them changed since they were written down.
 
-use std::collections::VecDeque;
-
 use hashbrown::HashMap;
 use hashbrown::hash_map::Entry as Place;
-use rateguard_core::counter::{Counter, CounterId, Limit, Position};
+use rateguard_core::counter::{Counter, CounterFamily, CounterId, Limit, Position};
 use rateguard_core::decision::{Charge, Counters, Entry};
 use rateguard_core::ids::WorkspaceId;
 use rateguard_core::time::Millis;
-use rateguard_engine::ports::{CheckpointBatch, CounterRow};
+use rateguard_engine::ports::{CheckpointBatch, CounterQuery, CounterRow};
 use smallvec::SmallVec;
 
 /// Maps that the counters are split into, by the first byte of the id: a map that grows stalls
@@ -19,16 +17,39 @@ const SPARSE: usize = 4;
 
 struct Slot {
     entry: Entry,
-    /// Whether the id stands in the queue of what changed.
+    /// Whether it changed since it was last written down; then its id is among the changes, here or
+    /// with the checkpoint that took them.
     dirty: bool,
+}
+
+/// What a sweep may drop besides counters that are idle by themselves.
+pub(crate) struct Sweep<'a> {
+    /// The instant.
+    pub(crate) now: Millis,
+    /// The position from which recovery would begin. A budget that includes a later record has to
+    /// stay: settled again, the record would count in a fresh counter.
+    pub(crate) written_through: Position,
+    /// Whether the limit with such counters is gone for good.
+    pub(crate) is_retired: &'a mut dyn FnMut(CounterFamily) -> bool,
+}
+
+impl Sweep<'_> {
+    fn drops(&mut self, id: CounterId, entry: &Entry) -> bool {
+        let counter = &entry.counter;
+        if !matches!(counter, Counter::Budget(_)) {
+            return counter.is_idle(self.now);
+        }
+        entry.included <= self.written_through
+            && (counter.is_idle(self.now) || counter.is_free(self.now) && (self.is_retired)(id.family()))
+    }
 }
 
 pub(crate) struct CounterTable {
     maps: Box<[HashMap<CounterId, Slot>; MAPS]>,
     live: usize,
-    /// What changed or was dropped, oldest first. An id may stand here twice; the slot's flag says
-    /// whether there is still something to write.
-    dirty: VecDeque<CounterId>,
+    /// What changed or was dropped. An id may stand here twice; the slot's flag says whether there
+    /// is still something to write.
+    changed: Vec<CounterId>,
     swept: u8,
     /// Every record of the workspace at or before it is in the counters.
     pub(crate) settled_through: Position,
@@ -41,7 +62,7 @@ fn map_of(id: CounterId) -> usize {
 impl CounterTable {
     pub(crate) fn new(settled_through: Position) -> Self {
         let maps = Box::new(std::array::from_fn(|_| HashMap::new()));
-        Self { maps, live: 0, dirty: VecDeque::new(), swept: 0, settled_through }
+        Self { maps, live: 0, changed: Vec::new(), swept: 0, settled_through }
     }
 
     /// How many counters there are.
@@ -69,69 +90,83 @@ impl CounterTable {
 
     /// The charges with the counters that they fall on.
     pub(crate) fn fall(&self, charges: &[Charge], live_max: usize) -> SmallVec<[Charge; 8]> {
-        let mut free = live_max.saturating_sub(self.live);
-        let fall = |charge: &Charge| {
-            if self.get(charge.counter).is_some() {
-                return *charge;
-            }
-            let own = free > 0;
-            free = free.saturating_sub(1);
-            Charge { counter: if own { charge.counter } else { charge.overflow }, ..*charge }
-        };
+        let mut falling = self.falling(live_max);
+        let fall = |charge: &Charge| Charge { counter: falling(charge.counter, charge.overflow), ..*charge };
         charges.iter().map(fall).collect()
     }
 
-    /// How many changes wait to be written.
-    pub(crate) fn changes(&self) -> usize {
-        self.dirty.len()
+    /// The counters on which charges of these would fall.
+    pub(crate) fn fallen_on(&self, queries: &[CounterQuery], live_max: usize) -> SmallVec<[CounterId; 8]> {
+        let mut falling = self.falling(live_max);
+        queries.iter().map(|query| falling(query.counter, query.overflow)).collect()
     }
 
-    /// Takes the oldest changes into a batch and names them, so that they can be put back when the
-    /// batch is not written.
+    /// Where several charges fall, one after the other: each new counter takes one of the places
+    /// that are left.
+    fn falling(&self, live_max: usize) -> impl FnMut(CounterId, CounterId) -> CounterId {
+        let mut free = live_max.saturating_sub(self.live);
+        move |own, overflow| {
+            if self.get(own).is_some() {
+                return own;
+            }
+            let has_place = free > 0;
+            free = free.saturating_sub(1);
+            if has_place { own } else { overflow }
+        }
+    }
+
+    /// Takes the ids of all that changed, in no order, for a checkpoint to write down.
+    pub(crate) fn take_changed(&mut self) -> Vec<CounterId> {
+        std::mem::take(&mut self.changed)
+    }
+
+    /// Puts changes into a batch as they stand now.
     ///
     /// A budget that holds nothing gets a ceiling of zero: from here on a hold raises it first.
-    pub(crate) fn take_changes(
+    pub(crate) fn write_down(
         &mut self,
         workspace: &WorkspaceId,
-        limit: usize,
+        ids: &[CounterId],
         batch: &mut CheckpointBatch,
-    ) -> Vec<CounterId> {
-        let count = limit.min(self.dirty.len());
-        let taken: Vec<CounterId> = self.dirty.drain(..count).collect();
-        for id in &taken {
+    ) {
+        for id in ids {
             match self.maps[map_of(*id)].get_mut(id) {
                 Some(slot) if slot.dirty => batch.rows.push(slot.write_down(workspace, *id)),
                 Some(_) => {}
                 None => batch.removed.push((workspace.clone(), *id)),
             }
         }
-        taken
     }
 
-    /// Puts changes back that were taken and not written.
-    pub(crate) fn put_back(&mut self, taken: &[CounterId]) {
-        for id in taken {
-            let written = match self.maps[map_of(*id)].get_mut(id) {
+    /// Makes changes again of what was written down in a batch that did not arrive.
+    pub(crate) fn put_back(&mut self, ids: &[CounterId]) {
+        for id in ids {
+            let unknown = match self.maps[map_of(*id)].get_mut(id) {
                 Some(slot) => !std::mem::replace(&mut slot.dirty, true),
                 None => true,
             };
-            if written {
-                self.dirty.push_back(*id);
+            if unknown {
+                self.changed.push(*id);
             }
         }
     }
 
-    /// Drops the counters of the next map that equal fresh ones.
-    pub(crate) fn sweep_next(&mut self, now: Millis) {
+    /// Gives changes back that were taken and never written down.
+    pub(crate) fn give_back(&mut self, ids: &[CounterId]) {
+        self.changed.extend_from_slice(ids);
+    }
+
+    /// Drops what the sweep may drop of the next map.
+    pub(crate) fn sweep_next(&mut self, mut sweep: Sweep<'_>) {
         let map = &mut self.maps[usize::from(self.swept)];
         self.swept = self.swept.wrapping_add(1);
         let before = map.len();
         map.retain(|id, slot| {
-            let idle = slot.entry.counter.is_idle(now);
-            if idle && !slot.dirty {
-                self.dirty.push_back(*id);
+            let drops = sweep.drops(*id, &slot.entry);
+            if drops && !slot.dirty {
+                self.changed.push(*id);
             }
-            !idle
+            !drops
         });
         self.live -= before - map.len();
         if map.capacity() > SPARSE * map.len() {
@@ -161,7 +196,7 @@ impl Counters for CounterTable {
     fn get_mut(&mut self, id: CounterId) -> Option<&mut Entry> {
         let slot = self.maps[map_of(id)].get_mut(&id)?;
         if !std::mem::replace(&mut slot.dirty, true) {
-            self.dirty.push_back(id);
+            self.changed.push(id);
         }
         Some(&mut slot.entry)
     }
@@ -176,7 +211,7 @@ impl Counters for CounterTable {
             }
         };
         if !std::mem::replace(&mut slot.dirty, true) {
-            self.dirty.push_back(id);
+            self.changed.push(id);
         }
         &mut slot.entry
     }

@@ -10,6 +10,7 @@ use rateguard_core::reservation::Reservation;
 use rateguard_core::time::Millis;
 use rateguard_engine::ports::{Checkpoint, CounterRow};
 
+use crate::reservations::Kept;
 use crate::workspace::Workspace;
 
 /// The workspaces of a checkpoint.
@@ -74,7 +75,8 @@ impl Loading {
         // Records of those that are over are dropped in the order in which they come in.
         reservations.sort_by_key(|(_, reservation)| reservation.expires_at);
         for (workspace, reservation) in reservations {
-            self.workspace(workspace).lock().reservations.insert(reservation);
+            let kept = Kept { reservation, cost: None };
+            self.workspace(workspace).lock().reservations.insert(kept);
         }
     }
 }

@@ -5,7 +5,7 @@
 
 use hashbrown::{HashMap, HashSet};
 use rateguard_core::counter::{Counter, CounterId, Limit, Position};
-use rateguard_core::decision::Entry;
+use rateguard_core::decision::{Counters as _, Entry};
 use rateguard_core::time::Millis;
 use rateguard_engine::ports::{CheckpointBatch, CounterRow, SettleCharge, StoreError};
 
@@ -16,7 +16,7 @@ use crate::workspace::Workspace;
 const BATCH_OPENINGS_MAX: usize = 512;
 
 impl MemoryCounterStore {
-    /// Sets what is spent in the period of now. Openings of one counter are told together.
+    /// Sets what is spent in the period of the openings' limits. Openings of one counter are told together.
     pub(crate) async fn open(
         &self,
         workspace: &Workspace,
@@ -24,6 +24,7 @@ impl MemoryCounterStore {
         through: Position,
         now: Millis,
     ) -> Result<(), StoreError> {
+        let openings = telling(workspace, openings);
         for openings in openings.chunks(BATCH_OPENINGS_MAX) {
             let mut disk = self.disk.lock().await;
             let (places, rows) = self.opened(workspace, openings, through, now);
@@ -69,14 +70,29 @@ impl MemoryCounterStore {
     }
 }
 
-/// Replaces what a budget has spent in the period of now, or adds to what was just set.
+/// The openings without those of nothing spent, on counters that there are not.
+fn telling(workspace: &Workspace, openings: &[SettleCharge]) -> Vec<SettleCharge> {
+    let state = workspace.lock();
+    let exists = |id| state.counters.get(id).is_some();
+    let tells = |o: &&SettleCharge| o.amount != 0 || exists(o.counter) || exists(o.overflow);
+    openings.iter().filter(tells).cloned().collect()
+}
+
+/// Replaces what a budget has spent in the period that was summed, or adds to what was just set. The
+/// counter may be in the next one by now.
 fn set_spent(counter: &mut Counter, limit: &Limit, amount: i64, is_first: bool, now: Millis) {
+    let at = match limit {
+        Limit::Budget { bounds: Some(bounds), .. } => bounds.start,
+        _ => now,
+    };
     if is_first {
-        // Into the period of now, before its sum is replaced.
-        counter.charge(limit, 0, now, now);
+        // The counter goes into the period of now, before the sum is replaced.
+        counter.charge(limit, 0, at, now);
         if let Counter::Budget(budget) = counter {
-            budget.current.spent = 0;
+            let periods = [Some(&mut budget.current), budget.previous.as_mut()];
+            let summed = periods.into_iter().flatten().find(|period| period.start <= at);
+            summed.into_iter().for_each(|period| period.spent = 0);
         }
     }
-    counter.charge(limit, amount, now, now);
+    counter.charge(limit, amount, at, now);
 }

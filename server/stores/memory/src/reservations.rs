@@ -6,6 +6,7 @@ use std::collections::{BTreeSet, VecDeque};
 use hashbrown::HashMap;
 use rateguard_core::ids::ReservationId;
 use rateguard_core::limits::RESERVATION_RECORD_MS;
+use rateguard_core::money::Nanos;
 use rateguard_core::reservation::{Reservation, ReservationState};
 use rateguard_core::time::Millis;
 
@@ -29,10 +30,18 @@ impl Stage {
     }
 }
 
+/// A reservation as it is kept here.
+pub(crate) struct Kept {
+    pub(crate) reservation: Reservation,
+    /// The cost for which it was made, for repetitions of its check. These end with the process, and
+    /// so does this.
+    pub(crate) cost: Option<Nanos>,
+}
+
 #[derive(Default)]
 pub(crate) struct ReservationTable {
     /// By the bits of the id; boxed, so that growth moves little.
-    by_id: HashMap<u128, Box<Reservation>>,
+    by_id: HashMap<u128, Box<Kept>>,
     due: BTreeSet<(Millis, u128)>,
     floors: BTreeSet<u128>,
     /// In the order in which they ended.
@@ -45,8 +54,13 @@ impl ReservationTable {
         self.by_bits(id.to_bits()).filter(|reservation| reservation.id == *id)
     }
 
-    pub(crate) fn by_bits(&self, bits: u128) -> Option<&Reservation> {
+    /// By the bits of an id that is known to be one.
+    pub(crate) fn kept(&self, bits: u128) -> Option<&Kept> {
         self.by_id.get(&bits).map(Box::as_ref)
+    }
+
+    fn by_bits(&self, bits: u128) -> Option<&Reservation> {
+        self.kept(bits).map(|kept| &kept.reservation)
     }
 
     /// Whether the bits of an id are taken.
@@ -54,10 +68,11 @@ impl ReservationTable {
         self.by_id.contains_key(&id.to_bits())
     }
 
-    pub(crate) fn insert(&mut self, reservation: Reservation) {
+    pub(crate) fn insert(&mut self, kept: Kept) {
+        let reservation = &kept.reservation;
         let bits = reservation.id.to_bits();
-        self.enter(Stage::of(&reservation), reservation.expires_at, bits);
-        self.by_id.insert(bits, Box::new(reservation));
+        self.enter(Stage::of(reservation), reservation.expires_at, bits);
+        self.by_id.insert(bits, Box::new(kept));
     }
 
     /// Makes room for one more, dropping the record that ended first. False when all are open.
@@ -76,7 +91,8 @@ impl ReservationTable {
         change: impl FnOnce(&mut Reservation),
     ) -> Option<&Reservation> {
         let bits = id.to_bits();
-        let reservation = self.by_id.get_mut(&bits).filter(|reservation| reservation.id == *id)?;
+        let kept = self.by_id.get_mut(&bits).filter(|kept| kept.reservation.id == *id)?;
+        let reservation = &mut kept.reservation;
         let (before, expires_at) = (Stage::of(reservation), reservation.expires_at);
         change(reservation);
         let after = Stage::of(reservation);
@@ -92,7 +108,7 @@ impl ReservationTable {
         for _ in 0..limit {
             let Some((_, bits)) = self.due.first().copied().filter(|(at, _)| *at <= now) else { return true };
             self.due.pop_first();
-            if let Some(reservation) = self.by_id.get_mut(&bits) {
+            if let Some(Kept { reservation, .. }) = self.by_id.get_mut(&bits).map(Box::as_mut) {
                 reservation.expire(counters, now);
                 let (stage, expires_at) = (Stage::of(reservation), reservation.expires_at);
                 self.enter(stage, expires_at, bits);
@@ -120,7 +136,7 @@ impl ReservationTable {
     }
 
     pub(crate) fn all(&self) -> impl Iterator<Item = &Reservation> {
-        self.by_id.values().map(Box::as_ref)
+        self.by_id.values().map(|kept| &kept.reservation)
     }
 
     fn enter(&mut self, stage: Stage, expires_at: Millis, bits: u128) {

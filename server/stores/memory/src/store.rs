@@ -6,13 +6,14 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use async_trait::async_trait;
 use hashbrown::HashMap;
 use parking_lot::RwLock;
-use rateguard_core::counter::{CounterId, Limit, Position, Reading};
+use rateguard_core::counter::{Position, Reading};
 use rateguard_core::ids::{ReservationId, WorkspaceId};
 use rateguard_core::reservation::Reservation;
 use rateguard_core::time::Millis;
 use rateguard_engine::ports::{
-    CheckCommand, CheckOutcome, CheckpointBatch, CheckpointStore, CounterStore, ExpiredReservation,
-    Principal, ReleaseOutcome, SettleCharge, SettleCommand, StoreError,
+    CheckCommand, CheckOutcome, CheckpointBatch, CheckpointStore, CounterHealth, CounterQuery, CounterStore,
+    ExpiredReservation, LiveBudgets, Overflowed, Principal, ReleaseOutcome, SettleCharge, SettleCommand,
+    StoreError,
 };
 
 use crate::ceilings::Raise;
@@ -41,6 +42,8 @@ pub struct MemoryCounterStore {
     workspaces: RwLock<HashMap<WorkspaceId, Arc<Workspace>>>,
     /// Over all workspaces: every record up to here is in the counters.
     settled_through: AtomicU64,
+    /// Recovery would begin here.
+    pub(crate) written_through: AtomicU64,
     recovered_through: Position,
     /// When it was loaded; no workspace's clock is before it.
     loaded_at: Millis,
@@ -49,7 +52,7 @@ pub struct MemoryCounterStore {
     /// Whoever has it writes; everybody else waits.
     pub(crate) disk: tokio::sync::Mutex<Disk>,
     /// Keeps checkpoints apart.
-    pub(crate) rounds: tokio::sync::Mutex<()>,
+    pub(crate) rounds: Arc<tokio::sync::Mutex<()>>,
 }
 
 impl MemoryCounterStore {
@@ -73,34 +76,16 @@ impl MemoryCounterStore {
         }
         let workspaces = load::workspaces(checkpoint, now);
         Ok(Self {
-            shared: Shared {
-                config,
-                ids: RequestIds::new(config.request_ids_bytes_max),
-                overflowed: AtomicU64::new(0),
-            },
+            shared: Shared { config, ids: RequestIds::new(config.request_ids_bytes_max) },
             workspaces: RwLock::new(workspaces.into_iter().map(|(id, w)| (id, Arc::new(w))).collect()),
             settled_through: AtomicU64::new(position.0),
+            written_through: AtomicU64::new(position.0),
             recovered_through: position,
             loaded_at: now,
             raises: parking_lot::Mutex::default(),
             disk: tokio::sync::Mutex::new(disk),
-            rounds: tokio::sync::Mutex::default(),
+            rounds: Arc::default(),
         })
-    }
-
-    /// Charges that fell on an overflow counter, so far.
-    pub fn overflowed(&self) -> u64 {
-        self.shared.overflowed.load(Ordering::Relaxed)
-    }
-
-    /// Ids of decisions that were forgotten before their time for want of memory, so far.
-    pub fn request_ids_forgotten_early(&self) -> u64 {
-        self.shared.ids.forgotten_early()
-    }
-
-    /// Counters that a workspace has.
-    pub fn live_counters(&self, workspace: &WorkspaceId) -> usize {
-        self.known(workspace).map_or(0, |workspace| workspace.lock().counters.live())
     }
 
     pub(crate) fn settled_through(&self) -> Position {
@@ -126,10 +111,10 @@ impl MemoryCounterStore {
 
 #[async_trait]
 impl CounterStore for MemoryCounterStore {
-    async fn check(&self, command: CheckCommand) -> Result<CheckOutcome, StoreError> {
+    async fn check(&self, command: &CheckCommand) -> Result<CheckOutcome, StoreError> {
         let workspace = self.workspace(&command.workspace);
         for _ in 0..RAISE_ROUNDS_MAX {
-            match workspace.check(&command, &self.shared)? {
+            match workspace.check(command, &self.shared)? {
                 Step::Break(outcome) => return Ok(outcome),
                 Step::Continue(wants) => self.raise(&workspace, wants).await?,
             }
@@ -138,13 +123,17 @@ impl CounterStore for MemoryCounterStore {
         Err(StoreError::Unavailable { store: STORE, detail })
     }
 
+    async fn recall(&self, command: &CheckCommand) -> Result<Option<CheckOutcome>, StoreError> {
+        Ok(self.workspace(&command.workspace).recall(command, &self.shared))
+    }
+
     async fn read(
         &self,
         workspace: &WorkspaceId,
-        counters: &[(CounterId, Limit)],
+        counters: &[CounterQuery],
         now: Millis,
     ) -> Result<Vec<Reading>, StoreError> {
-        Ok(self.workspace(workspace).read(counters, now))
+        Ok(self.workspace(workspace).read(counters, now, &self.shared))
     }
 
     async fn reservation(
@@ -198,16 +187,31 @@ impl CounterStore for MemoryCounterStore {
         self.open(&self.workspace(workspace), &openings, through, now).await
     }
 
-    async fn sweep(&self, now: Millis) -> Result<(), StoreError> {
+    async fn sweep(&self, now: Millis, budgets: &dyn LiveBudgets) -> Result<(), StoreError> {
+        let written_through = Position(self.written_through.load(Ordering::Acquire));
         for workspace in self.all_workspaces() {
+            let live = budgets.families(&workspace.id);
             for _ in 0..SWEPT_MAPS {
-                workspace.sweep_counters(now);
+                workspace.sweep_counters(now, written_through, live.as_deref());
             }
             workspace.sweep_reservations(now, DROPPED_RESERVATIONS);
             tokio::task::yield_now().await;
         }
         self.shared.ids.sweep(now);
         Ok(())
+    }
+
+    async fn health(&self) -> Result<CounterHealth, StoreError> {
+        let forgotten = self.shared.ids.forgotten_early();
+        let mut health = CounterHealth { request_ids_forgotten_early: forgotten, ..CounterHealth::default() };
+        for workspace in self.all_workspaces() {
+            let (live, charges) = workspace.size();
+            health.live_counters += live as u64;
+            if charges > 0 {
+                health.overflowed.push(Overflowed { workspace: workspace.id.clone(), charges });
+            }
+        }
+        Ok(health)
     }
 
     async fn checkpoint(&self, clean: bool) -> Result<(), StoreError> {

@@ -26,6 +26,7 @@ const UNBOUNDED: usize = 1 << 20;
 struct Kept {
     position: Position,
     rows: BTreeMap<(WorkspaceId, CounterId), Entry>,
+    order: Vec<CounterId>,
     clean: bool,
     reservations: Vec<(WorkspaceId, Reservation)>,
 }
@@ -68,6 +69,11 @@ impl FakeCheckpointStore {
         self.kept.lock().rows.len()
     }
 
+    /// The counters in the order in which they were written.
+    pub(crate) fn order(&self) -> Vec<CounterId> {
+        self.kept.lock().order.clone()
+    }
+
     pub(crate) fn position(&self) -> Position {
         self.kept.lock().position
     }
@@ -100,6 +106,7 @@ impl CheckpointStore for FakeCheckpointStore {
             kept.rows.remove(&removed);
         }
         for CounterRow { workspace, id, included, counter } in batch.rows {
+            kept.order.push(id);
             kept.rows.insert((workspace, id), Entry { counter, included });
         }
         kept.position = batch.position.unwrap_or(kept.position);

@@ -1,29 +1,31 @@
 //! One workspace: everything that a decision needs, behind one lock.
 
+mod retired;
 mod settle;
 
+use std::collections::HashSet;
 use std::hash::BuildHasher;
 use std::ops::ControlFlow;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use hashbrown::DefaultHashBuilder;
 use parking_lot::{Mutex, MutexGuard};
-use rateguard_core::counter::{Counter, CounterId, Limit, Position, Reading};
+use rateguard_core::counter::{Counter, CounterFamily, CounterId, Limit, Position, Reading};
 use rateguard_core::decision::{Charge, Counters, Entry, Mode, Verdict, decide};
 use rateguard_core::ids::{ReservationId, WorkspaceId};
 use rateguard_core::reservation::{Reservation, ReservationState, capture};
 use rateguard_core::time::Millis;
 use rateguard_engine::ports::{
-    CheckCommand, CheckOutcome, Decided, ExpiredReservation, Principal, ReleaseOutcome, RequestFingerprint,
-    ReservationRequest, StoreError,
+    CheckCommand, CheckOutcome, CounterQuery, Decided, ExpiredReservation, Principal, ReleaseOutcome,
+    RequestFingerprint, ReservationRequest, StoreError,
 };
 use smallvec::SmallVec;
 
+use self::retired::Retired;
 use crate::ceilings::{Want, Wants};
 use crate::config::MemoryCounterStoreConfig;
-use crate::counters::CounterTable;
+use crate::counters::{CounterTable, Sweep};
 use crate::ids::{Remembered, RequestIds};
-use crate::reservations::ReservationTable;
+use crate::reservations::{Kept, ReservationTable};
 use crate::store::STORE;
 
 /// Reservations that a check or a settlement expires on its way, so that what they held is free
@@ -34,14 +36,6 @@ const EXPIRED_PER_STEP: usize = 4;
 pub(crate) struct Shared {
     pub(crate) config: MemoryCounterStoreConfig,
     pub(crate) ids: RequestIds,
-    /// Charges that fell on an overflow counter.
-    pub(crate) overflowed: AtomicU64,
-}
-
-impl Shared {
-    fn count_overflowed(&self, charges: usize) {
-        self.overflowed.fetch_add(charges as u64, Ordering::Relaxed);
-    }
 }
 
 pub(crate) struct Workspace {
@@ -56,6 +50,9 @@ pub(crate) struct State {
     clock: Millis,
     pub(crate) counters: CounterTable,
     pub(crate) reservations: ReservationTable,
+    /// Charges that fell on an overflow counter.
+    pub(crate) overflowed: u64,
+    retired: Retired,
 }
 
 /// How far a check came under the lock: to its end, or to ceilings on disk that stand in its way,
@@ -70,6 +67,8 @@ impl Workspace {
             clock: now,
             counters: CounterTable::new(settled_through),
             reservations: ReservationTable::default(),
+            overflowed: 0,
+            retired: Retired::default(),
         };
         Self { id, salt: half(0) << 64 | half(1), state: Mutex::new(state) }
     }
@@ -83,17 +82,9 @@ impl Workspace {
         let mut state = self.lock();
         let now = state.tick(command.now);
         state.expire_some(now);
-        let live_max = shared.config.live_counters_max;
-        let fallen;
-        let charges: &[Charge] = if state.counters.is_nearly_full(command.charges.len(), live_max) {
-            fallen = state.counters.fall(&command.charges, live_max);
-            &fallen
-        } else {
-            &command.charges
-        };
-        let request = command.request.filter(|_| command.mode != Mode::Peek);
-        let request = request.map(|request| RequestFingerprint { id: request.id ^ self.salt, ..request });
-        let check = Check { command, charges, request, now, shared };
+        let fallen = state.fall(command, shared);
+        let charges = fallen.as_deref().unwrap_or(&command.charges);
+        let check = Check { command, charges, request: self.fingerprint(command), now, shared };
         if let Some(outcome) = state.replay(&check) {
             return Ok(Step::Break(outcome));
         }
@@ -101,17 +92,35 @@ impl Workspace {
             Mode::Reserve => state.reserve(&check)?,
             Mode::Consume | Mode::Peek => Step::Break(state.consume(&check)),
         };
-        if step.is_break() {
-            let fell = charges.iter().zip(&command.charges).filter(|(fell, own)| fell.counter != own.counter);
-            shared.count_overflowed(fell.count());
+        if let (Some(fallen), true) = (&fallen, step.is_break() && command.mode != Mode::Peek) {
+            let others =
+                fallen.iter().zip(&command.charges).filter(|(fell, own)| fell.counter != own.counter);
+            state.overflowed += others.count() as u64;
         }
         Ok(step)
     }
 
-    pub(crate) fn read(&self, wanted: &[(CounterId, Limit)], now: Millis) -> Vec<Reading> {
+    /// What a check answers when it repeats a decision that stands.
+    pub(crate) fn recall(&self, command: &CheckCommand, shared: &Shared) -> Option<CheckOutcome> {
+        let mut state = self.lock();
+        let now = state.tick(command.now);
+        state.expire_some(now);
+        let fallen = state.fall(command, shared);
+        let charges = fallen.as_deref().unwrap_or(&command.charges);
+        state.replay(&Check { command, charges, request: self.fingerprint(command), now, shared })
+    }
+
+    /// The command's id, unless it is not to be remembered, apart from those of other workspaces.
+    fn fingerprint(&self, command: &CheckCommand) -> Option<RequestFingerprint> {
+        let request = command.request.filter(|_| command.mode != Mode::Peek)?;
+        Some(RequestFingerprint { id: request.id ^ self.salt, ..request })
+    }
+
+    pub(crate) fn read(&self, queries: &[CounterQuery], now: Millis, shared: &Shared) -> Vec<Reading> {
         let mut state = self.lock();
         let now = state.tick(now);
-        wanted.iter().map(|(id, limit)| state.read(*id, limit, now)).collect()
+        let fallen_on = state.counters.fallen_on(queries, shared.config.live_counters_max);
+        queries.iter().zip(fallen_on).map(|(query, id)| state.read(id, &query.limit, now)).collect()
     }
 
     /// Expires at most `limit` reservations that are due; says whether that were all.
@@ -131,11 +140,18 @@ impl Workspace {
         }));
     }
 
-    /// Drops the idle counters of the next map.
-    pub(crate) fn sweep_counters(&self, now: Millis) {
+    /// Drops what may go of the next map. `live` are the families of the budgets that there are.
+    pub(crate) fn sweep_counters(
+        &self,
+        now: Millis,
+        written_through: Position,
+        live: Option<&HashSet<CounterFamily>>,
+    ) {
         let mut state = self.lock();
         let now = state.tick(now);
-        state.counters.sweep_next(now);
+        let State { counters, retired, .. } = &mut *state;
+        let is_retired = &mut |family| live.is_some_and(|live| retired.may_go(family, live, now));
+        counters.sweep_next(Sweep { now, written_through, is_retired });
     }
 
     /// Drops at most `limit` records of reservations that have stood for their time.
@@ -143,6 +159,13 @@ impl Workspace {
         let mut state = self.lock();
         let now = state.tick(now);
         state.reservations.drop_old(now, limit);
+        state.retired.forget_old(now);
+    }
+
+    /// How many counters there are, and how many charges fell on overflow counters.
+    pub(crate) fn size(&self) -> (usize, u64) {
+        let state = self.lock();
+        (state.counters.live(), state.overflowed)
     }
 
     pub(crate) fn release(&self, id: &ReservationId, principal: &Principal, now: Millis) -> ReleaseOutcome {
@@ -187,8 +210,8 @@ impl Check<'_> {
     }
 }
 
-fn decided(verdict: Verdict, reservation: Option<(ReservationId, Millis)>) -> CheckOutcome {
-    CheckOutcome::Decided(Decided { verdict, reservation, replayed: false })
+fn decided(verdict: Verdict) -> CheckOutcome {
+    CheckOutcome::Decided(Decided { verdict, reservation: None, reserved: None, replayed: false })
 }
 
 impl State {
@@ -215,6 +238,13 @@ impl State {
         self.reservations.expire_due(&mut self.counters, now, EXPIRED_PER_STEP);
     }
 
+    /// The command's charges on the counters that they fall on, where these may be others.
+    fn fall(&self, command: &CheckCommand, shared: &Shared) -> Option<SmallVec<[Charge; 8]>> {
+        let live_max = shared.config.live_counters_max;
+        let nearly_full = self.counters.is_nearly_full(command.charges.len(), live_max);
+        nearly_full.then(|| self.counters.fall(&command.charges, live_max))
+    }
+
     fn read(&self, id: CounterId, limit: &Limit, now: Millis) -> Reading {
         match self.counters.get(id) {
             Some(entry) => entry.counter.read(limit, 0, now),
@@ -226,9 +256,9 @@ impl State {
     fn replay(&self, check: &Check<'_>) -> Option<CheckOutcome> {
         let request = check.request.as_ref()?;
         let known = check.shared.ids.recall(request.id, check.now)?;
-        let reservation = match known.reservation() {
+        let kept = match known.reservation() {
             // An id lives as long as its reservation: once that was given back, it is free again.
-            Some(bits) => Some(self.reservations.by_bits(bits).filter(|r| stands(r))?),
+            Some(bits) => Some(self.reservations.kept(bits).filter(|kept| stands(&kept.reservation))?),
             None => None,
         };
         if known.content != request.content {
@@ -238,7 +268,8 @@ impl State {
         let marks = SmallVec::from_elem(None, check.charges.len());
         Some(CheckOutcome::Decided(Decided {
             verdict: Verdict { allowed: true, readings, marks },
-            reservation: reservation.map(|r| (r.id.clone(), r.expires_at)),
+            reservation: kept.map(|kept| (kept.reservation.id.clone(), kept.reservation.expires_at)),
+            reserved: kept.and_then(|kept| kept.cost),
             replayed: true,
         }))
     }
@@ -248,7 +279,7 @@ impl State {
         if verdict.allowed {
             check.remember(None);
         }
-        decided(verdict, None)
+        decided(verdict)
     }
 
     fn reserve(&mut self, check: &Check<'_>) -> Result<Step, StoreError> {
@@ -257,7 +288,7 @@ impl State {
         if !wants.is_empty() {
             let verdict = decide(&mut self.counters, check.charges, Mode::Peek, check.now);
             if !verdict.allowed {
-                return Ok(Step::Break(decided(verdict, None)));
+                return Ok(Step::Break(decided(verdict)));
             }
             wants.retain(|want| want.is_taken(check.charges, &verdict));
         }
@@ -268,8 +299,9 @@ impl State {
             return Err(StoreError::Full { what: "the table of reservations" });
         }
         let verdict = decide(&mut self.counters, check.charges, Mode::Reserve, check.now);
-        let made = verdict.allowed.then(|| self.insert(check, request, &verdict));
-        Ok(Step::Break(decided(verdict, made)))
+        let reservation = verdict.allowed.then(|| self.insert(check, request, &verdict));
+        let reserved = request.cost.filter(|_| verdict.allowed);
+        Ok(Step::Break(CheckOutcome::Decided(Decided { verdict, reservation, reserved, replayed: false })))
     }
 
     fn reservation_request<'a>(&self, check: &Check<'a>) -> Result<&'a ReservationRequest, StoreError> {
@@ -292,7 +324,7 @@ impl State {
     ) -> (ReservationId, Millis) {
         let expires_at = check.in_workspace_time(request.expires_at);
         check.remember(Some(request.id.to_bits()));
-        self.reservations.insert(Reservation {
+        let reservation = Reservation {
             id: request.id.clone(),
             key: request.principal.key.clone(),
             by_gateway: request.principal.by_gateway,
@@ -304,7 +336,8 @@ impl State {
             call: request.call.clone(),
             request_id: request.request_id.clone(),
             captured: capture(check.charges, check.command.units.iter(), verdict),
-        });
+        };
+        self.reservations.insert(Kept { reservation, cost: request.cost });
         (request.id.clone(), expires_at)
     }
 

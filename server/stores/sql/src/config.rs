@@ -21,14 +21,23 @@ use sqlx::migrate::Migrator;
 pub(crate) use change::insert_workspace;
 pub(crate) use read::workspace as workspace_of;
 
-use crate::database::{DataFolder, Database, Durability, LOAD_MS_MAX, OpenError, Schema};
+use crate::database::{
+    Content, DataFolder, Database, Durability, LOAD_MS_MAX, OpenError, Schema, Writing, failure,
+};
 use crate::people::SqlPeopleStore;
 
 /// The name by which errors know the store.
 const STORE: &str = "config";
 static MIGRATOR: Migrator = sqlx::migrate!("../../../migrations/config/sqlite");
-const SCHEMA: Schema =
-    Schema { store: STORE, file: "config.db", migrator: &MIGRATOR, durability: Durability::EveryCommit };
+pub(crate) const SCHEMA: Schema = Schema {
+    store: STORE,
+    file: "config.db",
+    migrator: &MIGRATOR,
+    durability: Durability::EveryCommit,
+    content: Content { table: "workspaces", rows: "SELECT 1 FROM workspaces" },
+    writing: Writing::Seldom,
+    remedy: crate::installation::RESTORE_CONFIG,
+};
 
 /// Managed resources in `config.db`.
 #[derive(Clone, Debug)]
@@ -55,7 +64,39 @@ impl SqlConfigStore {
         SqlPeopleStore::over(self.database.clone())
     }
 
-    #[cfg(test)]
+    /// The known text that was sealed with the key of this installation, when there is one.
+    ///
+    /// # Errors
+    /// [`StoreError::Unavailable`].
+    pub async fn encryption_check(&self) -> Result<Option<Vec<u8>>, StoreError> {
+        let work = async {
+            let mut reader = self.database.reader().await?;
+            let query = sqlx::query_scalar("SELECT sealed FROM encryption_check");
+            query.fetch_optional(&mut *reader).await.map_err(failure(STORE))
+        };
+        self.database.within_deadline(work).await
+    }
+
+    /// Keeps a known text that was sealed with the key of this installation. The first one stays.
+    ///
+    /// # Errors
+    /// [`StoreError::Unavailable`] when nothing was written.
+    pub async fn keep_encryption_check(&self, sealed: Vec<u8>) -> Result<(), StoreError> {
+        let work = async {
+            let mut transaction = self.database.begin().await?;
+            sqlx::query(
+                "INSERT INTO encryption_check (only_row, sealed) VALUES (1, $1) ON CONFLICT DO NOTHING",
+            )
+            .bind(sealed)
+            .execute(&mut *transaction)
+            .await
+            .map_err(failure(STORE))?;
+            Ok((transaction, ()))
+        };
+        self.database.write(work).await
+    }
+
+    /// Its database.
     pub(crate) fn database(&self) -> &Database {
         &self.database
     }

@@ -15,14 +15,26 @@ use sqlx::migrate::Migrator;
 use sqlx::{Error, QueryBuilder, Row as _};
 
 use crate::database::{
-    Connection, DataFolder, Database, Durability, LOAD_MS_MAX, OpenError, Row, Schema, failure,
+    Connection, Content, DataFolder, Database, Durability, LOAD_MS_MAX, OpenError, Row, Schema, Writing,
+    failure,
 };
+use crate::installation::Mark;
 
 /// The name by which errors know the store.
 const STORE: &str = "counters";
 static MIGRATOR: Migrator = sqlx::migrate!("../../../migrations/counters/sqlite");
-const SCHEMA: Schema =
-    Schema { store: STORE, file: "counters.db", migrator: &MIGRATOR, durability: Durability::EveryCommit };
+pub(crate) const SCHEMA: Schema = Schema {
+    store: STORE,
+    file: "counters.db",
+    migrator: &MIGRATOR,
+    durability: Durability::EveryCommit,
+    content: Content {
+        table: "positions",
+        rows: "SELECT 1 FROM positions WHERE position > 0 UNION ALL SELECT 1 FROM counters",
+    },
+    writing: Writing::Seldom,
+    remedy: crate::installation::REBUILD_COUNTERS,
+};
 /// Rows of one statement: enough to forget its overhead, and with four values each far below the
 /// number that a statement may bind.
 const ROWS_PER_STATEMENT: usize = 500;
@@ -49,7 +61,24 @@ impl SqlCheckpointStore {
         self.database.close().await;
     }
 
-    #[cfg(test)]
+    /// The position up to which every counter includes the log.
+    pub(crate) async fn position(&self) -> Result<Position, StoreError> {
+        let work = async { read_position(&mut *self.database.reader().await?).await };
+        self.database.within_deadline(work).await
+    }
+
+    /// Begins with no counters at a position, as a file of an installation.
+    pub(crate) async fn begin(&self, position: Position, mark: &Mark) -> Result<(), StoreError> {
+        let work = async {
+            let mut transaction = self.database.begin().await?;
+            set_position(&mut transaction, position).await?;
+            mark.write_in(&mut transaction, STORE).await?;
+            Ok((transaction, ()))
+        };
+        self.database.write(work).await
+    }
+
+    /// Its database.
     pub(crate) fn database(&self) -> &Database {
         &self.database
     }

@@ -16,7 +16,7 @@ use sqlx::sqlite::{SqliteConnection, SqlitePool, SqliteRow};
 pub(crate) use failure::failure;
 pub use folder::DataFolder;
 pub use open::OpenError;
-pub(crate) use open::{Durability, Schema};
+pub(crate) use open::{Content, Durability, Schema, Writing, refusal};
 
 /// Longest wait for a connection and for the statements of one call. Statements take milliseconds;
 /// the bound is for a disk that hangs.
@@ -44,6 +44,11 @@ pub struct Database {
 }
 
 impl Database {
+    /// The store, as errors name it.
+    pub(crate) fn store(&self) -> &'static str {
+        self.store
+    }
+
     /// Begins the one transaction that may write now; another writer waits.
     pub(crate) async fn begin(&self) -> Result<Transaction, StoreError> {
         self.writer.begin_with("BEGIN IMMEDIATE").await.map_err(failure(self.store))

@@ -16,7 +16,7 @@ use rateguard_engine::ports::{AppendOutcome, EventLog, StoreError};
 use sqlx::migrate::Migrator;
 use sqlx::{AssertSqlSafe, Error};
 
-use crate::database::{DataFolder, Database, Durability, OpenError, Row, Schema, failure};
+use crate::database::{Content, DataFolder, Database, Durability, OpenError, Row, Schema, Writing, failure};
 pub(crate) use hash::{id_hash, request_hash};
 pub(crate) use row::{KIND_USAGE, SELECT, column, read};
 
@@ -25,8 +25,15 @@ pub(crate) const STORE: &str = "event";
 /// Events that one call reads: a caller that wants more asks again.
 pub(crate) const READ_EVENTS_MAX: usize = 10_000;
 static MIGRATOR: Migrator = sqlx::migrate!("../../../migrations/events/sqlite");
-const SCHEMA: Schema =
-    Schema { store: STORE, file: "events.db", migrator: &MIGRATOR, durability: Durability::EveryCommit };
+pub(crate) const SCHEMA: Schema = Schema {
+    store: STORE,
+    file: "events.db",
+    migrator: &MIGRATOR,
+    durability: Durability::EveryCommit,
+    content: Content { table: "head", rows: "SELECT 1 FROM head WHERE position > 0" },
+    writing: Writing::Heavily,
+    remedy: crate::installation::RESTORE_EVENTS,
+};
 
 /// The event log in `events.db`. Clones share its connections.
 #[derive(Clone, Debug)]

@@ -10,6 +10,7 @@ mod config;
 mod counters;
 mod database;
 mod events;
+mod installation;
 mod people;
 mod usage;
 
@@ -17,5 +18,6 @@ pub use config::SqlConfigStore;
 pub use counters::SqlCheckpointStore;
 pub use database::{DataFolder, OpenError};
 pub use events::SqlEventLog;
+pub use installation::{Opening, SqlStores};
 pub use people::SqlPeopleStore;
 pub use usage::SqlUsageStore;

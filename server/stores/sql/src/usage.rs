@@ -18,6 +18,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use rateguard_core::counter::Position;
 use rateguard_core::ids::WorkspaceId;
+use rateguard_core::time::Millis;
 use rateguard_core::usage::LoggedEvent;
 use rateguard_engine::ports::{
     EventLog, EventPage, EventQuery, SeriesPoint, SeriesQuery, StoreError, Summary, UsageFilter, UsageStore,
@@ -25,7 +26,7 @@ use rateguard_engine::ports::{
 use sqlx::migrate::Migrator;
 use tokio::sync::{Semaphore, SemaphorePermit};
 
-use crate::database::{DataFolder, Database, Durability, OpenError, Schema};
+use crate::database::{Content, DataFolder, Database, Durability, OpenError, Schema, Writing};
 use crate::events::{SqlEventLog, from_position_column};
 use query::Question;
 
@@ -37,8 +38,15 @@ const RAW_READS_MAX: usize = 2;
 const FILE: &str = "usage.db";
 static MIGRATOR: Migrator = sqlx::migrate!("../../../migrations/usage/sqlite");
 /// A loss of power may take the last rollups with their position; the log gives them again.
-const SCHEMA: Schema =
-    Schema { store: STORE, file: FILE, migrator: &MIGRATOR, durability: Durability::Checkpoints };
+pub(crate) const SCHEMA: Schema = Schema {
+    store: STORE,
+    file: FILE,
+    migrator: &MIGRATOR,
+    durability: Durability::Checkpoints,
+    content: Content { table: "progress", rows: "SELECT 1 FROM progress WHERE position > 0" },
+    writing: Writing::Seldom,
+    remedy: crate::installation::REBUILD_USAGE,
+};
 
 /// Rollups in `usage.db`, and raw events out of the log's `events.db`.
 #[derive(Clone, Debug)]
@@ -52,7 +60,7 @@ impl SqlUsageStore {
     /// Opens the store in a data folder, beside the log whose events it sums.
     ///
     /// # Errors
-    /// [`OpenError`]; [`OpenError::Corrupt`] also when the rollups hold more than the log.
+    /// [`OpenError`]; [`OpenError::AheadOfLog`] when the rollups hold more than the log.
     pub async fn open(folder: &DataFolder, log: &SqlEventLog) -> Result<Self, OpenError> {
         let rollups = Database::open(folder, &SCHEMA).await?;
         let raw_reads = Arc::new(Semaphore::new(RAW_READS_MAX));
@@ -78,8 +86,12 @@ impl SqlUsageStore {
         if cursor <= end {
             return Ok(());
         }
-        let detail = format!("it sums events up to position {}, and the log ends at {}", cursor.0, end.0);
-        Err(OpenError::Corrupt { path, detail })
+        Err(OpenError::AheadOfLog { path, position: cursor.0, end: end.0 })
+    }
+
+    /// Its database.
+    pub(crate) fn database(&self) -> &Database {
+        &self.rollups
     }
 
     /// Waits for a turn to read raw events.
@@ -116,6 +128,21 @@ impl UsageStore for SqlUsageStore {
             let _turn = self.raw_read().await?;
             let mut reader = self.log.database().reader().await?;
             listing::page(&mut reader, workspace, query).await
+        };
+        self.rollups.within_deadline(page).await
+    }
+
+    async fn accounted_after(
+        &self,
+        workspace: &WorkspaceId,
+        after: (Millis, Position),
+        through: Position,
+        limit: usize,
+    ) -> Result<Vec<LoggedEvent>, StoreError> {
+        let page = async {
+            let _turn = self.raw_read().await?;
+            let mut reader = self.log.database().reader().await?;
+            listing::accounted_after(&mut reader, workspace, after, through, limit).await
         };
         self.rollups.within_deadline(page).await
     }

@@ -3,6 +3,7 @@
 mod together;
 
 pub mod samples;
+mod uniqueness;
 
 use futures::future::{join_all, try_join_all};
 use rateguard_core::ids::{Slug, WorkspaceId};
@@ -17,6 +18,10 @@ pub use together::{
 
 use crate::Backend;
 use samples::{api, key, one_of_each, rule, varied, workspace};
+pub use uniqueness::{
+    a_model_has_one_price_in_its_workspace, a_secret_is_unique_in_the_installation,
+    a_slug_is_unique_in_its_workspace, of_many_prices_of_a_model_at_once_one_is_made,
+};
 
 /// A promise is kept unless it panics or meets an error that it does not expect.
 type Outcome = Result<(), StoreError>;
@@ -42,6 +47,8 @@ macro_rules! config_store_suite {
             an_id_is_taken_once_for_each_kind
             a_slug_is_unique_in_its_workspace
             a_secret_is_unique_in_the_installation
+            a_model_has_one_price_in_its_workspace
+            of_many_prices_of_a_model_at_once_one_is_made
             a_workspace_holds_no_more_than_its_limit
             a_replacement_raises_the_version_by_one
             a_replacement_needs_the_version_seen
@@ -135,44 +142,6 @@ pub async fn an_id_is_taken_once_for_each_kind<B: Backend<Store: ConfigStore>>(b
         let refused = store.insert(&ws("ws_1"), resource, LIMIT, at(1)).await;
         assert_eq!(refused, Err(StoreError::AlreadyExists { field: "id" }));
     }
-    Ok(())
-}
-
-/// Two APIs of one workspace never share a slug; two of two workspaces may.
-pub async fn a_slug_is_unique_in_its_workspace<B: Backend<Store: ConfigStore>>(backend: &B) -> Outcome {
-    let store = opened(backend, &["ws_1", "ws_2"]).await?;
-    let taken = Err(StoreError::AlreadyExists { field: "slug" });
-    let (first, second) = (api("api_1", "one"), api("api_2", "two"));
-    insert_all(&store, "ws_1", [Resource::Api(first.clone()), Resource::Api(second.clone())]).await?;
-
-    let third = Resource::Api(api("api_3", "one"));
-    assert_eq!(store.insert(&ws("ws_1"), third.clone(), LIMIT, at(1)).await, taken);
-    let renamed = Resource::Api(rateguard_engine::resources::Api { slug: slug("one"), ..second });
-    assert_eq!(store.replace(&ws("ws_1"), renamed.clone(), 1, at(1)).await, taken);
-
-    store.insert(&ws("ws_2"), third, LIMIT, at(1)).await?;
-    store.replace(&ws("ws_1"), Resource::Api(first), 1, at(1)).await?;
-    store.remove(&ws("ws_1"), ResourceKind::Api, "api_1", None, at(1)).await?;
-    store.replace(&ws("ws_1"), renamed, 1, at(2)).await?;
-    Ok(())
-}
-
-/// No two keys share a secret, in whatever workspaces.
-pub async fn a_secret_is_unique_in_the_installation<B: Backend<Store: ConfigStore>>(backend: &B) -> Outcome {
-    let store = opened(backend, &["ws_1", "ws_2"]).await?;
-    let taken = Err(StoreError::AlreadyExists { field: "secret" });
-    insert_all(&store, "ws_1", [Resource::Key(key("key_1", 1))]).await?;
-    insert_all(&store, "ws_2", [Resource::Key(key("key_2", 2))]).await?;
-    for owner in ["ws_1", "ws_2"] {
-        let refused = store.insert(&ws(owner), Resource::Key(key("key_3", 1)), LIMIT, at(1)).await;
-        assert_eq!(refused, taken);
-    }
-    assert_eq!(store.replace(&ws("ws_2"), Resource::Key(key("key_2", 1)), 1, at(1)).await, taken);
-    // The same id in another workspace is another key.
-    assert_eq!(store.insert(&ws("ws_2"), Resource::Key(key("key_1", 1)), LIMIT, at(1)).await, taken);
-    insert_all(&store, "ws_2", [Resource::Key(key("key_1", 3))]).await?;
-    assert_eq!(store.replace(&ws("ws_2"), Resource::Key(key("key_1", 1)), 1, at(1)).await, taken);
-    store.replace(&ws("ws_1"), Resource::Key(key("key_1", 1)), 1, at(1)).await?;
     Ok(())
 }
 

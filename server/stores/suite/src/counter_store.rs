@@ -3,6 +3,7 @@
 
 mod concurrency;
 mod decisions;
+mod forgetting;
 mod recovery;
 mod request_ids;
 mod reservations;
@@ -17,6 +18,7 @@ use rateguard_engine::ports::CounterStore;
 
 pub use concurrency::*;
 pub use decisions::*;
+pub use forgetting::*;
 pub use recovery::*;
 pub use request_ids::*;
 pub use reservations::*;
@@ -55,6 +57,7 @@ macro_rules! counter_store_suite {
             says_that_waiting_does_not_help,
             renews_nothing_when_the_clock_steps_back,
             shares_one_counter_beyond_the_bound,
+            reads_what_a_decision_would_fall_on,
             keeps_workspaces_apart,
             forgets_idle_counters_without_a_trace,
             admits_exactly_the_smaller_limit_to_concurrent_callers,
@@ -62,6 +65,8 @@ macro_rules! counter_store_suite {
             takes_once_for_concurrent_repetitions,
             conserves_what_is_taken_under_random_concurrency,
             repeats_an_allowed_decision_without_taking,
+            recalls_a_decision_without_deciding,
+            repeats_what_was_reserved,
             decides_a_denial_anew,
             refuses_an_id_with_other_content,
             forgets_an_id_after_its_time,
@@ -98,6 +103,12 @@ macro_rules! counter_store_suite {
             keeps_reservations_over_a_clean_stop,
             keeps_counters_over_a_clean_stop,
             keeps_an_opening_over_a_crash,
+            drops_budgets_counters_with_nothing_in_them,
+            drops_budgets_counters_long_after_their_period,
+            drops_the_counters_of_a_budget_that_is_gone,
+            keeps_what_is_held_of_a_budget_that_is_gone,
+            counts_no_record_again_in_a_counter_that_was_dropped,
+            settles_nothing_again_in_a_counter_that_was_dropped,
         }
     };
     ($backend:expr; $($promise:ident),* $(,)?) => {

@@ -1,6 +1,7 @@
 //! What every [`UsageStore`] promises, beside the [`EventLog`] whose events it sums.
 
 mod naive;
+mod pages;
 mod questions;
 
 use rateguard_core::counter::Position;
@@ -16,7 +17,12 @@ use rateguard_engine::ports::{
 use crate::Backend;
 use crate::event_log::samples::{Numbers, START_MS, WORKSPACES, event, varied, workspace};
 use naive::assert_agrees;
-use questions::{all_events, any_range, days, event_filter_of, everything, filter_of, occurred, zone};
+pub use pages::{
+    a_filter_that_few_events_pass_is_followed_to_its_end, events_are_listed_before_they_are_summed,
+    events_are_read_in_the_order_in_which_they_count, every_filter_of_events_lists_what_fits,
+    pages_go_back_from_the_newest,
+};
+use questions::{all_events, any_range, days, everything, filter_of, zone};
 
 /// A promise is kept unless it panics or meets an error that it does not expect.
 type Outcome = Result<(), StoreError>;
@@ -65,6 +71,8 @@ macro_rules! usage_store_suite {
             events_beyond_the_cursor_are_in_no_sum
             a_series_has_no_more_points_than_asked_for
             pages_go_back_from_the_newest
+            a_filter_that_few_events_pass_is_followed_to_its_end
+            events_are_read_in_the_order_in_which_they_count
             every_filter_of_events_lists_what_fits
             events_are_listed_before_they_are_summed
             workspaces_do_not_see_each_other
@@ -309,61 +317,6 @@ pub async fn a_series_has_no_more_points_than_asked_for<L: EventLog, U: UsageSto
         let refused = usage.series(&owner, &SeriesQuery { points_max: points - 1, ..query }).await;
         assert!(matches!(refused, Err(StoreError::Full { .. })), "{refused:?}");
     }
-    Ok(())
-}
-
-/// Pages follow each other without a gap, newest position first, and the last one says so.
-pub async fn pages_go_back_from_the_newest<L: EventLog, U: UsageStore>(
-    backend: &impl Backend<Store = (L, U)>,
-) -> Outcome {
-    let (log, usage) = backend.open().await;
-    let logged = append(&log, &varied(10, 100)).await?;
-    for limit in [1, 7, 33, 100] {
-        for filter in [EventFilter::default(), occurred(any_range(&mut Numbers::new(10)))] {
-            let mut query = EventQuery { filter, before: None, limit };
-            let expected = listed("ws_a", &query.filter, &logged);
-            let mut seen = Vec::new();
-            while seen.len() < ALL {
-                let page = usage.events(&workspace("ws_a"), &query).await?;
-                assert!(page.events.len() <= limit);
-                seen.extend(page.events);
-                query.before = page.next_before;
-                if query.before.is_none() {
-                    break;
-                }
-            }
-            assert_eq!(seen, expected, "pages of {limit}");
-        }
-    }
-    Ok(())
-}
-
-/// Every part of a filter, alone and with the others.
-pub async fn every_filter_of_events_lists_what_fits<L: EventLog, U: UsageStore>(
-    backend: &impl Backend<Store = (L, U)>,
-) -> Outcome {
-    let (log, usage) = backend.open().await;
-    let logged = append(&log, &varied(11, EVENTS)).await?;
-    let mut numbers = Numbers::new(11);
-    for parts in 0..256 {
-        let place = usize::try_from(numbers.below(EVENTS as u64)).unwrap_or(0);
-        let filter = event_filter_of(parts, &logged[place].event, &mut numbers);
-        let expected = listed("ws_a", &filter, &logged);
-        let query = EventQuery { filter, ..all_events() };
-        let page = usage.events(&workspace("ws_a"), &query).await?;
-        assert_eq!((page.events, page.next_before), (expected, None), "{query:?}");
-    }
-    Ok(())
-}
-
-/// A list does not wait for the sums.
-pub async fn events_are_listed_before_they_are_summed<L: EventLog, U: UsageStore>(
-    backend: &impl Backend<Store = (L, U)>,
-) -> Outcome {
-    let (log, usage) = backend.open().await;
-    let logged = append(&log, &[event("ws_a", "1")]).await?;
-    assert_eq!(usage.events(&workspace("ws_a"), &all_events()).await?.events, logged);
-    assert_eq!(usage.cursor().await?, Position(0));
     Ok(())
 }
 

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::counter::budget::AnonymousHold;
+use crate::limits::OCCURRED_BEFORE_MS_MAX;
 
 const DAY_MS: i64 = 86_400_000;
 
@@ -89,8 +90,45 @@ fn money_a_crash_left_held_is_free_at_its_time() {
 }
 
 #[test]
-fn a_budget_is_never_forgotten_by_its_counter() {
-    assert!(!Counter::fresh(&limit(1, midnight()), midnight()).is_idle(midnight().plus(400 * DAY_MS)));
+fn a_budget_that_has_spent_something_is_forgotten_when_no_record_can_name_its_period() {
+    let mut counter = charged(10, midnight());
+    let over = midnight().plus(DAY_MS + OCCURRED_BEFORE_MS_MAX);
+    assert!(!counter.is_idle(over.plus(-1)) && counter.is_idle(over));
+    counter.take(&limit(100, midnight()), 5, midnight());
+    assert!(!counter.is_idle(over) && !counter.is_free(over), "a reservation has money in it");
+}
+
+#[test]
+fn a_budget_with_nothing_in_it_is_forgotten_at_once() {
+    let mut counter = Counter::fresh(&limit(100, midnight()), midnight());
+    assert!(counter.is_idle(midnight()));
+    let mark = counter.take(&limit(100, midnight()), 5, midnight());
+    assert!(!counter.is_idle(midnight()));
+    counter.correct(mark, 5, -5, midnight());
+    assert!(counter.is_idle(midnight()));
+    let next = midnight().plus(DAY_MS);
+    counter.charge(&limit(100, midnight()), 5, midnight(), midnight());
+    counter.charge(&limit(100, next), 0, next, next);
+    assert!(!counter.is_idle(next), "the period before has spent something");
+}
+
+#[test]
+fn a_prepaid_budget_is_never_over() {
+    let prepaid = Limit::Budget { nanos: 100, bounds: None };
+    let mut counter = Counter::fresh(&prepaid, midnight());
+    counter.charge(&prepaid, 5, midnight(), midnight());
+    let long_after = midnight().plus(4_000 * DAY_MS);
+    assert!(!counter.is_idle(long_after));
+    assert!(counter.is_free(long_after), "unless it is gone itself");
+}
+
+#[test]
+fn a_budget_is_not_forgotten_while_a_crash_has_left_money_held() {
+    let mut counter = Counter::fresh(&limit(100, midnight()), midnight());
+    let until = midnight().plus(3_600_000);
+    budget(&mut counter).anonymous = AnonymousHold { nanos: 60, until };
+    assert!(!counter.is_idle(until.plus(-1)) && !counter.is_free(until.plus(-1)));
+    assert!(counter.is_idle(until));
 }
 
 #[test]

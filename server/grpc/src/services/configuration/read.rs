@@ -231,13 +231,13 @@ impl<'r> Reader<'r> {
 
     fn api(&self, entry: &Entry, mut message: v1::Api) -> Result<Api, EngineError> {
         let id = ApiId::parse("id", self.id(entry)?)?;
-        let stored = match self.present(entry)? {
-            Some(Resource::Api(api)) => api.credential.clone(),
+        let present = match self.present(entry)? {
+            Some(Resource::Api(api)) => Some(api),
             _ => None,
         };
         let given = message.credential.as_ref().is_some_and(|secret| !secret.value.is_empty());
         let wants_stored = message.credential_set && !given;
-        let is_missing = wants_stored && stored.is_none();
+        let is_missing = wants_stored && present.is_none_or(|api| api.credential.is_none());
         let may_be_missing = self.intent.dry_run && !message.credential_reference.is_empty();
         if is_missing && !may_be_missing {
             let message =
@@ -250,8 +250,8 @@ impl<'r> Reader<'r> {
             message.credential = Some(v1::SecretText::default());
             message.credential_reference.clear();
         }
-        let draft = api_draft(message, id, stored, self.desk.currency())?;
-        let mut api = self.desk.engine.seal_if_new(&self.desk.caller.workspace, draft)?;
+        let draft = api_draft(message, id, present, self.desk.currency())?;
+        let mut api = self.desk.engine.seal_if_new(&self.desk.view.workspace.id, draft)?;
         if is_missing {
             // A dry run stores nothing; this only shows that there would be one.
             api.credential = Some(SealedCredential(Vec::new()));

@@ -86,9 +86,12 @@ async fn nothing_is_held_when_the_ceiling_cannot_be_written() {
     let caller = Caller::new(store.clone(), 1);
     let budget = ask(1, prepaid(1_000), 100);
     backend.disk.fails.store(true, Ordering::SeqCst);
-    let refused = store.check(caller.command(Mode::Reserve, std::slice::from_ref(&budget), at(0))).await;
+    let refused = store.check(&caller.command(Mode::Reserve, std::slice::from_ref(&budget), at(0))).await;
     assert!(matches!(refused, Err(StoreError::Unavailable { .. })), "{refused:?}");
-    assert_eq!((caller.held(&budget, at(0)).await, store.live_counters(&caller.workspace)), (0, 0));
+    assert_eq!(
+        (caller.held(&budget, at(0)).await, store.health().await.expect("memory is read").live_counters),
+        (0, 0)
+    );
     backend.disk.fails.store(false, Ordering::SeqCst);
     assert!(caller.reserve(&[budget], at(0)).await.is_some());
 }
@@ -99,7 +102,7 @@ async fn a_disk_that_does_not_answer_is_waited_for_in_bounds() {
     let store = backend.load(at(0)).await;
     let caller = Caller::new(store.clone(), 1);
     backend.disk.hold_up();
-    let refused = store.check(caller.command(Mode::Reserve, &[ask(1, prepaid(1_000), 100)], at(0))).await;
+    let refused = store.check(&caller.command(Mode::Reserve, &[ask(1, prepaid(1_000), 100)], at(0))).await;
     assert!(matches!(refused, Err(StoreError::Unavailable { .. })), "{refused:?}");
 }
 
@@ -164,7 +167,7 @@ async fn take(caller: &Caller, backend: &MemoryBackend, step: Step, open: &mut V
     let budget = |amount| ask(1, prepaid(5_000), amount);
     match step {
         Step::Reserve(amount) => {
-            let reserved = caller.store.check(caller.command(Mode::Reserve, &[budget(amount)], at(0))).await;
+            let reserved = caller.store.check(&caller.command(Mode::Reserve, &[budget(amount)], at(0))).await;
             if let Ok(CheckOutcome::Decided(decided)) = reserved
                 && let Some((id, _)) = decided.reservation
             {

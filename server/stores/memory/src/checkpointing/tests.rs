@@ -1,13 +1,16 @@
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use rateguard_core::counter::Position;
 use rateguard_engine::ports::CounterStore;
 use rateguard_store_suite::counter_store::world::Caller;
 use rateguard_store_suite::counter_store::world::{
-    MINUTE_MS, Report, a_minute, any_minute, ask, at, counter_id, prepaid,
+    MINUTE_MS, Report, a_minute, any_minute, ask, at, prepaid,
 };
+use tokio::time::Instant;
 
-use super::BATCH_COUNTERS_MAX;
+use super::{BATCH_COUNTERS_MAX, ROUND_SPREAD};
 use crate::testing::MemoryBackend;
 use crate::{MemoryCounterStore, MemoryCounterStoreConfig};
 
@@ -47,21 +50,65 @@ async fn what_could_not_be_written_is_written_with_the_next_checkpoint() {
 
 #[tokio::test]
 async fn a_checkpoint_that_is_given_up_loses_no_change() {
+    // While it sorts, or while it writes the first of two batches.
+    for turns in [1, 1_000] {
+        let backend = MemoryBackend::default();
+        let config = MemoryCounterStoreConfig::default();
+        let store =
+            MemoryCounterStore::load(backend.disk.clone(), config, at(0)).await.expect("an empty disk");
+        let store = Arc::new(store);
+        let caller = Caller::new(store.clone(), 1);
+        let values = BATCH_COUNTERS_MAX + 10;
+        for value in 0..values {
+            assert!(caller.consume(&[ask(1, a_minute(5), 1).scoped(value as u128)], at(0)).await);
+        }
+        backend.disk.hold_up();
+        let writing = tokio::spawn({
+            let store = store.clone();
+            async move { store.checkpoint(false).await }
+        });
+        for _ in 0..turns {
+            tokio::task::yield_now().await;
+        }
+        writing.abort();
+        assert!(writing.await.is_err_and(|error| error.is_cancelled()));
+        backend.disk.passes.add_permits(2);
+        store.checkpoint(false).await.expect("the fake disk is well");
+        assert_eq!(backend.disk.rows(), values);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_batches_of_a_round_are_spread_over_time_unless_somebody_waits_for_them() {
+    for (clean, least) in [(false, ROUND_SPREAD / 2), (true, Duration::ZERO)] {
+        let backend = MemoryBackend::default();
+        let config = MemoryCounterStoreConfig::default();
+        let store =
+            MemoryCounterStore::load(backend.disk.clone(), config, at(0)).await.expect("an empty disk");
+        let caller = Caller::new(Arc::new(store), 1);
+        for value in 0..8 * BATCH_COUNTERS_MAX {
+            assert!(caller.consume(&[ask(1, a_minute(5), 1).scoped(value as u128)], at(0)).await);
+        }
+        let began = Instant::now();
+        caller.store.checkpoint(clean).await.expect("the fake disk is well");
+        let took = began.elapsed();
+        assert!(least <= took && took <= ROUND_SPREAD, "{took:?} for eight batches");
+        assert_eq!((saves(&backend), clean && !took.is_zero()), (8, false));
+    }
+}
+
+#[tokio::test]
+async fn neighbours_on_disk_are_written_together() {
     let backend = MemoryBackend::default();
-    let store = backend.load(at(0)).await;
-    let caller = Caller::new(store.clone(), 1);
-    assert!(caller.consume(&[ask(1, a_minute(5), 1)], at(0)).await);
-    backend.disk.hold_up();
-    let writing = tokio::spawn({
-        let store = store.clone();
-        async move { store.checkpoint(false).await }
-    });
-    tokio::task::yield_now().await;
-    writing.abort();
-    assert!(writing.await.is_err_and(|error| error.is_cancelled()));
-    backend.disk.passes.add_permits(1);
-    store.checkpoint(false).await.expect("the fake disk is well");
-    assert_eq!(backend.disk.rows(), 1);
+    let config = MemoryCounterStoreConfig::default();
+    let store = MemoryCounterStore::load(backend.disk.clone(), config, at(0)).await.expect("an empty disk");
+    let caller = Caller::new(Arc::new(store), 1);
+    for value in 0..3 * BATCH_COUNTERS_MAX {
+        assert!(caller.consume(&[ask(1, a_minute(5), 1).scoped(value as u128)], at(0)).await);
+    }
+    caller.store.checkpoint(false).await.expect("the fake disk is well");
+    let order = backend.disk.order();
+    assert!(order.is_sorted() && order.len() == 3 * BATCH_COUNTERS_MAX);
 }
 
 #[tokio::test]
@@ -73,10 +120,7 @@ async fn dropped_counters_leave_the_disk() {
     caller.report(Report::of_cost(1).charging(&ask(2, prepaid(5), 0), 1), at(0)).await;
     store.checkpoint(false).await.expect("the fake disk is well");
     assert_eq!(backend.disk.rows(), 2);
-    for _ in 0..16 {
-        store.sweep(at(MINUTE_MS)).await.expect("memory is swept");
-    }
-    assert_eq!(store.live_counters(&caller.workspace), 1);
+    caller.sweep(at(MINUTE_MS)).await;
     store.checkpoint(false).await.expect("the fake disk is well");
     assert_eq!(backend.disk.rows(), 1);
 }
@@ -86,7 +130,7 @@ async fn many_changes_are_written_in_batches_and_the_position_with_the_last() {
     let backend = MemoryBackend::default();
     let config = MemoryCounterStoreConfig::default();
     let store = MemoryCounterStore::load(backend.disk.clone(), config, at(0)).await.expect("an empty disk");
-    let store = std::sync::Arc::new(store);
+    let store = Arc::new(store);
     let (ours, theirs) = (Caller::new(store.clone(), 1), Caller::new(store.clone(), 2));
     let values = 2 * BATCH_COUNTERS_MAX + 10;
     for value in 0..values {
@@ -138,5 +182,33 @@ async fn a_store_that_goes_on_after_its_clean_checkpoint_takes_the_reservations_
     let after_a_crash = Caller::new(backend.load(at(2)).await, 1);
     assert_eq!(after_a_crash.reservation(&open.id).await, None);
     assert_eq!(after_a_crash.held(&budget, at(2)).await, 0);
-    assert!(backend.disk.counter(&caller.workspace, counter_id(1)).is_some());
+    assert!(backend.disk.counter(&caller.workspace, budget.charge.counter).is_some());
+}
+
+#[tokio::test]
+async fn a_budget_is_not_dropped_while_a_crash_in_mid_round_would_settle_its_records_again() {
+    let backend = MemoryBackend::default();
+    let config = MemoryCounterStoreConfig::default();
+    let store = MemoryCounterStore::load(backend.disk.clone(), config, at(0)).await.expect("an empty disk");
+    let (store, budget) = (Arc::new(store), ask(1, prepaid(1_000), 0));
+    let caller = Caller::new(store.clone(), 1);
+    caller.report(Report::of_cost(70).charging(&budget, 70), at(0)).await;
+    store.checkpoint(false).await.expect("the fake disk is well");
+    let taken_back = caller.report(Report::of_cost(-70).charging(&budget, -70), at(1)).await;
+    for value in 0..2 * BATCH_COUNTERS_MAX {
+        assert!(caller.consume(&[ask(2, a_minute(5), 1).scoped(value as u128)], at(1)).await);
+    }
+    caller.sweep(at(2)).await;
+    backend.disk.hold_up();
+    backend.disk.passes.add_permits(2);
+    let writing = tokio::spawn(async move { store.checkpoint(false).await });
+    while saves(&backend) < 3 {
+        tokio::task::yield_now().await;
+    }
+    writing.abort();
+    assert!(writing.await.is_err_and(|error| error.is_cancelled()));
+    assert_eq!(backend.disk.position(), Position(1), "two of three batches were written");
+    let after_a_crash = Caller::new(backend.load(at(10)).await, 1);
+    after_a_crash.store.settle(vec![taken_back]).await.expect("memory settles");
+    assert_eq!(after_a_crash.used(&budget, at(11)).await, 0);
 }

@@ -22,13 +22,18 @@ fn use_one(table: &mut CounterTable, number: u128, now: Millis) {
 /// What a batch would write and remove.
 fn written(table: &mut CounterTable) -> (usize, usize) {
     let mut batch = CheckpointBatch::default();
-    table.take_changes(&workspace(), usize::MAX, &mut batch);
+    let changed = table.take_changed();
+    table.write_down(&workspace(), &changed, &mut batch);
     (batch.rows.len(), batch.removed.len())
 }
 
 fn sweep_all(table: &mut CounterTable, now: Millis) {
+    sweep_all_of(table, now, Position(u64::MAX), false);
+}
+
+fn sweep_all_of(table: &mut CounterTable, now: Millis, written_through: Position, retired: bool) {
     for _ in 0..MAPS {
-        table.sweep_next(now);
+        table.sweep_next(Sweep { now, written_through, is_retired: &mut |_| retired });
     }
 }
 
@@ -45,7 +50,7 @@ fn a_change_is_taken_once() {
     use_one(&mut table, 1, NOW);
     use_one(&mut table, 1, NOW);
     use_one(&mut table, 2, NOW);
-    assert_eq!((table.changes(), written(&mut table), written(&mut table)), (2, (2, 0), (0, 0)));
+    assert_eq!((written(&mut table), written(&mut table)), ((2, 0), (0, 0)));
 }
 
 #[test]
@@ -55,7 +60,7 @@ fn reading_changes_nothing() {
     written(&mut table);
     assert!(table.get(id(1)).is_some() && table.get(id(2)).is_none());
     assert!(table.get_mut(id(2)).is_none());
-    assert_eq!((table.live(), table.changes()), (1, 0));
+    assert_eq!((table.live(), table.changed.len()), (1, 0));
 }
 
 #[test]
@@ -63,9 +68,13 @@ fn changes_that_were_put_back_are_taken_again() {
     let mut table = table();
     use_one(&mut table, 1, NOW);
     use_one(&mut table, 2, NOW);
-    let taken = table.take_changes(&workspace(), 1, &mut CheckpointBatch::default());
+    let taken = table.take_changed();
+    let (sent, left) = taken.split_at(1);
+    table.write_down(&workspace(), sent, &mut CheckpointBatch::default());
     use_one(&mut table, 1, NOW);
-    table.put_back(&taken);
+    use_one(&mut table, 2, NOW);
+    table.put_back(sent);
+    table.give_back(left);
     assert_eq!(written(&mut table), (2, 0));
 }
 
@@ -90,6 +99,31 @@ fn counters_that_still_count_are_not_dropped() {
 }
 
 #[test]
+fn a_budget_that_includes_more_than_is_written_is_not_dropped() {
+    let budget = Limit::Budget { nanos: 10, bounds: None };
+    let mut table = table();
+    table.get_or_insert(id(1), &budget, NOW);
+    for retired in [false, true] {
+        sweep_all_of(&mut table, NOW, Position(3), retired);
+        assert_eq!(table.live(), 1);
+    }
+    sweep_all_of(&mut table, NOW, Position(4), false);
+    assert_eq!(table.live(), 0);
+}
+
+#[test]
+fn a_budget_with_money_in_it_is_dropped_only_when_it_is_retired() {
+    let budget = Limit::Budget { nanos: 10, bounds: None };
+    let mut table = table();
+    table.get_or_insert(id(1), &budget, NOW).counter.charge(&budget, 7, NOW, NOW);
+    table.get_or_insert(id(2), &budget, NOW).counter.take(&budget, 7, NOW);
+    sweep_all_of(&mut table, NOW, Position(4), false);
+    assert_eq!(table.live(), 2);
+    sweep_all_of(&mut table, NOW, Position(4), true);
+    assert!(table.get(id(1)).is_none() && table.get(id(2)).is_some(), "what is held stays");
+}
+
+#[test]
 fn a_sweep_gives_memory_back() {
     let mut table = table();
     for number in 0..10_000 {
@@ -97,6 +131,15 @@ fn a_sweep_gives_memory_back() {
     }
     sweep_all(&mut table, NOW.plus(1_000));
     assert!(table.maps.iter().all(|map| map.capacity() == 0));
+}
+
+#[test]
+fn several_new_counters_share_the_places_that_are_left() {
+    let mut table = table();
+    use_one(&mut table, 1, NOW);
+    let query = |counter| CounterQuery { counter: id(counter), overflow: id(9), limit: LIMIT };
+    let fallen = table.fallen_on(&[query(1), query(2), query(3)], 2);
+    assert_eq!(fallen.as_slice(), [id(1), id(2), id(9)]);
 }
 
 #[test]

@@ -83,11 +83,12 @@ impl Settling<'_> {
     }
 
     /// The reservation stood when the record was taken, and a crash has forgotten it since. What
-    /// it took of plain limits is in their counters, as far as these were written down.
+    /// it took of plain limits is in their counters, as far as these were written down. What the
+    /// crash left held is not its own: it had given that back before.
     fn charge_forgotten(&mut self, reservation: &SettleReservation) {
         let command = self.command;
         for charge in command.charges.iter().filter(|charge| charge.is_budget()) {
-            self.charge(charge, Anonymous::DrawnDown);
+            self.charge(charge, Anonymous::Untouched);
         }
         for id in &reservation.captured_budgets {
             if !command.charges.iter().any(|charge| charge.counter == *id || charge.overflow == *id) {
@@ -105,12 +106,12 @@ impl Settling<'_> {
             // Nothing to add, and no counter to make for it.
             return;
         }
-        self.shared.count_overflowed(usize::from(id != charge.counter));
         let SettleCommand { position, accounted_at, .. } = *self.command;
         charge_unreserved(counters, id, &charge.limit, charge.amount, position, accounted_at, self.now);
         if anonymous == Anonymous::DrawnDown && known.is_none_or(|included| included < position) {
             self.draw_down(id);
         }
+        self.state.overflowed += u64::from(id != charge.counter);
     }
 
     fn draw_down(&mut self, id: CounterId) {
@@ -132,7 +133,6 @@ impl Settling<'_> {
         if let Some(period) = periods.into_iter().flatten().find(|period| holds(period.start, period.end)) {
             budget.settle(period.start, 0, cost.get());
         }
-        budget.draw_down(cost.get());
         *included = position;
     }
 }

@@ -41,6 +41,8 @@ pub(super) enum Unique {
     Slug(String),
     /// The hash of a key's secret, in the installation.
     Secret(Vec<u8>),
+    /// A price's provider and model, in its workspace. The columns are made from the body.
+    Model(String, String),
 }
 
 /// Why a body cannot be understood.
@@ -65,7 +67,10 @@ pub(super) fn columns(resource: &Resource) -> Columns {
     let unique = match resource {
         Resource::Api(api) => Unique::Slug(api.slug.as_str().to_owned()),
         Resource::Key(key) => Unique::Secret(key.secret_sha256.to_vec()),
-        Resource::Rule(_) | Resource::Budget(_) | Resource::PriceOverride(_) => Unique::None,
+        Resource::PriceOverride(price) => {
+            Unique::Model(price.sheet.provider.clone(), price.sheet.model.clone())
+        }
+        Resource::Rule(_) | Resource::Budget(_) => Unique::None,
     };
     Columns { id: resource.id().to_owned(), unique }
 }

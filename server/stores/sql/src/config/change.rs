@@ -98,7 +98,7 @@ pub(super) async fn insert_resource(
     let inserted = insert.build().execute(&mut *connection).await.map_err(failure(STORE))?;
     if inserted.rows_affected() == 0 {
         let id_exists = find_versioned(connection, table, workspace, stored.value.id()).await?.is_some();
-        let unique_field = table.unique.as_ref().map_or("id", |column| column.field);
+        let unique_field = table.unique.as_ref().map_or("id", |unique| unique.field);
         return Err(StoreError::AlreadyExists { field: if id_exists { "id" } else { unique_field } });
     }
     if count(connection, table, workspace).await? > row_limit(limit) {
@@ -120,11 +120,11 @@ pub(super) async fn replace_resource(
     let table = table::of(resource.kind());
     let before = find_versioned(connection, table, &workspace, resource.id()).await?;
     let before = at_version(before, Some(expected))?;
-    let unique = body::columns(&resource).unique;
-    if let Some(column) = &table.unique
-        && unique_is_taken(connection, table, &workspace, resource.id(), &unique).await?
+    let value = body::columns(&resource).unique;
+    if let Some(unique) = &table.unique
+        && unique_is_taken(connection, table, &workspace, resource.id(), &value).await?
     {
-        return Err(StoreError::AlreadyExists { field: column.field });
+        return Err(StoreError::AlreadyExists { field: unique.field });
     }
     let version = before.version + 1;
     let stored =

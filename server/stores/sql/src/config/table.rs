@@ -15,18 +15,18 @@ pub(super) struct Table {
     pub code: &'static str,
     /// The table.
     pub name: &'static str,
-    /// The column that is unique besides the id.
-    pub unique: Option<UniqueColumn>,
+    /// What is unique besides the id.
+    pub unique: Option<UniqueValue>,
     /// What is full when a workspace has too many of them.
     pub full: &'static str,
 }
 
-/// A column that is unique besides the id.
-pub(super) struct UniqueColumn {
-    /// The column.
-    pub name: &'static str,
+/// What is unique besides the id.
+pub(super) struct UniqueValue {
     /// The field, as errors name it.
     pub field: &'static str,
+    /// The column that is written for it; `None` where columns are made from the body.
+    pub column: Option<&'static str>,
     /// Whether two workspaces may have the same value.
     pub by_workspace: bool,
 }
@@ -34,13 +34,13 @@ pub(super) struct UniqueColumn {
 const APIS: Table = Table {
     code: "api",
     name: "apis",
-    unique: Some(UniqueColumn { name: "slug", field: "slug", by_workspace: true }),
+    unique: Some(UniqueValue { field: "slug", column: Some("slug"), by_workspace: true }),
     full: "the workspace's list of APIs",
 };
 const KEYS: Table = Table {
     code: "key",
     name: "keys",
-    unique: Some(UniqueColumn { name: "secret_sha256", field: "secret", by_workspace: false }),
+    unique: Some(UniqueValue { field: "secret", column: Some("secret_sha256"), by_workspace: false }),
     full: "the workspace's list of keys",
 };
 const RULES: Table =
@@ -50,7 +50,7 @@ const BUDGETS: Table =
 const PRICE_OVERRIDES: Table = Table {
     code: "price_override",
     name: "price_overrides",
-    unique: None,
+    unique: Some(UniqueValue { field: "model", column: None, by_workspace: true }),
     full: "the workspace's list of prices",
 };
 
@@ -74,9 +74,13 @@ pub(super) fn kind_of(code: &str) -> Result<ResourceKind, StoreError> {
 }
 
 impl Table {
+    fn unique_column(&self) -> Option<&'static str> {
+        self.unique.as_ref()?.column
+    }
+
     /// A query of whole rows, to be continued with conditions.
     pub fn select(&self) -> QueryBuilder<Kind> {
-        let unique = self.unique.as_ref().map_or("NULL", |column| column.name);
+        let unique = self.unique_column().unwrap_or("NULL");
         QueryBuilder::new(format!(
             "SELECT workspace_id, id, {unique} AS unique_value, version, created_at, updated_at, \
              body_version, body FROM {}",
@@ -86,11 +90,16 @@ impl Table {
 
     /// A query of one row's id among those that have a unique value.
     pub fn select_by_unique(&self, workspace: &WorkspaceId, unique: &Unique) -> Option<QueryBuilder<Kind>> {
-        let column = self.unique.as_ref()?;
+        let by_workspace = self.unique.as_ref()?.by_workspace;
         let mut query = QueryBuilder::new(format!("SELECT workspace_id, id FROM {} WHERE ", self.name));
-        query.push(column.name).push(" = ");
-        push_unique(&mut query, unique);
-        if column.by_workspace {
+        if let Unique::Model(provider, model) = unique {
+            query.push("provider = ").push_bind(provider.clone());
+            query.push(" AND model = ").push_bind(model.clone());
+        } else {
+            query.push(self.unique_column()?).push(" = ");
+            push_unique(&mut query, unique);
+        }
+        if by_workspace {
             query.push(" AND workspace_id = ").push_bind(workspace.as_str().to_owned());
         }
         Some(query)
@@ -99,7 +108,7 @@ impl Table {
     /// The insertion of a new row; no row is affected where the id or the unique value exists.
     pub fn insert(&self, stored: &Stored<Resource>) -> Result<QueryBuilder<Kind>, BodyError> {
         let columns = body::columns(&stored.value);
-        let unique = self.unique.as_ref().map_or(String::new(), |column| format!(", {}", column.name));
+        let unique = self.unique_column().map_or(String::new(), |column| format!(", {column}"));
         let mut query = QueryBuilder::new(format!(
             "INSERT INTO {} (workspace_id, id, version, created_at, updated_at, body_version, body{unique}) VALUES (",
             self.name
@@ -109,7 +118,7 @@ impl Table {
         values.push_bind(to_column(stored.version));
         values.push_bind(stored.created_at.get()).push_bind(stored.updated_at.get());
         values.push_bind(body::BODY_VERSION).push_bind(body::encode(&stored.value)?);
-        if self.unique.is_some() {
+        if self.unique_column().is_some() {
             query.push(", ");
             push_unique(&mut query, &columns.unique);
         }
@@ -125,8 +134,8 @@ impl Table {
         query.push(", updated_at = ").push_bind(stored.updated_at.get());
         query.push(", body_version = ").push_bind(body::BODY_VERSION);
         query.push(", body = ").push_bind(body::encode(&stored.value)?);
-        if let Some(column) = &self.unique {
-            query.push(", ").push(column.name).push(" = ");
+        if let Some(column) = self.unique_column() {
+            query.push(", ").push(column).push(" = ");
             push_unique(&mut query, &columns.unique);
         }
         push_place(&mut query, &stored.workspace, &columns.id);
@@ -144,7 +153,7 @@ fn push_unique(query: &mut QueryBuilder<Kind>, unique: &Unique) {
     match unique {
         Unique::Slug(slug) => query.push_bind(slug.clone()),
         Unique::Secret(secret) => query.push_bind(secret.clone()),
-        Unique::None => query.push("NULL"),
+        Unique::Model(..) | Unique::None => query.push("NULL"),
     };
 }
 

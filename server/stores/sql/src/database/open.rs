@@ -25,6 +25,13 @@ const BUSY_MS_MAX: u64 = 5_000;
 const CHECKED_BYTES_MAX: u64 = 32 * 1024 * 1024;
 /// The write-ahead log is cut back to this after a checkpoint.
 const WAL_BYTES_KEPT_MAX: u64 = 64 * 1024 * 1024;
+/// The cache of a connection that writes heavily, in KiB: the upper levels of the log's indexes stay
+/// in memory, where the 2 MiB of SQLite's own would have them read again with each append.
+const WRITER_CACHE_KIB: u32 = 64 * 1024;
+/// Pages of 4 KiB after which a file that is written heavily has its write-ahead log carried over:
+/// 62 MiB, so that a page that changes with every append is carried once for hundreds of them. A
+/// start after a crash reads that much again, in some tenths of a second.
+const WAL_PAGES_MAX: u32 = 16_000;
 /// What a sound file answers to a check.
 const CHECK_OK: &str = "ok";
 
@@ -48,6 +55,30 @@ pub(crate) struct Schema {
     pub migrator: &'static Migrator,
     /// What survives a loss of power.
     pub durability: Durability,
+    /// By what a file is known that holds something.
+    pub content: Content,
+    /// How it is written.
+    pub writing: Writing,
+    /// What to do when it is damaged.
+    pub remedy: &'static str,
+}
+
+/// By what a file is known that holds something.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Content {
+    /// A table of the first migration.
+    pub table: &'static str,
+    /// A query that has rows when anything was ever written.
+    pub rows: &'static str,
+}
+
+/// How a file is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Writing {
+    /// A few rows at a time: SQLite's own figures.
+    Seldom,
+    /// Thousands of rows a second, spread over indexes that are larger than SQLite's own cache.
+    Heavily,
 }
 
 /// Why a data folder or a database was not opened. Each says what to do.
@@ -80,12 +111,60 @@ pub enum OpenError {
         version: i64,
     },
     /// The file is no database, or a damaged one.
-    #[error("{} is damaged; restore it from a backup, or move it away to begin anew without it: {detail}", path.display())]
+    #[error("{} is damaged; {remedy}: {detail}", path.display())]
     Corrupt {
         /// The file.
         path: PathBuf,
+        /// What to do.
+        remedy: &'static str,
         /// What is wrong.
         detail: String,
+    },
+    /// The folder holds nothing.
+    #[error(
+        "{} holds no installation; make one with `rateguard init`, or name the right data folder",
+        path.display()
+    )]
+    NoInstallation {
+        /// The folder.
+        path: PathBuf,
+    },
+    /// A file of the installation is gone, and the others are there.
+    #[error("{} is missing or empty, while other files of its installation are there; {remedy}", path.display())]
+    Missing {
+        /// The file.
+        path: PathBuf,
+        /// What to do.
+        remedy: &'static str,
+    },
+    /// Some files do not belong to the others. Which of them are the right ones, only people know.
+    #[error(
+        "{} holds files that are not of one installation: {} on one side, {} on the other; {remedy}",
+        path.display(), these.join(", "), those.join(", ")
+    )]
+    Foreign {
+        /// The folder.
+        path: PathBuf,
+        /// The configuration, and what belongs to it.
+        these: Vec<&'static str>,
+        /// The files that do not.
+        those: Vec<&'static str>,
+        /// What to do.
+        remedy: &'static str,
+    },
+    /// A file includes more of the log than there is.
+    #[error(
+        "{} includes the events up to position {position}, and events.db ends at {end}: it is newer than events.db; \
+         restore all files from one backup, or, if events.db is right, move this one away: it is then built again",
+        path.display()
+    )]
+    AheadOfLog {
+        /// The file.
+        path: PathBuf,
+        /// The position that it includes.
+        position: u64,
+        /// Where the log ends.
+        end: u64,
     },
     /// The file cannot be read or written now.
     #[error("{} cannot be opened now: {detail}", path.display())]
@@ -106,20 +185,23 @@ impl Database {
     pub(crate) async fn open(folder: &DataFolder, schema: &Schema) -> Result<Self, OpenError> {
         let path = folder.file(schema.file)?;
         let options = connect_options(&path, schema.durability);
-        let writer = writer_pool(&path, options.clone()).await?;
+        let writer = writer_pool(writing(options.clone(), schema.writing))
+            .await
+            .map_err(|error| refusal(&path, schema, &error))?;
         let readers = pool_options(READERS_MAX).connect_lazy_with(options.pragma("query_only", "ON"));
         let database = Self { store: schema.store, writer, readers, _folder: folder.clone() };
-        if let Err(error) = database.prepare(&path, schema.migrator).await {
+        if let Err(error) = database.prepare(&path, schema).await {
             database.close().await;
             return Err(error);
         }
         Ok(database)
     }
 
-    async fn prepare(&self, path: &Path, migrator: &Migrator) -> Result<(), OpenError> {
-        let mut writer = self.writer.acquire().await.map_err(|error| refusal(path, &error))?;
-        check_file(path, &mut writer).await?;
-        migrator.run_direct(None, &mut *writer, false).await.map_err(|error| migration_refusal(path, &error))
+    async fn prepare(&self, path: &Path, schema: &Schema) -> Result<(), OpenError> {
+        let mut writer = self.writer.acquire().await.map_err(|error| refusal(path, schema, &error))?;
+        check_file(path, schema, &mut writer).await?;
+        let migrated = schema.migrator.run_direct(None, &mut *writer, false).await;
+        migrated.map_err(|error| migration_refusal(path, schema, &error))
     }
 }
 
@@ -138,6 +220,15 @@ fn connect_options(path: &Path, durability: Durability) -> SqliteConnectOptions 
         .pragma("temp_store", "MEMORY")
 }
 
+fn writing(options: SqliteConnectOptions, writing: Writing) -> SqliteConnectOptions {
+    match writing {
+        Writing::Seldom => options,
+        Writing::Heavily => options
+            .pragma("cache_size", format!("-{WRITER_CACHE_KIB}"))
+            .pragma("wal_autocheckpoint", WAL_PAGES_MAX.to_string()),
+    }
+}
+
 /// Connections are never retired: there is no server that would forget them.
 fn pool_options(connections_max: u32) -> SqlitePoolOptions {
     SqlitePoolOptions::new()
@@ -148,12 +239,11 @@ fn pool_options(connections_max: u32) -> SqlitePoolOptions {
         .test_before_acquire(false)
 }
 
-async fn writer_pool(path: &Path, options: SqliteConnectOptions) -> Result<SqlitePool, OpenError> {
+async fn writer_pool(options: SqliteConnectOptions) -> Result<SqlitePool, Error> {
     pool_options(WRITERS)
         .after_release(|connection, _| Box::pin(is_reusable(connection)))
         .connect_with(options)
         .await
-        .map_err(|error| refusal(path, &error))
 }
 
 /// SQLite ends a transaction by itself when the disk is full, and refuses the rollback that
@@ -163,33 +253,43 @@ async fn is_reusable(connection: &mut SqliteConnection) -> Result<bool, Error> {
     Ok(!connection.is_in_transaction())
 }
 
-async fn check_file(path: &Path, connection: &mut SqliteConnection) -> Result<(), OpenError> {
+async fn check_file(
+    path: &Path,
+    schema: &Schema,
+    connection: &mut SqliteConnection,
+) -> Result<(), OpenError> {
     let size = std::fs::metadata(path).map(|metadata| metadata.len());
     let size = size.map_err(|source| OpenError::Folder { path: path.to_owned(), source })?;
     if size > CHECKED_BYTES_MAX {
         return Ok(());
     }
     let found = sqlx::query_scalar::<_, String>("PRAGMA quick_check(1)").fetch_one(connection).await;
-    match found.map_err(|error| refusal(path, &error))? {
+    match found.map_err(|error| refusal(path, schema, &error))? {
         found if found == CHECK_OK => Ok(()),
-        detail => Err(OpenError::Corrupt { path: path.to_owned(), detail }),
+        detail => Err(OpenError::Corrupt { path: path.to_owned(), remedy: schema.remedy, detail }),
     }
 }
 
-fn refusal(path: &Path, error: &Error) -> OpenError {
+/// Why a file was not opened.
+pub(crate) fn refusal(path: &Path, schema: &Schema, error: &Error) -> OpenError {
     let (path, detail) = (path.to_owned(), error.to_string());
     if failure::is_corruption(error) {
-        return OpenError::Corrupt { path, detail };
+        return OpenError::Corrupt { path, remedy: schema.remedy, detail };
     }
     OpenError::Unavailable { path, detail }
 }
 
-fn migration_refusal(path: &Path, error: &MigrateError) -> OpenError {
+fn migration_refusal(path: &Path, schema: &Schema, error: &MigrateError) -> OpenError {
     match error {
-        MigrateError::Execute(error) | MigrateError::ExecuteMigration(error, _) => refusal(path, error),
+        MigrateError::Execute(error) | MigrateError::ExecuteMigration(error, _) => {
+            refusal(path, schema, error)
+        }
         MigrateError::VersionMissing(version) => {
             OpenError::Newer { path: path.to_owned(), version: *version }
         }
-        _ => OpenError::Corrupt { path: path.to_owned(), detail: error.to_string() },
+        _ => {
+            let detail = error.to_string();
+            OpenError::Corrupt { path: path.to_owned(), remedy: schema.remedy, detail }
+        }
     }
 }

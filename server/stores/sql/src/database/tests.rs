@@ -15,8 +15,15 @@ use super::*;
 use crate::SqlConfigStore;
 
 static MIGRATOR: Migrator = sqlx::migrate!("../../../migrations/config/sqlite");
-const SCHEMA: Schema =
-    Schema { store: "test", file: "config.db", migrator: &MIGRATOR, durability: Durability::EveryCommit };
+const SCHEMA: Schema = Schema {
+    store: "test",
+    file: "config.db",
+    migrator: &MIGRATOR,
+    durability: Durability::EveryCommit,
+    content: Content { table: "workspaces", rows: "SELECT 1 FROM workspaces" },
+    writing: Writing::Seldom,
+    remedy: "restore it from a backup",
+};
 
 fn temporary() -> TempDir {
     tempfile::tempdir().unwrap()
@@ -33,11 +40,13 @@ async fn refusal(folder: &TempDir) -> OpenError {
 async fn insert_workspace(database: &Database, id: &str) -> Result<(), StoreError> {
     let work = async {
         let mut transaction = database.begin().await?;
-        sqlx::query("INSERT INTO workspaces VALUES ($1, 'w', 'UTC', 'USD', 0)")
-            .bind(id)
-            .execute(&mut *transaction)
-            .await
-            .map_err(failure(database.store))?;
+        sqlx::query(
+            "INSERT INTO workspaces (id, name, zone, currency, created_at) VALUES ($1, 'w', 'UTC', 'USD', 0)",
+        )
+        .bind(id)
+        .execute(&mut *transaction)
+        .await
+        .map_err(failure(database.store))?;
         Ok((transaction, ()))
     };
     database.write(work).await
@@ -120,6 +129,34 @@ async fn every_commit_is_synced_unless_the_schema_says_otherwise() {
     let relaxed = Database::open(&data_folder, &relaxed).await.unwrap();
     let found = pragma(&relaxed.writer, "SELECT cast(synchronous AS text) FROM pragma_synchronous").await;
     assert_eq!(found, normal);
+}
+
+/// Much is written between two checkpoints, and the write-ahead log still has an end; what stands in
+/// it alone is found again after a crash.
+#[tokio::test]
+async fn a_file_that_is_written_heavily_keeps_its_log_bounded_and_survives_a_crash() {
+    let schema = Schema { writing: Writing::Heavily, ..SCHEMA };
+    let folder = temporary();
+    let database = Database::open(&DataFolder::open(folder.path()).unwrap(), &schema).await.unwrap();
+    let log = folder.path().join("config.db-wal");
+    let (bytes_max, mut largest) = (80 * 1024 * 1024, 0);
+    on_writer(
+        &database,
+        "INSERT INTO workspaces (id, name, zone, currency, created_at) VALUES ('ws_1', 'w', 'UTC', 'USD', 0)",
+    )
+    .await;
+    for _ in 0..60 {
+        on_writer(&database, "UPDATE workspaces SET name = hex(randomblob(1048576))").await;
+        largest = largest.max(fs::metadata(&log).unwrap().len());
+    }
+    assert!((32 * 1024 * 1024..bytes_max).contains(&largest), "the log grew to {largest} bytes");
+    let crashed = temporary();
+    for file in ["config.db", "config.db-wal"] {
+        fs::copy(folder.path().join(file), crashed.path().join(file)).unwrap();
+    }
+    let found = Database::open(&DataFolder::open(crashed.path()).unwrap(), &schema).await.unwrap();
+    let name = "SELECT name FROM workspaces";
+    assert_eq!(pragma(&found.writer, name).await, pragma(&database.writer, name).await);
 }
 
 #[tokio::test]
@@ -248,7 +285,7 @@ async fn a_write_that_fails_midway_leaves_nothing() {
     let database = opened(&folder).await;
     let work = async {
         let mut transaction = database.begin().await?;
-        sqlx::query("INSERT INTO workspaces VALUES ('ws_1', 'w', 'UTC', 'USD', 0)")
+        sqlx::query("INSERT INTO workspaces (id, name, zone, currency, created_at) VALUES ('ws_1', 'w', 'UTC', 'USD', 0)")
             .execute(&mut *transaction)
             .await
             .map_err(failure("test"))?;

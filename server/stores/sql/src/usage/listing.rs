@@ -2,18 +2,22 @@
 //!
 //! A filter that names an event, a check or a reservation goes by its index. Any other one looks
 //! through the workspace's events from the newest on, or through those of its range of time when
-//! they are few. Either way the number of rows looked at is bounded. A unary plus keeps SQLite from
-//! choosing another index than the one meant.
+//! they are few. Either way the number of rows looked at is bounded: a page of a filter that few
+//! events pass may end early, even without any, and says where the next one goes on. A unary plus
+//! keeps SQLite from choosing another index than the one meant.
 
+use rateguard_core::counter::Position;
 use rateguard_core::ids::WorkspaceId;
+use rateguard_core::time::Millis;
 use rateguard_core::usage::LoggedEvent;
 use rateguard_engine::ports::{EventFilter, EventPage, EventQuery, StoreError};
 use sqlx::{QueryBuilder, Row as _};
 
-use super::scan::{RAW_EVENTS_FULL, RAW_EVENTS_MAX};
+use super::scan::RAW_EVENTS_MAX;
 use crate::database::{Connection, Kind, failure};
 use crate::events::{
-    READ_EVENTS_MAX, SELECT, STORE, column_failure, id_hash, read, request_hash, to_limit, to_position_column,
+    READ_EVENTS_MAX, SELECT, STORE, column_failure, from_position_column, id_hash, read, request_hash,
+    to_limit, to_position_column,
 };
 
 /// Entries of the index of times that are counted to learn where a range lies.
@@ -37,6 +41,14 @@ enum Candidates {
 }
 
 impl Candidates {
+    /// Where the next page begins when this one has all that was found among its candidates.
+    fn next_before(&self) -> Option<Position> {
+        match self {
+            Self::Walked { lowest, complete: false, .. } => Some(from_position_column(*lowest)),
+            _ => None,
+        }
+    }
+
     fn order(&self) -> &'static str {
         match self {
             Self::Timed => " ORDER BY +e.position DESC",
@@ -47,7 +59,10 @@ impl Candidates {
 
 /// Where the events of a range of time lie.
 struct Extent {
+    /// All that were counted.
     entries: i64,
+    /// Of these, those before the page, and between which positions they lie.
+    before: i64,
     lowest: i64,
     highest: i64,
 }
@@ -65,12 +80,30 @@ pub(super) async fn page(
     let candidates = candidates(connection, number, &query.filter, before(query)).await?;
     let mut select = statement(SELECT, workspace, number, query, &candidates);
     let rows = select.build().fetch_all(connection).await.map_err(failure(STORE))?;
-    if rows.len() <= limit && matches!(candidates, Candidates::Walked { complete: false, .. }) {
-        return Err(RAW_EVENTS_FULL);
-    }
     let events = rows.iter().take(limit).map(read).collect::<Result<Vec<LoggedEvent>, _>>()?;
-    let next_before = events.last().filter(|_| rows.len() > limit).map(|event| event.position);
-    Ok(EventPage { events, next_before })
+    let last = events.last().filter(|_| rows.len() > limit).map(|event| event.position);
+    Ok(EventPage { events, next_before: last.or_else(|| candidates.next_before()) })
+}
+
+/// Reads events in the order of accounting time, by its index.
+pub(super) async fn accounted_after(
+    connection: &mut Connection,
+    workspace: &WorkspaceId,
+    (accounted_at, position): (Millis, Position),
+    through: Position,
+    limit: usize,
+) -> Result<Vec<LoggedEvent>, StoreError> {
+    let Some(number) = workspace_number(connection, workspace).await? else { return Ok(Vec::new()) };
+    let mut select = QueryBuilder::<Kind>::new(SELECT);
+    select.push(" WHERE e.workspace = ").push_bind(number);
+    select.push(" AND (e.accounted_at, e.position) > (").push_bind(accounted_at.get());
+    select.push(", ").push_bind(to_position_column(position)).push(")");
+    select.push(" AND +e.position <= ").push_bind(to_position_column(through));
+    select
+        .push(" ORDER BY e.accounted_at, e.position LIMIT ")
+        .push_bind(to_limit(limit.min(READ_EVENTS_MAX)));
+    let rows = select.build().fetch_all(connection).await.map_err(failure(STORE))?;
+    rows.iter().map(read).collect()
 }
 
 /// The statement that reads one page and one event more, which tells whether there are more.
@@ -119,10 +152,10 @@ async fn candidates(
         return walk(connection, workspace, 0, before - 1).await;
     }
     let extent = extent(connection, workspace, filter, before).await?;
-    match extent.entries {
-        0 => Ok(Candidates::None),
-        few if few <= to_limit(RAW_EVENTS_MAX) => Ok(Candidates::Timed),
-        many if many > TIME_ENTRIES_MAX => walk(connection, workspace, 0, before - 1).await,
+    match (extent.entries, extent.before) {
+        (many, _) if many > TIME_ENTRIES_MAX => walk(connection, workspace, 0, before - 1).await,
+        (_, 0) => Ok(Candidates::None),
+        (few, _) if few <= to_limit(RAW_EVENTS_MAX) => Ok(Candidates::Timed),
         _ => walk(connection, workspace, extent.lowest, extent.highest).await,
     }
 }
@@ -134,17 +167,15 @@ async fn extent(
     filter: &EventFilter,
     before: i64,
 ) -> Result<Extent, StoreError> {
-    let mut select = QueryBuilder::new(
-        "SELECT count(*), coalesce(min(position), 0), coalesce(max(position), 0) \
-         FROM (SELECT position FROM events e WHERE e.workspace = ",
-    );
-    select.push_bind(workspace);
+    let mut select = QueryBuilder::new("SELECT count(*), count(before), min(before), max(before) FROM (");
+    select.push("SELECT CASE WHEN e.position < ").push_bind(before);
+    select.push(" THEN e.position END AS before FROM events e WHERE e.workspace = ").push_bind(workspace);
     push_occurred(&mut select, filter, "");
-    select.push(" AND +e.position < ").push_bind(before);
     select.push(" LIMIT ").push_bind(TIME_ENTRIES_MAX + 1).push(")");
     let row = select.build().fetch_one(connection).await.map_err(failure(STORE))?;
-    let number = |place: usize| row.try_get(place).map_err(column_failure);
-    Ok(Extent { entries: number(0)?, lowest: number(1)?, highest: number(2)? })
+    let number = |place: usize| row.try_get::<Option<i64>, _>(place).map_err(column_failure);
+    let number = |place: usize| Ok::<i64, StoreError>(number(place)?.unwrap_or(0));
+    Ok(Extent { entries: number(0)?, before: number(1)?, lowest: number(2)?, highest: number(3)? })
 }
 
 /// Goes back over the workspace's events, up to a bound.

@@ -16,7 +16,7 @@ use crate::events::{KIND_USAGE, column, to_limit};
 /// Raw events that one query may add up, or look through: some tenths of a second.
 pub(super) const RAW_EVENTS_MAX: usize = 200_000;
 /// What is full when there would be more.
-pub(super) const RAW_EVENTS_FULL: StoreError =
+const RAW_EVENTS_FULL: StoreError =
     StoreError::Full { what: "the number of raw events that one query may read (200000)" };
 
 /// What all statements of a query have in common.

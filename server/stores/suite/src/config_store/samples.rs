@@ -125,7 +125,7 @@ pub fn budget(id: &str) -> Budget {
     })
 }
 
-/// A price with every field set.
+/// A price with every field set, of a model of its own.
 pub fn price(id: &str) -> PriceOverride {
     valid(|| {
         let rate = |picos| Price::parse_picos("rate", picos).map(Some);
@@ -230,7 +230,7 @@ fn bare_price(id: &str) -> PriceOverride {
             sheet: PriceSheet {
                 reference: PriceRef { id: PriceId::parse("id", id)?, version: 3 },
                 provider: "openai".to_owned(),
-                model: "gpt-4o-mini".to_owned(),
+                model: format!("model-of-{id}"),
                 token_rates: TokenRates::default(),
                 per_request: None,
                 per_unit: Vec::new(),

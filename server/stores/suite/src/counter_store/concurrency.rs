@@ -22,7 +22,7 @@ async fn allowed_among(store: &Arc<dyn CounterStore>, calls: Vec<Vec<CheckComman
         tokio::spawn(async move {
             let mut allowed = 0;
             for command in commands {
-                let outcome = store.check(command).await.expect("a store that is well decides");
+                let outcome = store.check(&command).await.expect("a store that is well decides");
                 allowed += usize::from(matches!(outcome, CheckOutcome::Decided(d) if d.verdict.allowed));
                 tokio::task::yield_now().await;
             }

@@ -1,8 +1,7 @@
 //! Decisions without ids and reservations.
 
-use rateguard_core::counter::RetryAfter;
-use rateguard_core::decision::{Charge, Mode};
-use rateguard_core::unit::Unit;
+use rateguard_core::counter::{Reading, RetryAfter};
+use rateguard_core::decision::Mode;
 use rateguard_engine::ports::ReleaseOutcome;
 
 use super::CounterBackend;
@@ -123,9 +122,25 @@ pub async fn shares_one_counter_beyond_the_bound(backend: &impl CounterBackend) 
     assert!(world.consume(&[limited.clone().scoped(0)], at(1)).await, "a counter of before is its own");
     let report = Report::default().charging(&limited.clone().scoped(bound + 4), 1);
     world.report(report, at(1)).await;
-    let shared =
-        Ask { charge: Charge { counter: limited.charge.overflow, ..limited.charge }, unit: Unit::Requests };
-    assert_eq!(world.used(&shared, at(1)).await, 3);
+    assert_eq!(world.used(&limited.overflow(), at(1)).await, 3);
+}
+
+/// A reading is of the counter that a decision would fall on: beyond the bound, a new value has what
+/// its limit's overflow counter has left, and nothing of its own.
+pub async fn reads_what_a_decision_would_fall_on(backend: &impl CounterBackend) {
+    let world = World::open(backend).await;
+    let (limited, other) = (ask(1, a_minute(5), 1), ask(2, a_minute(7), 1));
+    let bound = backend.live_counters_max() as u128;
+    for value in 1..bound {
+        assert!(world.consume(&[limited.clone().scoped(value)], at(0)).await);
+    }
+    let fresh = [limited.clone().scoped(bound), other.clone().scoped(bound)];
+    assert!(world.consume(&[limited.clone().overflow(), other.overflow()], at(1)).await);
+    let used = |readings: Vec<Reading>| readings.iter().map(|reading| reading.used).collect::<Vec<_>>();
+    assert_eq!(used(world.read(&fresh, at(2)).await), [1, 1]);
+    let peek = world.command(Mode::Peek, &fresh, at(2));
+    assert_eq!(used(world.decide(peek).await.verdict.readings.to_vec()), [1, 1]);
+    assert_eq!(world.used(&limited.scoped(1), at(2)).await, 1, "a counter of before is its own");
 }
 
 /// The same counters, ids and reservations in another workspace are others.
@@ -156,16 +171,9 @@ pub async fn forgets_idle_counters_without_a_trace(backend: &impl CounterBackend
     assert!(world.consume(&asks, at(0)).await);
     world.report(Report::of_cost(40).charging(&asks[4], 40), at(0)).await;
     let before = world.read(&asks, at(100)).await;
-    sweep_all(&world, 100).await;
+    world.sweep(at(100)).await;
     assert_eq!(world.read(&asks, at(100)).await, before);
-    sweep_all(&world, 2 * MINUTE_MS).await;
+    world.sweep(at(2 * MINUTE_MS)).await;
     let used: Vec<i128> = world.read(&asks, at(2 * MINUTE_MS)).await.iter().map(|r| r.used).collect();
     assert_eq!(used, [0, 0, 0, 1, 40], "the calendar's hour and the budget still count");
-}
-
-async fn sweep_all(world: &World<'_>, ms: i64) {
-    // As often as a store needs that drops a part at a time.
-    for _ in 0..64 {
-        world.store.sweep(at(ms)).await.expect("a store that is well sweeps");
-    }
 }

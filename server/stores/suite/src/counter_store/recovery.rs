@@ -15,10 +15,6 @@ fn twenty_calls() -> Ask {
     ask(1, prepaid(20_000), 1_000)
 }
 
-async fn checkpoint(world: &World<'_>) {
-    world.store.checkpoint(false).await.expect("a store that is well writes everything down");
-}
-
 /// With nothing reserved a crash costs nothing: spent is exact, from the log, and exactly what is
 /// left is admitted.
 pub async fn admits_exactly_what_is_left_after_a_crash(backend: &impl CounterBackend) {
@@ -27,7 +23,7 @@ pub async fn admits_exactly_what_is_left_after_a_crash(backend: &impl CounterBac
     for call in 0..3 {
         world.report(Report::of_cost(1_000).charging(&budget, 1_000), at(call)).await;
     }
-    checkpoint(&world).await;
+    world.checkpoint().await;
     for call in 3..6 {
         world.report(Report::of_cost(1_000).charging(&budget, 1_000), at(call)).await;
     }
@@ -45,7 +41,7 @@ pub async fn keeps_what_was_held_after_a_crash(backend: &impl CounterBackend) {
     for _ in 0..4 {
         open.extend(world.reserve(std::slice::from_ref(&budget), at(0)).await);
     }
-    checkpoint(&world).await;
+    world.checkpoint().await;
     let settled = Report::settling(&open[0], 1_000).charging(&budget, 1_000);
     world.report(settled, at(1)).await;
     world.reopen(Stop::Crash, at(10)).await;
@@ -90,7 +86,7 @@ pub async fn settles_a_replayed_reservation_without_its_record(backend: &impl Co
     let both = [matching.clone(), unmatched.clone()];
     let open = world.reserve(&both, at(0)).await.expect("there is room");
     let other = world.reserve(&both, at(0)).await.expect("there is room");
-    checkpoint(&world).await;
+    world.checkpoint().await;
     world.report(Report::settling(&open, 700).charging(&matching, 700), at(1)).await;
     world.log_only(Report::settling(&other, 300).charging(&matching, 300), at(2)).await;
     world.reopen(Stop::Crash, at(10)).await;
@@ -155,7 +151,7 @@ pub async fn frees_what_a_crash_left_held_after_a_clean_stop(backend: &impl Coun
     let mut world = World::open(backend).await;
     let (budget, other) = (twenty_calls(), ask(2, prepaid(50_000), 1_000));
     assert_eq!(world.reserve_until_denied(std::slice::from_ref(&budget), 3, at(0)).await, 3);
-    checkpoint(&world).await;
+    world.checkpoint().await;
     world.reopen(Stop::Crash, at(10)).await;
     assert!(world.held(&budget, at(11)).await >= 3_000);
     assert!(world.reserve(std::slice::from_ref(&other), at(12)).await.is_some());
@@ -172,7 +168,7 @@ pub async fn holds_for_a_crash_no_longer_over_further_restarts(backend: &impl Co
     let mut world = World::open(backend).await;
     let budget = twenty_calls();
     assert_eq!(world.reserve_until_denied(std::slice::from_ref(&budget), 3, at(0)).await, 3);
-    checkpoint(&world).await;
+    world.checkpoint().await;
     world.reopen(Stop::Crash, at(10)).await;
     let half = RESERVATION_TTL_MS_MAX / 2;
     for stop in [Stop::Crash, Stop::Clean, Stop::Crash] {
@@ -191,7 +187,7 @@ pub async fn draws_nothing_down_for_a_reservation_that_had_ended(backend: &impl 
     assert!(world.reserve(std::slice::from_ref(&budget), at(0)).await.is_some());
     world.release(&ended.id, at(1)).await;
     world.log_only(Report::settling(&ended, 700).ended().charging(&budget, 700), at(2)).await;
-    checkpoint(&world).await;
+    world.checkpoint().await;
     world.reopen(Stop::Crash, at(10)).await;
     let held = world.held(&budget, at(11)).await;
     assert!(held >= 1_000, "the other one is held still, but {held} is");

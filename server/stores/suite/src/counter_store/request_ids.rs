@@ -1,6 +1,7 @@
 //! Once: a repetition of an allowed decision is that decision.
 
 use rateguard_core::decision::Mode;
+use rateguard_core::money::Nanos;
 use rateguard_engine::ports::{CheckCommand, CheckOutcome, Decided, RequestFingerprint};
 
 use super::CounterBackend;
@@ -37,6 +38,38 @@ pub async fn repeats_an_allowed_decision_without_taking(backend: &impl CounterBa
     assert!(again.verdict.allowed && again.replayed, "although nothing is left by now");
     assert_eq!(again.verdict.readings.first().map(|reading| reading.remaining), Some(0));
     assert_eq!(world.used(&limited, at(3)).await, 2);
+}
+
+/// A repetition can be recalled without deciding; what is none is left open.
+pub async fn recalls_a_decision_without_deciding(backend: &impl CounterBackend) {
+    let world = World::open(backend).await;
+    let limited = ask(1, a_minute(2), 1);
+    let command = |id, ms| with_id(world.command(Mode::Consume, std::slice::from_ref(&limited), at(ms)), id);
+    let recall = async |command| world.store.recall(&command).await.expect("a store that is well reads");
+    assert_eq!(recall(command(request(1, 1), 0)).await, None);
+    let first = consume(&world, &limited, request(1, 1), 1).await;
+    let Some(CheckOutcome::Decided(again)) = recall(command(request(1, 1), 2)).await else {
+        panic!("the decision stands");
+    };
+    assert!(again.replayed && again.verdict.allowed);
+    assert_eq!(again.verdict.readings, first.verdict.readings);
+    assert_eq!(recall(command(request(1, 2), 3)).await, Some(CheckOutcome::ContentDiffers));
+    assert_eq!(world.used(&limited, at(4)).await, 1);
+    assert_eq!(recall(command(request(1, 1), MINUTE_MS)).await, None, "its time is over");
+}
+
+/// The repetition of a RESERVE tells the cost for which it was made, whatever it would be by now.
+pub async fn repeats_what_was_reserved(backend: &impl CounterBackend) {
+    let world = World::open(backend).await;
+    let budget = ask(1, prepaid(1_000), 100);
+    let reserve_for = async |cost: i64, ms: i64| {
+        let mut command = world.command(Mode::Reserve, std::slice::from_ref(&budget), at(ms));
+        command.reservation.as_mut().expect("a RESERVE makes one").cost = Some(Nanos::from_stored(cost));
+        world.decide(with_id(command, request_to_reserve(1))).await
+    };
+    let (first, again) = (reserve_for(100, 0).await, reserve_for(250, 1).await);
+    assert_eq!((first.reserved, first.replayed), (Some(Nanos::from_stored(100)), false));
+    assert_eq!((again.reserved, again.replayed), (Some(Nanos::from_stored(100)), true));
 }
 
 /// A denial consumed nothing, so its id is free.

@@ -1,11 +1,14 @@
 //! A workspace with its callers and its log, so that the promises read like sentences.
 
+use std::collections::HashSet;
 use std::ops::Deref;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use rateguard_core::amounts::Amounts;
-use rateguard_core::counter::{CounterId, Demand, Limit, Position, Reading, Refill, RetryAfter};
+use rateguard_core::counter::{
+    CounterFamily, CounterId, Demand, Limit, Position, Reading, Refill, RetryAfter,
+};
 use rateguard_core::decision::{Charge, Mode};
 use rateguard_core::ids::{KeyId, ReservationId, WorkspaceId};
 use rateguard_core::money::Nanos;
@@ -15,8 +18,8 @@ use rateguard_core::time::{Bounds, Millis};
 use rateguard_core::unit::Unit;
 use rateguard_core::usage::CallIdentity;
 use rateguard_engine::ports::{
-    CheckCommand, CheckOutcome, CounterStore, Decided, Principal, ReleaseOutcome, RequestFingerprint,
-    ReservationRequest, SettleCharge, SettleCommand, SettleReservation, Standing,
+    CheckCommand, CheckOutcome, CounterQuery, CounterStore, Decided, LiveBudgets, Principal, ReleaseOutcome,
+    RequestFingerprint, ReservationRequest, SettleCharge, SettleCommand, SettleReservation, Standing,
 };
 use tokio::sync::Mutex;
 
@@ -26,6 +29,8 @@ use super::{CounterBackend, Stop};
 pub const MINUTE_MS: i64 = 60_000;
 /// How long the suite's reservations live.
 pub const RESERVATION_MS: i64 = 10 * MINUTE_MS;
+/// Sweeps after which a store has looked at everything.
+const SWEEPS: usize = 64;
 /// Records of one turn after a start.
 const REPLAY_RECORDS: usize = 100;
 
@@ -38,23 +43,24 @@ pub fn at(ms: i64) -> Millis {
 /// What a call asks of one limit.
 #[derive(Clone, Debug)]
 pub struct Ask {
+    number: u8,
     /// The charge.
     pub charge: Charge,
     /// The limit's unit.
     pub unit: Unit,
 }
 
-/// `amount` of a limit whose counter has the number `counter`.
+/// `amount` of the limit with the number `counter`.
 pub fn ask(counter: u8, limit: Limit, amount: i64) -> Ask {
     let unit = if matches!(limit, Limit::Budget { .. }) { Unit::Cost } else { Unit::Requests };
     let charge = Charge {
-        counter: counter_id(counter.into()),
-        overflow: counter_id(u128::from(counter) + 1_000),
+        counter: counter_of(counter, 0),
+        overflow: counter_of(counter, u128::MAX),
         limit,
         demand: Demand::take(amount),
         enforcement: Enforcement::Enforced,
     };
-    Ask { charge, unit }
+    Ask { number: counter, charge, unit }
 }
 
 impl Ask {
@@ -74,7 +80,7 @@ impl Ask {
     /// The same for another value of the limit's scope.
     #[must_use]
     pub fn scoped(mut self, value: u128) -> Self {
-        self.charge.counter = counter_id(self.charge.counter.0 + (value << 32));
+        self.charge.counter = counter_of(self.number, value);
         self
     }
 
@@ -85,6 +91,13 @@ impl Ask {
         self
     }
 
+    /// The same of the counter that new values share beyond the bound.
+    #[must_use]
+    pub fn overflow(mut self) -> Self {
+        self.charge.counter = self.charge.overflow;
+        self
+    }
+
     /// What a record charges this limit.
     pub fn charged(&self, amount: i64) -> SettleCharge {
         let Charge { counter, overflow, limit, .. } = self.charge;
@@ -92,9 +105,14 @@ impl Ask {
     }
 }
 
-/// Spreads numbers over all bits, as the hashes that ids are.
-pub fn counter_id(number: u128) -> CounterId {
-    CounterId(number.wrapping_mul(0x9e37_79b9_7f4a_7c15_f39c_c060_5ced_c835).rotate_left(77) ^ number)
+/// The counter of a limit for one value of its scope.
+fn counter_of(limit: u8, value: u128) -> CounterId {
+    CounterId::of(CounterFamily(limit.into()), spread(value << 32 | u128::from(limit)))
+}
+
+/// Spreads numbers over all bits, as hashes do.
+fn spread(number: u128) -> u128 {
+    number.wrapping_mul(0x9e37_79b9_7f4a_7c15_f39c_c060_5ced_c835).rotate_left(77) ^ number
 }
 
 /// At most `limit` a minute.
@@ -136,7 +154,7 @@ pub fn hourly(nanos: i64) -> Limit {
 
 /// A hash of a request id with one of its content, standing for a minute from the first instant.
 pub fn request(id: u128, content: u64) -> RequestFingerprint {
-    RequestFingerprint { id: counter_id(id).0, content, expires_at: at(MINUTE_MS) }
+    RequestFingerprint { id: spread(id), content, expires_at: at(MINUTE_MS) }
 }
 
 /// What a record says.
@@ -312,6 +330,7 @@ impl Caller {
             id: ReservationId::from_bits(number.into()),
             principal: self.principal.clone(),
             expires_at: now.plus(RESERVATION_MS),
+            cost: None,
             floor: Nanos::ZERO,
             call: Arc::new(call_of(&self.principal)),
             request_id: None,
@@ -320,7 +339,7 @@ impl Caller {
 
     /// Sends a command.
     pub async fn send(&self, command: CheckCommand) -> CheckOutcome {
-        self.store.check(command).await.expect("a store that is well decides")
+        self.store.check(&command).await.expect("a store that is well decides")
     }
 
     /// Sends a command whose id, if any, is used for the same content only.
@@ -406,8 +425,13 @@ impl Caller {
 
     /// How limits stand.
     pub async fn read(&self, asks: &[Ask], now: Millis) -> Vec<Reading> {
-        let wanted: Vec<_> = asks.iter().map(|ask| (ask.charge.counter, ask.charge.limit)).collect();
-        self.store.read(&self.workspace, &wanted, now).await.expect("a store that is well reads")
+        let query = |Ask { charge: Charge { counter, overflow, limit, .. }, .. }: &Ask| CounterQuery {
+            counter: *counter,
+            overflow: *overflow,
+            limit: *limit,
+        };
+        let queries: Vec<_> = asks.iter().map(query).collect();
+        self.store.read(&self.workspace, &queries, now).await.expect("a store that is well reads")
     }
 
     /// What is used of one limit, held amounts included.
@@ -418,6 +442,29 @@ impl Caller {
     /// What is held of one limit.
     pub async fn held(&self, ask: &Ask, now: Millis) -> i128 {
         self.read(std::slice::from_ref(ask), now).await.first().map_or(0, |reading| reading.held)
+    }
+
+    /// Drops what can be dropped while all the suite's budgets exist.
+    pub async fn sweep(&self, now: Millis) {
+        let families = (0..=u8::MAX).map(|number| CounterFamily(number.into()));
+        self.sweep_beside(Living(Arc::new(families.collect())), now).await;
+    }
+
+    /// Drops what can be dropped when no budget exists.
+    pub async fn sweep_without_budgets(&self, now: Millis) {
+        self.sweep_beside(Living::default(), now).await;
+    }
+
+    /// As often as a store needs that drops a part at a time.
+    async fn sweep_beside(&self, budgets: Living, now: Millis) {
+        for _ in 0..SWEEPS {
+            self.store.sweep(now, &budgets).await.expect("a store that is well sweeps");
+        }
+    }
+
+    /// Writes down what changed.
+    pub async fn checkpoint(&self) {
+        self.store.checkpoint(false).await.expect("a store that is well writes everything down");
     }
 
     /// How long a denied call has to wait; `None` when it is allowed.
@@ -439,5 +486,15 @@ fn call_of(principal: &Principal) -> CallIdentity {
         model: "small".to_owned(),
         service_tier: String::new(),
         subject: String::new(),
+    }
+}
+
+/// The same budgets in every workspace.
+#[derive(Default)]
+struct Living(Arc<HashSet<CounterFamily>>);
+
+impl LiveBudgets for Living {
+    fn families(&self, _: &WorkspaceId) -> Option<Arc<HashSet<CounterFamily>>> {
+        Some(self.0.clone())
     }
 }

@@ -1,8 +1,6 @@
 //! Tests of which index a list goes by.
 
-use rateguard_core::counter::Position;
 use rateguard_core::ids::{KeyId, RequestId};
-use rateguard_core::time::Millis;
 use rateguard_core::usage::UsageEvent;
 use rateguard_engine::ports::EventLog;
 use rateguard_store_suite::event_log::samples::{event, reservation, workspace};

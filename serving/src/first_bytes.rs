@@ -33,3 +33,6 @@ pub(super) async fn protocol(stream: &TcpStream) -> io::Result<Option<Protocol>>
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

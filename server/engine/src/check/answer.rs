@@ -1,0 +1,80 @@
+//! The answer to a check.
+
+use std::sync::Arc;
+
+use rateguard_core::counter::{Counter, Limit, Reading, RetryAfter};
+use rateguard_core::decision::Charge;
+use rateguard_core::matching::CallFacts;
+use rateguard_core::plan::{LimitId, Plan, PlannedLimit, Selection, Unselected};
+use rateguard_core::time::Millis;
+
+use super::{CheckResponse, Denial, LimitStatus};
+use crate::ports::Decided;
+
+pub(super) fn respond(selection: &Selection<'_>, charges: &[Charge], decided: Decided) -> CheckResponse {
+    let Decided { verdict, reservation, reserved, replayed } = decided;
+    let limiting = verdict.limiting(charges).filter(|_| !verdict.allowed);
+    let limits = selection
+        .selected
+        .iter()
+        .zip(&verdict.readings)
+        .map(|(selected, reading)| status(selected.planned, selected.limit, *reading));
+    CheckResponse {
+        allowed: verdict.allowed,
+        reservation,
+        limits: limits.collect(),
+        limiting: limiting.and_then(|(place, _)| selection.selected.get(place)).map(|s| s.planned.id.clone()),
+        retry_after_ms: limiting.and_then(|(_, wait)| match wait {
+            RetryAfter::Millis(ms) => Some(ms),
+            RetryAfter::Never => None,
+        }),
+        replayed,
+        reserved,
+        explanation: Vec::new(),
+    }
+}
+
+pub(super) fn status(planned: &PlannedLimit, limit: Limit, reading: Reading) -> LimitStatus {
+    let denial = reading.denied.map(|wait| match wait {
+        RetryAfter::Never if limit.resets() => Denial::AboveLimit,
+        wait => Denial::Exhausted(wait),
+    });
+    LimitStatus {
+        id: planned.id.clone(),
+        name: planned.name.clone(),
+        unit: planned.unit.clone(),
+        limit,
+        enforcement: planned.enforcement,
+        reading,
+        denial,
+    }
+}
+
+/// A limit that denies calls without a value of its scope needs no counter to say so.
+pub(super) fn denied_by_missing(planned: &PlannedLimit, now: Millis) -> CheckResponse {
+    let limit = planned.limit_at(now);
+    let reading = Counter::fresh(&limit, now).read(&limit, 0, now);
+    let status = LimitStatus { denial: Some(Denial::ScopeValueMissing), ..status(planned, limit, reading) };
+    CheckResponse {
+        allowed: false,
+        reservation: None,
+        limiting: Some(status.id.clone()),
+        limits: vec![status],
+        retry_after_ms: None,
+        replayed: false,
+        reserved: None,
+        explanation: Vec::new(),
+    }
+}
+
+/// The limits that did not apply, each with its reason.
+pub(super) fn explain(
+    plan: &Plan,
+    facts: &CallFacts<'_>,
+    now: Millis,
+) -> Vec<(LimitId, Arc<str>, Unselected)> {
+    plan.explain(facts, now)
+        .into_iter()
+        .map(|(limit, reason)| (limit.id.clone(), limit.name.clone(), reason))
+        .collect()
+}

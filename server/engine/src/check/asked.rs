@@ -1,0 +1,191 @@
+//! What a check asks for: whom it calls, and how much of which unit.
+
+use std::hash::{Hash, Hasher};
+use std::sync::Arc;
+
+use rateguard_core::amounts::Amounts;
+use rateguard_core::counter::Demand;
+use rateguard_core::decision::Mode;
+use rateguard_core::limits::REQUEST_ID_LIFE_MS;
+use rateguard_core::matching::CallFacts;
+use rateguard_core::money::Nanos;
+use rateguard_core::time::Millis;
+use rateguard_core::unit::Unit;
+use rateguard_core::usage::CallIdentity;
+use xxhash_rust::xxh3::Xxh3;
+
+use super::{Call, CheckRequest};
+use crate::caller::Caller;
+use crate::costing::{self, Reserved};
+use crate::directory::WorkspaceView;
+use crate::error::{EngineError, Reason};
+use crate::ports::{RequestFingerprint, ReservationRequest, Stored};
+use crate::resources::Api;
+use crate::secrets::random;
+
+/// Who calls what, for whom.
+pub(super) struct Addressed<'a> {
+    caller: &'a Caller,
+    call: &'a Call,
+    api: Option<&'a Arc<Stored<Api>>>,
+    subject: &'a str,
+}
+
+impl<'a> Addressed<'a> {
+    /// Looks a call up and checks that the key may make it. Whether its API exists is another
+    /// question.
+    pub(super) fn of(
+        caller: &'a Caller,
+        view: &'a WorkspaceView,
+        call: &'a Call,
+    ) -> Result<Self, EngineError> {
+        let addressed = Self::unchecked(caller, view, call)?;
+        caller.check_restrictions(addressed.api().map(|api| &api.id), &call.model, call.ip)?;
+        Ok(addressed)
+    }
+
+    /// The same for one who only asks how it stands.
+    pub(super) fn unchecked(
+        caller: &'a Caller,
+        view: &'a WorkspaceView,
+        call: &'a Call,
+    ) -> Result<Self, EngineError> {
+        let api = if call.api.is_empty() { None } else { view.api(&call.api) };
+        Ok(Self { caller, call, api, subject: caller.subject(&call.subject)? })
+    }
+
+    pub(super) fn api(&self) -> Option<&'a Api> {
+        self.api.map(|api| &api.value)
+    }
+
+    /// An API that does not exist is an error here, unlike in a report.
+    pub(super) fn check_api(&self) -> Result<(), EngineError> {
+        match self.api() {
+            None if !self.call.api.is_empty() => Err(EngineError::not_found("api", &self.call.api)),
+            Some(api) if !api.active => {
+                Err(EngineError::field(Reason::ApiInactive, "api", "the API is switched off"))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    pub(super) fn facts(&self) -> CallFacts<'a> {
+        CallFacts {
+            key: &self.caller.key.id,
+            api: self.api().map(|api| &api.id),
+            endpoint: &self.call.endpoint,
+            method: &self.call.method,
+            model: &self.call.model,
+            subject: self.subject,
+            ip: self.call.ip,
+            attributes: &self.call.attributes,
+        }
+    }
+
+    fn identity(&self) -> CallIdentity {
+        CallIdentity {
+            key: self.caller.key.id.clone(),
+            api: self.api().map(|api| api.id.clone()),
+            api_name: self.call.api.clone(),
+            endpoint: self.call.endpoint.clone(),
+            method: self.call.method.clone(),
+            model: self.call.model.clone(),
+            service_tier: String::new(),
+            subject: self.subject.to_owned(),
+        }
+    }
+}
+
+/// How much a check asks of every unit.
+pub(super) struct Demanded {
+    amounts: Amounts,
+    reserved: Option<Reserved>,
+}
+
+impl Demanded {
+    /// What the caller asks for, and what its estimate comes to under the prices of now.
+    pub(super) fn of(
+        view: &WorkspaceView,
+        request: &CheckRequest,
+        api: Option<&Api>,
+        now: Millis,
+    ) -> Result<Self, EngineError> {
+        let CheckRequest { call, estimate, mode, .. } = request;
+        let mut amounts = request.amounts.clone();
+        if *mode != Mode::Consume {
+            let reserved = costing::reserve(view, api, &call.model, estimate, &amounts, now)?;
+            if let Some(reserved) = &reserved {
+                reserved.add_to(&mut amounts)?;
+            }
+            return Ok(Self { amounts, reserved });
+        }
+        if estimate.cost.is_some() {
+            let message = "a money estimate needs the mode RESERVE";
+            return Err(EngineError::field(Reason::EstimateNeedsReserve, "estimate.cost", message));
+        }
+        if amounts.get(&Unit::Tokens).is_none()
+            && let Some(tokens) = costing::tokens(view, api, &call.model, estimate, now)
+        {
+            amounts.insert("estimate", Unit::Tokens, tokens)?;
+        }
+        Ok(Self { amounts, reserved: None })
+    }
+
+    /// What the call is thought to cost.
+    pub(super) fn cost(&self) -> Option<Nanos> {
+        self.reserved.as_ref().and_then(|reserved| reserved.cost)
+    }
+
+    /// Money is held, never consumed: a CONSUME only tests that no budget is exhausted.
+    pub(super) fn of_limit(&self, unit: &Unit, mode: Mode) -> Demand {
+        if mode == Mode::Consume && *unit == Unit::Cost {
+            return Demand::PROBE;
+        }
+        self.amounts.demand(unit)
+    }
+
+    pub(super) fn reservation(
+        &self,
+        request: &CheckRequest,
+        addressed: &Addressed<'_>,
+        now: Millis,
+    ) -> Result<ReservationRequest, EngineError> {
+        let bytes = random().map_err(|error| EngineError::internal(&error.to_string()))?;
+        let principal = addressed.caller.principal();
+        Ok(ReservationRequest {
+            id: principal.reservation_id(bytes),
+            principal,
+            expires_at: now.plus(request.reservation_ttl_ms),
+            cost: self.cost(),
+            floor: self.reserved.as_ref().map_or(Nanos::ZERO, |reserved| reserved.floor),
+            call: Arc::new(addressed.identity()),
+            request_id: request.request_id.clone(),
+        })
+    }
+}
+
+/// What makes a check the same check; `None` when it is not to be remembered.
+pub(super) fn fingerprint(
+    caller: &Caller,
+    request: &CheckRequest,
+    now: Millis,
+) -> Option<RequestFingerprint> {
+    let id = request.request_id.as_ref().filter(|_| request.mode != Mode::Peek)?;
+    let life_ms = match request.mode {
+        Mode::Reserve => request.reservation_ttl_ms,
+        Mode::Consume | Mode::Peek => REQUEST_ID_LIFE_MS,
+    };
+    let mut name = Xxh3::new();
+    (&caller.key.id, caller.by_gateway).hash(&mut name);
+    name.update(id.as_str().as_bytes());
+    let mut content = Xxh3::new();
+    (&request.call, request.mode, &request.estimate, request.reservation_ttl_ms).hash(&mut content);
+    for (unit, amount) in request.amounts.iter() {
+        (unit, amount).hash(&mut content);
+    }
+    Some(RequestFingerprint {
+        id: name.digest128(),
+        content: content.finish(),
+        expires_at: now.plus(life_ms),
+    })
+}

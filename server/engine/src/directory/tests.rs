@@ -1,0 +1,96 @@
+//! Tests of the configuration in memory: what a refresh takes in, and what it does while its store
+//! is away.
+
+use std::sync::atomic::Ordering;
+
+use rateguard_core::ids::KeyId;
+
+use super::*;
+use crate::engine::CONFIGURATION_AGE_MS_MAX;
+use crate::error::Reason;
+use crate::secrets::key_hash;
+use crate::testing::{FakeConfig, World, key, record, start, workspace};
+
+/// A directory on a store that others change too.
+struct Shared {
+    config: Arc<FakeConfig>,
+    directory: Directory,
+}
+
+impl Shared {
+    async fn load() -> Self {
+        let config = Arc::new(FakeConfig::default());
+        let directory = Directory::load(config.clone(), Arc::new(PriceBook::default()), start()).await;
+        Self { config, directory: directory.unwrap() }
+    }
+
+    /// Another process stores a key.
+    async fn insert(&self, key: &Key) {
+        let resource = Resource::Key(key.clone());
+        self.config.insert(&workspace(), resource, usize::MAX, start()).await.unwrap();
+    }
+
+    fn knows(&self, secret: &str) -> bool {
+        self.directory.key(&key_hash(secret)).is_some()
+    }
+}
+
+#[tokio::test]
+async fn a_refresh_takes_in_what_others_have_changed() {
+    let shared = Shared::load().await;
+    shared.insert(&key("first")).await;
+    assert!(!shared.knows("first"));
+    shared.directory.refresh(start()).await.unwrap();
+    assert!(shared.knows("first"));
+
+    // The same key with another secret: the old one opens nothing any more.
+    let changed = Resource::Key(key("second"));
+    shared.config.replace(&workspace(), changed, 1, start()).await.unwrap();
+    shared.directory.refresh(start()).await.unwrap();
+    assert_eq!((shared.knows("first"), shared.knows("second")), (false, true));
+
+    let id = key("second").id;
+    shared.config.remove(&workspace(), ResourceKind::Key, id.as_str(), None, start()).await.unwrap();
+    shared.directory.refresh(start()).await.unwrap();
+    assert!(!shared.knows("second"));
+}
+
+#[tokio::test]
+async fn a_refresh_takes_in_more_changes_than_it_reads_at_once() {
+    let shared = Shared::load().await;
+    let count = u64::try_from(CHANGES_PER_READ).unwrap() + 1;
+    for number in 0..count {
+        let id = KeyId::from_random(u128::from(number).to_be_bytes());
+        shared.insert(&Key { id, ..key(&format!("secret-{number}")) }).await;
+    }
+    let mut revisions = shared.directory.watch();
+    shared.directory.refresh(start()).await.unwrap();
+    assert!((0..count).all(|number| shared.knows(&format!("secret-{number}"))));
+    assert_eq!(*revisions.borrow_and_update(), count);
+}
+
+#[tokio::test]
+async fn what_is_in_memory_stays_and_grows_old_while_the_store_is_away() {
+    let shared = Shared::load().await;
+    shared.insert(&key("known")).await;
+    shared.directory.refresh(start()).await.unwrap();
+    shared.config.away.store(true, Ordering::SeqCst);
+    shared.directory.refresh(start().plus(1_000)).await.unwrap_err();
+    assert!(shared.knows("known"));
+    assert_eq!(shared.directory.age_ms(start().plus(1_000)), 1_000);
+
+    shared.config.away.store(false, Ordering::SeqCst);
+    shared.directory.refresh(start().plus(2_000)).await.unwrap();
+    assert_eq!(shared.directory.age_ms(start().plus(2_000)), 0);
+}
+
+#[tokio::test]
+async fn nothing_is_decided_by_a_configuration_that_is_too_old() {
+    let world = World::start().await;
+    world.config.away.store(true, Ordering::SeqCst);
+    world.clock.advance_ms(CONFIGURATION_AGE_MS_MAX);
+    world.engine.report(&world.caller, vec![record("in-time", 1)]).await.unwrap();
+    world.clock.advance_ms(1);
+    let refused = world.engine.report(&world.caller, vec![record("too-late", 1)]).await.unwrap_err();
+    assert_eq!(refused.reason, Reason::ConfigStale);
+}

@@ -1,0 +1,152 @@
+//! Tests of how budgets begin: what they find spent, and that nothing falls between.
+
+use std::sync::atomic::Ordering;
+
+use rateguard_core::ids::{BudgetId, DisplayName};
+use rateguard_core::matching::{Match, Scope};
+use rateguard_core::money::Nanos;
+use rateguard_core::rule::Enforcement;
+use rateguard_core::time::CalendarPeriod;
+
+use super::*;
+use crate::report::RecordOutcome;
+use crate::testing::{World, record, start};
+
+fn budget(period: BudgetPeriod) -> Budget {
+    Budget {
+        id: BudgetId::from_random([3; 16]),
+        name: DisplayName::parse("name", "money").unwrap(),
+        matches: Match::default(),
+        scope: Scope::default(),
+        amount: Nanos::from_stored(1_000_000),
+        period,
+        enforcement: Enforcement::Enforced,
+        active: true,
+        opened_after: None,
+    }
+}
+
+fn monthly() -> Budget {
+    budget(BudgetPeriod::Calendar { period: CalendarPeriod::Month, zone: None })
+}
+
+async fn report(world: &World, id: &str, nanos: i64) {
+    let outcome = world.engine.report(&world.caller, vec![record(id, nanos)]).await.unwrap().remove(0);
+    assert!(matches!(outcome, RecordOutcome::Accepted { .. }), "{outcome:?}");
+}
+
+async fn create(world: &World, budget: Budget) -> Result<Option<Position>, EngineError> {
+    let stored = world.engine.create(&world.caller.clone().into(), Resource::Budget(budget)).await?;
+    let Resource::Budget(budget) = stored.value else { panic!("not a budget: {stored:?}") };
+    Ok(budget.opened_after)
+}
+
+#[tokio::test]
+async fn a_new_budget_begins_with_what_its_period_has_seen() {
+    let world = World::start().await;
+    report(&world, "first", 30).await;
+    report(&world, "second", 12).await;
+    assert_eq!(create(&world, monthly()).await, Ok(Some(Position(2))));
+    assert_eq!(world.counters.spent(), 42);
+    report(&world, "third", 5).await;
+    assert_eq!(world.counters.spent(), 47);
+}
+
+#[tokio::test]
+async fn what_was_spent_before_the_period_does_not_count() {
+    let world = World::start().await;
+    let last_month = start().plus(-34 * 24 * 60 * 60 * 1_000);
+    let old = crate::report::UsageRecord { occurred_at: Some(last_month), ..record("old", 30) };
+    world.engine.report(&world.caller, vec![old]).await.unwrap();
+    report(&world, "new", 12).await;
+    create(&world, monthly()).await.unwrap();
+    assert_eq!(world.counters.spent(), 12);
+}
+
+#[tokio::test]
+async fn a_prepaid_budget_begins_with_nothing() {
+    let world = World::start().await;
+    report(&world, "before", 30).await;
+    assert_eq!(create(&world, budget(BudgetPeriod::Prepaid)).await, Ok(Some(Position(1))));
+    report(&world, "after", 12).await;
+    assert_eq!(world.counters.spent(), 12);
+}
+
+#[tokio::test]
+async fn records_that_come_while_a_budget_opens_count_once() {
+    let world = World::start().await;
+    report(&world, "before", 1).await;
+    let reports = async {
+        for number in 0..200 {
+            report(&world, &format!("meanwhile-{number}"), 1).await;
+            tokio::task::yield_now().await;
+        }
+    };
+    let (opened, ()) = tokio::join!(create(&world, monthly()), reports);
+    assert!(opened.unwrap().is_some());
+    assert_eq!(world.counters.spent(), 201);
+}
+
+#[tokio::test]
+async fn a_budget_whose_opening_failed_is_not_in_force_and_opens_later() {
+    let world = World::start().await;
+    report(&world, "before", 30).await;
+    world.config.frozen.store(true, Ordering::SeqCst);
+    assert_eq!(create(&world, monthly()).await.unwrap(), None, "it is stored all the same");
+    report(&world, "between", 12).await;
+    world.config.frozen.store(false, Ordering::SeqCst);
+    world.engine.directory().refresh(start()).await.unwrap();
+    world.engine.open_budgets_left().await.unwrap();
+    report(&world, "after", 5).await;
+    assert_eq!(world.counters.spent(), 47);
+}
+
+#[tokio::test]
+async fn a_prepaid_budget_misses_nothing_while_the_feed_of_changes_is_away() {
+    let world = World::start().await;
+    world.config.feed_away.store(true, Ordering::SeqCst);
+    assert!(create(&world, budget(BudgetPeriod::Prepaid)).await.unwrap().is_some());
+    report(&world, "after", 5).await;
+    assert_eq!(world.counters.spent(), 5);
+}
+
+#[tokio::test]
+async fn an_opening_beside_others_happens_once() {
+    let world = World::start().await;
+    report(&world, "before", 30).await;
+    let left = async {
+        for _ in 0..20 {
+            world.engine.directory().refresh(start()).await.unwrap();
+            world.engine.open_budgets_left().await.unwrap();
+        }
+    };
+    let (opened, ()) = tokio::join!(create(&world, monthly()), left);
+    assert!(opened.unwrap().is_some());
+    assert_eq!(world.counters.spent(), 30);
+}
+
+#[tokio::test]
+async fn a_budget_that_matches_other_calls_now_begins_with_what_these_have_cost() {
+    let world = World::start().await;
+    let of = |method: &str| Match { methods: vec![method.to_owned()], ..Match::default() };
+    let posts = Budget { matches: of("POST"), ..monthly() };
+    create(&world, posts.clone()).await.unwrap();
+    let record = crate::report::UsageRecord { method: "POST".to_owned(), ..record("post", 30) };
+    world.engine.report(&world.caller, vec![record]).await.unwrap();
+    assert_eq!(world.counters.spent(), 30);
+    let gets = Budget { matches: of("GET"), ..posts };
+    world.engine.update(&world.caller.clone().into(), Resource::Budget(gets), 2).await.unwrap();
+    assert_eq!(world.counters.spent(), 0);
+}
+
+#[tokio::test]
+async fn a_sum_of_a_period_that_is_over_opens_nothing() {
+    let world = World::start().await;
+    report(&world, "before", 30).await;
+    let stored = world.config.insert(&world.caller.workspace, Resource::Budget(monthly()), 1, start()).await;
+    let opening = world.engine.summed_opening(stored.unwrap()).await.unwrap();
+    world.clock.advance_ms(31 * 24 * 60 * 60 * 1_000);
+    let opened = world.engine.recorder.between(move |settled| opening.finish(settled)).await.unwrap();
+    assert_eq!(opened, Ok(None));
+    assert_eq!(world.counters.spent(), 0);
+}

@@ -1,0 +1,510 @@
+//! Small stores in memory that can fail, be held up and be looked into.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use async_trait::async_trait;
+use parking_lot::Mutex;
+use rateguard_core::counter::{CounterId, Position, Reading};
+use rateguard_core::ids::{DisplayName, EventId, ReservationId, WorkspaceId};
+use rateguard_core::money::Currency;
+use rateguard_core::money::Nanos;
+use rateguard_core::reservation::{Reservation, ReservationState};
+use rateguard_core::time::{Millis, Zone};
+use rateguard_core::usage::{LoggedEvent, UsageEvent};
+use tokio::sync::Semaphore;
+
+use super::workspace;
+use crate::ports::{
+    AppendOutcome, Change, CheckCommand, CheckOutcome, ConfigStore, CounterHealth, CounterQuery,
+    CounterStore, EventLog, EventPage, EventQuery, ExpiredReservation, LiveBudgets, Principal,
+    ReleaseOutcome, Resource, ResourceChange, ResourceKind, SeriesPoint, SeriesQuery, SettleCharge,
+    SettleCommand, Snapshot, Standing, StoreError, Stored, Summary, UsageFilter, UsageStore, WorkspaceState,
+};
+use crate::resources::Workspace;
+
+/// Appends that pass before the log is held up.
+const UNBOUNDED: usize = 1 << 20;
+/// What becomes of an append that fails.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Fault {
+    /// Nothing is appended, and the log says so.
+    Unavailable,
+    /// Everything is appended, and the log says nothing.
+    UnknownAndDone,
+    /// Nothing is appended, and the log says nothing.
+    UnknownAndLost,
+}
+
+fn unavailable(store: &'static str) -> StoreError {
+    StoreError::Unavailable { store, detail: "away".to_owned() }
+}
+
+/// A log.
+pub(crate) struct FakeLog {
+    events: Mutex<Vec<LoggedEvent>>,
+    batches: Mutex<Vec<usize>>,
+    faults: Mutex<VecDeque<Fault>>,
+    /// Whether reading fails.
+    pub(crate) unreadable: AtomicBool,
+    /// An append takes one; without any it waits.
+    passes: Semaphore,
+}
+
+impl Default for FakeLog {
+    fn default() -> Self {
+        Self {
+            events: Mutex::default(),
+            batches: Mutex::default(),
+            faults: Mutex::default(),
+            unreadable: AtomicBool::new(false),
+            passes: Semaphore::new(UNBOUNDED),
+        }
+    }
+}
+
+impl FakeLog {
+    /// The next append fails.
+    pub(crate) fn fail_next(&self, fault: Fault) {
+        self.faults.lock().push_back(fault);
+    }
+
+    /// Lets no append pass until it is let go.
+    pub(crate) fn hold_up(&self) {
+        self.passes.forget_permits(UNBOUNDED);
+    }
+
+    pub(crate) fn let_go(&self) {
+        self.passes.add_permits(UNBOUNDED);
+    }
+
+    /// How many events each append had.
+    pub(crate) fn batches(&self) -> Vec<usize> {
+        self.batches.lock().clone()
+    }
+
+    pub(crate) fn events(&self) -> Vec<LoggedEvent> {
+        self.events.lock().clone()
+    }
+
+    /// The ids in the log, in order.
+    pub(crate) fn ids(&self) -> Vec<String> {
+        self.events().iter().map(|logged| logged.event.event_id.to_string()).collect()
+    }
+
+    fn append_one(events: &mut Vec<LoggedEvent>, event: &UsageEvent) -> AppendOutcome {
+        if let Some(first) = events.iter().find(|logged| logged.event.event_id == event.event_id) {
+            let UsageEvent { cost, flags, .. } = first.event;
+            return AppendOutcome::Duplicate { position: first.position, cost, flags };
+        }
+        let attempt = |event: &UsageEvent| {
+            let reservation = event.reservation.clone().filter(|_| event.attempt > 0);
+            reservation.map(|reservation| (reservation, event.attempt))
+        };
+        let taken = events.iter().find(|l| attempt(event).is_some() && attempt(&l.event) == attempt(event));
+        if let Some(taken) = taken {
+            return AppendOutcome::AttemptTaken { first: taken.event.event_id.clone() };
+        }
+        let position = Position(events.len() as u64 + 1);
+        events.push(LoggedEvent { position, event: event.clone() });
+        AppendOutcome::Appended(position)
+    }
+}
+
+#[async_trait]
+impl EventLog for FakeLog {
+    async fn append(&self, batch: &[UsageEvent]) -> Result<Vec<AppendOutcome>, StoreError> {
+        self.passes.acquire().await.expect("the gate is never closed").forget();
+        let fault = self.faults.lock().pop_front();
+        let unknown = StoreError::OutcomeUnknown { store: "event", detail: "silent".to_owned() };
+        match fault {
+            Some(Fault::Unavailable) => return Err(unavailable("event")),
+            Some(Fault::UnknownAndLost) => return Err(unknown),
+            _ => self.batches.lock().push(batch.len()),
+        }
+        let mut events = self.events.lock();
+        let outcomes = batch.iter().map(|event| Self::append_one(&mut events, event)).collect();
+        if fault.is_some() { Err(unknown) } else { Ok(outcomes) }
+    }
+
+    async fn read_after(&self, position: Position, limit: usize) -> Result<Vec<LoggedEvent>, StoreError> {
+        if self.unreadable.load(Ordering::SeqCst) {
+            return Err(unavailable("event"));
+        }
+        let after = self.events().into_iter().filter(|logged| logged.position > position);
+        Ok(after.take(limit).collect())
+    }
+
+    async fn end(&self) -> Result<Position, StoreError> {
+        Ok(self.events.lock().last().map(|logged| logged.position).unwrap_or_default())
+    }
+
+    async fn find(&self, _: &WorkspaceId, id: &EventId) -> Result<Option<LoggedEvent>, StoreError> {
+        Ok(self.events().into_iter().find(|logged| logged.event.event_id == *id))
+    }
+}
+
+/// Counters: reservations, and what was settled.
+#[derive(Default)]
+pub(crate) struct FakeCounters {
+    reservations: Mutex<BTreeMap<ReservationId, Reservation>>,
+    settled: Mutex<Vec<SettleCommand>>,
+    /// What budgets have spent: their openings and what was charged since.
+    spent: Mutex<BTreeMap<CounterId, i64>>,
+    /// Whether settling fails.
+    pub(crate) away: AtomicBool,
+    /// What a checkpoint included.
+    pub(crate) recovered_through: Mutex<Position>,
+}
+
+impl FakeCounters {
+    /// Makes a reservation known, as it is.
+    pub(crate) fn keep(&self, reservation: Reservation) {
+        self.reservations.lock().insert(reservation.id.clone(), reservation);
+    }
+
+    /// Every settlement, in order.
+    pub(crate) fn settled(&self) -> Vec<SettleCommand> {
+        self.settled.lock().clone()
+    }
+
+    /// The positions that were settled, in order.
+    pub(crate) fn positions(&self) -> Vec<u64> {
+        self.settled.lock().iter().map(|command| command.position.0).collect()
+    }
+
+    /// What all budgets together have spent.
+    pub(crate) fn spent(&self) -> i64 {
+        self.spent.lock().values().sum()
+    }
+
+    fn settle_one(&self, command: SettleCommand) {
+        let mut settled = self.settled.lock();
+        if settled.last().is_some_and(|last| command.position <= last.position) {
+            return;
+        }
+        for charge in command.charges.iter().filter(|charge| charge.is_budget()) {
+            *self.spent.lock().entry(charge.counter).or_default() += charge.amount;
+        }
+        let known = command.reservation.as_ref().filter(|settled| settled.standing == Standing::Known);
+        if let Some(reservation) = known.and_then(|known| self.reservations.lock().get(&known.id).cloned()) {
+            self.keep(after_its_report(reservation));
+        }
+        settled.push(command);
+    }
+}
+
+fn after_its_report(mut reservation: Reservation) -> Reservation {
+    reservation.captured.iter_mut().for_each(|captured| captured.taken = 0);
+    reservation.floor = Nanos::ZERO;
+    if reservation.state == ReservationState::Open {
+        reservation.state = ReservationState::Settled;
+    }
+    reservation
+}
+
+#[async_trait]
+impl CounterStore for FakeCounters {
+    async fn check(&self, _: &CheckCommand) -> Result<CheckOutcome, StoreError> {
+        Err(unavailable("counter"))
+    }
+
+    async fn recall(&self, _: &CheckCommand) -> Result<Option<CheckOutcome>, StoreError> {
+        Err(unavailable("counter"))
+    }
+
+    async fn read(&self, _: &WorkspaceId, _: &[CounterQuery], _: Millis) -> Result<Vec<Reading>, StoreError> {
+        Ok(Vec::new())
+    }
+
+    async fn reservation(
+        &self,
+        _: &WorkspaceId,
+        id: &ReservationId,
+    ) -> Result<Option<Reservation>, StoreError> {
+        Ok(self.reservations.lock().get(id).cloned())
+    }
+
+    async fn settle(&self, commands: Vec<SettleCommand>) -> Result<(), StoreError> {
+        if self.away.load(Ordering::SeqCst) {
+            return Err(unavailable("counter"));
+        }
+        commands.into_iter().for_each(|command| self.settle_one(command));
+        Ok(())
+    }
+
+    async fn release(
+        &self,
+        _: &WorkspaceId,
+        _: &ReservationId,
+        _: &Principal,
+        _: Millis,
+    ) -> Result<ReleaseOutcome, StoreError> {
+        Ok(ReleaseOutcome::Unknown)
+    }
+
+    async fn expire_due(&self, _: Millis, limit: usize) -> Result<Vec<ExpiredReservation>, StoreError> {
+        let reservations = self.reservations.lock();
+        let due = reservations.values().filter(|reservation| reservation.awaits_floor_event());
+        let expired = |reservation: &Reservation| ExpiredReservation {
+            workspace: workspace(),
+            reservation: reservation.clone(),
+        };
+        Ok(due.take(limit).map(expired).collect())
+    }
+
+    async fn open_budget(
+        &self,
+        _: &WorkspaceId,
+        openings: Vec<SettleCharge>,
+        _: Position,
+        _: Millis,
+    ) -> Result<(), StoreError> {
+        self.spent.lock().extend(openings.iter().map(|opening| (opening.counter, opening.amount)));
+        Ok(())
+    }
+
+    async fn sweep(&self, _: Millis, _: &dyn LiveBudgets) -> Result<(), StoreError> {
+        Ok(())
+    }
+
+    async fn health(&self) -> Result<CounterHealth, StoreError> {
+        Ok(CounterHealth::default())
+    }
+
+    async fn checkpoint(&self, _: bool) -> Result<(), StoreError> {
+        Ok(())
+    }
+
+    async fn recovered_through(&self) -> Result<Position, StoreError> {
+        Ok(*self.recovered_through.lock())
+    }
+}
+
+/// Managed resources.
+#[derive(Default)]
+pub(crate) struct FakeConfig {
+    resources: Mutex<BTreeMap<String, Stored<Resource>>>,
+    changes: Mutex<Vec<Change>>,
+    /// Whether every call fails.
+    pub(crate) away: AtomicBool,
+    /// Whether replacing fails.
+    pub(crate) frozen: AtomicBool,
+    /// Whether what has changed cannot be learnt.
+    pub(crate) feed_away: AtomicBool,
+}
+
+impl FakeConfig {
+    fn answers(&self) -> Result<(), StoreError> {
+        if self.away.load(Ordering::SeqCst) { Err(unavailable("config")) } else { Ok(()) }
+    }
+
+    fn tell(&self, kind: ResourceKind, id: &str) {
+        let mut changes = self.changes.lock();
+        let revision = changes.len() as u64 + 1;
+        changes.push(Change { revision, workspace: workspace(), kind, id: id.to_owned() });
+    }
+
+    fn put(&self, value: Resource, version: u64, now: Millis) -> Stored<Resource> {
+        let (kind, id) = (value.kind(), value.id().to_owned());
+        let stored = Stored { workspace: workspace(), value, version, created_at: now, updated_at: now };
+        self.resources.lock().insert(id.clone(), stored.clone());
+        self.tell(kind, &id);
+        stored
+    }
+}
+
+#[async_trait]
+impl ConfigStore for FakeConfig {
+    async fn create_workspace(&self, _: Workspace, _: Millis) -> Result<(), StoreError> {
+        Err(StoreError::AlreadyExists { field: "id" })
+    }
+
+    async fn insert(
+        &self,
+        _: &WorkspaceId,
+        resource: Resource,
+        _: usize,
+        now: Millis,
+    ) -> Result<Stored<Resource>, StoreError> {
+        self.answers()?;
+        Ok(self.put(resource, 1, now))
+    }
+
+    async fn replace(
+        &self,
+        _: &WorkspaceId,
+        resource: Resource,
+        expected: u64,
+        now: Millis,
+    ) -> Result<Stored<Resource>, StoreError> {
+        self.answers()?;
+        if self.frozen.load(Ordering::SeqCst) {
+            return Err(unavailable("config"));
+        }
+        let version = self.resources.lock().get(resource.id()).map(|stored| stored.version);
+        if version != Some(expected) {
+            return Err(StoreError::VersionMismatch);
+        }
+        Ok(self.put(resource, expected + 1, now))
+    }
+
+    async fn remove(
+        &self,
+        _: &WorkspaceId,
+        kind: ResourceKind,
+        id: &str,
+        _: Option<u64>,
+        _: Millis,
+    ) -> Result<(), StoreError> {
+        self.answers()?;
+        self.resources.lock().remove(id).ok_or(StoreError::NotFound)?;
+        self.tell(kind, id);
+        Ok(())
+    }
+
+    async fn apply_all(
+        &self,
+        workspace: &WorkspaceId,
+        changes: Vec<ResourceChange>,
+        seen: u64,
+        now: Millis,
+    ) -> Result<Vec<Stored<Resource>>, StoreError> {
+        self.answers()?;
+        if self.changes.lock().len() as u64 > seen {
+            return Err(StoreError::VersionMismatch);
+        }
+        let mut stored = Vec::new();
+        for change in changes {
+            match change {
+                ResourceChange::Insert { resource, limit } => {
+                    stored.push(self.insert(workspace, resource, limit, now).await?);
+                }
+                ResourceChange::Replace { resource, expected } => {
+                    stored.push(self.replace(workspace, resource, expected, now).await?);
+                }
+                ResourceChange::Remove { kind, id, expected } => {
+                    self.remove(workspace, kind, &id, Some(expected), now).await?;
+                }
+            }
+        }
+        Ok(stored)
+    }
+
+    async fn workspace_state(&self, _: &WorkspaceId, _: usize) -> Result<WorkspaceState, StoreError> {
+        let Snapshot { revision, resources, .. } = self.snapshot().await?;
+        Ok(WorkspaceState { revision, resources })
+    }
+
+    async fn get(
+        &self,
+        _: &WorkspaceId,
+        _: ResourceKind,
+        id: &str,
+    ) -> Result<Option<Stored<Resource>>, StoreError> {
+        self.answers()?;
+        Ok(self.resources.lock().get(id).cloned())
+    }
+
+    async fn list(
+        &self,
+        _: &WorkspaceId,
+        kind: ResourceKind,
+        _: Option<&str>,
+        limit: usize,
+    ) -> Result<Vec<Stored<Resource>>, StoreError> {
+        let resources = self.resources.lock();
+        let of_kind = resources.values().filter(|stored| stored.value.kind() == kind);
+        Ok(of_kind.take(limit).cloned().collect())
+    }
+
+    async fn snapshot(&self) -> Result<Snapshot, StoreError> {
+        self.answers()?;
+        let name = DisplayName::parse("name", "test").expect("a plain name");
+        let tenant = Workspace { id: workspace(), name, zone: Zone::UTC, currency: Currency::USD };
+        Ok(Snapshot {
+            revision: self.changes.lock().len() as u64,
+            workspaces: vec![tenant],
+            resources: self.resources.lock().values().cloned().collect(),
+        })
+    }
+
+    async fn changes_after(&self, revision: u64, limit: usize) -> Result<Vec<Change>, StoreError> {
+        self.answers()?;
+        if self.feed_away.load(Ordering::SeqCst) {
+            return Err(unavailable("config"));
+        }
+        let changes = self.changes.lock();
+        Ok(changes.iter().filter(|change| change.revision > revision).take(limit).cloned().collect())
+    }
+}
+
+/// Usage: a cursor, and the log's own events.
+#[derive(Default)]
+pub(crate) struct FakeUsage {
+    log: Arc<FakeLog>,
+    cursor: Mutex<Position>,
+    /// Whether rolling up fails.
+    pub(crate) away: AtomicBool,
+}
+
+impl FakeUsage {
+    pub(crate) fn of(log: Arc<FakeLog>) -> Self {
+        Self { log, ..Self::default() }
+    }
+}
+
+#[async_trait]
+impl UsageStore for FakeUsage {
+    async fn apply(&self, events: &[LoggedEvent]) -> Result<(), StoreError> {
+        if self.away.load(Ordering::SeqCst) {
+            return Err(unavailable("usage"));
+        }
+        *self.cursor.lock() = events.last().map(|logged| logged.position).unwrap_or_default();
+        Ok(())
+    }
+
+    async fn cursor(&self) -> Result<Position, StoreError> {
+        Ok(*self.cursor.lock())
+    }
+
+    async fn events(&self, _: &WorkspaceId, query: &EventQuery) -> Result<EventPage, StoreError> {
+        let before = query.before.unwrap_or(Position(u64::MAX));
+        let mut events = self.log.events();
+        events.retain(|logged| logged.position < before);
+        events.reverse();
+        events.truncate(query.limit);
+        let next_before = events.last().map(|logged| logged.position).filter(|last| last.0 > 1);
+        Ok(EventPage { events, next_before })
+    }
+
+    async fn accounted_after(
+        &self,
+        _: &WorkspaceId,
+        after: (Millis, Position),
+        through: Position,
+        limit: usize,
+    ) -> Result<Vec<LoggedEvent>, StoreError> {
+        let place = |logged: &LoggedEvent| (logged.event.accounted_at, logged.position);
+        let mut events = self.log.events();
+        events.retain(|logged| logged.position <= through && place(logged) > after);
+        events.sort_by_key(place);
+        events.truncate(limit);
+        Ok(events)
+    }
+
+    async fn summary(&self, _: &WorkspaceId, filter: &UsageFilter) -> Result<Summary, StoreError> {
+        let through = *self.cursor.lock();
+        let events = self.log.events();
+        let summed = events.iter().filter(|logged| {
+            logged.position <= through && filter.accounted.contains(&logged.event.accounted_at)
+        });
+        let cost_nanos = summed.map(|logged| i128::from(logged.event.cost.get())).sum();
+        Ok(Summary { cost_nanos, through, ..Summary::default() })
+    }
+
+    async fn series(&self, _: &WorkspaceId, _: &SeriesQuery) -> Result<Vec<SeriesPoint>, StoreError> {
+        Err(unavailable("usage"))
+    }
+}
