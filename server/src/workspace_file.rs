@@ -2,7 +2,7 @@
 //! takes.
 //!
 //! Reading is by types alone: a decimal is never a float on its way, a key that does not exist is an
-//! error with its line and the nearest one. Writing leaves defaults out and has one order, so that the
+//! error with its line, its path and the nearest one. Writing leaves defaults out and has one order, so that the
 //! same workspace is always the same bytes.
 
 pub mod document;
@@ -23,7 +23,9 @@ pub use inward::to_message;
 pub use outward::from_message;
 
 /// Largest file that is read: what the server takes is no larger.
-pub const FILE_BYTES_MAX: u64 = 32 * 1024 * 1024;
+pub const FILE_BYTES_MAX: u64 = 8 * 1024 * 1024;
+/// What is named where no field of a file is at fault by itself.
+const WHOLE_FILE: &str = "the file";
 /// What a written file begins with.
 const HEAD: &str = "\
 # A workspace of RateGuard. `rateguard diff` says what this file would change, `rateguard apply` does it.
@@ -48,34 +50,40 @@ pub enum WorkspaceFileError {
         path: String,
     },
     /// A key does not exist.
-    #[error("line {line}: there is no {name:?} here; the nearest is {nearest:?}")]
+    #[error("line {line}: {path}: there is no {name:?} here; the nearest is {nearest:?}")]
     Unknown {
         /// Where.
         line: u64,
+        /// Which field, such as `apis[0].timeuot`.
+        path: String,
         /// What stands there.
         name: String,
         /// What may be meant.
         nearest: String,
     },
     /// It is not YAML, or a value is not what it has to be.
-    #[error("line {line}: {message}")]
+    #[error("line {line}: {path}: {message}")]
     Malformed {
         /// Where.
         line: u64,
+        /// Which field, or the one that holds it; [`WHOLE_FILE`] where none does.
+        path: String,
         /// What is wrong.
         message: String,
     },
     /// Values do not fit together.
-    #[error("{entry}: {message}")]
-    Entry {
-        /// Which entry.
-        entry: String,
+    #[error("{path}: {message}")]
+    Field {
+        /// Which field.
+        path: String,
         /// What is wrong.
         message: String,
     },
     /// A credential is not where the file says.
-    #[error("the credential of API {slug:?} is not there: {message}")]
+    #[error("{path}: the credential of API {slug:?} is not there: {message}")]
     Credential {
+        /// Which field.
+        path: String,
         /// Which API.
         slug: String,
         /// What is wrong.
@@ -95,16 +103,25 @@ pub type FindCredential<'f> = &'f dyn Fn(&Credential) -> Result<Option<String>, 
 /// Reads a file.
 ///
 /// # Errors
-/// [`WorkspaceFileError`] with the line at fault.
+/// [`WorkspaceFileError`] with the line and the field at fault.
 pub fn parse(text: &str) -> Result<Document, WorkspaceFileError> {
     let mut options = Options::default();
     options.with_snippet = false;
     // Words such as `no` are text, as in YAML 1.2.
     options.strict_booleans = true;
-    let document: Document = serde_saphyr::from_str_with_options(text, options).map_err(described)?;
+    // The parser knows the line, and what counts the fields on the way down knows the path.
+    let mut path = None;
+    let document: Document =
+        serde_saphyr::with_deserializer_from_str_with_options(text, options, |deserializer| {
+            serde_path_to_error::deserialize(deserializer).map_err(|error| {
+                path = Some(shown(error.path()));
+                error.into_inner()
+            })
+        })
+        .map_err(|error| described(error, path.unwrap_or_default()))?;
     if document.version != VERSION {
         let message = format!("version {} is not known; this program reads {VERSION}", document.version);
-        return Err(WorkspaceFileError::Entry { entry: "version".to_owned(), message });
+        return Err(WorkspaceFileError::Field { path: "version".to_owned(), message });
     }
     Ok(document)
 }
@@ -152,18 +169,27 @@ pub fn render_message(message: v1::WorkspaceConfiguration) -> Result<String, Wor
     render(&from_message(message)?)
 }
 
-fn described(error: YamlError) -> WorkspaceFileError {
+/// The known part of a path: of a key that stands twice the parser tells the line and the name.
+fn shown(path: &serde_path_to_error::Path) -> String {
+    path.to_string().trim_end_matches('?').trim_end_matches('.').to_owned()
+}
+
+fn described(error: YamlError, path: String) -> WorkspaceFileError {
+    let path = if path.is_empty() { WHOLE_FILE.to_owned() } else { path };
     let line = error.location().map_or(1, |location| location.line());
-    let unknown = |name: &str, expected: &[&'static str]| WorkspaceFileError::Unknown {
+    let unknown = |path: String, name: &str, expected: &[&'static str]| WorkspaceFileError::Unknown {
         line,
+        path,
         name: name.to_owned(),
         nearest: nearest(name, expected),
     };
     match error.without_snippet() {
-        YamlError::SerdeUnknownField { field, expected, .. } => unknown(field, expected),
-        YamlError::SerdeUnknownVariant { variant, expected, .. } => unknown(variant, expected),
-        YamlError::Message { msg, .. } => WorkspaceFileError::Malformed { line, message: msg.to_string() },
-        other => WorkspaceFileError::Malformed { line, message: other.to_string() },
+        YamlError::SerdeUnknownField { field, expected, .. } => unknown(path, field, expected),
+        YamlError::SerdeUnknownVariant { variant, expected, .. } => unknown(path, variant, expected),
+        YamlError::Message { msg, .. } => {
+            WorkspaceFileError::Malformed { line, path, message: msg.to_string() }
+        }
+        other => WorkspaceFileError::Malformed { line, path, message: other.to_string() },
     }
 }
 

@@ -15,14 +15,15 @@ use super::{FindCredential, WorkspaceFileError};
 ///
 /// # Errors
 /// [`WorkspaceFileError::Credential`] for one that is not where the file says,
-/// [`WorkspaceFileError::Entry`] for money that its currency does not count.
+/// [`WorkspaceFileError::Field`] for money that its currency does not count.
 pub fn to_message(
     document: Document,
     find: FindCredential<'_>,
 ) -> Result<v1::WorkspaceConfiguration, WorkspaceFileError> {
     let currency = document.workspace.currency;
-    let budgets = document.budgets.into_iter().map(|entry| budget(entry, &currency));
-    let apis = document.apis.into_iter().map(|entry| api(entry, &currency, find));
+    let budgets =
+        document.budgets.into_iter().enumerate().map(|(place, entry)| budget(place, entry, &currency));
+    let apis = document.apis.into_iter().enumerate().map(|(place, entry)| api(place, entry, &currency, find));
     Ok(v1::WorkspaceConfiguration {
         apis: apis.collect::<Result<_, _>>()?,
         keys: document.keys.into_iter().map(key).collect(),
@@ -34,13 +35,20 @@ pub fn to_message(
     })
 }
 
-fn api(entry: Api, currency: &str, find: FindCredential<'_>) -> Result<v1::Api, WorkspaceFileError> {
-    let missing = |message| WorkspaceFileError::Credential { slug: entry.slug.clone(), message };
+fn api(
+    place: usize,
+    entry: Api,
+    currency: &str,
+    find: FindCredential<'_>,
+) -> Result<v1::Api, WorkspaceFileError> {
+    let missing = |message| {
+        let path = format!("apis[{place}].credential");
+        WorkspaceFileError::Credential { path, slug: entry.slug.clone(), message }
+    };
     let secret = entry.credential.as_ref().map(find).transpose().map_err(missing)?.flatten();
     let (auth_scheme, auth_name) = auth(entry.auth);
-    let label = || format!("API {:?}", entry.slug);
-    let (policy, default_cost) =
-        unknown_price(entry.unknown_price, currency).map_err(|m| fault(label(), m))?;
+    let uncountable = |message| fault(format!("apis[{place}].unknown_price.charge_default"), message);
+    let (policy, default_cost) = unknown_price(entry.unknown_price, currency).map_err(uncountable)?;
     Ok(v1::Api {
         display_name: entry.display_name.unwrap_or_default(),
         base_url: entry.base_url.unwrap_or_default(),
@@ -63,8 +71,8 @@ fn api(entry: Api, currency: &str, find: FindCredential<'_>) -> Result<v1::Api, 
     })
 }
 
-fn fault(entry: String, message: String) -> WorkspaceFileError {
-    WorkspaceFileError::Entry { entry, message }
+fn fault(path: String, message: String) -> WorkspaceFileError {
+    WorkspaceFileError::Field { path, message }
 }
 
 fn reference(credential: &Credential) -> String {
@@ -190,16 +198,16 @@ fn algorithm(algorithm: Algorithm) -> v1::rule::Algorithm {
     }
 }
 
-fn budget(entry: Budget, currency: &str) -> Result<v1::Budget, WorkspaceFileError> {
-    let label = format!("budget {:?}", entry.name);
-    let amount = money(&entry.amount, currency).map_err(|message| fault(label.clone(), message))?;
+fn budget(place: usize, entry: Budget, currency: &str) -> Result<v1::Budget, WorkspaceFileError> {
+    let at = |field: &str, message| fault(format!("budgets[{place}].{field}"), message);
+    let amount = money(&entry.amount, currency).map_err(|message| at("amount", message))?;
     let period = match (entry.period.calendar(), entry.time_zone) {
         (Some(period), time_zone) => v1::budget::Period::Calendar(v1::CalendarBudget {
             period: period.into(),
             time_zone: time_zone.unwrap_or_default(),
         }),
         (None, None) => v1::budget::Period::Prepaid(v1::PrepaidBudget {}),
-        (None, Some(_)) => return Err(fault(label, "a prepaid budget has no time_zone".to_owned())),
+        (None, Some(_)) => return Err(at("time_zone", "a prepaid budget has none".to_owned())),
     };
     Ok(v1::Budget {
         display_name: entry.name,

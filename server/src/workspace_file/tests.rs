@@ -83,29 +83,33 @@ fn a_file_written_by_hand_means_what_it_says() {
 }
 
 #[test]
-fn a_key_or_a_word_that_does_not_exist_is_told_with_its_line_and_the_nearest() {
+fn a_key_or_a_word_that_does_not_exist_is_told_with_its_line_its_path_and_the_nearest() {
     let cases = [
         (
             "    timeout: 90s",
             "    timeoutt: 90s",
-            "line 14: there is no \"timeoutt\" here; the nearest is \"timeout\"",
+            "line 14: apis[0].timeoutt: there is no \"timeoutt\" here; the nearest is \"timeout\"",
         ),
-        ("budgets:", "budget:", "line 26: there is no \"budget\" here; the nearest is \"budgets\""),
+        ("budgets:", "budget:", "line 26: budget: there is no \"budget\" here; the nearest is \"budgets\""),
         (
             "period: month",
             "period: monthly",
-            "line 29: there is no \"monthly\" here; the nearest is \"month\"",
+            "line 29: budgets[0].period: there is no \"monthly\" here; the nearest is \"month\"",
         ),
-        ("capacity: 10", "capcity: 10", "line 25: there is no \"capcity\" here; the nearest is \"capacity\""),
+        (
+            "capacity: 10",
+            "capcity: 10",
+            "line 25: rules[0].algorithm.token_bucket.capcity: there is no \"capcity\" here; the nearest is \"capacity\"",
+        ),
         (
             "      token_bucket",
             "      tokn_bucket",
-            "line 25: there is no \"tokn_bucket\" here; the nearest is \"token_bucket\"",
+            "line 25: rules[0].algorithm: there is no \"tokn_bucket\" here; the nearest is \"token_bucket\"",
         ),
         (
             "scopes: [quota,",
             "scopes: [quotas,",
-            "line 17: there is no \"quotas\" here; the nearest is \"quota\"",
+            "line 17: keys[0].scopes[0]: there is no \"quotas\" here; the nearest is \"quota\"",
         ),
     ];
     for (from, to, expected) in cases {
@@ -114,16 +118,16 @@ fn a_key_or_a_word_that_does_not_exist_is_told_with_its_line_and_the_nearest() {
 }
 
 #[test]
-fn a_value_that_is_none_is_told_with_its_line() {
+fn a_value_that_is_none_is_told_with_its_line_and_its_path() {
     let cases = [
-        ("timeout: 90s", "timeout: 90", "line 14: "),
-        ("amount: 100", "amount: 1e2", "line 28: "),
-        ("amount: 100", "amount: -100", "line 28: "),
-        ("capacity: 10", "capacity: many", "line 25: "),
-        ("expires: 2027-01-01T00:00:00Z", "expires: tomorrow", "line 19: "),
-        ("slug: openai", "slug: [openai]", "line 5: "),
+        ("timeout: 90s", "timeout: 90", "line 14: apis[0].timeout: "),
+        ("amount: 100", "amount: 1e2", "line 28: budgets[0].amount: "),
+        ("amount: 100", "amount: -100", "line 28: budgets[0].amount: "),
+        ("capacity: 10", "capacity: many", "line 25: rules[0].algorithm.token_bucket.capacity: "),
+        ("expires: 2027-01-01T00:00:00Z", "expires: tomorrow", "line 19: keys[0].expires: "),
+        ("slug: openai", "slug: [openai]", "line 5: apis[0].slug: "),
         ("    amount: 100\n", "", "line 2"),
-        ("  - slug: openai", "  - slug: openai\n    slug: twice", "line 6: "),
+        ("  - slug: openai", "  - slug: openai\n    slug: twice", "line 6: apis[0]: "),
     ];
     for (from, to, expected) in cases {
         let told = refusal(&replaced(from, to));
@@ -132,10 +136,10 @@ fn a_value_that_is_none_is_told_with_its_line() {
 }
 
 #[test]
-fn values_that_do_not_fit_together_name_their_entry() {
+fn values_that_do_not_fit_together_name_their_field() {
     let prepaid = replaced("period: month", "period: prepaid\n    time_zone: UTC");
-    assert_eq!(refusal(&prepaid), "budget \"month\": a prepaid budget has no time_zone");
-    assert!(refusal(&replaced("amount: 100", "amount: 0.0000000001")).starts_with("budget \"month\": "));
+    assert_eq!(refusal(&prepaid), "budgets[0].time_zone: a prepaid budget has none");
+    assert!(refusal(&replaced("amount: 100", "amount: 0.0000000001")).starts_with("budgets[0].amount: "));
     assert!(refusal(&replaced("version: 1", "version: 2")).starts_with("version: "));
 }
 
@@ -149,7 +153,10 @@ fn a_credential_is_looked_up_where_the_file_says_and_a_missing_one_is_told() {
     assert_eq!(read.apis[0].credential.as_ref().unwrap().value, "sk-1");
     let elsewhere = parse(&replaced("env: OPENAI_KEY", "env: OTHER")).unwrap();
     let error = to_message(elsewhere, &find).unwrap_err().to_string();
-    assert!(error.starts_with("the credential of API \"openai\" is not there"), "{error}");
+    assert!(
+        error.starts_with("apis[0].credential: the credential of API \"openai\" is not there"),
+        "{error}"
+    );
 }
 
 #[test]

@@ -158,7 +158,8 @@ async fn a_key_that_does_not_exist_is_told_with_its_line_and_the_nearest() {
     let said = desk.apply(&FILE.replace("    timeout: 90s", "    timeuot: 90s")).await;
     assert!(!said.ok);
     assert!(
-        said.err.contains("line 9: there is no \"timeuot\" here; the nearest is \"timeout\""),
+        said.err
+            .contains("line 9: apis[0].timeuot: there is no \"timeuot\" here; the nearest is \"timeout\""),
         "{}",
         said.err
     );

@@ -9,6 +9,7 @@ mod show;
 
 use std::sync::Arc;
 
+use prost::Message;
 use rateguard_core::ids::KeyId;
 use rateguard_engine::engine::Engine;
 use rateguard_engine::error::{EngineError, Reason};
@@ -22,6 +23,7 @@ use tonic::{Request, Response, Status};
 use super::answer;
 use super::managed::{Desk, at_desk, to_the_end};
 use crate::convert::{etag, etag_version, missing};
+use crate::details::MESSAGE_BYTES_MAX;
 use names::Names;
 use read::{Intent, read};
 use show::{configuration, differences};
@@ -51,8 +53,18 @@ impl ConfigurationService for Configurations {
 async fn export(desk: &Desk<'_>) -> Result<v1::ExportWorkspaceResponse, EngineError> {
     let state = desk.engine.workspace_state(&desk.who).await?;
     let names = Names::of(&state.resources);
-    let configuration = Some(configuration(desk, &names, state.resources.iter().cloned()));
-    Ok(v1::ExportWorkspaceResponse { configuration, etag: etag(state.revision) })
+    let configuration = configuration(desk, &names, state.resources.iter().cloned());
+    check_fits(&configuration, MESSAGE_BYTES_MAX)?;
+    Ok(v1::ExportWorkspaceResponse { configuration: Some(configuration), etag: etag(state.revision) })
+}
+
+/// What is exported can be applied: no message is taken that is larger.
+fn check_fits(configuration: &v1::WorkspaceConfiguration, bytes_max: usize) -> Result<(), EngineError> {
+    if configuration.encoded_len() <= bytes_max {
+        return Ok(());
+    }
+    let message = format!("a workspace of more than {bytes_max} bytes is not one message");
+    Err(EngineError::new(Reason::QueryTooLarge, message))
 }
 
 async fn apply(
@@ -115,4 +127,18 @@ fn created_keys(
 fn unstored(desk: &Desk<'_>, value: Resource) -> Stored<Resource> {
     let (workspace, now) = (desk.view.workspace.id.clone(), desk.engine.now());
     Stored { workspace, value, version: 0, created_at: now, updated_at: now }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_no_message_has_room_for_is_not_exported() {
+        let rules = vec![v1::Rule { display_name: "a rule".to_owned(), ..v1::Rule::default() }];
+        let configuration = v1::WorkspaceConfiguration { rules, ..v1::WorkspaceConfiguration::default() };
+        let bytes = configuration.encoded_len();
+        assert_eq!(check_fits(&configuration, bytes), Ok(()));
+        assert_eq!(check_fits(&configuration, bytes - 1).unwrap_err().reason, Reason::QueryTooLarge);
+    }
 }
