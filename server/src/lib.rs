@@ -10,4 +10,5 @@ pub mod logging;
 pub mod mail;
 pub mod running;
 pub mod setup;
+pub mod tls;
 pub mod wiring;

@@ -4,8 +4,10 @@
 #![cfg(test)]
 
 mod admission;
+mod authority;
 mod base_urls;
 mod clients;
+mod encrypted;
 mod gateway;
 mod http;
 mod kill;
