@@ -103,20 +103,9 @@ impl Running {
             gateway.clone(),
         );
         let (stop, drain_max) = (CancellationToken::new(), config.drain_max());
-        let mut listeners = JoinSet::new();
-        let mut serve_on = |listener, tls, router| {
-            listeners.spawn(serve_with(listener, tls, router, stop.clone().cancelled_owned(), drain_max));
-        };
-        serve_on(public, encryption.as_ref().map(|it| it.public.clone()), router);
-        if let Some(it) = for_gateways {
-            let tls = encryption.as_ref().map(|it| it.gateways.clone());
-            serve_on(it.listener, tls, gateway_router(&engine, &stop));
-        }
         let is_encrypted = encryption.is_some();
-        if let Some(encryption) = encryption {
-            // Listeners need it for as long as they run, and it fails and stops as they do.
-            listeners.spawn(encryption.keep_current(stop.clone()));
-        }
+        let gateways = for_gateways.map(|it| (it.listener, gateway_router(&engine, &stop)));
+        let listeners = listen_on((public, router), gateways, encryption, &stop, drain_max);
         Ok(Self {
             address,
             is_encrypted,
@@ -200,6 +189,29 @@ impl ForGateways {
         );
         Ok(Some(Self { listener: bind(address)?, token }))
     }
+}
+
+/// Serves the public listener, and the one for gateways if there is one, until the stop.
+fn listen_on(
+    public: (TcpListener, Router),
+    gateways: Option<(TcpListener, Router)>,
+    encryption: Option<Encryption>,
+    stop: &CancellationToken,
+    drain_max: Duration,
+) -> JoinSet<io::Result<()>> {
+    let mut listeners = JoinSet::new();
+    let mut serve_on = |(listener, router), tls| {
+        listeners.spawn(serve_with(listener, tls, router, stop.clone().cancelled_owned(), drain_max));
+    };
+    serve_on(public, encryption.as_ref().map(|it| it.public.clone()));
+    if let Some(gateways) = gateways {
+        serve_on(gateways, encryption.as_ref().map(|it| it.gateways.clone()));
+    }
+    if let Some(encryption) = encryption {
+        // Listeners need it for as long as they run, and it fails and stops as they do.
+        listeners.spawn(encryption.keep_current(stop.clone()));
+    }
+    listeners
 }
 
 /// Waits for the listeners that are left; the first failure is told at the end.
