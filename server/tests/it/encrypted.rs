@@ -127,7 +127,7 @@ async fn grpc_grpc_web_the_gateway_and_the_probes_are_served_under_tls() {
         let call = ChatCall::new(&scene.server.address, "chat", &app_key).request();
         let chat = answer(&https, call).await;
         assert_eq!((chat.status().as_u16(), chat.version()), (200, expected));
-        assert!(chat.headers().contains_key("x-rateguard-cost"), "{chat:?}");
+        assert!(chat.headers().contains_key("x-rateguard-request-id"), "{chat:?}");
     }
 }
 
@@ -137,8 +137,9 @@ async fn commands_speak_to_a_server_whose_authority_they_are_given() {
     let trusted = scene.authority.file();
     let served = scene.run(&["health"], &trusted).await;
     assert_eq!(String::from_utf8_lossy(&served.stdout), "serving\n", "{served:?}");
-    let key = &scene.installation.first_key;
-    let checked = scene.run(&["check", "--key", key], &trusted).await;
+    let owner = scene.clients(&scene.authority).await.unwrap();
+    let key = owner.make_key(&[v1::KeyScope::Quota]).await;
+    let checked = scene.run(&["check", "--key", &key], &trusted).await;
     assert!(String::from_utf8_lossy(&checked.stdout).starts_with("ALLOWED"), "{checked:?}");
     let named = scene.run(&["health", "--server-name", "server.test"], &trusted).await;
     assert!(named.status.success(), "{named:?}");
@@ -182,20 +183,31 @@ async fn commands_show_a_certificate_where_one_is_required() {
 
 #[tokio::test]
 async fn a_hangup_replaces_the_certificate_and_a_broken_one_changes_nothing() {
-    let scene = Scene::set(|_| {}).await;
+    let folder = tempfile::tempdir().unwrap();
+    let log = folder.path().join("log");
+    let scene = Scene::set(|command| {
+        command.stderr(std::fs::File::create(&log).unwrap());
+    })
+    .await;
+    let logged = || std::fs::read_to_string(&log).unwrap();
     let before = scene.clients(&scene.authority).await.unwrap();
     assert!(before.limits().await.is_empty());
     let successor = Authority::new();
     successor.issue_into(&scene.files);
+    let key = std::fs::read_to_string(&scene.files.key).unwrap();
     scene.server.signal("HUP").await;
     eventually("the new certificate is shown", async || scene.clients(&successor).await.is_some()).await;
     assert!(scene.clients(&scene.authority).await.is_none());
     assert!(before.limits().await.is_empty(), "the connection from before goes on");
 
-    write(&scene.files.key, "broken");
+    write(&scene.files.key, &key.replace("-----END", "-----"));
     scene.server.signal("HUP").await;
+    eventually("the broken key is refused", async || logged().contains("was refused")).await;
     assert!(scene.clients(&successor).await.is_some());
     assert!(scene.server.interrupt().await.success());
+    assert!(logged().contains("holds no private key"), "{}", logged());
+    let secret = key.lines().nth(1).unwrap();
+    assert!(!logged().contains(&secret[..8]), "{}", logged());
 }
 
 #[tokio::test]
