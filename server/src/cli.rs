@@ -14,6 +14,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
+use crate::client::{Client, ServerTls};
 use crate::config::{Config, Override};
 
 /// Quota, metering and cost control for every API that a company calls or sells.
@@ -109,6 +110,14 @@ struct ServerArgs {
     /// The API key
     #[arg(long, env = "RATEGUARD_KEY", hide_env_values = true)]
     key: String,
+    #[command(flatten)]
+    tls: ServerTls,
+}
+
+impl ServerArgs {
+    async fn connect(&self) -> anyhow::Result<Client> {
+        Client::connect(&self.address, &self.tls, &self.key).await
+    }
 }
 
 /// The environment as text. Other programs' variables need not be; in one of ours, what is no text

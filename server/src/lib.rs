@@ -10,5 +10,6 @@ pub mod logging;
 pub mod mail;
 pub mod running;
 pub mod setup;
+pub mod tls;
 pub mod wiring;
 pub mod workspace_file;

@@ -15,7 +15,7 @@ use rateguard_engine::people::PeopleBackground;
 use rateguard_engine::secrets::random;
 use rateguard_gateway_http::{ClientAddress, Drained, Gateway, GatewayConfig, Secret, Transport};
 use rateguard_grpc::server::{gateway_router, health, in_process, public_router};
-use rateguard_serving::{Descriptors, listen, serve};
+use rateguard_serving::{Descriptors, listen, serve_with};
 use rateguard_store_sql::Opening;
 use tokio::net::TcpListener;
 use tokio::task::{JoinError, JoinSet};
@@ -25,6 +25,7 @@ use tonic_health::server::HealthReporter;
 use self::probes::probes;
 use crate::config::Config;
 use crate::keyfile;
+use crate::tls::Encryption;
 use crate::wiring::Embedded;
 
 /// Shortest token that gateways of other processes may present.
@@ -36,6 +37,7 @@ const WHOLE_SERVER: &str = "";
 pub struct Running {
     /// Where it listens.
     pub address: SocketAddr,
+    is_encrypted: bool,
     /// Its engine, for whoever runs in the same process.
     pub engine: Arc<Engine>,
     background: Background,
@@ -75,6 +77,7 @@ impl Running {
     /// As [`Running::start`].
     pub async fn start_unready(config: &Config, recount: Recount) -> anyhow::Result<Self> {
         let descriptors = Descriptors::raise().context("the limit of open files cannot be raised")?;
+        let encryption = Encryption::load(config)?;
         // The addresses first: a port that is taken is the commonest mistake, and nothing is open
         // yet.
         let public = bind(config.server.listen)?;
@@ -91,7 +94,7 @@ impl Running {
         let (reporter, health) = health();
         let made = CancellationToken::new();
         let router = with_proxy(
-            probes(&engine, &made).merge(public_router(
+            probes(&engine, &made, encryption.as_ref()).merge(public_router(
                 &engine,
                 &people,
                 health,
@@ -100,16 +103,12 @@ impl Running {
             gateway.clone(),
         );
         let (stop, drain_max) = (CancellationToken::new(), config.drain_max());
-        let mut listeners = JoinSet::new();
-        let mut serve_on = |listener, router| {
-            listeners.spawn(serve(listener, router, stop.clone().cancelled_owned(), drain_max));
-        };
-        serve_on(public, router);
-        if let Some(it) = for_gateways {
-            serve_on(it.listener, gateway_router(&engine, &stop));
-        }
+        let is_encrypted = encryption.is_some();
+        let gateways = for_gateways.map(|it| (it.listener, gateway_router(&engine, &stop)));
+        let listeners = listen_on((public, router), gateways, encryption, &stop, drain_max);
         Ok(Self {
             address,
+            is_encrypted,
             engine,
             background,
             people: people_background,
@@ -121,6 +120,12 @@ impl Running {
             listeners,
             drain_max,
         })
+    }
+
+    /// Where it listens, as a URL.
+    pub fn url(&self) -> String {
+        let scheme = if self.is_encrypted { "https" } else { "http" };
+        format!("{scheme}://{}", self.address)
     }
 
     /// Says that everything is there that callers have to find.
@@ -184,6 +189,29 @@ impl ForGateways {
         );
         Ok(Some(Self { listener: bind(address)?, token }))
     }
+}
+
+/// Serves the public listener, and the one for gateways if there is one, until the stop.
+fn listen_on(
+    public: (TcpListener, Router),
+    gateways: Option<(TcpListener, Router)>,
+    encryption: Option<Encryption>,
+    stop: &CancellationToken,
+    drain_max: Duration,
+) -> JoinSet<io::Result<()>> {
+    let mut listeners = JoinSet::new();
+    let mut serve_on = |(listener, router), tls| {
+        listeners.spawn(serve_with(listener, tls, router, stop.clone().cancelled_owned(), drain_max));
+    };
+    serve_on(public, encryption.as_ref().map(|it| it.public.clone()));
+    if let Some(gateways) = gateways {
+        serve_on(gateways, encryption.as_ref().map(|it| it.gateways.clone()));
+    }
+    if let Some(encryption) = encryption {
+        // Listeners need it for as long as they run, and it fails and stops as they do.
+        listeners.spawn(encryption.keep_current(stop.clone()));
+    }
+    listeners
 }
 
 /// Waits for the listeners that are left; the first failure is told at the end.

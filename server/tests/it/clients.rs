@@ -38,7 +38,12 @@ pub struct Clients {
 impl Clients {
     pub async fn connect(address: &str, key: &str) -> Self {
         let endpoint = Endpoint::from_shared(address.to_owned()).unwrap().timeout(CALL_WITHIN);
-        Self { channel: endpoint.connect().await.unwrap(), key: key.to_owned() }
+        Self::over(endpoint.connect().await.unwrap(), key)
+    }
+
+    /// Over a connection that is there.
+    pub fn over(channel: Channel, key: &str) -> Self {
+        Self { channel, key: key.to_owned() }
     }
 
     fn transport(&self) -> Transport {

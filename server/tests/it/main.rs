@@ -5,8 +5,10 @@
 
 mod admission;
 mod audit;
+mod authority;
 mod base_urls;
 mod clients;
+mod encrypted;
 mod gateway;
 mod http;
 mod kill;
