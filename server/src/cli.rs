@@ -4,6 +4,7 @@ mod check;
 mod demo;
 mod health;
 mod init;
+mod rotate;
 mod serve;
 mod usage;
 
@@ -35,6 +36,9 @@ enum Command {
     /// Report usage, or list what was reported
     #[command(subcommand)]
     Usage(usage::Usage),
+    /// Change the key that seals credentials, while the server serves or while none does. Cut off, it is run
+    /// again
+    RotateEncryptionKey(rotate::Rotate),
     /// Ask a server whether it is ready
     Health(health::Health),
 }
@@ -51,6 +55,7 @@ impl Cli {
             Command::Demo(demo) => demo.run().await,
             Command::Check(check) => check.run().await,
             Command::Usage(usage) => usage.run().await,
+            Command::RotateEncryptionKey(rotate) => rotate.run().await,
             Command::Health(health) => health.run().await,
         }
     }

@@ -7,6 +7,8 @@
 mod body;
 mod change;
 mod read;
+mod reseal;
+mod sealed;
 mod table;
 
 use async_trait::async_trait;
@@ -18,6 +20,7 @@ use sqlx::migrate::Migrator;
 
 pub(crate) use change::insert_workspace;
 pub(crate) use read::workspace as workspace_of;
+pub use sealed::SqlSealedReader;
 
 use crate::database::{
     Content, DataFolder, Database, Durability, LOAD_MS_MAX, OpenError, Schema, Writing, failure,

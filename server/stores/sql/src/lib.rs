@@ -14,7 +14,7 @@ mod installation;
 mod people;
 mod usage;
 
-pub use config::SqlConfigStore;
+pub use config::{SqlConfigStore, SqlSealedReader};
 pub use counters::SqlCheckpointStore;
 pub use database::{DataFolder, OpenError};
 pub use events::SqlEventLog;

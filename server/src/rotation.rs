@@ -1,0 +1,214 @@
+//! Changing the encryption key, while the server serves or while none does.
+//!
+//! Four steps, each of which leaves a state from which every server starts and this goes on: the new key is
+//! written down beside the present one; it takes its place, and everything new is sealed with it; everything
+//! old is sealed again; the old key is dropped. What step it is stands in the key file and in what is stored,
+//! nowhere else.
+
+use std::time::Duration;
+
+use anyhow::{Context, bail, ensure};
+use rateguard_engine::clock::{Clock, SystemClock};
+use rateguard_engine::manage::Recount;
+use rateguard_engine::ports::SealedValues;
+use rateguard_engine::reseal::{KEYS_READ_INTERVAL, Resealed, reseal, sealed_otherwise};
+use rateguard_engine::secrets::{CredentialCipher, EncryptionKey, SealedPlace};
+use rateguard_store_sql::{OpenError, Opening, SqlSealedReader};
+use tokio::time::{Instant, sleep};
+
+use crate::config::Config;
+use crate::keyfile::{KeyFile, RotationLock, replace};
+use crate::wiring::Embedded;
+
+/// How often what a server has sealed again is looked at.
+const LOOK_INTERVAL: Duration = Duration::from_millis(500);
+/// Looks of one pass over what is stored that others may undo by their changes.
+const PASSES_MAX: usize = 100;
+
+/// How far a rotation goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, clap::ValueEnum)]
+pub enum Until {
+    /// The new key stands in the file, and nothing is sealed with it
+    Prepared,
+    /// Everything is sealed with it, and the old key still stands in the file
+    Sealed,
+    /// The old key is gone
+    Finished,
+}
+
+/// How long it waits for servers.
+#[derive(Clone, Copy, Debug)]
+pub struct Patience {
+    /// Within what time every server knows what the file says, and has stored what it sealed before that.
+    pub known_within: Duration,
+    /// How long a server may take without sealing anything again.
+    pub stalled_max: Duration,
+}
+
+impl Default for Patience {
+    fn default() -> Self {
+        Self {
+            // Servers look every second; a call that sealed something before stores it within its deadline.
+            known_within: 2 * KEYS_READ_INTERVAL + Duration::from_secs(30),
+            stalled_max: Duration::from_secs(60),
+        }
+    }
+}
+
+/// Who has sealed everything again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum By {
+    /// This process, which had the data folder for itself.
+    Us,
+    /// The server that has it.
+    Server,
+}
+
+/// Changes the encryption key, or goes on with a change that was cut off. `tell` is told of each step.
+///
+/// # Errors
+/// When the file cannot be replaced, or does not hold the installation's key; when no server seals again what
+/// is there, or something cannot be opened. Both keys stay in the file then.
+pub async fn rotate(
+    config: &Config,
+    until: Until,
+    patience: Patience,
+    mut tell: impl FnMut(String) -> anyhow::Result<()>,
+) -> anyhow::Result<()> {
+    let file = config.encryption_key_file();
+    let lock = RotationLock::take(&file)?;
+    let reader = SqlSealedReader::new(&config.data.folder)?;
+    let mut keys = KeyFile::read(&file)?;
+    check_key(config, &reader, &keys).await?;
+    if keys.is_settled() {
+        keys.next = Some(draw_beside(&keys.sealing)?);
+        replace(&file, &keys)?;
+    }
+    if let Some(next) = &keys.next {
+        tell(format!("The new key {} stands in {}.", next.id(), file.display()))?;
+    }
+    if until == Until::Prepared {
+        return Ok(());
+    }
+    if keys.next.is_some() {
+        if is_served(config).await? {
+            tell("Waiting until every server knows it.".to_owned())?;
+            sleep(patience.known_within).await;
+        }
+        keys = keys.promoted();
+        replace(&file, &keys)?;
+    }
+    tell(format!("Sealing everything with the key {}.", keys.sealing.id()))?;
+    let by = seal_everything(config, &reader, &keys, patience).await?;
+    if until == Until::Sealed {
+        return tell("Everything is sealed with it; the old key is kept.".to_owned());
+    }
+    if by == By::Server {
+        tell("Waiting until nothing can be on its way that the old key has sealed.".to_owned())?;
+        sleep(patience.known_within).await;
+        seal_everything(config, &reader, &keys, patience).await?;
+    }
+    replace(&file, &KeyFile::of(keys.sealing.clone()))?;
+    drop(lock);
+    let old: Vec<String> = keys.old_ids().iter().map(ToString::to_string).collect();
+    tell(format!("Done: {} no longer stands in {}.", old.join(", "), file.display()))
+}
+
+/// Keys of another installation would lose what is sealed here.
+async fn check_key(config: &Config, reader: &SqlSealedReader, keys: &KeyFile) -> anyhow::Result<()> {
+    let singly = reader.sealed_singly().await?;
+    let check = singly.iter().find(|value| value.place == SealedPlace::Check);
+    let cipher = CredentialCipher::with_ring(keys.ring());
+    ensure!(
+        check.is_none_or(|check| cipher.knows(&check.sealed)),
+        "{} does not hold the key that this installation's credentials are sealed with; put that one back, for \
+         example from a backup",
+        config.encryption_key_file().display()
+    );
+    Ok(())
+}
+
+/// Keys are told apart by the first bytes of their hashes.
+fn draw_beside(present: &EncryptionKey) -> anyhow::Result<EncryptionKey> {
+    loop {
+        let drawn = EncryptionKey::draw()?;
+        if drawn.id() != present.id() {
+            return Ok(drawn);
+        }
+    }
+}
+
+/// Whether another process has the data folder.
+async fn is_served(config: &Config) -> anyhow::Result<bool> {
+    match open_alone(config).await? {
+        Some(stores) => {
+            stores.close().await;
+            Ok(false)
+        }
+        None => Ok(true),
+    }
+}
+
+async fn open_alone(config: &Config) -> anyhow::Result<Option<Embedded>> {
+    match Embedded::open(config, Opening::Existing, Recount::Exact).await {
+        Ok(stores) => Ok(Some(stores)),
+        Err(error) => match error.downcast_ref() {
+            Some(OpenError::Locked { .. }) => Ok(None),
+            _ => Err(error),
+        },
+    }
+}
+
+/// Waits until a server has sealed everything again, or does it where none has the data folder.
+async fn seal_everything(
+    config: &Config,
+    reader: &SqlSealedReader,
+    keys: &KeyFile,
+    patience: Patience,
+) -> anyhow::Result<By> {
+    let (mut least, mut moved_at) = (usize::MAX, Instant::now());
+    loop {
+        if let Some(stores) = open_alone(config).await? {
+            let sealed = seal_here(&stores, keys).await;
+            stores.close().await;
+            return sealed.map(|()| By::Us);
+        }
+        let left = sealed_otherwise(reader, keys.sealing.id()).await?;
+        if left == 0 {
+            return Ok(By::Server);
+        }
+        if left < least {
+            (least, moved_at) = (left, Instant::now());
+        }
+        if moved_at.elapsed() > patience.stalled_max {
+            bail!(
+                "the server that has {} has not sealed {left} values again for {} s: its log says why; is it of \
+                 this version, and does it read {}? Both keys are kept, and this can be run again",
+                config.data.folder.display(),
+                patience.stalled_max.as_secs(),
+                config.encryption_key_file().display()
+            );
+        }
+        sleep(LOOK_INTERVAL).await;
+    }
+}
+
+async fn seal_here(stores: &Embedded, keys: &KeyFile) -> anyhow::Result<()> {
+    let cipher = CredentialCipher::with_ring(keys.ring());
+    let store = stores.sealed_store();
+    for _ in 0..PASSES_MAX {
+        let done: Resealed = reseal(store.as_ref(), &cipher, SystemClock::default().now()).await?;
+        if let Some(unopened) = done.unopened() {
+            return Err(unopened).context(
+                "the old key is kept; put the missing key back into the file, or set these credentials anew",
+            );
+        }
+        if done.is_whole() {
+            return Ok(());
+        }
+    }
+    bail!("what is stored changes faster than it can be sealed again; run this once more")
+}
+
+#[cfg(test)]
+mod tests;
