@@ -39,3 +39,21 @@ pub(super) fn check(config: &Config, clear_text_is_meant: bool) -> Result<(), Co
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_certificate_or_somebodys_word_stands_for_what_passes_in_clear() {
+        let meant = |text: &str| clear_text_is_meant(&text.parse().unwrap());
+        for text in
+            ["", "[server]", "[server.tls]\ncertificate_file = \"\"", "[server]\nallow_clear_text = false"]
+        {
+            assert!(!meant(text), "{text}");
+        }
+        for text in ["[server.tls]\ncertificate_file = \"a.pem\"", "[server]\nallow_clear_text = true"] {
+            assert!(meant(text), "{text}");
+        }
+    }
+}
