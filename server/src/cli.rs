@@ -8,10 +8,12 @@ mod rotate;
 mod serve;
 mod usage;
 
+use std::convert::Infallible;
 use std::ffi::OsString;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
+use rateguard_engine::secrets::SecretText;
 
 use crate::config::{Config, Override};
 
@@ -92,8 +94,13 @@ struct ServerArgs {
     #[arg(long, env = "RATEGUARD_ADDRESS", default_value = "http://127.0.0.1:8080")]
     address: String,
     /// The API key
-    #[arg(long, env = "RATEGUARD_KEY", hide_env_values = true)]
-    key: String,
+    #[arg(long, env = "RATEGUARD_KEY", hide_env_values = true, value_parser = secret)]
+    key: SecretText,
+}
+
+/// A secret on the command line, which does not print from there on.
+fn secret(text: &str) -> Result<SecretText, Infallible> {
+    Ok(SecretText::new(text.to_owned()))
 }
 
 /// The environment as text. Other programs' variables need not be; in one of ours, what is no text

@@ -39,8 +39,10 @@ pub enum Until {
 /// How long it waits for servers.
 #[derive(Clone, Copy, Debug)]
 pub struct Patience {
-    /// Within what time every server knows what the file says, and has stored what it sealed before that.
+    /// Within what time every server knows what the file says.
     pub known_within: Duration,
+    /// Within what time after that it has stored what it sealed before.
+    pub stored_within: Duration,
     /// How long a server may take without sealing anything again.
     pub stalled_max: Duration,
 }
@@ -48,8 +50,9 @@ pub struct Patience {
 impl Default for Patience {
     fn default() -> Self {
         Self {
-            // Servers look every second; a call that sealed something before stores it within its deadline.
-            known_within: 2 * KEYS_READ_INTERVAL + Duration::from_secs(30),
+            known_within: 3 * KEYS_READ_INTERVAL,
+            // A store's deadlines are 10 s for the statements of a change, and as much for its commit.
+            stored_within: Duration::from_secs(20),
             stalled_max: Duration::from_secs(60),
         }
     }
@@ -105,7 +108,7 @@ pub async fn rotate(
     }
     if by == By::Server {
         tell("Waiting until nothing can be on its way that the old key has sealed.".to_owned())?;
-        sleep(patience.known_within).await;
+        sleep(patience.known_within + patience.stored_within).await;
         seal_everything(config, &reader, &keys, patience).await?;
     }
     replace(&file, &KeyFile::of(keys.sealing.clone()))?;

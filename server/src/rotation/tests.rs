@@ -23,8 +23,11 @@ use crate::setup::{FirstWorkspace, install};
 /// Credentials of a world.
 const APIS: usize = 3;
 /// For servers that know the file within two looks.
-const QUICK: Patience =
-    Patience { known_within: Duration::from_millis(2_500), stalled_max: Duration::from_secs(30) };
+const QUICK: Patience = Patience {
+    known_within: Duration::from_millis(2_500),
+    stored_within: Duration::ZERO,
+    stalled_max: Duration::from_secs(30),
+};
 
 /// An installation with something sealed in it.
 struct World {

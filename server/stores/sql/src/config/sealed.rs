@@ -98,3 +98,6 @@ impl SealedValues for SqlSealedReader {
         Ok(page)
     }
 }
+
+#[cfg(test)]
+mod tests;
