@@ -5,6 +5,7 @@
 //! old is sealed again; the old key is dropped. What step it is stands in the key file and in what is stored,
 //! nowhere else.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{Context, bail, ensure};
@@ -79,56 +80,117 @@ pub async fn rotate(
     mut tell: impl FnMut(String) -> anyhow::Result<()>,
 ) -> anyhow::Result<()> {
     let file = config.encryption_key_file();
-    let lock = RotationLock::take(&file)?;
+    let _one_at_a_time = RotationLock::take(&file)?;
     let reader = SqlSealedReader::new(&config.data.folder)?;
-    let mut keys = KeyFile::read(&file)?;
-    check_key(config, &reader, &keys).await?;
-    if keys.is_settled() {
-        keys.next = Some(draw_beside(&keys.sealing)?);
-        replace(&file, &keys)?;
-    }
-    if let Some(next) = &keys.next {
-        tell(format!("The new key {} stands in {}.", next.id(), file.display()))?;
-    }
+    let rotation = Rotation { config, file, reader, patience };
+    let keys = rotation.prepare(&mut tell).await?;
     if until == Until::Prepared {
         return Ok(());
     }
-    if keys.next.is_some() {
-        if is_served(config).await? {
-            tell("Waiting until every server knows it.".to_owned())?;
-            sleep(patience.known_within).await;
-        }
-        keys = keys.promoted();
-        replace(&file, &keys)?;
-    }
-    tell(format!("Sealing everything with the key {}.", keys.sealing.id()))?;
-    let by = seal_everything(config, &reader, &keys, patience).await?;
+    let keys = rotation.promote(keys, &mut tell).await?;
+    let by = rotation.seal_everything(&keys).await?;
     if until == Until::Sealed {
         return tell("Everything is sealed with it; the old key is kept.".to_owned());
     }
-    if by == By::Server {
-        tell("Waiting until nothing can be on its way that the old key has sealed.".to_owned())?;
-        sleep(patience.known_within + patience.stored_within).await;
-        seal_everything(config, &reader, &keys, patience).await?;
-    }
-    replace(&file, &KeyFile::of(keys.sealing.clone()))?;
-    drop(lock);
-    let old: Vec<String> = keys.old_ids().iter().map(ToString::to_string).collect();
-    tell(format!("Done: {} no longer stands in {}.", old.join(", "), file.display()))
+    rotation.finish(keys, by, &mut tell).await
 }
 
-/// Keys of another installation would lose what is sealed here.
-async fn check_key(config: &Config, reader: &SqlSealedReader, keys: &KeyFile) -> anyhow::Result<()> {
-    let singly = reader.sealed_singly().await?;
-    let check = singly.iter().find(|value| value.place == SealedPlace::Check);
-    let cipher = CredentialCipher::with_ring(keys.ring());
-    ensure!(
-        check.is_none_or(|check| cipher.knows(&check.sealed)),
-        "{} does not hold the key that this installation's credentials are sealed with; put that one back, for \
-         example from a backup",
-        config.encryption_key_file().display()
-    );
-    Ok(())
+/// What its steps have in common.
+struct Rotation<'a> {
+    config: &'a Config,
+    file: PathBuf,
+    reader: SqlSealedReader,
+    patience: Patience,
+}
+
+/// Told of each step.
+type Tell<'a> = &'a mut dyn FnMut(String) -> anyhow::Result<()>;
+
+impl Rotation<'_> {
+    /// Writes a new key down beside the present one, unless a rotation is under way.
+    async fn prepare(&self, tell: Tell<'_>) -> anyhow::Result<KeyFile> {
+        let mut keys = KeyFile::read(&self.file)?;
+        self.check(&keys).await?;
+        if keys.is_settled() {
+            keys.next = Some(draw_beside(&keys.sealing)?);
+            replace(&self.file, &keys)?;
+        }
+        if let Some(next) = &keys.next {
+            tell(format!("The new key {} stands in {}.", next.id(), self.file.display()))?;
+        }
+        Ok(keys)
+    }
+
+    /// Puts the new key in the place of the present one, once every server knows it.
+    async fn promote(&self, mut keys: KeyFile, tell: Tell<'_>) -> anyhow::Result<KeyFile> {
+        if keys.next.is_some() {
+            if is_served(self.config).await? {
+                tell("Waiting until every server knows it.".to_owned())?;
+                sleep(self.patience.known_within).await;
+            }
+            keys = keys.promoted();
+            replace(&self.file, &keys)?;
+        }
+        tell(format!("Sealing everything with the key {}.", keys.sealing.id()))?;
+        Ok(keys)
+    }
+
+    /// Drops the old key, once nothing can turn up that it has sealed.
+    async fn finish(&self, keys: KeyFile, by: By, tell: Tell<'_>) -> anyhow::Result<()> {
+        if by == By::Server {
+            tell("Waiting until nothing can be on its way that the old key has sealed.".to_owned())?;
+            sleep(self.patience.known_within + self.patience.stored_within).await;
+            self.seal_everything(&keys).await?;
+        }
+        let old: Vec<String> = keys.old_ids().iter().map(ToString::to_string).collect();
+        replace(&self.file, &KeyFile::of(keys.sealing))?;
+        tell(format!("Done: {} no longer stands in {}.", old.join(", "), self.file.display()))
+    }
+
+    /// Keys of another installation would lose what is sealed here.
+    async fn check(&self, keys: &KeyFile) -> anyhow::Result<()> {
+        let singly = self.reader.sealed_singly().await?;
+        let check = singly.iter().find(|value| value.place == SealedPlace::Check);
+        let cipher = CredentialCipher::with_ring(keys.ring());
+        ensure!(
+            check.is_none_or(|check| cipher.knows(&check.sealed)),
+            "{} does not hold the key that this installation's credentials are sealed with; put that one back, for \
+             example from a backup",
+            self.file.display()
+        );
+        Ok(())
+    }
+
+    /// Waits until a server has sealed everything again, or does it where none has the data folder.
+    async fn seal_everything(&self, keys: &KeyFile) -> anyhow::Result<By> {
+        let (mut least, mut moved_at) = (usize::MAX, Instant::now());
+        loop {
+            if let Some(stores) = open_alone(self.config).await? {
+                let sealed = seal_here(&stores, keys).await;
+                stores.close().await;
+                return sealed.map(|()| By::Us);
+            }
+            let left = sealed_otherwise(&self.reader, keys.sealing.id()).await?;
+            if left == 0 {
+                return Ok(By::Server);
+            }
+            if left < least {
+                (least, moved_at) = (left, Instant::now());
+            }
+            ensure!(moved_at.elapsed() <= self.patience.stalled_max, self.stalled(left));
+            sleep(LOOK_INTERVAL).await;
+        }
+    }
+
+    fn stalled(&self, left: usize) -> String {
+        format!(
+            "the server that has {} has not sealed {left} values again for {} s: its log says why; is it of this \
+             version, and does it read {}? Both keys are kept, and this can be run again",
+            self.config.data.folder.display(),
+            self.patience.stalled_max.as_secs(),
+            self.file.display()
+        )
+    }
 }
 
 /// Keys are told apart by the first bytes of their hashes.
@@ -159,40 +221,6 @@ async fn open_alone(config: &Config) -> anyhow::Result<Option<Embedded>> {
             Some(OpenError::Locked { .. }) => Ok(None),
             _ => Err(error),
         },
-    }
-}
-
-/// Waits until a server has sealed everything again, or does it where none has the data folder.
-async fn seal_everything(
-    config: &Config,
-    reader: &SqlSealedReader,
-    keys: &KeyFile,
-    patience: Patience,
-) -> anyhow::Result<By> {
-    let (mut least, mut moved_at) = (usize::MAX, Instant::now());
-    loop {
-        if let Some(stores) = open_alone(config).await? {
-            let sealed = seal_here(&stores, keys).await;
-            stores.close().await;
-            return sealed.map(|()| By::Us);
-        }
-        let left = sealed_otherwise(reader, keys.sealing.id()).await?;
-        if left == 0 {
-            return Ok(By::Server);
-        }
-        if left < least {
-            (least, moved_at) = (left, Instant::now());
-        }
-        if moved_at.elapsed() > patience.stalled_max {
-            bail!(
-                "the server that has {} has not sealed {left} values again for {} s: its log says why; is it of \
-                 this version, and does it read {}? Both keys are kept, and this can be run again",
-                config.data.folder.display(),
-                patience.stalled_max.as_secs(),
-                config.encryption_key_file().display()
-            );
-        }
-        sleep(LOOK_INTERVAL).await;
     }
 }
 

@@ -1,7 +1,7 @@
 //! A rotation that is cut off after each of its steps goes on and ends right, and a server starts from
 //! wherever it stopped.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use rateguard_core::ids::{ApiId, DisplayName, Slug};
 use rateguard_core::money::Currency;

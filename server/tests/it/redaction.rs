@@ -158,6 +158,7 @@ fn talkative(folder: &Path, log: &Path, smtp_port: u16) -> tokio::process::Comma
     let mut command = command(PROGRAM);
     command
         .env("RATEGUARD_LOG__FILTER", "trace")
+        .env("RATEGUARD_LOG__FORMAT", "json")
         .env("RATEGUARD_MAIL__TRANSPORT", "smtp")
         .env("RATEGUARD_MAIL__FROM", "rateguard@example.com")
         .env("RATEGUARD_MAIL__SMTP_HOST", "127.0.0.1")
@@ -223,11 +224,8 @@ async fn the_log_at_its_most_talkative_holds_no_secret_that_has_passed_through()
     let visitor = Clients::connect(&server.address, "nobody").await;
     let tokens = come_in(&visitor, OWNER_EMAIL, &installation.owner_password).await;
     let owner = Clients::connect(&server.address, &tokens[0]).await;
-    let invitation = v1::InviteMemberRequest {
-        email: "bob@example.com".to_owned(),
-        role: v1::Role::Viewer.into(),
-        ..v1::InviteMemberRequest::default()
-    };
+    let invitation =
+        v1::InviteMemberRequest { email: "bob@example.com".to_owned(), role: v1::Role::Viewer.into() };
     owner.members().invite_member(invitation).await.unwrap();
     let invitation = invited(&told).await;
     let registration = v1::RegisterRequest {
@@ -245,7 +243,11 @@ async fn the_log_at_its_most_talkative_holds_no_secret_that_has_passed_through()
     assert!(told.lock().contains(&mail_login), "the mail server saw no log-in");
     let encryption_key = std::fs::read_to_string(installation.path().join("encryption.key")).unwrap();
     let written = std::fs::read_to_string(&log).unwrap();
-    assert!(written.contains("TRACE") && written.contains("h2"), "the log is not talkative");
+    for talks in
+        [r#""level":"TRACE""#, r#""target":"h2::"#, r#""target":"hyper"#, r#""target":"sqlx::query""#]
+    {
+        assert!(written.contains(talks), "the log lacks {talks}");
+    }
     let fixed = [SMTP_PASSWORD, MEMBERS_PASSWORD, upstream::CREDENTIAL, &installation.owner_password];
     let drawn = [&installation.first_key, &app_key, &unknown_key, &invitation, &mail_login];
     let fixed = fixed.into_iter().chain(drawn.into_iter().map(String::as_str));

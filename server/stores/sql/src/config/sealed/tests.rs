@@ -115,7 +115,8 @@ async fn an_edit_and_a_new_seal_never_undo_each_other() {
     // And whoever has read before the seal does not write the old one back.
     let again = SealedValue { version: after.version, ..value.clone() };
     assert!(store.replace_sealed(&again, sealed(99), Millis::new(9)).await.unwrap());
-    let late = store.replace(&before.workspace, Resource::Api(after.value), after.version, Millis::new(9)).await;
+    let late =
+        store.replace(&before.workspace, Resource::Api(after.value), after.version, Millis::new(9)).await;
     assert_eq!(late, Err(StoreError::VersionMismatch));
     assert_eq!(stored(&store, &value.place).await.value.credential, Some(SealedCredential(sealed(99))));
 }
