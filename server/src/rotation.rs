@@ -6,20 +6,19 @@
 //! nowhere else.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, bail, ensure};
 use rateguard_engine::clock::{Clock, SystemClock};
-use rateguard_engine::manage::Recount;
 use rateguard_engine::ports::SealedValues;
 use rateguard_engine::reseal::{KEYS_READ_INTERVAL, Resealed, reseal, sealed_otherwise};
 use rateguard_engine::secrets::{CredentialCipher, EncryptionKey, SealedPlace};
-use rateguard_store_sql::{OpenError, Opening, SqlSealedReader};
 use tokio::time::{Instant, sleep};
 
 use crate::config::Config;
 use crate::keyfile::{KeyFile, RotationLock, replace};
-use crate::wiring::Embedded;
+use crate::wiring::{Embedded, sealed_values};
 
 /// How often what a server has sealed again is looked at.
 const LOOK_INTERVAL: Duration = Duration::from_millis(500);
@@ -81,7 +80,7 @@ pub async fn rotate(
 ) -> anyhow::Result<()> {
     let file = config.encryption_key_file();
     let _one_at_a_time = RotationLock::take(&file)?;
-    let reader = SqlSealedReader::new(&config.data.folder)?;
+    let reader = sealed_values(config)?;
     let rotation = Rotation { config, file, reader, patience };
     let keys = rotation.prepare(&mut tell).await?;
     if until == Until::Prepared {
@@ -99,7 +98,7 @@ pub async fn rotate(
 struct Rotation<'a> {
     config: &'a Config,
     file: PathBuf,
-    reader: SqlSealedReader,
+    reader: Arc<dyn SealedValues>,
     patience: Patience,
 }
 
@@ -165,12 +164,12 @@ impl Rotation<'_> {
     async fn seal_everything(&self, keys: &KeyFile) -> anyhow::Result<By> {
         let (mut least, mut moved_at) = (usize::MAX, Instant::now());
         loop {
-            if let Some(stores) = open_alone(self.config).await? {
+            if let Some(stores) = Embedded::open_unless_in_use(self.config).await? {
                 let sealed = seal_here(&stores, keys).await;
                 stores.close().await;
                 return sealed.map(|()| By::Us);
             }
-            let left = sealed_otherwise(&self.reader, keys.sealing.id()).await?;
+            let left = sealed_otherwise(self.reader.as_ref(), keys.sealing.id()).await?;
             if left == 0 {
                 return Ok(By::Server);
             }
@@ -205,22 +204,12 @@ fn draw_beside(present: &EncryptionKey) -> anyhow::Result<EncryptionKey> {
 
 /// Whether another process has the data folder.
 async fn is_served(config: &Config) -> anyhow::Result<bool> {
-    match open_alone(config).await? {
+    match Embedded::open_unless_in_use(config).await? {
         Some(stores) => {
             stores.close().await;
             Ok(false)
         }
         None => Ok(true),
-    }
-}
-
-async fn open_alone(config: &Config) -> anyhow::Result<Option<Embedded>> {
-    match Embedded::open(config, Opening::Existing, Recount::Exact).await {
-        Ok(stores) => Ok(Some(stores)),
-        Err(error) => match error.downcast_ref() {
-            Some(OpenError::Locked { .. }) => Ok(None),
-            _ => Err(error),
-        },
     }
 }
 

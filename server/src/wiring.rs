@@ -8,13 +8,12 @@ use rateguard_engine::clock::{Clock, SystemClock};
 use rateguard_engine::engine::{Background, Engine, Setup, Stores};
 use rateguard_engine::manage::{Recount, RecountError, prepare_recount};
 use rateguard_engine::people::{People, PeopleBackground, PeopleSetup};
-use rateguard_engine::ports::{
-    ConfigStore, EventLog as _, PeopleStore, Resource, SealedStore, SealedValues as _,
-};
+use rateguard_engine::ports::{ConfigStore, EventLog as _, PeopleStore, Resource, SealedStore, SealedValues};
 use rateguard_engine::secrets::{CredentialCipher, Purpose, SealedPlace};
 use rateguard_store_memory::{MemoryCounterStore, MemoryCounterStoreConfig};
 use rateguard_store_sql::{
-    DataFolder, OpenError, Opening, SqlCheckpointStore, SqlConfigStore, SqlEventLog, SqlStores, SqlUsageStore,
+    DataFolder, OpenError, Opening, SqlCheckpointStore, SqlConfigStore, SqlEventLog, SqlSealedReader,
+    SqlStores, SqlUsageStore,
 };
 use tokio::sync::OnceCell;
 
@@ -61,6 +60,20 @@ impl Embedded {
             checkpoints: Arc::new(checkpoints),
             cipher: OnceCell::new(),
         })
+    }
+
+    /// The same, of an installation that is there; `None` while another process has it.
+    ///
+    /// # Errors
+    /// As [`Embedded::open`].
+    pub async fn open_unless_in_use(config: &Config) -> anyhow::Result<Option<Self>> {
+        match Self::open(config, Opening::Existing, Recount::Exact).await {
+            Ok(stores) => Ok(Some(stores)),
+            Err(error) => match error.downcast_ref() {
+                Some(OpenError::Locked { .. }) => Ok(None),
+                _ => Err(error),
+            },
+        }
     }
 
     /// The management store, for set-up before the engine runs.
@@ -204,6 +217,14 @@ impl Embedded {
         ensure!(is_marked, "the installation's check text has changed meanwhile; start once more");
         Ok(())
     }
+}
+
+/// What an installation has sealed, also while another process has it.
+///
+/// # Errors
+/// Where there is no installation.
+pub fn sealed_values(config: &Config) -> anyhow::Result<Arc<dyn SealedValues>> {
+    Ok(Arc::new(SqlSealedReader::new(&config.data.folder)?))
 }
 
 /// Lost counters: budgets are counted again from the log, plain limits begin anew.

@@ -106,8 +106,8 @@ impl World {
     }
 
     async fn sealed_otherwise(&self, keys: &KeyFile) -> usize {
-        let reader = SqlSealedReader::new(&self.config.data.folder).unwrap();
-        sealed_otherwise(&reader, keys.sealing.id()).await.unwrap()
+        let reader = sealed_values(&self.config).unwrap();
+        sealed_otherwise(reader.as_ref(), keys.sealing.id()).await.unwrap()
     }
 
     /// The rotation has ended: one new key, which has sealed everything.
@@ -119,7 +119,7 @@ impl World {
     }
 
     async fn alone(&self) -> Embedded {
-        open_alone(&self.config).await.unwrap().unwrap()
+        Embedded::open_unless_in_use(&self.config).await.unwrap().unwrap()
     }
 }
 
