@@ -1,6 +1,7 @@
 //! A rotation that is cut off after each of its steps goes on and ends right, and a server starts from
 //! wherever it stopped.
 
+use std::cell::Cell;
 use std::path::Path;
 
 use rateguard_core::ids::{ApiId, DisplayName, Slug};
@@ -183,21 +184,24 @@ async fn while_a_server_runs_it_does_the_sealing_and_never_misses_a_credential()
     let world = World::new().await;
     let before = world.keys();
     let running = world.serve().await;
-    let rotating = world.rotate(Until::Finished);
-    tokio::pin!(rotating);
-    let mut made = APIS;
-    let rotated = loop {
-        tokio::select! {
-            biased;
-            rotated = &mut rotating => break rotated,
-            () = world.make_api(&running.engine, made) => made += 1,
-        }
-        let mut sorted = expected(made);
-        sorted.sort();
-        assert_eq!(world.opened(&running.engine).await, sorted);
-        sleep(Duration::from_millis(300)).await;
+    let is_done = Cell::new(false);
+    let rotating = async {
+        world.rotate(Until::Finished).await.unwrap();
+        is_done.set(true);
     };
-    rotated.unwrap();
+    let making = async {
+        let mut made = APIS;
+        while !is_done.get() {
+            world.make_api(&running.engine, made).await;
+            made += 1;
+            let mut sorted = expected(made);
+            sorted.sort();
+            assert_eq!(world.opened(&running.engine).await, sorted);
+            sleep(Duration::from_millis(300)).await;
+        }
+        made
+    };
+    let ((), made) = tokio::join!(rotating, making);
     let after = world.keys();
     assert!(after.is_settled() && after.sealing != before.sealing && made > APIS);
     assert_eq!(world.sealed_otherwise(&after).await, 0);
