@@ -7,6 +7,8 @@
 mod body;
 mod change;
 mod read;
+mod reseal;
+mod sealed;
 mod shown;
 mod table;
 
@@ -21,6 +23,7 @@ use sqlx::migrate::Migrator;
 
 pub(crate) use change::insert_workspace;
 pub(crate) use read::workspace as workspace_of;
+pub use sealed::SqlSealedReader;
 pub(crate) use shown::workspace as shown_workspace;
 
 use crate::audit::{SqlAuditStore, Witness};
