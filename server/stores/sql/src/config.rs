@@ -20,7 +20,8 @@ pub(crate) use change::insert_workspace;
 pub(crate) use read::workspace as workspace_of;
 
 use crate::database::{
-    Content, DataFolder, Database, Durability, LOAD_MS_MAX, OpenError, Schema, Writing, failure,
+    Content, DataFolder, Database, Durability, LOAD_MS_MAX, OpenError, Schema, Writing, failure, query,
+    query_scalar,
 };
 use crate::people::SqlPeopleStore;
 
@@ -71,7 +72,7 @@ impl SqlConfigStore {
     pub async fn encryption_check(&self) -> Result<Option<Vec<u8>>, StoreError> {
         let work = async {
             let mut reader = self.database.reader().await?;
-            let query = sqlx::query_scalar("SELECT sealed FROM encryption_check");
+            let query = query_scalar("SELECT sealed FROM encryption_check");
             query.fetch_optional(&mut *reader).await.map_err(failure(STORE))
         };
         self.database.within_deadline(work).await
@@ -84,13 +85,11 @@ impl SqlConfigStore {
     pub async fn keep_encryption_check(&self, sealed: Vec<u8>) -> Result<(), StoreError> {
         let work = async {
             let mut transaction = self.database.begin().await?;
-            sqlx::query(
-                "INSERT INTO encryption_check (only_row, sealed) VALUES (1, $1) ON CONFLICT DO NOTHING",
-            )
-            .bind(sealed)
-            .execute(&mut *transaction)
-            .await
-            .map_err(failure(STORE))?;
+            query("INSERT INTO encryption_check (only_row, sealed) VALUES (1, $1) ON CONFLICT DO NOTHING")
+                .bind(sealed)
+                .execute(&mut *transaction)
+                .await
+                .map_err(failure(STORE))?;
             Ok((transaction, ()))
         };
         self.database.write(work).await

@@ -1,22 +1,31 @@
-//! What the stores need of a database: a locked folder, one writing connection and a few reading
-//! ones, deadlines, and errors by their codes. Everything that is SQLite's own is here.
+//! What the stores need of a database: a locked folder, writing connections and reading ones,
+//! statements and their values, deadlines, and errors by their codes. Everything that is SQLite's
+//! own or PostgreSQL's is here.
 
+mod builder;
+mod connection;
 mod failure;
 mod folder;
 mod open;
+mod query;
+mod row;
+mod sqlite;
+mod value;
 
 use std::future::Future;
 use std::time::Duration;
 
 use rateguard_engine::ports::StoreError;
-use sqlx::Sqlite;
-use sqlx::pool::PoolConnection;
-use sqlx::sqlite::{SqliteConnection, SqlitePool, SqliteRow};
 
+pub(crate) use builder::QueryBuilder;
+pub(crate) use connection::{Connection, Kind, Reader, Transaction};
 pub(crate) use failure::failure;
 pub use folder::DataFolder;
 pub use open::OpenError;
 pub(crate) use open::{Content, Durability, Schema, Writing, refusal};
+pub(crate) use query::{Query, query, query_scalar};
+pub(crate) use row::{Column, Row};
+use sqlite::SqlitePools;
 
 /// Longest wait for a connection and for the statements of one call. Statements take milliseconds;
 /// the bound is for a disk that hangs.
@@ -24,23 +33,16 @@ const CALL_MS_MAX: u64 = 10_000;
 /// Longest wait for a read of a whole store at the start.
 pub(crate) const LOAD_MS_MAX: u64 = 120_000;
 
-/// The kind of database behind the stores.
-pub(crate) type Kind = Sqlite;
-/// A connection to it.
-pub(crate) type Connection = SqliteConnection;
-/// One row of an answer.
-pub(crate) type Row = SqliteRow;
-/// A transaction; dropped without a commit, it is rolled back.
-pub(crate) type Transaction = sqlx::Transaction<'static, Kind>;
-
 /// One opened database.
 #[derive(Clone, Debug)]
 pub struct Database {
     store: &'static str,
-    writer: SqlitePool,
-    readers: SqlitePool,
-    // Keeps the folder locked while any store of it is open.
-    _folder: DataFolder,
+    pools: Pools,
+}
+
+#[derive(Clone, Debug)]
+enum Pools {
+    Sqlite(SqlitePools),
 }
 
 impl Database {
@@ -51,17 +53,20 @@ impl Database {
 
     /// Begins the one transaction that may write now; another writer waits.
     pub(crate) async fn begin(&self) -> Result<Transaction, StoreError> {
-        self.writer.begin_with("BEGIN IMMEDIATE").await.map_err(failure(self.store))
+        let Pools::Sqlite(pools) = &self.pools;
+        pools.begin().await.map(Transaction).map_err(failure(self.store))
     }
 
     /// A connection that only reads.
-    pub(crate) async fn reader(&self) -> Result<PoolConnection<Kind>, StoreError> {
-        self.readers.acquire().await.map_err(failure(self.store))
+    pub(crate) async fn reader(&self) -> Result<Reader, StoreError> {
+        let Pools::Sqlite(pools) = &self.pools;
+        pools.reader().await.map(Reader).map_err(failure(self.store))
     }
 
     /// Begins a transaction that only reads, in which every statement sees the same state.
     pub(crate) async fn begin_read(&self) -> Result<Transaction, StoreError> {
-        self.readers.begin().await.map_err(failure(self.store))
+        let Pools::Sqlite(pools) = &self.pools;
+        pools.begin_read().await.map(Transaction).map_err(failure(self.store))
     }
 
     /// Runs the statements of `work`, which began a transaction and hands it back, and commits it.
@@ -107,8 +112,8 @@ impl Database {
 
     /// Finishes what is under way and closes the files. Calls afterwards are unavailable.
     pub async fn close(&self) {
-        self.readers.close().await;
-        self.writer.close().await;
+        let Pools::Sqlite(pools) = &self.pools;
+        pools.close().await;
     }
 
     async fn commit(&self, deadline_ms: u64, transaction: Transaction) -> Result<(), StoreError> {

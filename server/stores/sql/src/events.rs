@@ -16,7 +16,9 @@ use rateguard_engine::ports::{AppendOutcome, EventLog, StoreError};
 use sqlx::migrate::Migrator;
 use sqlx::{AssertSqlSafe, Error};
 
-use crate::database::{Content, DataFolder, Database, Durability, OpenError, Row, Schema, Writing, failure};
+use crate::database::{
+    Content, DataFolder, Database, Durability, OpenError, Row, Schema, Writing, failure, query, query_scalar,
+};
 pub(crate) use hash::{id_hash, request_hash};
 pub(crate) use row::{KIND_USAGE, SELECT, column, read};
 
@@ -63,20 +65,20 @@ impl SqlEventLog {
     async fn read_rows(&self, from: i64, limit: i64) -> Result<Vec<Row>, StoreError> {
         let sql = format!("{SELECT} WHERE e.position > $1 ORDER BY e.position LIMIT $2");
         let mut reader = self.database.reader().await?;
-        let query = sqlx::query(AssertSqlSafe(sql)).bind(from).bind(limit);
+        let query = query(AssertSqlSafe(sql)).bind(from).bind(limit);
         query.fetch_all(&mut *reader).await.map_err(failure(STORE))
     }
 
     async fn find_row(&self, workspace: &WorkspaceId, id: &EventId) -> Result<Option<Row>, StoreError> {
         let sql = format!("{SELECT} WHERE e.event_hash = $1");
         let mut reader = self.database.reader().await?;
-        let query = sqlx::query(AssertSqlSafe(sql)).bind(id_hash(workspace, id.as_str()));
+        let query = query(AssertSqlSafe(sql)).bind(id_hash(workspace, id.as_str()));
         query.fetch_optional(&mut *reader).await.map_err(failure(STORE))
     }
 
     async fn last_position(&self) -> Result<i64, StoreError> {
         let mut reader = self.database.reader().await?;
-        let query = sqlx::query_scalar("SELECT position FROM head");
+        let query = query_scalar("SELECT position FROM head");
         query.fetch_one(&mut *reader).await.map_err(failure(STORE))
     }
 }

@@ -4,19 +4,18 @@ use rateguard_core::ids::WorkspaceId;
 use rateguard_core::time::Millis;
 use rateguard_engine::ports::{Resource, ResourceKind, StoreError, Stored};
 use rateguard_engine::resources::Workspace;
-use sqlx::QueryBuilder;
 
 use super::body::{self, BodyError, Unique};
 use super::table::{self, Table, from_column, push_place};
 use super::{STORE, row_limit};
-use crate::database::{Connection, failure};
+use crate::database::{Connection, QueryBuilder, failure, query, query_scalar};
 
 pub(crate) async fn insert_workspace(
     connection: &mut Connection,
     workspace: &Workspace,
     now: Millis,
 ) -> Result<(), StoreError> {
-    let inserted = sqlx::query(
+    let inserted = query(
         "INSERT INTO workspaces (id, name, zone, currency, created_at) \
          VALUES ($1, $2, $3, $4, $5) ON CONFLICT DO NOTHING",
     )
@@ -140,7 +139,7 @@ fn at_version(found: Option<Versioned>, expected: Option<u64>) -> Result<Version
 
 /// Takes the next revision. It must be the first statement of a change: see the module.
 async fn next_revision(connection: &mut Connection) -> Result<i64, StoreError> {
-    sqlx::query_scalar("UPDATE revisions SET revision = revision + 1 WHERE only_row = 1 RETURNING revision")
+    query_scalar("UPDATE revisions SET revision = revision + 1 WHERE only_row = 1 RETURNING revision")
         .fetch_one(connection)
         .await
         .map_err(failure(STORE))
@@ -159,7 +158,7 @@ impl Change<'_> {
     async fn record(&self, connection: &mut Connection) -> Result<(), StoreError> {
         let insert = "INSERT INTO changes (revision, workspace_id, kind, id, changed_at) \
                       VALUES ($1, $2, $3, $4, $5)";
-        sqlx::query(insert)
+        query(insert)
             .bind(self.revision)
             .bind(self.workspace.as_str())
             .bind(self.table.code)
@@ -173,7 +172,7 @@ impl Change<'_> {
 }
 
 async fn workspace_exists(connection: &mut Connection, workspace: &WorkspaceId) -> Result<bool, StoreError> {
-    let found = sqlx::query("SELECT id FROM workspaces WHERE id = $1")
+    let found = query("SELECT id FROM workspaces WHERE id = $1")
         .bind(workspace.as_str())
         .fetch_optional(connection)
         .await;

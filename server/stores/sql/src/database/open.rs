@@ -12,7 +12,8 @@ use sqlx::sqlite::{
 use sqlx::{Connection as _, Error};
 use thiserror::Error;
 
-use super::{CALL_MS_MAX, DataFolder, Database, failure};
+use super::sqlite::SqlitePools;
+use super::{CALL_MS_MAX, DataFolder, Database, Pools, failure};
 
 /// SQLite has one writer at a time; more connections would only wait for each other.
 const WRITERS: u32 = 1;
@@ -189,20 +190,20 @@ impl Database {
             .await
             .map_err(|error| refusal(&path, schema, &error))?;
         let readers = pool_options(READERS_MAX).connect_lazy_with(options.pragma("query_only", "ON"));
-        let database = Self { store: schema.store, writer, readers, _folder: folder.clone() };
-        if let Err(error) = database.prepare(&path, schema).await {
-            database.close().await;
+        let pools = SqlitePools { writer, readers, _folder: folder.clone() };
+        if let Err(error) = prepare(&pools.writer, &path, schema).await {
+            pools.close().await;
             return Err(error);
         }
-        Ok(database)
+        Ok(Self { store: schema.store, pools: Pools::Sqlite(pools) })
     }
+}
 
-    async fn prepare(&self, path: &Path, schema: &Schema) -> Result<(), OpenError> {
-        let mut writer = self.writer.acquire().await.map_err(|error| refusal(path, schema, &error))?;
-        check_file(path, schema, &mut writer).await?;
-        let migrated = schema.migrator.run_direct(None, &mut *writer, false).await;
-        migrated.map_err(|error| migration_refusal(path, schema, &error))
-    }
+async fn prepare(writer: &SqlitePool, path: &Path, schema: &Schema) -> Result<(), OpenError> {
+    let mut writer = writer.acquire().await.map_err(|error| refusal(path, schema, &error))?;
+    check_file(path, schema, &mut writer).await?;
+    let migrated = schema.migrator.run_direct(None, &mut *writer, false).await;
+    migrated.map_err(|error| migration_refusal(path, schema, &error))
 }
 
 fn connect_options(path: &Path, durability: Durability) -> SqliteConnectOptions {

@@ -8,19 +8,19 @@ use rateguard_core::ids::{EventId, WorkspaceId};
 use rateguard_core::money::Nanos;
 use rateguard_core::usage::{EventFlags, UsageEvent};
 use rateguard_engine::ports::{AppendOutcome, StoreError};
-use sqlx::Row as _;
 
 use super::hash::{id_hash, reservation_hash};
 use super::row::{COLUMNS, bind, column};
 use super::{STORE, column_failure, corrupt, from_position_column};
-use crate::database::{Connection, Row, failure};
+use crate::database::{Connection, Kind, Row, failure, query, query_scalar};
 
 /// Rows of one statement. A batch is cut into these sizes and no others, so that each statement is
 /// prepared once; the largest stays far below the 32,766 arguments that SQLite takes.
 const STATEMENT_ROWS: [usize; 4] = [256, 32, 4, 1];
 
 /// The statements of [`STATEMENT_ROWS`].
-static INSERTS: LazyLock<[String; STATEMENT_ROWS.len()]> = LazyLock::new(|| STATEMENT_ROWS.map(insert_sql));
+static INSERTS: LazyLock<[String; STATEMENT_ROWS.len()]> =
+    LazyLock::new(|| STATEMENT_ROWS.map(|rows| insert_sql(Kind::Sqlite, rows)));
 
 /// Appends events within a transaction.
 pub(super) async fn append(
@@ -48,11 +48,9 @@ fn statement_for(rows_left: usize) -> (usize, &'static str) {
     (STATEMENT_ROWS[place], INSERTS[place].as_str())
 }
 
-/// Nameless placeholders: SQLite looks a named one up by walking all before it.
-fn insert_sql(rows: usize) -> String {
-    let row = format!("({})", vec!["?"; COLUMNS.len()].join(","));
-    let columns = COLUMNS.join(",");
-    format!("INSERT INTO events ({columns}) VALUES {} ON CONFLICT DO NOTHING", vec![row; rows].join(","))
+fn insert_sql(kind: Kind, rows: usize) -> String {
+    let values = kind.placeholders(COLUMNS.len(), rows);
+    format!("INSERT INTO events ({}) VALUES {values} ON CONFLICT DO NOTHING", COLUMNS.join(","))
 }
 
 async fn append_chunk(
@@ -62,7 +60,7 @@ async fn append_chunk(
     first: i64,
     numbers: &WorkspaceNumbers,
 ) -> Result<Vec<AppendOutcome>, StoreError> {
-    let mut statement = sqlx::query(sql);
+    let mut statement = query(sql).with_room(events.len() * COLUMNS.len());
     for (place, event) in events.iter().enumerate() {
         statement = bind(statement, first + count(place), numbers.of(event)?, event)?;
     }
@@ -96,7 +94,7 @@ async fn explain(
 
 /// The positions that the last statement has filled: none are beyond.
 async fn positions_from(connection: &mut Connection, first: i64) -> Result<HashSet<i64>, StoreError> {
-    let query = sqlx::query_scalar("SELECT position FROM events WHERE position >= $1").bind(first);
+    let query = query_scalar("SELECT position FROM events WHERE position >= $1").bind(first);
     let positions: Vec<i64> = query.fetch_all(connection).await.map_err(failure(STORE))?;
     Ok(positions.into_iter().collect())
 }
@@ -118,7 +116,7 @@ async fn first_copy(
     event: &UsageEvent,
 ) -> Result<Option<(i64, AppendOutcome)>, StoreError> {
     let sql = "SELECT position, cost_nanos, flags FROM events WHERE event_hash = $1";
-    let query = sqlx::query(sql).bind(id_hash(&event.workspace, event.event_id.as_str()));
+    let query = query(sql).bind(id_hash(&event.workspace, event.event_id.as_str()));
     let found = query.fetch_optional(connection).await.map_err(failure(STORE))?;
     found.as_ref().map(read_first_copy).transpose()
 }
@@ -137,7 +135,7 @@ async fn attempt_taken(connection: &mut Connection, event: &UsageEvent) -> Resul
     let lost = || corrupt(format!("event {} was neither appended nor found", event.event_id));
     let reservation = event.reservation.as_ref().ok_or_else(lost)?;
     let sql = "SELECT event_id FROM events WHERE reservation_hash = $1 AND nullif(attempt, 0) = $2";
-    let found: Option<String> = sqlx::query_scalar(sql)
+    let found: Option<String> = query_scalar(sql)
         .bind(reservation_hash(&event.workspace, reservation))
         .bind(i64::from(event.attempt))
         .fetch_optional(connection)
@@ -149,11 +147,11 @@ async fn attempt_taken(connection: &mut Connection, event: &UsageEvent) -> Resul
 
 /// The last position given. The transaction has the database for itself until it ends.
 async fn head(connection: &mut Connection) -> Result<i64, StoreError> {
-    sqlx::query_scalar("SELECT position FROM head").fetch_one(connection).await.map_err(failure(STORE))
+    query_scalar("SELECT position FROM head").fetch_one(connection).await.map_err(failure(STORE))
 }
 
 async fn move_head(connection: &mut Connection, last: Position) -> Result<(), StoreError> {
-    let query = sqlx::query("UPDATE head SET position = $1").bind(super::to_position_column(last));
+    let query = query("UPDATE head SET position = $1").bind(super::to_position_column(last));
     query.execute(connection).await.map(drop).map_err(failure(STORE))
 }
 
@@ -189,12 +187,11 @@ async fn workspace_numbers(
 }
 
 async fn workspace_number(connection: &mut Connection, workspace: &WorkspaceId) -> Result<i64, StoreError> {
-    let known =
-        sqlx::query("SELECT number FROM workspaces WHERE id = $1").bind(workspace.as_str().to_owned());
+    let known = query("SELECT number FROM workspaces WHERE id = $1").bind(workspace.as_str().to_owned());
     if let Some(row) = known.fetch_optional(&mut *connection).await.map_err(failure(STORE))? {
         return row.try_get(0).map_err(column_failure);
     }
-    let insert = sqlx::query_scalar("INSERT INTO workspaces (id) VALUES ($1) RETURNING number");
+    let insert = query_scalar("INSERT INTO workspaces (id) VALUES ($1) RETURNING number");
     insert.bind(workspace.as_str().to_owned()).fetch_one(connection).await.map_err(failure(STORE))
 }
 

@@ -81,18 +81,18 @@ impl Fillable for Sqlite {
 async fn limit_pages(store: &SqlEventLog, pages: i64) {
     let mut transaction = store.database.begin().await.unwrap();
     let sql = format!("PRAGMA max_page_count = {pages}");
-    sqlx::query(AssertSqlSafe(sql)).execute(&mut *transaction).await.unwrap();
+    query(AssertSqlSafe(sql)).execute(&mut *transaction).await.unwrap();
     transaction.commit().await.unwrap();
 }
 
 async fn number(store: &SqlEventLog, sql: &'static str) -> i64 {
     let mut reader = store.database.reader().await.unwrap();
-    sqlx::query_scalar(sql).fetch_one(&mut *reader).await.unwrap()
+    query_scalar(sql).fetch_one(&mut *reader).await.unwrap()
 }
 
 async fn change(store: &SqlEventLog, sql: &'static str) {
     let mut transaction = store.database.begin().await.unwrap();
-    sqlx::query(sql).execute(&mut *transaction).await.unwrap();
+    query(sql).execute(&mut *transaction).await.unwrap();
     transaction.commit().await.unwrap();
 }
 
@@ -171,8 +171,8 @@ async fn lookups_go_by_their_index() {
     for (sql, index) in plans {
         let mut reader = log.database.reader().await.unwrap();
         let explain = AssertSqlSafe(format!("EXPLAIN QUERY PLAN {sql}"));
-        let plan = sqlx::query(explain).fetch_all(&mut *reader).await.unwrap();
-        let plan: Vec<String> = plan.iter().map(|row| sqlx::Row::get(row, "detail")).collect();
+        let plan = query(explain).fetch_all(&mut *reader).await.unwrap();
+        let plan: Vec<String> = plan.iter().map(|row| row.try_get("detail").unwrap()).collect();
         assert!(plan.concat().contains(index), "{sql}: {plan:?}");
     }
 }

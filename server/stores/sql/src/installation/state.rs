@@ -5,7 +5,7 @@ use rateguard_engine::ports::StoreError;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection};
 use sqlx::{AssertSqlSafe, ConnectOptions as _, Connection as _, Error};
 
-use crate::database::{Connection, DataFolder, OpenError, Schema, failure, refusal};
+use crate::database::{Connection, DataFolder, OpenError, Schema, failure, query, refusal};
 
 /// The mark of an installation in one of its files.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -86,7 +86,7 @@ impl Mark {
     ) -> Result<(), StoreError> {
         let sql = "INSERT INTO installation (only_row, id, whole) VALUES (1, $1, $2) \
                    ON CONFLICT (only_row) DO UPDATE SET id = excluded.id, whole = excluded.whole";
-        let query = sqlx::query(sql).bind(self.id.clone()).bind(self.whole);
+        let query = query(sql).bind(self.id.clone()).bind(self.whole);
         query.execute(connection).await.map(drop).map_err(failure(store))
     }
 }

@@ -5,12 +5,11 @@ use rateguard_core::time::Millis;
 use rateguard_engine::ports::{
     INVITATIONS_FULL, Invitation, JoinBounds, MEMBERS_FULL, Membership, StoreError,
 };
-use sqlx::QueryBuilder;
 
 use super::feed::lock;
 use super::row::{INVITATION_COLUMNS, invitation};
 use super::{STORE, members, row_limit, users};
-use crate::database::{Connection, failure};
+use crate::database::{Connection, QueryBuilder, failure, query, query_scalar};
 
 pub(super) async fn insert(
     connection: &mut Connection,
@@ -27,7 +26,7 @@ pub(super) async fn insert(
     let statement = "INSERT INTO invitations \
                      (id, workspace_id, token_sha256, email, role, inviter_id, created_at, expires_at) \
                      VALUES ($1, $2, $3, $4, $5, $6, $7, $8) ON CONFLICT DO NOTHING";
-    let inserted = sqlx::query(statement)
+    let inserted = query(statement)
         .bind(invitation.id.as_str())
         .bind(workspace.as_str())
         .bind(&token_sha256[..])
@@ -73,7 +72,7 @@ pub(super) async fn remove(
     workspace: &WorkspaceId,
     id: &InvitationId,
 ) -> Result<(), StoreError> {
-    let removed = sqlx::query("DELETE FROM invitations WHERE workspace_id = $1 AND id = $2")
+    let removed = query("DELETE FROM invitations WHERE workspace_id = $1 AND id = $2")
         .bind(workspace.as_str())
         .bind(id.as_str())
         .execute(connection)
@@ -88,7 +87,7 @@ pub(super) async fn remove_of(
     workspace: &WorkspaceId,
     inviter: &UserId,
 ) -> Result<(), StoreError> {
-    sqlx::query("DELETE FROM invitations WHERE workspace_id = $1 AND inviter_id = $2")
+    query("DELETE FROM invitations WHERE workspace_id = $1 AND inviter_id = $2")
         .bind(workspace.as_str())
         .bind(inviter.as_str())
         .execute(connection)
@@ -136,8 +135,8 @@ async fn open_to(
 
 async fn count(
     connection: &mut Connection,
-    query: &'static str,
+    sql: &'static str,
     workspace: &WorkspaceId,
 ) -> Result<i64, StoreError> {
-    sqlx::query_scalar(query).bind(workspace.as_str()).fetch_one(connection).await.map_err(failure(STORE))
+    query_scalar(sql).bind(workspace.as_str()).fetch_one(connection).await.map_err(failure(STORE))
 }

@@ -3,12 +3,11 @@
 use rateguard_core::ids::{SessionId, UserId, WorkspaceId};
 use rateguard_core::time::Millis;
 use rateguard_engine::ports::{RefreshHashes, Refreshed, Refreshing, Session, StoreError};
-use sqlx::QueryBuilder;
 
 use super::feed::{Entry, lock, record};
 use super::row::{SESSION_COLUMNS, session};
 use super::{STORE, row_limit, users};
-use crate::database::{Connection, Kind, failure};
+use crate::database::{Connection, QueryBuilder, failure, query, query_scalar};
 
 pub(super) async fn begin(
     connection: &mut Connection,
@@ -29,7 +28,7 @@ async fn insert(
 ) -> Result<(), StoreError> {
     let statement = "INSERT INTO sessions (id, user_id, workspace_id, family_sha256, secret_sha256, user_agent, ip, \
                      created_at, refreshed_at, expires_at) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)";
-    sqlx::query(statement)
+    query(statement)
         .bind(session.id.as_str())
         .bind(session.user.as_str())
         .bind(session.workspace.as_ref().map(|workspace| workspace.as_str()))
@@ -53,9 +52,9 @@ async fn make_room(
     sessions_max: usize,
     now: Millis,
 ) -> Result<(), StoreError> {
-    let query = "SELECT id FROM sessions WHERE user_id = $1 \
+    let sql = "SELECT id FROM sessions WHERE user_id = $1 \
                  ORDER BY refreshed_at DESC, created_at DESC, id LIMIT $2 OFFSET $3";
-    let over: Vec<String> = sqlx::query_scalar(query)
+    let over: Vec<String> = query_scalar(sql)
         .bind(user.as_str())
         .bind(i64::MAX)
         .bind(row_limit(sessions_max))
@@ -71,7 +70,7 @@ pub(super) async fn end_others(
     keep: &SessionId,
     now: Millis,
 ) -> Result<(), StoreError> {
-    let others: Vec<String> = sqlx::query_scalar("SELECT id FROM sessions WHERE user_id = $1 AND id <> $2")
+    let others: Vec<String> = query_scalar("SELECT id FROM sessions WHERE user_id = $1 AND id <> $2")
         .bind(user.as_str())
         .bind(keep.as_str())
         .fetch_all(&mut *connection)
@@ -82,7 +81,7 @@ pub(super) async fn end_others(
 
 async fn end_all(connection: &mut Connection, ids: &[String], now: Millis) -> Result<(), StoreError> {
     for id in ids {
-        sqlx::query("DELETE FROM sessions WHERE id = $1")
+        query("DELETE FROM sessions WHERE id = $1")
             .bind(id.as_str())
             .execute(&mut *connection)
             .await
@@ -99,7 +98,7 @@ pub(super) async fn refresh(
 ) -> Result<Refreshed, StoreError> {
     let Refreshing { presented, next_secret_sha256, expires_at } = refreshing;
     // One statement: of two that present the same token, the second finds another secret.
-    let mut update = QueryBuilder::<Kind>::new("UPDATE sessions SET secret_sha256 = ");
+    let mut update = QueryBuilder::new("UPDATE sessions SET secret_sha256 = ");
     update.push_bind(next_secret_sha256.to_vec());
     update.push(", refreshed_at = ").push_bind(now.get());
     update.push(", expires_at = ").push_bind(expires_at.get());
@@ -121,7 +120,7 @@ async fn end_family(
     now: Millis,
 ) -> Result<Refreshed, StoreError> {
     let delete = "DELETE FROM sessions WHERE family_sha256 = $1 AND expires_at > $2 RETURNING id";
-    let ended: Option<String> = sqlx::query_scalar(delete)
+    let ended: Option<String> = query_scalar(delete)
         .bind(&presented.family_sha256[..])
         .bind(now.get())
         .fetch_optional(&mut *connection)
@@ -138,7 +137,7 @@ pub(super) async fn relocate(
     workspace: &WorkspaceId,
     now: Millis,
 ) -> Result<(), StoreError> {
-    let moved = sqlx::query("UPDATE sessions SET workspace_id = $1 WHERE id = $2 AND expires_at > $3")
+    let moved = query("UPDATE sessions SET workspace_id = $1 WHERE id = $2 AND expires_at > $3")
         .bind(workspace.as_str())
         .bind(id.as_str())
         .bind(now.get())
@@ -153,8 +152,7 @@ pub(super) async fn list(
     user: &UserId,
     now: Millis,
 ) -> Result<Vec<Session>, StoreError> {
-    let mut query =
-        QueryBuilder::<Kind>::new(format!("SELECT {SESSION_COLUMNS} FROM sessions WHERE user_id = "));
+    let mut query = QueryBuilder::new(format!("SELECT {SESSION_COLUMNS} FROM sessions WHERE user_id = "));
     query.push_bind(user.as_str().to_owned());
     query.push(" AND expires_at > ").push_bind(now.get()).push(" ORDER BY created_at DESC, id");
     let rows = query.build().fetch_all(connection).await.map_err(failure(STORE))?;
@@ -168,7 +166,7 @@ pub(super) async fn end(
     now: Millis,
 ) -> Result<(), StoreError> {
     lock(connection).await?;
-    let ended = sqlx::query("DELETE FROM sessions WHERE id = $1 AND user_id = $2 AND expires_at > $3")
+    let ended = query("DELETE FROM sessions WHERE id = $1 AND user_id = $2 AND expires_at > $3")
         .bind(id.as_str())
         .bind(user.as_str())
         .bind(now.get())

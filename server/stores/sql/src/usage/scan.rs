@@ -10,7 +10,7 @@ use super::query::Question;
 use super::rollup::{Dimension, Rollup};
 use super::sums::{ERROR_STATUS_MIN, LOW_END, Sums, bounded, from_columns};
 use super::{STORE, corrupt};
-use crate::database::{Connection, Row, failure};
+use crate::database::{Connection, Row, failure, query, query_scalar};
 use crate::events::{KIND_USAGE, column, to_limit};
 
 /// Raw events that one query may add up, or look through: some tenths of a second.
@@ -102,7 +102,7 @@ impl Scan<'_> {
              AND workspace = (SELECT number FROM workspaces WHERE id = $3) LIMIT $4)";
         let mut left = to_limit(RAW_EVENTS_MAX);
         for segment in segments {
-            let query = sqlx::query_scalar(sql).bind(segment.from).bind(segment.to);
+            let query = query_scalar(sql).bind(segment.from).bind(segment.to);
             let query = query.bind(self.workspace.as_str().to_owned()).bind(left + 1);
             let found: i64 = query.fetch_one(&mut *connection).await.map_err(failure(STORE))?;
             left -= found;
@@ -145,7 +145,7 @@ impl Statement {
         connection: &mut Connection,
         mut give: impl FnMut(Scanned) -> Result<(), StoreError>,
     ) -> Result<(), StoreError> {
-        let mut query = sqlx::query(AssertSqlSafe(self.sql));
+        let mut query = query(AssertSqlSafe(self.sql));
         for number in self.numbers {
             query = query.bind(number);
         }

@@ -4,7 +4,6 @@ use rateguard_core::ids::{KeyId, RequestId};
 use rateguard_core::usage::UsageEvent;
 use rateguard_engine::ports::EventLog;
 use rateguard_store_suite::event_log::samples::{event, reservation, workspace};
-use sqlx::Row as _;
 
 use super::*;
 use crate::{DataFolder, SqlEventLog};
@@ -16,7 +15,7 @@ async fn plan(connection: &mut Connection, query: &EventQuery) -> Result<String,
     let explain = format!("EXPLAIN QUERY PLAN {SELECT}");
     let mut select = statement(&explain, &owner, number, query, &found);
     let rows = select.build().fetch_all(connection).await.map_err(failure(STORE))?;
-    Ok(rows.iter().map(|row| row.get::<String, _>("detail")).collect::<Vec<_>>().join("; "))
+    Ok(rows.iter().map(|row| row.try_get::<String, _>("detail").unwrap()).collect::<Vec<_>>().join("; "))
 }
 
 #[tokio::test]
