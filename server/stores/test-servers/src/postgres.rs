@@ -129,7 +129,7 @@ impl PostgresServer {
         self.inner.superuser_url(name)
     }
 
-    /// Runs statements with `psql`, each in a transaction of its own, and answers what they print:
+    /// Runs statements with `psql`, all in one transaction, and answers what they print:
     /// a line for each row, columns divided by `|`.
     ///
     /// # Errors
