@@ -4,6 +4,7 @@
 mod layers;
 mod people;
 pub mod reference;
+mod stores;
 
 use std::fmt::Display;
 use std::net::SocketAddr;
@@ -18,6 +19,7 @@ use thiserror::Error;
 
 pub use layers::{DEFAULT, Override, merged};
 pub use people::{Mail, MailTransport, People, SmtpTls};
+pub use stores::{DatabaseUrl, Postgres, Stores, StoresKind};
 
 /// Why a configuration cannot be used.
 #[derive(Debug, Error)]
@@ -69,6 +71,8 @@ pub struct Config {
     pub server: Server,
     /// Folders.
     pub data: Data,
+    /// Where everything is kept.
+    pub stores: Stores,
     /// Keys of the installation.
     pub secrets: Secrets,
     /// Bounds of the counters.
@@ -104,7 +108,7 @@ pub struct Server {
 #[derive(Clone, Debug, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Data {
-    /// The embedded stores' folder.
+    /// The folder of the embedded stores, or of what a replica keeps for itself.
     pub folder: PathBuf,
 }
 
@@ -192,11 +196,17 @@ impl Config {
 
     fn check(&self) -> Result<(), ConfigError> {
         let wide = |n: usize| u64::try_from(n).unwrap_or(u64::MAX);
-        let bounds: [Bound; 7] = [
+        let bounds: [Bound; 8] = [
             ("server.drain_seconds_max", self.server.drain_seconds_max, 1, 3_600),
             ("counters.live_counters_max", wide(self.counters.live_counters_max), 1_000, 100_000_000),
             ("counters.request_ids_bytes_max", wide(self.counters.request_ids_bytes_max), 1 << 20, 1 << 36),
             ("counters.reservations_max", wide(self.counters.reservations_max), 1_000, 100_000_000),
+            (
+                "stores.postgres.connections_max",
+                self.stores.postgres.connections_max.into(),
+                stores::CONNECTIONS_LEAST,
+                stores::CONNECTIONS_MOST,
+            ),
             ("people.access_token_seconds", self.people.access_token_seconds.into(), 60, 3_600),
             ("people.refresh_token_seconds", self.people.refresh_token_seconds.into(), 3_600, 7_776_000),
             ("gateway.concurrent_calls_max", wide(self.gateway.concurrent_calls_max), 1, 1_000_000),
@@ -209,6 +219,7 @@ impl Config {
             None => self
                 .mail
                 .check()
+                .and_then(|()| self.stores.check())
                 .and_then(|()| self.check_gateway_listen())
                 .and_then(|()| self.check_gateway_token()),
         }

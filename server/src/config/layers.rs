@@ -83,13 +83,28 @@ fn key_of(name: &str) -> Option<String> {
 }
 
 fn set(tree: &mut Table, known: &Table, key: &str, text: &str, origin: &str) -> Result<(), ConfigError> {
-    let place = key.split_once('.').and_then(|(section, name)| {
-        known.get(section)?.get(name)?;
-        tree.get_mut(section)?.get_mut(name)
-    });
+    let place = match below(known, key) {
+        Some(default) if !default.is_table() => below_mut(tree, key),
+        _ => None,
+    };
     let place = place.ok_or_else(|| unknown(key, origin))?;
     *place = typed(place, text);
     Ok(())
+}
+
+/// What stands at a dotted key.
+fn below<'a>(table: &'a Table, key: &str) -> Option<&'a Value> {
+    match key.split_once('.') {
+        Some((section, rest)) => below(table.get(section)?.as_table()?, rest),
+        None => table.get(key),
+    }
+}
+
+fn below_mut<'a>(table: &'a mut Table, key: &str) -> Option<&'a mut Value> {
+    match key.split_once('.') {
+        Some((section, rest)) => below_mut(table.get_mut(section)?.as_table_mut()?, rest),
+        None => table.get_mut(key),
+    }
 }
 
 /// Text stays text where the default is text; else it is read as TOML, and what cannot be read is
@@ -115,11 +130,16 @@ fn unknown(key: &str, origin: &str) -> ConfigError {
 
 /// Every key that exists, sections and dotted names.
 fn keys() -> Vec<String> {
-    let Ok(defaults) = parse("the built-in default", DEFAULT) else { return Vec::new() };
-    let names = |(section, value): (&String, &Value)| {
-        let dotted = |name: &String| format!("{section}.{name}");
-        let below = value.as_table().into_iter().flat_map(|t| t.keys().map(dotted)).collect::<Vec<_>>();
-        std::iter::once(section.clone()).chain(below).collect::<Vec<_>>()
-    };
-    defaults.iter().flat_map(names).collect()
+    parse("the built-in default", DEFAULT).map(|defaults| names(&defaults, "")).unwrap_or_default()
+}
+
+fn names(table: &Table, path: &str) -> Vec<String> {
+    let mut found = Vec::new();
+    for (name, value) in table {
+        let dotted = if path.is_empty() { name.clone() } else { format!("{path}.{name}") };
+        let inner = value.as_table().map(|inner| names(inner, &dotted));
+        found.push(dotted);
+        found.extend(inner.into_iter().flatten());
+    }
+    found
 }
