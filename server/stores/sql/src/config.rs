@@ -20,14 +20,15 @@ pub(crate) use change::insert_workspace;
 pub(crate) use read::workspace as workspace_of;
 
 use crate::database::{
-    Content, DataFolder, Database, Durability, LOAD_MS_MAX, OpenError, Schema, Writing, failure, query,
-    query_scalar,
+    Content, DataFolder, Database, Durability, LOAD_MS_MAX, OpenError, PostgresDatabase, Schema,
+    ServerSchema, Writing, failure, query, query_scalar,
 };
 use crate::people::SqlPeopleStore;
 
 /// The name by which errors know the store.
 const STORE: &str = "config";
 static MIGRATOR: Migrator = sqlx::migrate!("../../../migrations/config/sqlite");
+static SERVER_MIGRATOR: Migrator = sqlx::migrate!("../../../migrations/config/postgres");
 pub(crate) const SCHEMA: Schema = Schema {
     store: STORE,
     file: "config.db",
@@ -36,6 +37,12 @@ pub(crate) const SCHEMA: Schema = Schema {
     content: Content { table: "workspaces", rows: "SELECT 1 FROM workspaces" },
     writing: Writing::Seldom,
     remedy: crate::installation::RESTORE_CONFIG,
+};
+const SERVER_SCHEMA: ServerSchema = ServerSchema {
+    store: STORE,
+    name: "rateguard_config",
+    migrator: &SERVER_MIGRATOR,
+    writer_lock: 0x7261_7465_636f_6e66,
 };
 /// The version of a new resource.
 const FIRST_VERSION: u64 = 1;
@@ -53,6 +60,14 @@ impl SqlConfigStore {
     /// [`OpenError`].
     pub async fn open(folder: &DataFolder) -> Result<Self, OpenError> {
         Ok(Self { database: Database::open(folder, &SCHEMA).await? })
+    }
+
+    /// Opens the store in a database on a server.
+    ///
+    /// # Errors
+    /// [`OpenError`].
+    pub async fn open_on_server(server: &PostgresDatabase) -> Result<Self, OpenError> {
+        Ok(Self { database: Database::open_on_server(server, &SERVER_SCHEMA).await? })
     }
 
     /// Closes it; calls afterwards are unavailable.

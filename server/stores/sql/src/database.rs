@@ -7,8 +7,10 @@ mod connection;
 mod failure;
 mod folder;
 mod open;
+mod postgres;
 mod query;
 mod row;
+mod scope;
 mod sqlite;
 mod value;
 
@@ -23,8 +25,12 @@ pub(crate) use failure::failure;
 pub use folder::DataFolder;
 pub use open::OpenError;
 pub(crate) use open::{Content, Durability, Schema, Writing, refusal};
+use postgres::PostgresPools;
+pub(crate) use postgres::ServerSchema;
+pub use postgres::{Migrations, PostgresDatabase};
 pub(crate) use query::{Query, query, query_scalar};
 pub(crate) use row::{Column, Row};
+pub(crate) use scope::Scope;
 use sqlite::SqlitePools;
 
 /// Longest wait for a connection and for the statements of one call. Statements take milliseconds;
@@ -43,6 +49,7 @@ pub struct Database {
 #[derive(Clone, Debug)]
 enum Pools {
     Sqlite(SqlitePools),
+    Postgres(PostgresPools),
 }
 
 impl Database {
@@ -53,20 +60,29 @@ impl Database {
 
     /// Begins the one transaction that may write now; another writer waits.
     pub(crate) async fn begin(&self) -> Result<Transaction, StoreError> {
-        let Pools::Sqlite(pools) = &self.pools;
-        pools.begin().await.map(Transaction).map_err(failure(self.store))
+        let begun = match &self.pools {
+            Pools::Sqlite(pools) => pools.begin().await,
+            Pools::Postgres(pools) => pools.begin(Scope::Installation).await,
+        };
+        begun.map(Transaction).map_err(failure(self.store))
     }
 
     /// A connection that only reads.
     pub(crate) async fn reader(&self) -> Result<Reader, StoreError> {
-        let Pools::Sqlite(pools) = &self.pools;
-        pools.reader().await.map(Reader).map_err(failure(self.store))
+        let reader = match &self.pools {
+            Pools::Sqlite(pools) => pools.reader().await,
+            Pools::Postgres(pools) => pools.reader(Scope::Installation).await,
+        };
+        reader.map(Reader).map_err(failure(self.store))
     }
 
     /// Begins a transaction that only reads, in which every statement sees the same state.
     pub(crate) async fn begin_read(&self) -> Result<Transaction, StoreError> {
-        let Pools::Sqlite(pools) = &self.pools;
-        pools.begin_read().await.map(Transaction).map_err(failure(self.store))
+        let begun = match &self.pools {
+            Pools::Sqlite(pools) => pools.begin_read().await,
+            Pools::Postgres(pools) => pools.begin_read(Scope::Installation).await,
+        };
+        begun.map(Transaction).map_err(failure(self.store))
     }
 
     /// Runs the statements of `work`, which began a transaction and hands it back, and commits it.
@@ -112,8 +128,10 @@ impl Database {
 
     /// Finishes what is under way and closes the files. Calls afterwards are unavailable.
     pub async fn close(&self) {
-        let Pools::Sqlite(pools) = &self.pools;
-        pools.close().await;
+        match &self.pools {
+            Pools::Sqlite(pools) => pools.close().await,
+            Pools::Postgres(pools) => pools.close().await,
+        }
     }
 
     async fn commit(&self, deadline_ms: u64, transaction: Transaction) -> Result<(), StoreError> {

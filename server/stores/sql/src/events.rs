@@ -17,7 +17,8 @@ use sqlx::migrate::Migrator;
 use sqlx::{AssertSqlSafe, Error};
 
 use crate::database::{
-    Content, DataFolder, Database, Durability, OpenError, Row, Schema, Writing, failure, query, query_scalar,
+    Content, DataFolder, Database, Durability, OpenError, PostgresDatabase, Row, Schema, ServerSchema,
+    Writing, failure, query, query_scalar,
 };
 pub(crate) use hash::{id_hash, request_hash};
 pub(crate) use row::{KIND_USAGE, SELECT, column, read};
@@ -27,6 +28,7 @@ pub(crate) const STORE: &str = "event";
 /// Events that one call reads: a caller that wants more asks again.
 pub(crate) const READ_EVENTS_MAX: usize = 10_000;
 static MIGRATOR: Migrator = sqlx::migrate!("../../../migrations/events/sqlite");
+static SERVER_MIGRATOR: Migrator = sqlx::migrate!("../../../migrations/events/postgres");
 pub(crate) const SCHEMA: Schema = Schema {
     store: STORE,
     file: "events.db",
@@ -35,6 +37,12 @@ pub(crate) const SCHEMA: Schema = Schema {
     content: Content { table: "head", rows: "SELECT 1 FROM head WHERE position > 0" },
     writing: Writing::Heavily,
     remedy: crate::installation::RESTORE_EVENTS,
+};
+const SERVER_SCHEMA: ServerSchema = ServerSchema {
+    store: STORE,
+    name: "rateguard_events",
+    migrator: &SERVER_MIGRATOR,
+    writer_lock: 0x7261_7465_6576_6e74,
 };
 
 /// The event log in `events.db`. Clones share its connections.
@@ -50,6 +58,14 @@ impl SqlEventLog {
     /// [`OpenError`].
     pub async fn open(folder: &DataFolder) -> Result<Self, OpenError> {
         Ok(Self { database: Database::open(folder, &SCHEMA).await? })
+    }
+
+    /// Opens the log in a database on a server.
+    ///
+    /// # Errors
+    /// [`OpenError`].
+    pub async fn open_on_server(server: &PostgresDatabase) -> Result<Self, OpenError> {
+        Ok(Self { database: Database::open_on_server(server, &SERVER_SCHEMA).await? })
     }
 
     /// Closes it; calls afterwards are unavailable.

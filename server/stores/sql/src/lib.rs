@@ -16,7 +16,7 @@ mod usage;
 
 pub use config::SqlConfigStore;
 pub use counters::SqlCheckpointStore;
-pub use database::{DataFolder, OpenError};
+pub use database::{DataFolder, Migrations, OpenError, PostgresDatabase};
 pub use events::SqlEventLog;
 pub use installation::{Opening, SqlStores};
 pub use people::SqlPeopleStore;

@@ -26,7 +26,9 @@ use rateguard_engine::ports::{
 use sqlx::migrate::Migrator;
 use tokio::sync::{Semaphore, SemaphorePermit};
 
-use crate::database::{Content, DataFolder, Database, Durability, OpenError, Schema, Writing};
+use crate::database::{
+    Content, DataFolder, Database, Durability, OpenError, PostgresDatabase, Schema, ServerSchema, Writing,
+};
 use crate::events::{SqlEventLog, from_position_column};
 use query::Question;
 
@@ -37,6 +39,7 @@ const STORE: &str = "usage";
 const RAW_READS_MAX: usize = 2;
 const FILE: &str = "usage.db";
 static MIGRATOR: Migrator = sqlx::migrate!("../../../migrations/usage/sqlite");
+static SERVER_MIGRATOR: Migrator = sqlx::migrate!("../../../migrations/usage/postgres");
 /// A loss of power may take the last rollups with their position; the log gives them again.
 pub(crate) const SCHEMA: Schema = Schema {
     store: STORE,
@@ -46,6 +49,12 @@ pub(crate) const SCHEMA: Schema = Schema {
     content: Content { table: "progress", rows: "SELECT 1 FROM progress WHERE position > 0" },
     writing: Writing::Seldom,
     remedy: crate::installation::REBUILD_USAGE,
+};
+const SERVER_SCHEMA: ServerSchema = ServerSchema {
+    store: STORE,
+    name: "rateguard_usage",
+    migrator: &SERVER_MIGRATOR,
+    writer_lock: 0x7261_7465_7573_6765,
 };
 
 /// Rollups in `usage.db`, and raw events out of the log's `events.db`.
@@ -62,14 +71,43 @@ impl SqlUsageStore {
     /// # Errors
     /// [`OpenError`]; [`OpenError::AheadOfLog`] when the rollups hold more than the log.
     pub async fn open(folder: &DataFolder, log: &SqlEventLog) -> Result<Self, OpenError> {
-        let rollups = Database::open(folder, &SCHEMA).await?;
-        let raw_reads = Arc::new(Semaphore::new(RAW_READS_MAX));
-        let store = Self { rollups, log: log.clone(), raw_reads };
-        if let Err(error) = store.check_against_log(folder).await {
-            store.close().await;
-            return Err(error);
-        }
-        Ok(store)
+        let path = folder.path().join(FILE);
+        let store = Self::over(Database::open(folder, &SCHEMA).await?, log);
+        let beyond = store.position_beyond_log().await;
+        store
+            .unless(match beyond {
+                Ok(None) => None,
+                Ok(Some((position, end))) => Some(OpenError::AheadOfLog { path, position, end }),
+                Err(error) => Some(OpenError::Unavailable { path, detail: error.to_string() }),
+            })
+            .await
+    }
+
+    /// Opens the store in a database on a server, beside the log whose events it sums.
+    ///
+    /// # Errors
+    /// [`OpenError`]; [`OpenError::ServerAheadOfLog`] when the rollups hold more than the log.
+    pub async fn open_on_server(server: &PostgresDatabase, log: &SqlEventLog) -> Result<Self, OpenError> {
+        let store = Self::over(Database::open_on_server(server, &SERVER_SCHEMA).await?, log);
+        let database = server.name().to_owned();
+        let beyond = store.position_beyond_log().await;
+        store
+            .unless(match beyond {
+                Ok(None) => None,
+                Ok(Some((position, end))) => Some(OpenError::ServerAheadOfLog { database, position, end }),
+                Err(error) => Some(OpenError::Server { database, detail: error.to_string() }),
+            })
+            .await
+    }
+
+    fn over(rollups: Database, log: &SqlEventLog) -> Self {
+        Self { rollups, log: log.clone(), raw_reads: Arc::new(Semaphore::new(RAW_READS_MAX)) }
+    }
+
+    async fn unless(self, refusal: Option<OpenError>) -> Result<Self, OpenError> {
+        let Some(refusal) = refusal else { return Ok(self) };
+        self.close().await;
+        Err(refusal)
     }
 
     /// Closes the rollups; calls afterwards are unavailable. The log stays open.
@@ -77,16 +115,11 @@ impl SqlUsageStore {
         self.rollups.close().await;
     }
 
-    async fn check_against_log(&self, folder: &DataFolder) -> Result<(), OpenError> {
-        let path = folder.path().join(FILE);
-        let unavailable =
-            |error: StoreError| OpenError::Unavailable { path: path.clone(), detail: error.to_string() };
-        let cursor = self.cursor().await.map_err(unavailable)?;
-        let end = self.log.end().await.map_err(unavailable)?;
-        if cursor <= end {
-            return Ok(());
-        }
-        Err(OpenError::AheadOfLog { path, position: cursor.0, end: end.0 })
+    /// The position of the rollups and the log's end, where the rollups hold more than the log.
+    async fn position_beyond_log(&self) -> Result<Option<(u64, u64)>, StoreError> {
+        let cursor = self.cursor().await?;
+        let end = self.log.end().await?;
+        Ok((cursor > end).then_some((cursor.0, end.0)))
     }
 
     /// Its database.

@@ -167,6 +167,67 @@ pub enum OpenError {
         /// Where the log ends.
         end: u64,
     },
+    /// A URL that names no database.
+    #[error("the URL of the database cannot be read: {detail}")]
+    Url {
+        /// What is wrong, without the URL.
+        detail: String,
+    },
+    /// A database on a server cannot be used now.
+    #[error("{database} cannot be opened now: {detail}")]
+    Server {
+        /// The database and its server.
+        database: String,
+        /// What the server said.
+        detail: String,
+    },
+    /// A newer version has been at a database.
+    #[error(
+        "{database} has the version {version} of {schema}, which this version of the program does not know; \
+         start the one that made it, or restore a backup from before the upgrade"
+    )]
+    ServerNewer {
+        /// The database and its server.
+        database: String,
+        /// The schema.
+        schema: &'static str,
+        /// The first migration that is not known.
+        version: i64,
+    },
+    /// A database lacks migrations that may not be applied now.
+    #[error(
+        "{database} has not the {schema} of this version yet; bring it up to date with `rateguard migrate`"
+    )]
+    ServerOlder {
+        /// The database and its server.
+        database: String,
+        /// The schema.
+        schema: &'static str,
+    },
+    /// The rollups of a database include more of the log than there is.
+    #[error(
+        "the rollups of {database} include the events up to position {position}, and its log ends at {end}: \
+         restore both schemas from one backup, or, if the log is right, drop the schema rateguard_usage: it \
+         is then built again"
+    )]
+    ServerAheadOfLog {
+        /// The database and its server.
+        database: String,
+        /// The position that the rollups include.
+        position: u64,
+        /// Where the log ends.
+        end: u64,
+    },
+    /// What a database holds is not what its migrations made.
+    #[error("{schema} of {database} is not what its migrations make; restore it from a backup: {detail}")]
+    ServerSchema {
+        /// The database and its server.
+        database: String,
+        /// The schema.
+        schema: &'static str,
+        /// What is wrong.
+        detail: String,
+    },
     /// The file cannot be read or written now.
     #[error("{} cannot be opened now: {detail}", path.display())]
     Unavailable {

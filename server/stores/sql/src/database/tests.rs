@@ -59,8 +59,10 @@ async fn workspaces(database: &Database) -> i64 {
 }
 
 fn writer(database: &Database) -> &SqlitePool {
-    let Pools::Sqlite(pools) = &database.pools;
-    &pools.writer
+    match &database.pools {
+        Pools::Sqlite(pools) => &pools.writer,
+        Pools::Postgres(_) => panic!("not a file"),
+    }
 }
 
 /// Runs a statement on the connection that writes, which is always the same one.
