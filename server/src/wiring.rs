@@ -119,6 +119,7 @@ impl Embedded {
             counters: Arc::new(counters),
             log: self.events.clone(),
             usage: self.usage.clone(),
+            shared: false,
         };
         let setup = Setup {
             clock,

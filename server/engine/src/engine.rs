@@ -32,6 +32,9 @@ pub struct Stores {
     pub log: Arc<dyn EventLog>,
     /// Raw events and rollups.
     pub usage: Arc<dyn UsageStore>,
+    /// Whether other processes write to the same log: then it is followed also while nothing is
+    /// reported here.
+    pub shared: bool,
 }
 
 /// What the engine needs besides stores.
@@ -77,7 +80,7 @@ impl Engine {
     /// # Errors
     /// Those of the stores.
     pub async fn start(stores: Stores, setup: Setup) -> Result<(Arc<Self>, Background), EngineError> {
-        let Stores { config, counters, log, usage } = stores;
+        let Stores { config, counters, log, usage, shared: _ } = stores;
         let now = setup.clock.now();
         let directory = Arc::new(Directory::load(config.clone(), setup.catalogue, now).await?);
         let (recorder, mut recorder_task) =

@@ -20,7 +20,7 @@ pub use counter_store::{
     LiveBudgets, Overflowed, Principal, RESERVATION_RANDOM_BYTES, ReleaseOutcome, RequestFingerprint,
     ReservationRequest, SettleCharge, SettleCommand, SettleReservation, Standing,
 };
-pub use event_log::{AppendOutcome, EventLog};
+pub use event_log::{AppendOutcome, Appended, EventLog};
 pub use people_store::{
     INVITATIONS_FULL, Invitation, JoinBounds, Joining, MEMBERS_FULL, Member, MemberChange, MemberRefusal,
     Membership, PeopleChange, PeopleStore, RefreshHashes, Refreshed, Refreshing, SealedSigningKey, Session,

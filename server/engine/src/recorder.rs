@@ -338,7 +338,7 @@ impl RecorderTask {
         if self.behind {
             self.catch_up().await?;
         }
-        let outcomes = self.log.append(events).await;
+        let outcomes = self.log.append(events).await.map(|appended| appended.outcomes);
         self.behind = matches!(outcomes, Err(StoreError::OutcomeUnknown { .. }));
         outcomes
     }

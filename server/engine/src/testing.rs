@@ -55,6 +55,7 @@ impl World {
             counters: counters.clone(),
             log: log.clone(),
             usage: usage.clone(),
+            shared: false,
         };
         let setup = Setup {
             clock: clock.clone(),

@@ -4,6 +4,7 @@ use async_trait::async_trait;
 use rateguard_core::ids::WorkspaceId;
 use rateguard_core::rule::{Budget, Rule};
 use rateguard_core::time::Millis;
+use tokio::sync::watch;
 
 use super::StoreError;
 use crate::resources::{Api, Key, PriceOverride, Workspace};
@@ -211,4 +212,10 @@ pub trait ConfigStore: Send + Sync + 'static {
     /// # Errors
     /// [`StoreError::Unavailable`].
     async fn changes_after(&self, revision: u64, limit: usize) -> Result<Vec<Change>, StoreError>;
+
+    /// Changes its value when the feed has grown, by whatever process. It hurries a reader, who reads
+    /// now and then all the same: a notification may be lost. `None` where nobody notifies.
+    fn wake(&self) -> Option<watch::Receiver<u64>> {
+        None
+    }
 }

@@ -17,7 +17,7 @@ use tokio::sync::Semaphore;
 
 use super::workspace;
 use crate::ports::{
-    AppendOutcome, Change, CheckCommand, CheckOutcome, ConfigStore, CounterHealth, CounterQuery,
+    AppendOutcome, Appended, Change, CheckCommand, CheckOutcome, ConfigStore, CounterHealth, CounterQuery,
     CounterStore, EventLog, EventPage, EventQuery, ExpiredReservation, LiveBudgets, Principal,
     ReleaseOutcome, Resource, ResourceKind, SeriesPoint, SeriesQuery, SettleCharge, SettleCommand, Snapshot,
     Standing, StoreError, Stored, Summary, UsageFilter, UsageStore,
@@ -114,7 +114,7 @@ impl FakeLog {
 
 #[async_trait]
 impl EventLog for FakeLog {
-    async fn append(&self, batch: &[UsageEvent]) -> Result<Vec<AppendOutcome>, StoreError> {
+    async fn append(&self, batch: &[UsageEvent]) -> Result<Appended, StoreError> {
         self.passes.acquire().await.expect("the gate is never closed").forget();
         let fault = self.faults.lock().pop_front();
         let unknown = StoreError::OutcomeUnknown { store: "event", detail: "silent".to_owned() };
@@ -124,8 +124,9 @@ impl EventLog for FakeLog {
             _ => self.batches.lock().push(batch.len()),
         }
         let mut events = self.events.lock();
+        let before = events.last().map(|logged| logged.position).unwrap_or_default();
         let outcomes = batch.iter().map(|event| Self::append_one(&mut events, event)).collect();
-        if fault.is_some() { Err(unknown) } else { Ok(outcomes) }
+        if fault.is_some() { Err(unknown) } else { Ok(Appended { before, outcomes }) }
     }
 
     async fn read_after(&self, position: Position, limit: usize) -> Result<Vec<LoggedEvent>, StoreError> {
@@ -434,6 +435,10 @@ impl UsageStore for FakeUsage {
 
     async fn cursor(&self) -> Result<Position, StoreError> {
         Ok(*self.cursor.lock())
+    }
+
+    async fn try_lead(&self) -> Result<bool, StoreError> {
+        Ok(true)
     }
 
     async fn events(&self, _: &WorkspaceId, query: &EventQuery) -> Result<EventPage, StoreError> {
