@@ -14,7 +14,7 @@ pub mod usage_store;
 use thiserror::Error;
 
 pub use checkpoint::{Checkpoint, CheckpointBatch, CheckpointStore, CounterRow};
-pub use config_store::{Change, ConfigStore, Resource, ResourceKind, Snapshot, Stored};
+pub use config_store::{Change, ConfigStore, KeyUse, Resource, ResourceKind, Snapshot, Stored};
 pub use counter_store::{
     CheckCommand, CheckOutcome, CounterHealth, CounterQuery, CounterStore, Decided, ExpiredReservation,
     LiveBudgets, Overflowed, Principal, RESERVATION_RANDOM_BYTES, ReleaseOutcome, RequestFingerprint,

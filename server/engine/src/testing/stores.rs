@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use async_trait::async_trait;
 use parking_lot::Mutex;
 use rateguard_core::counter::{CounterId, Position, Reading};
-use rateguard_core::ids::{DisplayName, EventId, ReservationId, WorkspaceId};
+use rateguard_core::ids::{DisplayName, EventId, KeyId, ReservationId, WorkspaceId};
 use rateguard_core::money::Currency;
 use rateguard_core::money::Nanos;
 use rateguard_core::reservation::{Reservation, ReservationState};
@@ -18,7 +18,7 @@ use tokio::sync::Semaphore;
 use super::workspace;
 use crate::ports::{
     AppendOutcome, Appended, Change, CheckCommand, CheckOutcome, ConfigStore, CounterHealth, CounterQuery,
-    CounterStore, EventLog, EventPage, EventQuery, ExpiredReservation, LiveBudgets, Principal,
+    CounterStore, EventLog, EventPage, EventQuery, ExpiredReservation, KeyUse, LiveBudgets, Principal,
     ReleaseOutcome, Resource, ResourceKind, SeriesPoint, SeriesQuery, SettleCharge, SettleCommand, Snapshot,
     Standing, StoreError, Stored, Summary, UsageFilter, UsageStore,
 };
@@ -288,6 +288,7 @@ impl CounterStore for FakeCounters {
 pub(crate) struct FakeConfig {
     resources: Mutex<BTreeMap<String, Stored<Resource>>>,
     changes: Mutex<Vec<Change>>,
+    uses: Mutex<BTreeMap<KeyId, Millis>>,
     /// Whether every call fails.
     pub(crate) away: AtomicBool,
     /// Whether replacing fails.
@@ -405,6 +406,22 @@ impl ConfigStore for FakeConfig {
         }
         let changes = self.changes.lock();
         Ok(changes.iter().filter(|change| change.revision > revision).take(limit).cloned().collect())
+    }
+
+    async fn touch_keys(&self, uses: &[KeyUse]) -> Result<(), StoreError> {
+        self.answers()?;
+        let mut noted = self.uses.lock();
+        for used in uses {
+            let last = noted.entry(used.key.clone()).or_insert(used.at);
+            *last = used.at.max(*last);
+        }
+        Ok(())
+    }
+
+    async fn key_uses(&self, _: &WorkspaceId, keys: &[KeyId]) -> Result<Vec<(KeyId, Millis)>, StoreError> {
+        self.answers()?;
+        let noted = self.uses.lock();
+        Ok(keys.iter().filter_map(|key| Some((key.clone(), *noted.get(key)?))).collect())
     }
 }
 
