@@ -14,7 +14,6 @@ use crate::error::EngineError;
 use crate::floor;
 use crate::health::tell_losses;
 use crate::ports::{CounterHealth, StoreError};
-use crate::settlement::command;
 
 /// Events rolled up in one transaction.
 const ROLL_UP_EVENTS: usize = 2_000;
@@ -169,7 +168,6 @@ impl Engine {
             if events.is_empty() {
                 return Ok(());
             }
-            self.settle_again(&events).await?;
             self.correct_floors(&events).await?;
             self.usage.apply(&events).await?;
         }
@@ -186,16 +184,5 @@ impl Engine {
             self.recorder.append(vec![correction]).await?;
         }
         Ok(())
-    }
-
-    /// Settles what the recorder of this process has not: records that another process appended,
-    /// or whose settlement failed. The store passes over what it has.
-    async fn settle_again(&self, events: &[LoggedEvent]) -> Result<(), StoreError> {
-        let settled = *self.recorder.settled().borrow();
-        let now = self.now();
-        let open = events.iter().filter(|logged| logged.position > settled);
-        let commands: Vec<_> =
-            open.map(|logged| command(&self.directory, &logged.event, logged.position, now)).collect();
-        if commands.is_empty() { Ok(()) } else { self.counters.settle(commands).await }
     }
 }

@@ -14,7 +14,7 @@ use crate::clock::Clock;
 use crate::directory::{Directory, WorkspaceView};
 use crate::error::{EngineError, Reason};
 use crate::ports::{ConfigStore, CounterStore, EventLog, StoreError, UsageStore};
-use crate::recorder::{Recorder, recorder};
+use crate::recorder::{Recorder, RecorderSetup, recorder};
 use crate::secrets::CredentialCipher;
 
 /// How long decisions go on while the configuration's store is away. Keys may have been revoked
@@ -80,11 +80,16 @@ impl Engine {
     /// # Errors
     /// Those of the stores.
     pub async fn start(stores: Stores, setup: Setup) -> Result<(Arc<Self>, Background), EngineError> {
-        let Stores { config, counters, log, usage, shared: _ } = stores;
+        let Stores { config, counters, log, usage, shared } = stores;
         let now = setup.clock.now();
         let directory = Arc::new(Directory::load(config.clone(), setup.catalogue, now).await?);
-        let (recorder, mut recorder_task) =
-            recorder(log.clone(), counters.clone(), directory.clone(), setup.clock.clone());
+        let (recorder, mut recorder_task) = recorder(RecorderSetup {
+            log: log.clone(),
+            counters: counters.clone(),
+            directory: directory.clone(),
+            clock: setup.clock.clone(),
+            shared,
+        });
         recorder_task.recover().await?;
         let engine = Arc::new(Self {
             clock: setup.clock,

@@ -16,11 +16,13 @@ mod health;
 pub mod manage;
 pub mod people;
 pub mod ports;
+pub mod pulse;
 mod recorder;
 pub mod report;
 pub mod resources;
 pub mod secrets;
 mod settlement;
+mod telling;
 #[cfg(test)]
 mod testing;
 pub mod usage;

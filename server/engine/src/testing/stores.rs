@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use async_trait::async_trait;
 use parking_lot::Mutex;
@@ -46,6 +46,7 @@ pub(crate) struct FakeLog {
     events: Mutex<Vec<LoggedEvent>>,
     batches: Mutex<Vec<usize>>,
     faults: Mutex<VecDeque<Fault>>,
+    reads: AtomicUsize,
     /// Whether reading fails.
     pub(crate) unreadable: AtomicBool,
     /// An append takes one; without any it waits.
@@ -58,6 +59,7 @@ impl Default for FakeLog {
             events: Mutex::default(),
             batches: Mutex::default(),
             faults: Mutex::default(),
+            reads: AtomicUsize::new(0),
             unreadable: AtomicBool::new(false),
             passes: Semaphore::new(UNBOUNDED),
         }
@@ -82,6 +84,11 @@ impl FakeLog {
     /// How many events each append had.
     pub(crate) fn batches(&self) -> Vec<usize> {
         self.batches.lock().clone()
+    }
+
+    /// How often it was read on from a position.
+    pub(crate) fn reads(&self) -> usize {
+        self.reads.load(Ordering::SeqCst)
     }
 
     pub(crate) fn events(&self) -> Vec<LoggedEvent> {
@@ -130,6 +137,7 @@ impl EventLog for FakeLog {
     }
 
     async fn read_after(&self, position: Position, limit: usize) -> Result<Vec<LoggedEvent>, StoreError> {
+        self.reads.fetch_add(1, Ordering::SeqCst);
         if self.unreadable.load(Ordering::SeqCst) {
             return Err(unavailable("event"));
         }
@@ -188,12 +196,16 @@ impl FakeCounters {
         for charge in command.charges.iter().filter(|charge| charge.is_budget()) {
             *self.spent.lock().entry(charge.counter).or_default() += charge.amount;
         }
-        let known = command.reservation.as_ref().filter(|settled| settled.standing == Standing::Known);
+        let known = command.reservation.as_ref().filter(|settled| settles_own(settled.standing));
         if let Some(reservation) = known.and_then(|known| self.reservations.lock().get(&known.id).cloned()) {
             self.keep(after_its_report(reservation));
         }
         settled.push(command);
     }
+}
+
+fn settles_own(standing: Standing) -> bool {
+    matches!(standing, Standing::Known | Standing::Elsewhere)
 }
 
 fn after_its_report(mut reservation: Reservation) -> Reservation {
