@@ -13,7 +13,7 @@ use rateguard_core::money::Nanos;
 use rateguard_core::reservation::{Reservation, ReservationState};
 use rateguard_core::time::{Millis, Zone};
 use rateguard_core::usage::{LoggedEvent, UsageEvent};
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, watch};
 
 use super::workspace;
 use crate::ports::{
@@ -301,6 +301,9 @@ pub(crate) struct FakeConfig {
     resources: Mutex<BTreeMap<String, Stored<Resource>>>,
     changes: Mutex<Vec<Change>>,
     uses: Mutex<BTreeMap<KeyId, Millis>>,
+    /// Whether it wakes whoever reads its feed.
+    pub(crate) notifies: AtomicBool,
+    notifications: watch::Sender<u64>,
     /// Whether every call fails.
     pub(crate) away: AtomicBool,
     /// Whether replacing fails.
@@ -318,6 +321,7 @@ impl FakeConfig {
         let mut changes = self.changes.lock();
         let revision = changes.len() as u64 + 1;
         changes.push(Change { revision, workspace: workspace(), kind, id: id.to_owned() });
+        self.notifications.send_replace(revision);
     }
 
     fn put(&self, value: Resource, version: u64, now: Millis) -> Stored<Resource> {
@@ -420,6 +424,10 @@ impl ConfigStore for FakeConfig {
         Ok(changes.iter().filter(|change| change.revision > revision).take(limit).cloned().collect())
     }
 
+    fn wake(&self) -> Option<watch::Receiver<u64>> {
+        self.notifies.load(Ordering::SeqCst).then(|| self.notifications.subscribe())
+    }
+
     async fn touch_keys(&self, uses: &[KeyUse]) -> Result<(), StoreError> {
         self.answers()?;
         let mut noted = self.uses.lock();
@@ -444,6 +452,8 @@ pub(crate) struct FakeUsage {
     cursor: Mutex<Position>,
     /// Whether rolling up fails.
     pub(crate) away: AtomicBool,
+    /// Whether another process rolls up.
+    pub(crate) follows: AtomicBool,
 }
 
 impl FakeUsage {
@@ -467,7 +477,7 @@ impl UsageStore for FakeUsage {
     }
 
     async fn try_lead(&self) -> Result<bool, StoreError> {
-        Ok(true)
+        Ok(!self.follows.load(Ordering::SeqCst))
     }
 
     async fn events(&self, _: &WorkspaceId, query: &EventQuery) -> Result<EventPage, StoreError> {
