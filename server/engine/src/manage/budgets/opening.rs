@@ -22,32 +22,41 @@ use crate::ports::{
 /// Times that an opening begins anew because its period ended or its budget was changed meanwhile.
 const OPENING_ROUNDS_MAX: usize = 8;
 
-/// The budgets that the counters of this process have taken in, each with the position after which it
-/// was put in force: when that moves, it opens here again.
+/// The budgets that the counters of this process have taken in, as they were then. One that was put in
+/// force anew opens here again.
 #[derive(Debug, Default)]
-pub(crate) struct OpenedHere(HashMap<(WorkspaceId, BudgetId), Position>);
+pub(crate) struct OpenedHere(HashMap<(WorkspaceId, BudgetId), Budget>);
 
 impl OpenedHere {
     /// Prepaid budgets that were known before the log was read on: every record was charged to them.
     pub(crate) async fn at_start(directory: &Directory) -> Self {
-        let prepaid = |_: &WorkspaceId, budget: &Budget| matches!(budget.period, BudgetPeriod::Prepaid);
         let mut opened = Self::default();
-        for (workspace, budget) in directory.active_budgets(prepaid).await {
+        for (workspace, budget) in directory.active_budgets(|_, budget| is_prepaid(budget)).await {
             opened.note(&workspace, &budget);
         }
         opened
     }
 
     fn note(&mut self, workspace: &WorkspaceId, budget: &Budget) {
-        if let Some(after) = budget.opened_after {
-            self.0.insert((workspace.clone(), budget.id.clone()), after);
-        }
+        self.0.insert((workspace.clone(), budget.id.clone()), budget.clone());
     }
 
     fn has(&self, workspace: &WorkspaceId, budget: &Budget) -> bool {
-        let place = (workspace.clone(), budget.id.clone());
-        budget.opened_after.is_none_or(|after| self.0.get(&place) == Some(&after))
+        let known = self.0.get(&(workspace.clone(), budget.id.clone()));
+        budget.opened_after.is_none() || known.is_some_and(|known| has_seen_the_same(known, budget))
     }
+}
+
+/// Whether counters that have taken a budget in need nothing for it as it is now. One of a calendar may
+/// have been put in force anew at the same position, for other calls. A prepaid one only goes on.
+fn has_seen_the_same(known: &Budget, now: &Budget) -> bool {
+    let sums_the_same =
+        known.matches == now.matches && known.scope == now.scope && known.period == now.period;
+    known.opened_after == now.opened_after && (is_prepaid(now) || sums_the_same)
+}
+
+fn is_prepaid(budget: &Budget) -> bool {
+    matches!(budget.period, BudgetPeriod::Prepaid)
 }
 
 impl Engine {
