@@ -17,7 +17,8 @@ use crate::error::{EngineError, Reason};
 use crate::ports::{Resource, ResourceKind, StoreError, Stored};
 
 pub use apis::{ApiDraft, CredentialChange};
-pub use budgets::{BudgetStanding, Recount, RecountError, prepare_recount};
+pub(crate) use budgets::OpenedHere;
+pub use budgets::{BudgetStanding, Recount, RecountError, prepare_recount, recount_from};
 pub use keys::{NewKey, equip};
 pub use prices::{ListedPrice, PriceFilter, PricePage, PricePlace};
 

@@ -14,13 +14,13 @@ pub mod usage_store;
 use thiserror::Error;
 
 pub use checkpoint::{Checkpoint, CheckpointBatch, CheckpointStore, CounterRow};
-pub use config_store::{Change, ConfigStore, Resource, ResourceKind, Snapshot, Stored};
+pub use config_store::{Change, ConfigStore, KeyUse, Resource, ResourceKind, Snapshot, Stored};
 pub use counter_store::{
     CheckCommand, CheckOutcome, CounterHealth, CounterQuery, CounterStore, Decided, ExpiredReservation,
     LiveBudgets, Overflowed, Principal, RESERVATION_RANDOM_BYTES, ReleaseOutcome, RequestFingerprint,
     ReservationRequest, SettleCharge, SettleCommand, SettleReservation, Standing,
 };
-pub use event_log::{AppendOutcome, EventLog};
+pub use event_log::{AppendOutcome, Appended, EventLog};
 pub use people_store::{
     INVITATIONS_FULL, Invitation, JoinBounds, Joining, MEMBERS_FULL, Member, MemberChange, MemberRefusal,
     Membership, PeopleChange, PeopleStore, RefreshHashes, Refreshed, Refreshing, SealedSigningKey, Session,

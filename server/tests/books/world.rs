@@ -157,6 +157,7 @@ impl World {
             counters: counters.clone() as Arc<dyn CounterStore>,
             log: files.log.clone(),
             usage: files.usage.clone(),
+            shared: false,
         };
         let setup = Setup {
             clock: self.clock.clone(),

@@ -135,7 +135,8 @@ impl World {
         let (workspace, key) = first_workspace(&config).await;
         let bounds = MemoryCounterStoreConfig::default();
         let counters = MemoryCounterStore::load(checkpoints, bounds, Millis::new(START_MS)).await.unwrap();
-        let stores = Stores { config: config.clone(), counters: Arc::new(counters), log, usage };
+        let stores =
+            Stores { config: config.clone(), counters: Arc::new(counters), log, usage, shared: false };
         let setup = Setup {
             clock: clock.clone(),
             catalogue: Arc::new(catalogue),

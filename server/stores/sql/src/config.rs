@@ -8,11 +8,14 @@ mod body;
 mod change;
 mod read;
 mod table;
+mod uses;
 
 use async_trait::async_trait;
-use rateguard_core::ids::WorkspaceId;
+use rateguard_core::ids::{KeyId, WorkspaceId};
 use rateguard_core::time::Millis;
-use rateguard_engine::ports::{Change, ConfigStore, Resource, ResourceKind, Snapshot, StoreError, Stored};
+use rateguard_engine::ports::{
+    Change, ConfigStore, KeyUse, Resource, ResourceKind, Snapshot, StoreError, Stored,
+};
 use rateguard_engine::resources::Workspace;
 use sqlx::migrate::Migrator;
 
@@ -222,6 +225,30 @@ impl ConfigStore for SqlConfigStore {
         let work = async {
             let mut reader = self.database.reader().await?;
             read::changes(&mut reader, revision, limit).await
+        };
+        self.database.within_deadline(work).await
+    }
+
+    async fn touch_keys(&self, uses: &[KeyUse]) -> Result<(), StoreError> {
+        if uses.is_empty() {
+            return Ok(());
+        }
+        let work = async {
+            let mut transaction = self.database.begin().await?;
+            uses::touch(&mut transaction, uses).await?;
+            Ok((transaction, ()))
+        };
+        self.database.write(work).await
+    }
+
+    async fn key_uses(
+        &self,
+        workspace: &WorkspaceId,
+        keys: &[KeyId],
+    ) -> Result<Vec<(KeyId, Millis)>, StoreError> {
+        let work = async {
+            let mut reader = self.database.reader().await?;
+            uses::of_keys(&mut reader, workspace, keys).await
         };
         self.database.within_deadline(work).await
     }

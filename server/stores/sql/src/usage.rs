@@ -156,6 +156,11 @@ impl UsageStore for SqlUsageStore {
         self.rollups.within_deadline(self.read_cursor()).await.map(from_position_column)
     }
 
+    async fn try_lead(&self) -> Result<bool, StoreError> {
+        // The folder's lock keeps every other process away.
+        Ok(true)
+    }
+
     async fn events(&self, workspace: &WorkspaceId, query: &EventQuery) -> Result<EventPage, StoreError> {
         let page = async {
             let _turn = self.raw_read().await?;

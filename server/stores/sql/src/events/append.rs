@@ -7,7 +7,7 @@ use rateguard_core::counter::Position;
 use rateguard_core::ids::{EventId, WorkspaceId};
 use rateguard_core::money::Nanos;
 use rateguard_core::usage::{EventFlags, UsageEvent};
-use rateguard_engine::ports::{AppendOutcome, StoreError};
+use rateguard_engine::ports::{AppendOutcome, Appended, StoreError};
 
 use super::hash::{id_hash, reservation_hash};
 use super::row::{COLUMNS, bind, column};
@@ -26,7 +26,7 @@ static INSERTS: LazyLock<[String; STATEMENT_ROWS.len()]> =
 pub(super) async fn append(
     connection: &mut Connection,
     events: &[UsageEvent],
-) -> Result<Vec<AppendOutcome>, StoreError> {
+) -> Result<Appended, StoreError> {
     let head = head(connection).await?;
     let numbers = workspace_numbers(connection, events).await?;
     let mut outcomes = Vec::with_capacity(events.len());
@@ -36,10 +36,10 @@ pub(super) async fn append(
         let first = head + count(outcomes.len()) + 1;
         outcomes.extend(append_chunk(connection, sql, chunk, first, &numbers).await?);
     }
-    if let Some(last) = outcomes.iter().rev().find_map(appended) {
+    if let Some(last) = outcomes.iter().rev().find_map(position_of) {
         move_head(connection, last).await?;
     }
-    Ok(outcomes)
+    Ok(Appended { before: from_position_column(head), outcomes })
 }
 
 /// The largest statement that the rows left fill.
@@ -155,7 +155,7 @@ async fn move_head(connection: &mut Connection, last: Position) -> Result<(), St
     query.execute(connection).await.map(drop).map_err(failure(STORE))
 }
 
-fn appended(outcome: &AppendOutcome) -> Option<Position> {
+fn position_of(outcome: &AppendOutcome) -> Option<Position> {
     match outcome {
         AppendOutcome::Appended(position) => Some(*position),
         AppendOutcome::Duplicate { .. } | AppendOutcome::AttemptTaken { .. } => None,
