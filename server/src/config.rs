@@ -189,6 +189,14 @@ impl Config {
         Duration::from_secs(self.server.drain_seconds_max)
     }
 
+    /// Where the installation is, for people.
+    pub fn stores_place(&self) -> String {
+        match self.stores.kind {
+            StoresKind::Sqlite => self.data.folder.display().to_string(),
+            StoresKind::Postgres => "the database of stores.postgres.url".to_owned(),
+        }
+    }
+
     /// The file with the key that seals credentials.
     pub fn encryption_key_file(&self) -> PathBuf {
         self.data.folder.join(&self.secrets.encryption_key_file)

@@ -25,7 +25,7 @@ use tonic_health::server::HealthReporter;
 use self::probes::probes;
 use crate::config::Config;
 use crate::keyfile;
-use crate::wiring::Embedded;
+use crate::wiring::OpenStores;
 
 /// Shortest token that gateways of other processes may present.
 const GATEWAY_TOKEN_CHARS_MIN: usize = 32;
@@ -41,7 +41,7 @@ pub struct Running {
     background: Background,
     people: PeopleBackground,
     gateway: Option<Gateway>,
-    stores: Embedded,
+    stores: OpenStores,
     health: HealthReporter,
     stop: CancellationToken,
     made: CancellationToken,
@@ -80,7 +80,7 @@ impl Running {
         let public = bind(config.server.listen)?;
         let for_gateways = ForGateways::bind(config)?;
         let address = public.local_addr()?;
-        let stores = Embedded::open(config, Opening::Existing, recount).await?;
+        let stores = OpenStores::open(config, Opening::Existing, recount).await?;
         let token = match &for_gateways {
             Some(listener) => listener.token.clone(),
             None => draw_token()?,

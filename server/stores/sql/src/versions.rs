@@ -3,8 +3,8 @@
 
 use std::path::Path;
 
-use sqlx::sqlite::SqliteConnectOptions;
 use sqlx::migrate::Migrator;
+use sqlx::sqlite::SqliteConnectOptions;
 use sqlx::{ConnectOptions as _, Connection as _, Error};
 
 use crate::database::{DataFolder, Database, OpenError, PostgresDatabase, Schema, ServerSchema, refusal};
@@ -46,12 +46,13 @@ pub async fn versions(folder: &Path) -> Result<Vec<SchemaVersion>, OpenError> {
 ///
 /// # Errors
 /// [`OpenError`]; the files before the one that it names are up to date.
-pub async fn migrate(folder: &DataFolder) -> Result<(), OpenError> {
-    if !folder.path().join(config::SCHEMA.file).exists() {
-        return Err(OpenError::NoInstallation { path: folder.path().to_owned() });
+pub async fn migrate(folder: &Path) -> Result<(), OpenError> {
+    if !folder.join(config::SCHEMA.file).exists() {
+        return Err(OpenError::NoInstallation { path: folder.to_owned() });
     }
+    let folder = DataFolder::open(folder)?;
     for schema in IN_FILES {
-        Database::open(folder, schema).await?.close().await;
+        Database::open(&folder, schema).await?.close().await;
     }
     Ok(())
 }
@@ -88,7 +89,9 @@ async fn applied_in_file(path: &Path) -> Result<Option<i64>, Error> {
     let mut connection = SqliteConnectOptions::new().filename(path).read_only(true).connect().await?;
     let is_migrated: bool = sqlx::query_scalar(IS_MIGRATED).fetch_one(&mut connection).await?;
     let applied = match is_migrated {
-        true => sqlx::query_scalar("SELECT max(version) FROM _sqlx_migrations").fetch_one(&mut connection).await?,
+        true => {
+            sqlx::query_scalar("SELECT max(version) FROM _sqlx_migrations").fetch_one(&mut connection).await?
+        }
         false => None,
     };
     connection.close().await?;

@@ -68,6 +68,13 @@ impl PostgresDatabase {
         Ok(Self { options, name, connections_max, migrations })
     }
 
+    /// The same, with migrations applied when a store is opened.
+    #[must_use]
+    pub fn applying_migrations(mut self) -> Self {
+        self.migrations = Migrations::Apply;
+        self
+    }
+
     /// The database as messages name it: without role and password.
     pub fn name(&self) -> &str {
         &self.name
