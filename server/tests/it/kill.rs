@@ -14,6 +14,7 @@ use self::ledger::{Ledger, Worth};
 use self::random::{Random, Told, first_seed};
 use self::reporter::{Pulse, RESERVED, Reporter, UNRESERVED};
 use crate::clients::{Clients, eventually};
+use crate::database::Database;
 use crate::process::{Installation, Server};
 
 const REPORTERS: u64 = 200;
@@ -47,14 +48,24 @@ fn rounds() -> u64 {
 async fn what_was_accepted_before_a_kill_counts_exactly_once() {
     let first_seed = first_seed();
     for round in 0..rounds() {
-        one_round(first_seed.wrapping_add(round)).await;
+        one_round(first_seed.wrapping_add(round), Installation::make().await).await;
     }
 }
 
-async fn one_round(seed: u64) {
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_was_accepted_before_a_kill_counts_exactly_once_on_postgres() {
+    let first_seed = first_seed();
+    for round in 0..rounds() {
+        let database = Database::shared().await;
+        one_round(first_seed.wrapping_add(round), Installation::make_on(&database.url).await).await;
+        database.is_whole().await;
+    }
+}
+
+async fn one_round(seed: u64, installation: Installation) {
     let _told = Told::at_start(seed);
     let mut random = Random::of(seed, 0);
-    let (scene, server) = Scene::set().await;
+    let (scene, server) = Scene::set(installation).await;
     let mut keeper = scene.keeper(&server, seed).await;
     let mut clients = scene.report_until_killed(server, &mut keeper, &mut random, seed).await;
     let reported = joined(&clients);
@@ -103,8 +114,7 @@ struct Scene {
 }
 
 impl Scene {
-    async fn set() -> (Self, Server) {
-        let installation = Installation::make().await;
+    async fn set(installation: Installation) -> (Self, Server) {
         let server = installation.serve().await;
         let first = installation.administer(&server).await;
         let scopes = [v1::KeyScope::Quota, v1::KeyScope::Usage, v1::KeyScope::Read, v1::KeyScope::Manage];

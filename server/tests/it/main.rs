@@ -6,6 +6,7 @@
 mod admission;
 mod base_urls;
 mod clients;
+mod database;
 mod gateway;
 mod http;
 mod kill;
@@ -13,6 +14,7 @@ mod overload;
 mod people;
 mod price;
 mod process;
+mod replicas;
 mod stopping;
 mod sync;
 mod upstream;

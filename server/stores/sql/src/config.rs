@@ -38,7 +38,7 @@ pub(crate) const SCHEMA: Schema = Schema {
     writing: Writing::Seldom,
     remedy: crate::installation::RESTORE_CONFIG,
 };
-const SERVER_SCHEMA: ServerSchema = ServerSchema {
+pub(crate) const SERVER_SCHEMA: ServerSchema = ServerSchema {
     store: STORE,
     name: "rateguard_config",
     migrator: &SERVER_MIGRATOR,

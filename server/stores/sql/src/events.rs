@@ -38,7 +38,7 @@ pub(crate) const SCHEMA: Schema = Schema {
     writing: Writing::Heavily,
     remedy: crate::installation::RESTORE_EVENTS,
 };
-const SERVER_SCHEMA: ServerSchema = ServerSchema {
+pub(crate) const SERVER_SCHEMA: ServerSchema = ServerSchema {
     store: STORE,
     name: "rateguard_events",
     migrator: &SERVER_MIGRATOR,

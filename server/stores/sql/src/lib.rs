@@ -13,6 +13,7 @@ mod events;
 mod installation;
 mod people;
 mod usage;
+mod versions;
 
 pub use config::SqlConfigStore;
 pub use counters::SqlCheckpointStore;
@@ -21,3 +22,4 @@ pub use events::SqlEventLog;
 pub use installation::{Opening, SqlStores};
 pub use people::SqlPeopleStore;
 pub use usage::SqlUsageStore;
+pub use versions::{SchemaVersion, migrate, migrate_on_server, versions, versions_on_server};

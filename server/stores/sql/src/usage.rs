@@ -50,7 +50,7 @@ pub(crate) const SCHEMA: Schema = Schema {
     writing: Writing::Seldom,
     remedy: crate::installation::REBUILD_USAGE,
 };
-const SERVER_SCHEMA: ServerSchema = ServerSchema {
+pub(crate) const SERVER_SCHEMA: ServerSchema = ServerSchema {
     store: STORE,
     name: "rateguard_usage",
     migrator: &SERVER_MIGRATOR,

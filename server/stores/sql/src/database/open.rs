@@ -181,6 +181,35 @@ pub enum OpenError {
         /// What the server said.
         detail: String,
     },
+    /// A database holds nothing.
+    #[error("{database} holds no installation; make one with `rateguard init`, or name the right database")]
+    ServerEmpty {
+        /// The database and its server.
+        database: String,
+    },
+    /// The schemas of a database do not belong together.
+    #[error(
+        "{schema} of {database} does not belong to its rateguard_config, or lacks what belongs to it; restore \
+         all schemas from one backup, or name another database"
+    )]
+    ServerForeign {
+        /// The database and its server.
+        database: String,
+        /// The schema that does not fit.
+        schema: &'static str,
+    },
+    /// The counters of a folder are of another installation than a database.
+    #[error(
+        "{} belongs to another installation than {database}; name the data folder that belongs to it, or a new \
+         one, in which the counters begin again",
+        path.display()
+    )]
+    ForeignCounters {
+        /// The file.
+        path: PathBuf,
+        /// The database and its server.
+        database: String,
+    },
     /// A newer version has been at a database.
     #[error(
         "{database} has the version {version} of {schema}, which this version of the program does not know; \

@@ -3,6 +3,7 @@
 mod migration;
 mod open;
 mod server;
+mod turn;
 
 use std::time::Duration;
 

@@ -2,17 +2,17 @@
 
 use std::time::Duration;
 
-use sqlx::AssertSqlSafe;
+use sqlx::{AssertSqlSafe, ConnectOptions as _, Connection as _};
 use sqlx::migrate::{Migrate as _, MigrateError};
 use sqlx::postgres::PgConnection;
 
-use super::super::OpenError;
+use super::super::{CALL_MS_MAX, OpenError};
 use super::{Migrations, PostgresDatabase, ServerSchema};
 
 /// The advisory lock of whoever migrates. Any number will do that no store has for its writers.
 const MIGRATION_LOCK: i64 = 0x7261_7465_6d69_6772;
 /// Longest wait for a migration, or for another process's.
-const MIGRATE_MS_MAX: u64 = 3_600_000;
+pub(super) const MIGRATE_MS_MAX: u64 = 3_600_000;
 
 /// Makes sure that a schema is the one of this version.
 pub(super) async fn prepare(
@@ -74,6 +74,28 @@ async fn require(
     match schema.migrator.iter().all(|known| applied.iter().any(|applied| applied.version == known.version)) {
         true => Ok(()),
         false => Err(older()),
+    }
+}
+
+impl PostgresDatabase {
+    /// The last migration that was applied to a schema, if any was. Nothing is made or changed.
+    ///
+    /// # Errors
+    /// [`OpenError::Server`].
+    pub(crate) async fn applied(&self, schema: &ServerSchema) -> Result<Option<i64>, OpenError> {
+        let asking = async {
+            let mut connection = self.connecting_to_migrate(schema.name).connect().await?;
+            let table = "SELECT to_regclass('_sqlx_migrations') IS NOT NULL";
+            let applied = match sqlx::query_scalar(table).fetch_one(&mut connection).await? {
+                true => sqlx::query_scalar("SELECT max(version) FROM _sqlx_migrations").fetch_one(&mut connection).await?,
+                false => None,
+            };
+            connection.close().await?;
+            Ok(applied)
+        };
+        let late = |_| self.away(format!("no answer within {CALL_MS_MAX} ms"));
+        let asked = tokio::time::timeout(Duration::from_millis(CALL_MS_MAX), asking).await.map_err(late)?;
+        asked.map_err(|error: sqlx::Error| self.refusal(&error))
     }
 }
 
