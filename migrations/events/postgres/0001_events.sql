@@ -60,6 +60,8 @@ CREATE TABLE events (
 ) PARTITION BY RANGE (received_at);
 
 CREATE INDEX events_by_request ON events (request_hash) WHERE request_hash IS NOT NULL;
+-- For lists. What counts once stands in tables of its own, below.
+CREATE INDEX events_by_reservation ON events (reservation_hash) WHERE reservation_hash IS NOT NULL;
 -- These three grow at their ends, nearly in the order of inserts.
 CREATE INDEX events_by_workspace ON events (workspace, position);
 CREATE INDEX events_by_occurrence ON events (workspace, occurred_at, position);

@@ -17,7 +17,7 @@ use sqlx::migrate::Migrator;
 use sqlx::{AssertSqlSafe, Error};
 
 use crate::database::{
-    Content, DataFolder, Database, Durability, OpenError, PostgresDatabase, Row, Schema, ServerSchema,
+    Content, DataFolder, Database, Durability, Kind, OpenError, PostgresDatabase, Row, Schema, ServerSchema,
     Writing, failure, query, query_scalar,
 };
 pub(crate) use hash::{id_hash, request_hash};
@@ -86,8 +86,9 @@ impl SqlEventLog {
     }
 
     async fn find_row(&self, workspace: &WorkspaceId, id: &EventId) -> Result<Option<Row>, StoreError> {
-        let sql = format!("{SELECT} WHERE e.event_hash = $1");
         let mut reader = self.database.reader().await?;
+        let [before, after] = named_by_event(reader.kind());
+        let sql = format!("{SELECT} WHERE {before}$1{after}");
         let query = query(AssertSqlSafe(sql)).bind(id_hash(workspace, id.as_str()));
         query.fetch_optional(&mut *reader).await.map_err(failure(STORE))
     }
@@ -128,6 +129,19 @@ impl EventLog for SqlEventLog {
     async fn find(&self, workspace: &WorkspaceId, id: &EventId) -> Result<Option<LoggedEvent>, StoreError> {
         let found = self.database.within_deadline(self.find_row(workspace, id)).await?;
         found.as_ref().map(read).transpose()
+    }
+}
+
+/// The condition on an event, named `e`, by the hash of its id: what stands before the hash and after
+/// it. In PostgreSQL the table of ids leads to the month and the place in it.
+pub(crate) fn named_by_event(kind: Kind) -> [&'static str; 2] {
+    match kind {
+        Kind::Sqlite => ["e.event_hash = ", ""],
+        Kind::Postgres => [
+            "(e.position, e.received_at) = \
+             (SELECT i.position, i.received_at FROM event_ids i WHERE i.event_hash = ",
+            ")",
+        ],
     }
 }
 

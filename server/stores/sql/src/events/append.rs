@@ -1,5 +1,7 @@
 //! Appending a batch: rows go in by the hundred, and whoever did not go in learns why.
 
+mod partitioned;
+
 use std::collections::{HashMap, HashSet};
 use std::sync::LazyLock;
 
@@ -9,18 +11,19 @@ use rateguard_core::money::Nanos;
 use rateguard_core::usage::{EventFlags, UsageEvent};
 use rateguard_engine::ports::{AppendOutcome, Appended, StoreError};
 
+use sqlx::AssertSqlSafe;
+
 use super::hash::{id_hash, reservation_hash};
 use super::row::{COLUMNS, bind, column};
-use super::{STORE, column_failure, corrupt, from_position_column};
-use crate::database::{Connection, Kind, Row, failure, query, query_scalar};
+use super::{STORE, column_failure, corrupt, from_position_column, named_by_event};
+use crate::database::{Connection, Kind, Row, failure, make_months, query, query_scalar};
 
 /// Rows of one statement. A batch is cut into these sizes and no others, so that each statement is
 /// prepared once; the largest stays far below the 32,766 arguments that SQLite takes.
 const STATEMENT_ROWS: [usize; 4] = [256, 32, 4, 1];
 
 /// The statements of [`STATEMENT_ROWS`].
-static INSERTS: LazyLock<[String; STATEMENT_ROWS.len()]> =
-    LazyLock::new(|| STATEMENT_ROWS.map(|rows| insert_sql(Kind::Sqlite, rows)));
+static INSERTS: LazyLock<[String; STATEMENT_ROWS.len()]> = LazyLock::new(|| STATEMENT_ROWS.map(insert_sql));
 
 /// Appends events within a transaction.
 pub(super) async fn append(
@@ -28,13 +31,19 @@ pub(super) async fn append(
     events: &[UsageEvent],
 ) -> Result<Appended, StoreError> {
     let head = head(connection).await?;
+    let received = events.iter().map(|event| event.received_at);
+    make_months(connection, &["events"], received).await.map_err(failure(STORE))?;
     let numbers = workspace_numbers(connection, events).await?;
     let mut outcomes = Vec::with_capacity(events.len());
     while outcomes.len() < events.len() {
-        let (size, sql) = statement_for(events.len() - outcomes.len());
-        let chunk = &events[outcomes.len()..outcomes.len() + size];
+        let place = size_for(events.len() - outcomes.len());
+        let chunk = &events[outcomes.len()..outcomes.len() + STATEMENT_ROWS[place]];
         let first = head + count(outcomes.len()) + 1;
-        outcomes.extend(append_chunk(connection, sql, chunk, first, &numbers).await?);
+        let inserted = match connection.kind() {
+            Kind::Sqlite => insert(connection, &INSERTS[place], chunk, first, &numbers).await?,
+            Kind::Postgres => partitioned::insert(connection, chunk, first, &numbers).await?,
+        };
+        outcomes.extend(explain(connection, chunk, first, &inserted).await?);
     }
     if let Some(last) = outcomes.iter().rev().find_map(position_of) {
         move_head(connection, last).await?;
@@ -42,33 +51,33 @@ pub(super) async fn append(
     Ok(Appended { before: from_position_column(head), outcomes })
 }
 
-/// The largest statement that the rows left fill.
-fn statement_for(rows_left: usize) -> (usize, &'static str) {
-    let place = STATEMENT_ROWS.iter().position(|size| *size <= rows_left).unwrap_or(STATEMENT_ROWS.len() - 1);
-    (STATEMENT_ROWS[place], INSERTS[place].as_str())
+/// The place in [`STATEMENT_ROWS`] of the largest statement that the rows left fill.
+fn size_for(rows_left: usize) -> usize {
+    STATEMENT_ROWS.iter().position(|size| *size <= rows_left).unwrap_or(STATEMENT_ROWS.len() - 1)
 }
 
-fn insert_sql(kind: Kind, rows: usize) -> String {
-    let values = kind.placeholders(COLUMNS.len(), rows);
+fn insert_sql(rows: usize) -> String {
+    let values = Kind::Sqlite.placeholders(COLUMNS.len(), rows);
     format!("INSERT INTO events ({}) VALUES {values} ON CONFLICT DO NOTHING", COLUMNS.join(","))
 }
 
-async fn append_chunk(
+/// Inserts the events that may go in, each at its own position, and gives the positions.
+async fn insert(
     connection: &mut Connection,
     sql: &'static str,
     events: &[UsageEvent],
     first: i64,
     numbers: &WorkspaceNumbers,
-) -> Result<Vec<AppendOutcome>, StoreError> {
+) -> Result<HashSet<i64>, StoreError> {
     let mut statement = query(sql).with_room(events.len() * COLUMNS.len());
     for (place, event) in events.iter().enumerate() {
         statement = bind(statement, first + count(place), numbers.of(event)?, event)?;
     }
     let done = statement.execute(&mut *connection).await.map_err(failure(STORE))?;
-    if done.rows_affected() == count(events.len()).unsigned_abs() {
-        return Ok((first..).take(events.len()).map(in_log).collect());
+    match done.rows_affected() == count(events.len()).unsigned_abs() {
+        true => Ok((first..).take(events.len()).collect()),
+        false => positions_from(connection, first).await,
     }
-    explain(connection, events, first).await
 }
 
 fn in_log(position: i64) -> AppendOutcome {
@@ -80,11 +89,11 @@ async fn explain(
     connection: &mut Connection,
     events: &[UsageEvent],
     first: i64,
+    inserted: &HashSet<i64>,
 ) -> Result<Vec<AppendOutcome>, StoreError> {
-    let taken = positions_from(connection, first).await?;
     let mut outcomes = Vec::with_capacity(events.len());
     for (event, position) in events.iter().zip(first..) {
-        outcomes.push(match taken.contains(&position) {
+        outcomes.push(match inserted.contains(&position) {
             true => in_log(position),
             false => why_not(connection, event, position).await?,
         });
@@ -115,8 +124,9 @@ async fn first_copy(
     connection: &mut Connection,
     event: &UsageEvent,
 ) -> Result<Option<(i64, AppendOutcome)>, StoreError> {
-    let sql = "SELECT position, cost_nanos, flags FROM events WHERE event_hash = $1";
-    let query = query(sql).bind(id_hash(&event.workspace, event.event_id.as_str()));
+    let [before, after] = named_by_event(connection.kind());
+    let sql = format!("SELECT e.position, e.cost_nanos, e.flags FROM events e WHERE {before}$1{after}");
+    let query = query(AssertSqlSafe(sql)).bind(id_hash(&event.workspace, event.event_id.as_str()));
     let found = query.fetch_optional(connection).await.map_err(failure(STORE))?;
     found.as_ref().map(read_first_copy).transpose()
 }
@@ -134,7 +144,13 @@ fn read_first_copy(row: &Row) -> Result<(i64, AppendOutcome), StoreError> {
 async fn attempt_taken(connection: &mut Connection, event: &UsageEvent) -> Result<AppendOutcome, StoreError> {
     let lost = || corrupt(format!("event {} was neither appended nor found", event.event_id));
     let reservation = event.reservation.as_ref().ok_or_else(lost)?;
-    let sql = "SELECT event_id FROM events WHERE reservation_hash = $1 AND nullif(attempt, 0) = $2";
+    let sql = match connection.kind() {
+        Kind::Sqlite => "SELECT event_id FROM events WHERE reservation_hash = $1 AND nullif(attempt, 0) = $2",
+        Kind::Postgres => {
+            "SELECT event_id FROM events WHERE (position, received_at) = \
+             (SELECT position, received_at FROM event_attempts WHERE reservation_hash = $1 AND attempt = $2)"
+        }
+    };
     let found: Option<String> = query_scalar(sql)
         .bind(reservation_hash(&event.workspace, reservation))
         .bind(i64::from(event.attempt))
@@ -145,9 +161,10 @@ async fn attempt_taken(connection: &mut Connection, event: &UsageEvent) -> Resul
     Ok(AppendOutcome::AttemptTaken { first: first.map_err(|error| corrupt(error.to_string()))? })
 }
 
-/// The last position given. The transaction has the database for itself until it ends.
+/// The last position given. The transaction has the log for itself until it ends.
 async fn head(connection: &mut Connection) -> Result<i64, StoreError> {
-    query_scalar("SELECT position FROM head").fetch_one(connection).await.map_err(failure(STORE))
+    let sql = format!("SELECT position FROM head{}", connection.kind().for_update());
+    query_scalar(AssertSqlSafe(sql)).fetch_one(connection).await.map_err(failure(STORE))
 }
 
 async fn move_head(connection: &mut Connection, last: Position) -> Result<(), StoreError> {

@@ -11,7 +11,7 @@ use sqlx::AssertSqlSafe;
 use super::rollup::{ROLLUPS, Rollup, RowKey};
 use super::sums::{Sums, from_columns, to_columns};
 use super::{STORE, corrupt};
-use crate::database::{Connection, Kind, Query, Row, failure, query, query_scalar};
+use crate::database::{Connection, Kind, Query, Row, failure, make_months, query, query_scalar};
 use crate::events::{column, to_position_column};
 
 /// Rows of one statement. Rows are cut into these sizes and no others, so that each statement is
@@ -39,13 +39,22 @@ pub(super) async fn cursor(connection: &mut Connection) -> Result<i64, StoreErro
     query.fetch_one(connection).await.map_err(failure(STORE))
 }
 
+/// The same, held until the transaction ends.
+async fn held_cursor(connection: &mut Connection) -> Result<i64, StoreError> {
+    let sql = format!("SELECT position FROM progress{}", connection.kind().for_update());
+    query_scalar(AssertSqlSafe(sql)).fetch_one(connection).await.map_err(failure(STORE))
+}
+
 /// Adds the events beyond the cursor, and moves it.
 pub(super) async fn apply(connection: &mut Connection, logged: &[LoggedEvent]) -> Result<(), StoreError> {
-    let cursor = cursor(connection).await?;
+    let cursor = held_cursor(connection).await?;
     let (events, last) = beyond(cursor, logged);
     if events.is_empty() {
         return Ok(());
     }
+    let accounted = events.iter().map(|event| event.accounted_at);
+    let tables = ROLLUPS.each_ref().map(|rollup| rollup.table);
+    make_months(connection, &tables, accounted).await.map_err(failure(STORE))?;
     for rollup in &ROLLUPS {
         add_rows(connection, rollup, rollup.fold(&events)).await?;
     }

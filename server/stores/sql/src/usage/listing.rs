@@ -13,10 +13,10 @@ use rateguard_core::usage::LoggedEvent;
 use rateguard_engine::ports::{EventFilter, EventPage, EventQuery, StoreError};
 
 use super::scan::RAW_EVENTS_MAX;
-use crate::database::{Connection, QueryBuilder, failure, query_scalar};
+use crate::database::{Connection, Kind, QueryBuilder, failure, query_scalar};
 use crate::events::{
-    READ_EVENTS_MAX, SELECT, STORE, column_failure, from_position_column, id_hash, read, request_hash,
-    to_limit, to_position_column,
+    READ_EVENTS_MAX, SELECT, STORE, column_failure, from_position_column, id_hash, named_by_event, read,
+    request_hash, to_limit, to_position_column,
 };
 
 /// Entries of the index of times that are counted to learn where a range lies.
@@ -26,8 +26,8 @@ const TIME_ENTRIES_MAX: i64 = 1_000_000;
 enum Candidates {
     /// None.
     None,
-    /// Those that an index names.
-    Named,
+    /// Those that an index names, as this kind of database has it.
+    Named(Kind),
     /// Those of the range of time.
     Timed,
     /// The workspace's between these positions, both included.
@@ -51,7 +51,7 @@ impl Candidates {
     fn order(&self) -> &'static str {
         match self {
             Self::Timed => " ORDER BY +e.position DESC",
-            Self::None | Self::Named | Self::Walked { .. } => " ORDER BY e.position DESC",
+            Self::None | Self::Named(_) | Self::Walked { .. } => " ORDER BY e.position DESC",
         }
     }
 }
@@ -145,7 +145,7 @@ async fn candidates(
     before: i64,
 ) -> Result<Candidates, StoreError> {
     if filter.event_id.is_some() || filter.request_id.is_some() || filter.reservation.is_some() {
-        return Ok(Candidates::Named);
+        return Ok(Candidates::Named(connection.kind()));
     }
     if filter.occurred.is_none() {
         return walk(connection, workspace, 0, before - 1).await;
@@ -170,7 +170,7 @@ async fn extent(
     select.push("SELECT CASE WHEN e.position < ").push_bind(before);
     select.push(" THEN e.position END AS before FROM events e WHERE e.workspace = ").push_bind(workspace);
     push_occurred(&mut select, filter, "");
-    select.push(" LIMIT ").push_bind(TIME_ENTRIES_MAX + 1).push(")");
+    select.push(" LIMIT ").push_bind(TIME_ENTRIES_MAX + 1).push(") AS timed");
     let row = select.build().fetch_one(connection).await.map_err(failure(STORE))?;
     let number = |place: usize| row.try_get::<Option<i64>, _>(place).map_err(column_failure);
     let number = |place: usize| Ok::<i64, StoreError>(number(place)?.unwrap_or(0));
@@ -206,8 +206,8 @@ fn push_candidates(
         Candidates::None => {
             select.push(" WHERE 1 = 0");
         }
-        Candidates::Named => {
-            push_named(select, workspace, filter);
+        Candidates::Named(kind) => {
+            push_named(*kind, select, workspace, filter);
             select.push(" AND +e.workspace = ").push_bind(number);
             push_occurred(select, filter, "+");
         }
@@ -225,9 +225,10 @@ fn push_candidates(
 }
 
 /// The narrowest name first; the others are checked on the rows that it finds.
-fn push_named(select: &mut QueryBuilder, workspace: &WorkspaceId, filter: &EventFilter) {
+fn push_named(kind: Kind, select: &mut QueryBuilder, workspace: &WorkspaceId, filter: &EventFilter) {
     if let Some(event) = &filter.event_id {
-        select.push(" WHERE e.event_hash = ").push_bind(id_hash(workspace, event.as_str()));
+        let [before, after] = named_by_event(kind);
+        select.push(" WHERE ").push(before).push_bind(id_hash(workspace, event.as_str())).push(after);
     } else if let Some(reservation) = &filter.reservation {
         select.push(" WHERE e.reservation_hash = ").push_bind(id_hash(workspace, reservation.as_str()));
     } else if let Some(request) = &filter.request_id {

@@ -1,0 +1,8 @@
+//! The behaviour suites of all stores on PostgreSQL, and what several processes on one database see.
+
+#[path = "postgres/on_server.rs"]
+mod on_server;
+#[path = "postgres/suites.rs"]
+mod suites;
+#[path = "postgres/together.rs"]
+mod together;
