@@ -130,6 +130,7 @@ impl OpenStores {
             catalogue: Arc::new(catalogue::load().context("the price catalogue is damaged")?),
             cipher,
             gateway_token,
+            config_stale_ms_max: config.config_stale_ms_max(),
         };
         Engine::start(stores, setup).await.context("the engine cannot recover")
     }

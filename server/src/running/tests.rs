@@ -106,6 +106,9 @@ async fn a_server_is_ready_once_it_was_declared_to_be() {
     let (folder, running) = start(&[]).await;
     let answer = readiness(&running).await;
     assert!(answer.starts_with("HTTP/1.1 200") && answer.contains(r#""missing":[]"#), "{answer}");
+    for store in ["config", "people", "event log", "usage"] {
+        assert!(answer.contains(&format!(r#""{store}":{{"age_ms""#)), "{answer}");
+    }
     within(running.stop()).await.unwrap();
     let own = [("data.folder", folder.path().to_str().unwrap()), ("server.listen", "127.0.0.1:0")];
     let config = Config::load(None, &[], &own.map(|(key, value)| (key, value.to_owned()))).unwrap();

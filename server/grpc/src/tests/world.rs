@@ -9,7 +9,7 @@ use rateguard_core::money::Currency;
 use rateguard_core::pricing::PriceBook;
 use rateguard_core::time::{Millis, Zone};
 use rateguard_engine::clock::ManualClock;
-use rateguard_engine::engine::{Background, Engine, Setup, Stores};
+use rateguard_engine::engine::{Background, CONFIG_STALE_MS_MAX, Engine, Setup, Stores};
 use rateguard_engine::manage::{KEYS_PER_WORKSPACE_MAX, equip};
 use rateguard_engine::people::{
     Mail, MailError, Mailer, People, PeopleBackground, PeopleSetup, Policy, Registration,
@@ -142,6 +142,7 @@ impl World {
             catalogue: Arc::new(catalogue),
             cipher: CredentialCipher::new(&[7; 32]).unwrap(),
             gateway_token: Some(GATEWAY_TOKEN.to_owned()),
+            config_stale_ms_max: CONFIG_STALE_MS_MAX,
         };
         let (engine, background) = Engine::start(stores, setup).await.unwrap();
         let drain = CancellationToken::new();
