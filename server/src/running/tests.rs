@@ -68,7 +68,7 @@ async fn a_stop_tells_of_a_listener_that_failed_and_writes_everything_down_all_t
     // The folder is free again: its files were closed.
     let flags = [("data.folder", folder.path().display().to_string())];
     let config = Config::load(None, &[], &flags).unwrap();
-    Embedded::open(&config, Opening::Existing, Recount::Exact).await.unwrap().close().await;
+    OpenStores::open(&config, Opening::Existing, Recount::Exact).await.unwrap().close().await;
 }
 
 #[tokio::test]

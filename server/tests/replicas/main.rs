@@ -35,7 +35,8 @@ async fn report_many(pair: &Pair) -> i64 {
     let ids: std::collections::HashSet<String> = calls.clone().map(|(at, number)| id(at, number)).collect();
     let reports = calls.map(|(at, number)| async move { report(pair, at, &id(at, number)).await });
     let outcomes = futures::future::join_all(reports).await;
-    let accepted = outcomes.iter().filter(|outcome| matches!(outcome, RecordOutcome::Accepted { .. })).count();
+    let accepted =
+        outcomes.iter().filter(|outcome| matches!(outcome, RecordOutcome::Accepted { .. })).count();
     assert_eq!(accepted, ids.len(), "each id is accepted once");
     i64::try_from(accepted).unwrap()
 }
