@@ -3,8 +3,8 @@
 
 use std::path::Path;
 
-use sqlx::sqlite::SqliteConnectOptions;
 use sqlx::migrate::Migrator;
+use sqlx::sqlite::SqliteConnectOptions;
 use sqlx::{ConnectOptions as _, Connection as _, Error};
 
 use crate::database::{DataFolder, Database, OpenError, PostgresDatabase, Schema, ServerSchema, refusal};
@@ -88,7 +88,9 @@ async fn applied_in_file(path: &Path) -> Result<Option<i64>, Error> {
     let mut connection = SqliteConnectOptions::new().filename(path).read_only(true).connect().await?;
     let is_migrated: bool = sqlx::query_scalar(IS_MIGRATED).fetch_one(&mut connection).await?;
     let applied = match is_migrated {
-        true => sqlx::query_scalar("SELECT max(version) FROM _sqlx_migrations").fetch_one(&mut connection).await?,
+        true => {
+            sqlx::query_scalar("SELECT max(version) FROM _sqlx_migrations").fetch_one(&mut connection).await?
+        }
         false => None,
     };
     connection.close().await?;

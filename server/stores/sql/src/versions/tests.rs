@@ -24,7 +24,10 @@ async fn the_files_of_an_installation_are_current_after_a_migration() {
     SqlStores::open(&held, Opening::ExistingOrNew).await.unwrap().close().await;
     migrate(&held).await.unwrap();
     let told = versions(folder.path()).await.unwrap();
-    assert_eq!(told.iter().map(|version| version.store).collect::<Vec<_>>(), ["config", "event", "usage", "counters"]);
+    assert_eq!(
+        told.iter().map(|version| version.store).collect::<Vec<_>>(),
+        ["config", "event", "usage", "counters"]
+    );
     assert!(told.iter().all(is_current), "{told:?}");
 }
 

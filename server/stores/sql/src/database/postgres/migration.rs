@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use sqlx::{AssertSqlSafe, ConnectOptions as _, Connection as _};
 use sqlx::migrate::{Migrate as _, MigrateError};
 use sqlx::postgres::PgConnection;
+use sqlx::{AssertSqlSafe, ConnectOptions as _, Connection as _};
 
 use super::super::{CALL_MS_MAX, OpenError};
 use super::{Migrations, PostgresDatabase, ServerSchema};
@@ -87,7 +87,11 @@ impl PostgresDatabase {
             let mut connection = self.connecting_to_migrate(schema.name).connect().await?;
             let table = "SELECT to_regclass('_sqlx_migrations') IS NOT NULL";
             let applied = match sqlx::query_scalar(table).fetch_one(&mut connection).await? {
-                true => sqlx::query_scalar("SELECT max(version) FROM _sqlx_migrations").fetch_one(&mut connection).await?,
+                true => {
+                    sqlx::query_scalar("SELECT max(version) FROM _sqlx_migrations")
+                        .fetch_one(&mut connection)
+                        .await?
+                }
                 false => None,
             };
             connection.close().await?;
