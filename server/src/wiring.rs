@@ -8,16 +8,26 @@ use rateguard_engine::clock::{Clock, SystemClock};
 use rateguard_engine::engine::{Background, Engine, Setup, Stores};
 use rateguard_engine::manage::{Recount, RecountError, prepare_recount, recount_from};
 use rateguard_engine::people::{People, PeopleBackground, PeopleSetup};
-use rateguard_engine::ports::{ConfigStore, EventLog as _, PeopleStore, Resource};
+use rateguard_engine::ports::{AuditStore, ConfigStore, EventLog as _, PeopleStore, Resource};
 use rateguard_engine::secrets::CredentialCipher;
 use rateguard_store_memory::{MemoryCounterStore, MemoryCounterStoreConfig};
 use rateguard_store_sql::{
-    DataFolder, Migrations, OpenError, Opening, PostgresDatabase, SqlCheckpointStore, SqlConfigStore,
-    SqlEventLog, SqlStores, SqlUsageStore,
+    DataFolder, Migrations, OpenError, Opening, PostgresDatabase, SqlAuditStore, SqlCheckpointStore,
+    SqlConfigStore, SqlEventLog, SqlStores, SqlUsageStore,
 };
 
 use crate::config::{Config, StoresKind};
 use crate::{keyfile, mail};
+
+/// The audit trail of the data folder, only to read it. A server may be at work there.
+///
+/// # Errors
+/// When there is no installation.
+pub async fn audit_trail(config: &Config) -> anyhow::Result<Arc<dyn AuditStore>> {
+    let folder = &config.data.folder;
+    let trail = SqlAuditStore::open_to_read(folder).await;
+    Ok(Arc::new(trail.with_context(|| format!("{} holds no audit trail", folder.display()))?))
+}
 
 /// The stores of an installation, open: in files, or in a database that other replicas share.
 pub struct OpenStores {
@@ -119,6 +129,7 @@ impl OpenStores {
             .await
             .context("the counters cannot be loaded")?;
         let stores = Stores {
+            audit: Arc::new(self.config.audit()),
             config: self.config.clone(),
             counters: Arc::new(counters),
             log: self.events.clone(),

@@ -16,7 +16,7 @@ use crate::directory::{Directory, WorkspaceView};
 use crate::error::{EngineError, Reason};
 use crate::key_uses::KeyUses;
 use crate::manage::OpenedHere;
-use crate::ports::{ConfigStore, CounterStore, EventLog, StoreError, UsageStore};
+use crate::ports::{AuditStore, ConfigStore, CounterStore, EventLog, StoreError, UsageStore};
 use crate::pulse::{Pulse, StoreState};
 use crate::recorder::{Recorder, RecorderSetup, recorder};
 use crate::secrets::CredentialCipher;
@@ -41,6 +41,8 @@ pub struct Stores {
     /// Whether other processes write to the same log: then it is followed also while nothing is
     /// reported here.
     pub shared: bool,
+    /// Who changed what.
+    pub audit: Arc<dyn AuditStore>,
 }
 
 /// What the engine needs besides stores.
@@ -65,6 +67,7 @@ pub struct Engine {
     pub(crate) counters: Arc<dyn CounterStore>,
     pub(crate) log: Arc<dyn EventLog>,
     pub(crate) usage: Arc<dyn UsageStore>,
+    pub(crate) audit: Arc<dyn AuditStore>,
     pub(crate) recorder: Recorder,
     pub(crate) cipher: CredentialCipher,
     pub(crate) key_uses: Arc<KeyUses>,
@@ -106,7 +109,7 @@ impl Engine {
     /// # Errors
     /// Those of the stores.
     pub async fn start(stores: Stores, setup: Setup) -> Result<(Arc<Self>, Background), EngineError> {
-        let Stores { config, counters, log, usage, shared } = stores;
+        let Stores { config, counters, log, usage, audit, shared } = stores;
         let now = setup.clock.now();
         let directory = Arc::new(Directory::load(config.clone(), setup.catalogue, now).await?);
         let (recorder, mut recorder_task) = recorder(RecorderSetup {
@@ -128,6 +131,7 @@ impl Engine {
             counters,
             log,
             usage,
+            audit,
             recorder,
             cipher: setup.cipher,
             key_uses,

@@ -1,6 +1,7 @@
 //! What tests of the engine share: an engine on stores in memory, and short forms of what goes in.
 
 mod stores;
+mod trail;
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -18,6 +19,7 @@ use rateguard_core::usage::{
 };
 use smallvec::smallvec;
 
+use crate::audit::Deed;
 use crate::caller::Caller;
 use crate::clock::ManualClock;
 use crate::engine::{Background, CONFIG_STALE_MS_MAX, Engine, Setup, Stores};
@@ -25,6 +27,8 @@ use crate::ports::RESERVATION_RANDOM_BYTES;
 use crate::report::UsageRecord;
 use crate::resources::{Key, Scope};
 use crate::secrets::{CredentialCipher, key_hash};
+
+use trail::EmptyTrail;
 
 pub(crate) use stores::{FakeConfig, FakeCounters, FakeLog, FakeUsage, Fault};
 
@@ -65,6 +69,7 @@ impl World {
         let counters = Arc::new(FakeCounters::default());
         let clock = Arc::new(ManualClock::at(start()));
         let stores = Stores {
+            audit: Arc::new(EmptyTrail),
             config: config.clone(),
             counters: counters.clone(),
             log: log.clone(),
@@ -87,6 +92,11 @@ impl World {
 /// When tests begin: a moment in 2027.
 pub(crate) fn start() -> Millis {
     Millis::new(1_800_000_000_000)
+}
+
+/// What the server itself does then.
+pub(crate) fn deed() -> Deed {
+    Deed::of_server("Test", start())
 }
 
 pub(crate) fn workspace() -> WorkspaceId {

@@ -10,7 +10,7 @@ use super::*;
 use crate::engine::CONFIG_STALE_MS_MAX;
 use crate::error::Reason;
 use crate::secrets::key_hash;
-use crate::testing::{FakeConfig, Fault, World, key, record, start, workspace};
+use crate::testing::{FakeConfig, Fault, World, deed, key, record, start, workspace};
 
 /// A directory on a store that others change too.
 struct Shared {
@@ -28,7 +28,7 @@ impl Shared {
     /// Another process stores a key.
     async fn insert(&self, key: &Key) {
         let resource = Resource::Key(key.clone());
-        self.config.insert(&workspace(), resource, usize::MAX, start()).await.unwrap();
+        self.config.insert(&workspace(), resource, usize::MAX, &deed()).await.unwrap();
     }
 
     fn knows(&self, secret: &str) -> bool {
@@ -46,12 +46,12 @@ async fn a_refresh_takes_in_what_others_have_changed() {
 
     // The same key with another secret: the old one opens nothing any more.
     let changed = Resource::Key(key("second"));
-    shared.config.replace(&workspace(), changed, 1, start()).await.unwrap();
+    shared.config.replace(&workspace(), changed, 1, &deed()).await.unwrap();
     shared.directory.refresh(start()).await.unwrap();
     assert_eq!((shared.knows("first"), shared.knows("second")), (false, true));
 
     let id = key("second").id;
-    shared.config.remove(&workspace(), ResourceKind::Key, id.as_str(), None, start()).await.unwrap();
+    shared.config.remove(&workspace(), ResourceKind::Key, id.as_str(), None, &deed()).await.unwrap();
     shared.directory.refresh(start()).await.unwrap();
     assert!(!shared.knows("second"));
 }
@@ -136,7 +136,7 @@ async fn a_notification_makes_a_change_known_before_the_next_look() {
     let world = World::on(Arc::default(), config, false).await;
     // The first turn of every task is over.
     tokio::time::sleep(Duration::from_millis(1)).await;
-    world.config.insert(&workspace(), Resource::Key(key("new")), 10, start()).await.unwrap();
+    world.config.insert(&workspace(), Resource::Key(key("new")), 10, &deed()).await.unwrap();
     let begun = tokio::time::Instant::now();
     while world.engine.directory().key(&key_hash("new")).is_none() {
         assert!(begun.elapsed() < Duration::from_millis(100), "it waits for the interval");

@@ -5,12 +5,12 @@ use std::sync::atomic::Ordering;
 
 use super::*;
 use crate::ports::{ConfigStore as _, Resource};
-use crate::testing::{World, caller, key, start, workspace};
+use crate::testing::{World, caller, deed, key, start, workspace};
 
 /// An engine that knows the key with the secret `secret`.
 async fn world() -> World {
     let world = World::start().await;
-    world.config.insert(&workspace(), Resource::Key(key("secret")), 10, start()).await.unwrap();
+    world.config.insert(&workspace(), Resource::Key(key("secret")), 10, &deed()).await.unwrap();
     world.engine.directory().refresh(start()).await.unwrap();
     world
 }
@@ -73,7 +73,7 @@ async fn uses_within_a_second_are_one() {
 async fn a_key_that_is_refused_is_not_used() {
     let world = world().await;
     let disabled = Resource::Key(crate::resources::Key { active: false, ..key("secret") });
-    world.config.replace(&workspace(), disabled, 1, start()).await.unwrap();
+    world.config.replace(&workspace(), disabled, 1, &deed()).await.unwrap();
     world.engine.directory().refresh(start()).await.unwrap();
     world.engine.authenticator().by_key("secret", start()).unwrap_err();
     assert_eq!(told(&world).await, None);

@@ -16,6 +16,9 @@ use crate::ports::{CounterQuery, Resource};
 pub(crate) use opening::OpenedHere;
 pub use recount::{Recount, RecountError, prepare_recount, recount_from};
 
+/// What the audit trail calls the opening of a budget.
+const OPENING: &str = "OpenBudget";
+
 /// How an unscoped budget stands.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct BudgetStanding {

@@ -8,6 +8,7 @@ use rateguard_core::time::Millis;
 use tokio::sync::watch;
 
 use super::StoreError;
+use crate::audit::Deed;
 use crate::people::{EmailAddress, PasswordHash, Role};
 use crate::resources::Workspace;
 
@@ -208,7 +209,9 @@ pub enum PeopleChange {
     SigningKeys,
 }
 
-/// People and what they hold. Each change is one transaction with its entries in the feed.
+/// People and what they hold. Each change is one transaction with its entries in the feed, and those of
+/// the [`Deed`] in the audit trail: in the workspace's chain, or the installation's for what belongs to
+/// none. What is over by its time, and a refresh token that is rotated, leave none.
 #[async_trait]
 pub trait PeopleStore: Send + Sync + 'static {
     /// Makes an account and its first membership: owner of a workspace of its own, or member by an
@@ -222,7 +225,7 @@ pub trait PeopleStore: Send + Sync + 'static {
         user: User,
         joining: Joining,
         members_max: usize,
-        now: Millis,
+        by: &Deed,
     ) -> Result<Membership, StoreError>;
 
     /// The account with an address.
@@ -247,7 +250,7 @@ pub trait PeopleStore: Send + Sync + 'static {
         expected: &PasswordHash,
         password: PasswordHash,
         keep: Option<&SessionId>,
-        now: Millis,
+        by: &Deed,
     ) -> Result<(), StoreError>;
 
     /// Makes a workspace that the person owns.
@@ -259,7 +262,7 @@ pub trait PeopleStore: Send + Sync + 'static {
         workspace: Workspace,
         owner: &UserId,
         workspaces_max: usize,
-        now: Millis,
+        by: &Deed,
     ) -> Result<StoredWorkspace, StoreError>;
 
     /// Renames a workspace that is at `expected`, or at any version.
@@ -271,7 +274,7 @@ pub trait PeopleStore: Send + Sync + 'static {
         workspace: &WorkspaceId,
         name: &DisplayName,
         expected: Option<u64>,
-        now: Millis,
+        by: &Deed,
     ) -> Result<StoredWorkspace, StoreError>;
 
     /// A person's memberships with their workspaces, in the order of joining.
@@ -310,7 +313,7 @@ pub trait PeopleStore: Send + Sync + 'static {
     async fn change_member(
         &self,
         change: MemberChange,
-        now: Millis,
+        by: &Deed,
     ) -> Result<Result<Membership, MemberRefusal>, StoreError>;
 
     /// Makes `to` an owner and `from`, who must be one, an admin.
@@ -322,7 +325,7 @@ pub trait PeopleStore: Send + Sync + 'static {
         workspace: &WorkspaceId,
         from: &UserId,
         to: &UserId,
-        now: Millis,
+        by: &Deed,
     ) -> Result<Result<Membership, MemberRefusal>, StoreError>;
 
     /// Keeps an invitation open.
@@ -335,6 +338,7 @@ pub trait PeopleStore: Send + Sync + 'static {
         invitation: Invitation,
         token_sha256: [u8; 32],
         limit: usize,
+        by: &Deed,
     ) -> Result<(), StoreError>;
 
     /// The open invitations of a workspace, in the order of ids.
@@ -347,7 +351,12 @@ pub trait PeopleStore: Send + Sync + 'static {
     ///
     /// # Errors
     /// [`StoreError::NotFound`].
-    async fn remove_invitation(&self, workspace: &WorkspaceId, id: &InvitationId) -> Result<(), StoreError>;
+    async fn remove_invitation(
+        &self,
+        workspace: &WorkspaceId,
+        id: &InvitationId,
+        by: &Deed,
+    ) -> Result<(), StoreError>;
 
     /// Makes a person a member by an invitation, which is spent.
     ///
@@ -360,7 +369,7 @@ pub trait PeopleStore: Send + Sync + 'static {
         token_sha256: &[u8; 32],
         user: &UserId,
         bounds: JoinBounds,
-        now: Millis,
+        by: &Deed,
     ) -> Result<Membership, StoreError>;
 
     /// Begins a session. Beyond `sessions_max` of the person, those refreshed longest ago end.
@@ -372,6 +381,7 @@ pub trait PeopleStore: Send + Sync + 'static {
         session: Session,
         hashes: RefreshHashes,
         sessions_max: usize,
+        by: &Deed,
     ) -> Result<(), StoreError>;
 
     /// Puts the next refresh token in the place of the present one, or ends the session of an old one.
@@ -379,7 +389,7 @@ pub trait PeopleStore: Send + Sync + 'static {
     ///
     /// # Errors
     /// [`StoreError::Unavailable`], [`StoreError::OutcomeUnknown`], [`StoreError::Corrupt`].
-    async fn refresh_session(&self, refreshing: Refreshing, now: Millis) -> Result<Refreshed, StoreError>;
+    async fn refresh_session(&self, refreshing: Refreshing, by: &Deed) -> Result<Refreshed, StoreError>;
 
     /// Lets a live session work in another workspace.
     ///
@@ -389,7 +399,7 @@ pub trait PeopleStore: Send + Sync + 'static {
         &self,
         id: &SessionId,
         workspace: &WorkspaceId,
-        now: Millis,
+        by: &Deed,
     ) -> Result<(), StoreError>;
 
     /// The live sessions of a person, the newest first.
@@ -402,7 +412,7 @@ pub trait PeopleStore: Send + Sync + 'static {
     ///
     /// # Errors
     /// [`StoreError::NotFound`].
-    async fn end_session(&self, user: &UserId, id: &SessionId, now: Millis) -> Result<(), StoreError>;
+    async fn end_session(&self, user: &UserId, id: &SessionId, by: &Deed) -> Result<(), StoreError>;
 
     /// Every signing key, the oldest first.
     ///
@@ -419,6 +429,7 @@ pub trait PeopleStore: Send + Sync + 'static {
         &self,
         key: SealedSigningKey,
         newest: Option<&SigningKeyId>,
+        by: &Deed,
     ) -> Result<bool, StoreError>;
 
     /// The last revision of the feed from before an instant.

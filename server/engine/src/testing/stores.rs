@@ -16,6 +16,7 @@ use rateguard_core::usage::{LoggedEvent, UsageEvent};
 use tokio::sync::{Semaphore, watch};
 
 use super::workspace;
+use crate::audit::Deed;
 use crate::ports::{
     AppendOutcome, Appended, Change, CheckCommand, CheckOutcome, ConfigStore, CounterHealth, CounterQuery,
     CounterStore, EventLog, EventPage, EventQuery, ExpiredReservation, KeyUse, LiveBudgets, Principal,
@@ -304,6 +305,8 @@ pub(crate) struct FakeConfig {
     /// Whether it wakes whoever reads its feed.
     pub(crate) notifies: AtomicBool,
     notifications: watch::Sender<u64>,
+    /// By whom each change was made.
+    pub(crate) deeds: Mutex<Vec<Deed>>,
     /// Whether every call fails.
     pub(crate) away: AtomicBool,
     /// Whether replacing fails.
@@ -324,9 +327,10 @@ impl FakeConfig {
         self.notifications.send_replace(revision);
     }
 
-    fn put(&self, value: Resource, version: u64, now: Millis) -> Stored<Resource> {
+    fn put(&self, value: Resource, version: u64, by: &Deed) -> Stored<Resource> {
         let (kind, id) = (value.kind(), value.id().to_owned());
-        let stored = Stored { workspace: workspace(), value, version, created_at: now, updated_at: now };
+        let stored = Stored { workspace: workspace(), value, version, created_at: by.at, updated_at: by.at };
+        self.deeds.lock().push(by.clone());
         self.resources.lock().insert(id.clone(), stored.clone());
         self.tell(kind, &id);
         stored
@@ -335,7 +339,7 @@ impl FakeConfig {
 
 #[async_trait]
 impl ConfigStore for FakeConfig {
-    async fn create_workspace(&self, _: Workspace, _: Millis) -> Result<(), StoreError> {
+    async fn create_workspace(&self, _: Workspace, _: &Deed) -> Result<(), StoreError> {
         Err(StoreError::AlreadyExists { field: "id" })
     }
 
@@ -344,10 +348,10 @@ impl ConfigStore for FakeConfig {
         _: &WorkspaceId,
         resource: Resource,
         _: usize,
-        now: Millis,
+        by: &Deed,
     ) -> Result<Stored<Resource>, StoreError> {
         self.answers()?;
-        Ok(self.put(resource, 1, now))
+        Ok(self.put(resource, 1, by))
     }
 
     async fn replace(
@@ -355,7 +359,7 @@ impl ConfigStore for FakeConfig {
         _: &WorkspaceId,
         resource: Resource,
         expected: u64,
-        now: Millis,
+        by: &Deed,
     ) -> Result<Stored<Resource>, StoreError> {
         self.answers()?;
         if self.frozen.load(Ordering::SeqCst) {
@@ -365,7 +369,7 @@ impl ConfigStore for FakeConfig {
         if version != Some(expected) {
             return Err(StoreError::VersionMismatch);
         }
-        Ok(self.put(resource, expected + 1, now))
+        Ok(self.put(resource, expected + 1, by))
     }
 
     async fn remove(
@@ -374,10 +378,11 @@ impl ConfigStore for FakeConfig {
         kind: ResourceKind,
         id: &str,
         _: Option<u64>,
-        _: Millis,
+        by: &Deed,
     ) -> Result<(), StoreError> {
         self.answers()?;
         self.resources.lock().remove(id).ok_or(StoreError::NotFound)?;
+        self.deeds.lock().push(by.clone());
         self.tell(kind, id);
         Ok(())
     }

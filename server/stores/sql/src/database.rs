@@ -30,7 +30,7 @@ pub(crate) use open::{Content, Durability, Schema, Writing, refusal};
 use postgres::PostgresPools;
 pub(crate) use postgres::ServerSchema;
 pub use postgres::{Migrations, PostgresDatabase};
-pub(crate) use query::{Query, query, query_scalar};
+pub(crate) use query::{Query, query, query_as, query_scalar};
 pub(crate) use row::{Column, Row};
 pub(crate) use scope::Scope;
 use sqlite::SqlitePools;

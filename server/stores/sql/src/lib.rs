@@ -6,6 +6,7 @@
 //! common ground of SQLite and PostgreSQL: `$N` placeholders, `ON CONFLICT`, `RETURNING`, and
 //! integers for booleans.
 
+mod audit;
 mod config;
 mod counters;
 mod database;
@@ -15,6 +16,7 @@ mod people;
 mod usage;
 mod versions;
 
+pub use audit::SqlAuditStore;
 pub use config::SqlConfigStore;
 pub use counters::SqlCheckpointStore;
 pub use database::{DataFolder, Migrations, OpenError, PostgresDatabase};

@@ -10,7 +10,9 @@ use rateguard_core::plan::{PlannedLimit, plan_budget};
 use rateguard_core::rule::{Budget, BudgetPeriod};
 use rateguard_core::time::Millis;
 
+use super::OPENING;
 use super::spent::Spent;
+use crate::audit::Deed;
 use crate::clock::Clock;
 use crate::directory::Directory;
 use crate::engine::Engine;
@@ -229,7 +231,8 @@ impl Opening {
             return Err(EngineError::internal("only a budget can be opened"));
         };
         let opened = Resource::Budget(Budget { opened_after: Some(settled), ..budget });
-        let stored = match self.config.replace(&workspace, opened, version, now).await {
+        let deed = Deed::of_server(OPENING, now);
+        let stored = match self.config.replace(&workspace, opened, version, &deed).await {
             Err(StoreError::VersionMismatch) => return Ok(None),
             replaced => replaced?,
         };

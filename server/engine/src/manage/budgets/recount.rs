@@ -5,8 +5,11 @@ use rateguard_core::rule::{Budget, BudgetPeriod};
 use rateguard_core::time::Millis;
 use thiserror::Error;
 
+use crate::audit::Deed;
 use crate::ports::{ConfigStore, Resource, StoreError, Stored};
 
+/// What the audit trail calls the closing of a budget that is to be counted again.
+const RECOUNTING: &str = "RecountBudgets";
 /// The version of a budget that has opened and was not changed since: the second, by its opening.
 const OPENED_VERSION: u64 = 2;
 
@@ -45,9 +48,10 @@ pub async fn prepare_recount(
 ) -> Result<Position, RecountError> {
     let resources = config.snapshot().await?.resources;
     let from = beginning(&resources, log_end, recount)?;
+    let deed = Deed::of_server(RECOUNTING, now);
     for (stored, budget) in resources.iter().filter_map(opened_budget).filter(|(_, b)| !is_prepaid(b)) {
         let closed = Resource::Budget(Budget { opened_after: None, ..budget.clone() });
-        config.replace(&stored.workspace, closed, stored.version, now).await?;
+        config.replace(&stored.workspace, closed, stored.version, &deed).await?;
     }
     Ok(from)
 }

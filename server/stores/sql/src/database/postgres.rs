@@ -117,3 +117,6 @@ async fn is_reusable(connection: &mut PgConnection) -> Result<bool, Error> {
     let alive = tokio::time::timeout(Duration::from_millis(PING_MS_MAX), connection.ping()).await;
     alive.map_err(|_| Error::PoolTimedOut)?.map(|()| true)
 }
+
+#[cfg(test)]
+mod tests;

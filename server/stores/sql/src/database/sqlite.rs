@@ -12,7 +12,7 @@ pub(super) struct SqlitePools {
     pub writer: SqlitePool,
     pub readers: SqlitePool,
     // Keeps the folder locked while any store of it is open.
-    pub _folder: DataFolder,
+    pub _folder: Option<DataFolder>,
 }
 
 impl SqlitePools {

@@ -74,8 +74,8 @@ async fn open_in_turn(
 
 impl Found {
     async fn open(server: &PostgresDatabase) -> Result<Self, OpenError> {
-        let config = SqlConfigStore::open_on_server(server).await?;
         let events = SqlEventLog::open_on_server(server).await?;
+        let config = SqlConfigStore::open_on_server(server, &events).await?;
         let usage = SqlUsageStore::open_on_server(server, &events).await?;
         let states = States {
             config: state_of(config.database(), &config::SCHEMA.content).await.map_err(away(server))?,

@@ -1,10 +1,19 @@
 //! What every store promises, on PostgreSQL.
 
+use std::sync::Arc;
+
 use async_trait::async_trait;
 use rateguard_store_sql::{SqlConfigStore, SqlEventLog, SqlPeopleStore, SqlUsageStore};
+use rateguard_store_suite::audit_store::Audited;
 use rateguard_store_suite::{Backend, HeldWriter};
 
 use super::on_server::OnServer;
+
+async fn open_config(on: &OnServer) -> SqlConfigStore {
+    let database = on.database();
+    let log = SqlEventLog::open_on_server(&database).await.expect("the log opens");
+    SqlConfigStore::open_on_server(&database, &log).await.expect("the store opens")
+}
 
 struct Config(OnServer);
 
@@ -13,7 +22,7 @@ impl Backend for Config {
     type Store = SqlConfigStore;
 
     async fn open(&self) -> SqlConfigStore {
-        SqlConfigStore::open_on_server(&self.0.database()).await.expect("the store opens")
+        open_config(&self.0).await
     }
 
     async fn close(&self, store: SqlConfigStore) {
@@ -32,7 +41,7 @@ impl Backend for People {
     type Store = SqlPeopleStore;
 
     async fn open(&self) -> SqlPeopleStore {
-        SqlConfigStore::open_on_server(&self.0.database()).await.expect("the store opens").people()
+        open_config(&self.0).await.people()
     }
 
     async fn close(&self, store: SqlPeopleStore) {
@@ -41,6 +50,31 @@ impl Backend for People {
 
     async fn hold_writer(&self) -> Option<Box<dyn HeldWriter>> {
         Some(self.0.hold("rateguard_config.people_revisions").await)
+    }
+}
+
+struct Audit(OnServer);
+
+#[async_trait]
+impl Backend for Audit {
+    type Store = Audited;
+
+    async fn open(&self) -> Audited {
+        let config = open_config(&self.0).await;
+        Audited {
+            people: Arc::new(config.people()),
+            audit: Arc::new(config.audit()),
+            config: Arc::new(config),
+        }
+    }
+
+    /// The server keeps what was committed; the connections end with the stores.
+    async fn close(&self, store: Audited) {
+        drop(store);
+    }
+
+    async fn hold_writer(&self) -> Option<Box<dyn HeldWriter>> {
+        None
     }
 }
 
@@ -96,6 +130,12 @@ mod people {
     use super::{OnServer, People};
 
     rateguard_store_suite::people_store_suite!(People(OnServer::fresh().await));
+}
+
+mod audit {
+    use super::{Audit, OnServer};
+
+    rateguard_store_suite::audit_store_suite!(Audit(OnServer::fresh().await));
 }
 
 mod events {

@@ -4,7 +4,7 @@ use futures::future::join_all;
 use rateguard_core::counter::Position;
 use rateguard_core::usage::UsageEvent;
 use rateguard_engine::ports::{AppendOutcome, EventLog, StoreError};
-use rateguard_store_sql::{Migrations, OpenError, PostgresDatabase, SqlConfigStore, SqlEventLog};
+use rateguard_store_sql::{Migrations, OpenError, PostgresDatabase, SqlEventLog};
 use rateguard_store_suite::event_log::samples::event;
 use sqlx::AssertSqlSafe;
 
@@ -85,10 +85,10 @@ async fn an_event_of_two_processes_counts_once() -> Result<(), StoreError> {
 async fn processes_that_start_at_once_migrate_once() {
     let on = OnServer::fresh().await;
     let database = on.database();
-    let opened = join_all((0..OPENERS).map(|_| SqlConfigStore::open_on_server(&database))).await;
+    let opened = join_all((0..OPENERS).map(|_| SqlEventLog::open_on_server(&database))).await;
     assert!(opened.iter().all(Result::is_ok), "{opened:?}");
     let mut connection = on.connect().await;
-    let applied: i64 = sqlx::query_scalar("SELECT count(*) FROM rateguard_config._sqlx_migrations")
+    let applied: i64 = sqlx::query_scalar("SELECT count(*) FROM rateguard_events._sqlx_migrations")
         .fetch_one(&mut connection)
         .await
         .unwrap();

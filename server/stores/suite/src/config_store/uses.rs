@@ -6,7 +6,7 @@ use rateguard_core::time::Millis;
 use rateguard_engine::ports::{ConfigStore, KeyUse, Resource, ResourceKind};
 
 use super::samples::key;
-use super::{ALL_CHANGES, LIMIT, Outcome, at, insert_all, opened, ws};
+use super::{ALL_CHANGES, LIMIT, Outcome, at, by, insert_all, opened, ws};
 use crate::Backend;
 
 fn id(number: u8) -> KeyId {
@@ -57,7 +57,7 @@ pub async fn a_key_that_is_gone_has_no_uses<B: Backend<Store: ConfigStore>>(back
     let store = opened(backend, &["ws_1"]).await?;
     insert_all(&store, "ws_1", keys([1, 2])).await?;
     store.touch_keys(&[used("ws_1", 1, at(10))]).await?;
-    store.remove(&ws("ws_1"), ResourceKind::Key, id(1).as_str(), None, at(11)).await?;
+    store.remove(&ws("ws_1"), ResourceKind::Key, id(1).as_str(), None, &by(11)).await?;
     let late = [used("ws_1", 1, at(12)), used("ws_1", 2, at(12)), used("ws_gone", 2, at(13))];
     store.touch_keys(&late).await?;
     assert_eq!(store.key_uses(&ws("ws_1"), &[id(1), id(2)]).await?, [(id(2), at(12))]);

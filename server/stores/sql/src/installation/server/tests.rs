@@ -2,6 +2,7 @@
 
 use rateguard_core::counter::Position;
 use rateguard_core::time::Millis;
+use rateguard_engine::audit::Deed;
 use rateguard_engine::ports::ConfigStore as _;
 use rateguard_store_suite::config_store::samples::workspace;
 use rateguard_test_servers::PostgresServer;
@@ -41,7 +42,7 @@ impl Place {
     async fn filled() -> (Self, TempDir) {
         let (place, folder) = (Self::new().await, tempfile::tempdir().unwrap());
         let stores = place.open(&folder, Opening::ExistingOrNew).await.unwrap();
-        stores.config.create_workspace(workspace("ws_a"), Millis::ZERO).await.unwrap();
+        stores.config.create_workspace(workspace("ws_a"), &Deed::of_server("Test", Millis::ZERO)).await.unwrap();
         stores.close().await;
         (place, folder)
     }
