@@ -19,14 +19,19 @@ use rateguard_store_sql::{
 use crate::config::{Config, StoresKind};
 use crate::{keyfile, mail};
 
-/// The audit trail of the data folder, only to read it. A server may be at work there.
+/// The audit trail of an installation, to read it. A server may be at work there.
 ///
 /// # Errors
 /// When there is no installation.
 pub async fn audit_trail(config: &Config) -> anyhow::Result<Arc<dyn AuditStore>> {
-    let folder = &config.data.folder;
-    let trail = SqlAuditStore::open_to_read(folder).await;
-    Ok(Arc::new(trail.with_context(|| format!("{} holds no audit trail", folder.display()))?))
+    let place = config.stores_place();
+    let trail = match config.stores.kind {
+        StoresKind::Sqlite => SqlAuditStore::open_to_read(&config.data.folder).await,
+        StoresKind::Postgres => {
+            SqlAuditStore::open_on_server(&database_server(config)?.requiring_migrations()).await
+        }
+    };
+    Ok(Arc::new(trail.with_context(|| format!("{place} holds no audit trail"))?))
 }
 
 /// The stores of an installation, open: in files, or in a database that other replicas share.
@@ -48,8 +53,9 @@ impl OpenStores {
     pub async fn open(config: &Config, opening: Opening, recount: Recount) -> anyhow::Result<Self> {
         let kind = config.stores.kind;
         let mut stores = match kind {
-            StoresKind::Sqlite => open_files(config, opening).await?,
-            StoresKind::Postgres => open_on_server(config, opening).await?,
+            // On the heap, for both hold the steps of many calls.
+            StoresKind::Sqlite => Box::pin(open_files(config, opening)).await?,
+            StoresKind::Postgres => Box::pin(open_on_server(config, opening)).await?,
         };
         if stores.usage_was_lost {
             tracing::warn!("the rollups were missing: they are being built again from the events");

@@ -75,6 +75,13 @@ impl PostgresDatabase {
         self
     }
 
+    /// The same, with stores opened only where they are up to date.
+    #[must_use]
+    pub fn requiring_migrations(mut self) -> Self {
+        self.migrations = Migrations::Require;
+        self
+    }
+
     /// The database as messages name it: without role and password.
     pub fn name(&self) -> &str {
         &self.name

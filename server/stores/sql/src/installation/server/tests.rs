@@ -42,7 +42,11 @@ impl Place {
     async fn filled() -> (Self, TempDir) {
         let (place, folder) = (Self::new().await, tempfile::tempdir().unwrap());
         let stores = place.open(&folder, Opening::ExistingOrNew).await.unwrap();
-        stores.config.create_workspace(workspace("ws_a"), &Deed::of_server("Test", Millis::ZERO)).await.unwrap();
+        stores
+            .config
+            .create_workspace(workspace("ws_a"), &Deed::of_server("Test", Millis::ZERO))
+            .await
+            .unwrap();
         stores.close().await;
         (place, folder)
     }
