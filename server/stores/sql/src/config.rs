@@ -27,7 +27,7 @@ pub(crate) use shown::workspace as shown_workspace;
 
 use crate::audit::{SqlAuditStore, Witness};
 use crate::database::{
-    Content, DataFolder, Database, Durability, LOAD_MS_MAX, OpenError, PostgresDatabase, Schema,
+    Content, DataFolder, Database, Durability, LOAD_MS_MAX, OpenError, PostgresDatabase, Schema, Scope,
     ServerSchema, Transaction, Writing, failure, query, query_scalar,
 };
 use crate::events::SqlEventLog;
@@ -119,7 +119,7 @@ impl SqlConfigStore {
     /// [`StoreError::Unavailable`].
     pub async fn encryption_check(&self) -> Result<Option<Vec<u8>>, StoreError> {
         let work = async {
-            let mut reader = self.database.reader().await?;
+            let mut reader = self.database.reader(Scope::Installation).await?;
             let query = query_scalar("SELECT sealed FROM encryption_check");
             query.fetch_optional(&mut *reader).await.map_err(failure(STORE))
         };
@@ -132,7 +132,7 @@ impl SqlConfigStore {
     /// [`StoreError::Unavailable`] when nothing was written.
     pub async fn keep_encryption_check(&self, sealed: Vec<u8>) -> Result<(), StoreError> {
         let work = async {
-            let mut transaction = self.database.begin().await?;
+            let mut transaction = self.database.begin(Scope::Installation).await?;
             query("INSERT INTO encryption_check (only_row, sealed) VALUES (1, $1) ON CONFLICT DO NOTHING")
                 .bind(sealed)
                 .execute(&mut *transaction)
@@ -153,7 +153,7 @@ impl SqlConfigStore {
 impl ConfigStore for SqlConfigStore {
     async fn create_workspace(&self, workspace: Workspace, by: &Deed) -> Result<(), StoreError> {
         let work = async {
-            let mut transaction = self.database.begin().await?;
+            let mut transaction = self.database.begin(Scope::Workspace(&workspace.id)).await?;
             change::create_workspace(&mut transaction, &workspace, by).await?;
             Ok((transaction, ()))
         };
@@ -175,7 +175,7 @@ impl ConfigStore for SqlConfigStore {
             updated_at: by.at,
         };
         let work = async {
-            let mut transaction = self.database.begin().await?;
+            let mut transaction = self.database.begin(Scope::Workspace(workspace)).await?;
             change::insert_resource(&mut transaction, &stored, limit, by).await?;
             Ok((transaction, ()))
         };
@@ -191,7 +191,8 @@ impl ConfigStore for SqlConfigStore {
         by: &Deed,
     ) -> Result<Stored<Resource>, StoreError> {
         let work = async {
-            let mut transaction = self.database.begin().await?;
+            let scope = table::of(resource.kind()).scope_of_change(workspace);
+            let mut transaction = self.database.begin(scope).await?;
             let stored =
                 change::replace_resource(&mut transaction, workspace.clone(), resource, expected, by).await?;
             Ok((transaction, stored))
@@ -208,7 +209,7 @@ impl ConfigStore for SqlConfigStore {
         by: &Deed,
     ) -> Result<(), StoreError> {
         let work = async {
-            let mut transaction = self.database.begin().await?;
+            let mut transaction = self.database.begin(Scope::Workspace(workspace)).await?;
             change::remove_resource(&mut transaction, workspace, kind, id, expected, by).await?;
             Ok((transaction, ()))
         };
@@ -222,7 +223,7 @@ impl ConfigStore for SqlConfigStore {
         id: &str,
     ) -> Result<Option<Stored<Resource>>, StoreError> {
         let work = async {
-            let mut reader = self.database.reader().await?;
+            let mut reader = self.database.reader(Scope::Workspace(workspace)).await?;
             read::find(&mut reader, workspace, kind, id).await
         };
         self.database.within_deadline(work).await
@@ -236,7 +237,7 @@ impl ConfigStore for SqlConfigStore {
         limit: usize,
     ) -> Result<Vec<Stored<Resource>>, StoreError> {
         let work = async {
-            let mut reader = self.database.reader().await?;
+            let mut reader = self.database.reader(Scope::Workspace(workspace)).await?;
             read::list(&mut reader, workspace, kind, after, limit).await
         };
         self.database.within_deadline(work).await
@@ -244,7 +245,7 @@ impl ConfigStore for SqlConfigStore {
 
     async fn snapshot(&self) -> Result<Snapshot, StoreError> {
         let work = async {
-            let mut transaction = self.database.begin_read().await?;
+            let mut transaction = self.database.begin_read(Scope::Installation).await?;
             read::snapshot(&mut transaction).await
         };
         self.database.within(LOAD_MS_MAX, work).await
@@ -252,7 +253,7 @@ impl ConfigStore for SqlConfigStore {
 
     async fn changes_after(&self, revision: u64, limit: usize) -> Result<Vec<Change>, StoreError> {
         let work = async {
-            let mut reader = self.database.reader().await?;
+            let mut reader = self.database.reader(Scope::Installation).await?;
             read::changes(&mut reader, revision, limit).await
         };
         self.database.within_deadline(work).await
@@ -263,7 +264,7 @@ impl ConfigStore for SqlConfigStore {
             return Ok(());
         }
         let work = async {
-            let mut transaction = self.database.begin().await?;
+            let mut transaction = self.database.begin(Scope::Installation).await?;
             uses::touch(&mut transaction, uses).await?;
             Ok((transaction, ()))
         };
@@ -276,7 +277,7 @@ impl ConfigStore for SqlConfigStore {
         keys: &[KeyId],
     ) -> Result<Vec<(KeyId, Millis)>, StoreError> {
         let work = async {
-            let mut reader = self.database.reader().await?;
+            let mut reader = self.database.reader(Scope::Workspace(workspace)).await?;
             uses::of_keys(&mut reader, workspace, keys).await
         };
         self.database.within_deadline(work).await

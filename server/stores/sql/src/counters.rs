@@ -16,7 +16,7 @@ use sqlx::migrate::Migrator;
 
 use crate::database::{
     Connection, Content, DataFolder, Database, Durability, LOAD_MS_MAX, OpenError, QueryBuilder, Row, Schema,
-    Writing, failure, query, query_scalar,
+    Scope, Writing, failure, query, query_scalar,
 };
 use crate::installation::Mark;
 
@@ -63,14 +63,14 @@ impl SqlCheckpointStore {
 
     /// The position up to which every counter includes the log.
     pub(crate) async fn position(&self) -> Result<Position, StoreError> {
-        let work = async { read_position(&mut *self.database.reader().await?).await };
+        let work = async { read_position(&mut *self.database.reader(Scope::Installation).await?).await };
         self.database.within_deadline(work).await
     }
 
     /// Begins with no counters at a position, as a file of an installation.
     pub(crate) async fn begin(&self, position: Position, mark: &Mark) -> Result<(), StoreError> {
         let work = async {
-            let mut transaction = self.database.begin().await?;
+            let mut transaction = self.database.begin(Scope::Installation).await?;
             set_position(&mut transaction, position).await?;
             mark.write_in(&mut transaction, STORE).await?;
             Ok((transaction, ()))
@@ -90,7 +90,7 @@ impl SqlCheckpointStore {
 impl CheckpointStore for SqlCheckpointStore {
     async fn save(&self, batch: CheckpointBatch) -> Result<(), StoreError> {
         let work = async {
-            let mut transaction = self.database.begin().await?;
+            let mut transaction = self.database.begin(Scope::Installation).await?;
             for removed in batch.removed.chunks(ROWS_PER_STATEMENT) {
                 delete_counters(&mut transaction, removed).await?;
             }
@@ -109,7 +109,7 @@ impl CheckpointStore for SqlCheckpointStore {
 
     async fn load(&self) -> Result<Checkpoint, StoreError> {
         let work = async {
-            let mut transaction = self.database.begin().await?;
+            let mut transaction = self.database.begin(Scope::Installation).await?;
             let checkpoint = Checkpoint {
                 position: read_position(&mut transaction).await?,
                 rows: read_counters(&mut transaction).await?,
@@ -128,7 +128,7 @@ impl CheckpointStore for SqlCheckpointStore {
         reservations: Vec<(WorkspaceId, Reservation)>,
     ) -> Result<(), StoreError> {
         let work = async {
-            let mut transaction = self.database.begin().await?;
+            let mut transaction = self.database.begin(Scope::Installation).await?;
             delete_reservations(&mut transaction).await?;
             for rows in reservations.chunks(ROWS_PER_STATEMENT) {
                 insert_reservations(&mut transaction, rows).await?;

@@ -60,29 +60,30 @@ impl Database {
         self.store
     }
 
-    /// Begins the one transaction that may write now; another writer waits.
-    pub(crate) async fn begin(&self) -> Result<Transaction, StoreError> {
+    /// Begins the one transaction that may write now; another writer waits. Its statements see and
+    /// change the rows of the scope.
+    pub(crate) async fn begin(&self, scope: Scope<'_>) -> Result<Transaction, StoreError> {
         let begun = match &self.pools {
             Pools::Sqlite(pools) => pools.begin().await,
-            Pools::Postgres(pools) => pools.begin(Scope::Installation).await,
+            Pools::Postgres(pools) => pools.begin(scope).await,
         };
         begun.map(Transaction).map_err(failure(self.store))
     }
 
     /// A connection that only reads.
-    pub(crate) async fn reader(&self) -> Result<Reader, StoreError> {
+    pub(crate) async fn reader(&self, scope: Scope<'_>) -> Result<Reader, StoreError> {
         let reader = match &self.pools {
             Pools::Sqlite(pools) => pools.reader().await,
-            Pools::Postgres(pools) => pools.reader(Scope::Installation).await,
+            Pools::Postgres(pools) => pools.reader(scope).await,
         };
         reader.map(Reader).map_err(failure(self.store))
     }
 
     /// Begins a transaction that only reads, in which every statement sees the same state.
-    pub(crate) async fn begin_read(&self) -> Result<Transaction, StoreError> {
+    pub(crate) async fn begin_read(&self, scope: Scope<'_>) -> Result<Transaction, StoreError> {
         let begun = match &self.pools {
             Pools::Sqlite(pools) => pools.begin_read().await,
-            Pools::Postgres(pools) => pools.begin_read(Scope::Installation).await,
+            Pools::Postgres(pools) => pools.begin_read(scope).await,
         };
         begun.map(Transaction).map_err(failure(self.store))
     }

@@ -17,8 +17,8 @@ use sqlx::migrate::Migrator;
 use sqlx::{AssertSqlSafe, Error};
 
 use crate::database::{
-    Content, DataFolder, Database, Durability, Kind, OpenError, PostgresDatabase, Row, Schema, ServerSchema,
-    Writing, failure, query, query_scalar,
+    Content, DataFolder, Database, Durability, Kind, OpenError, PostgresDatabase, Row, Schema, Scope,
+    ServerSchema, Writing, failure, query, query_scalar,
 };
 pub(crate) use hash::{id_hash, request_hash};
 pub(crate) use row::{KIND_USAGE, SELECT, column, read};
@@ -80,13 +80,13 @@ impl SqlEventLog {
 
     async fn read_rows(&self, from: i64, limit: i64) -> Result<Vec<Row>, StoreError> {
         let sql = format!("{SELECT} WHERE e.position > $1 ORDER BY e.position LIMIT $2");
-        let mut reader = self.database.reader().await?;
+        let mut reader = self.database.reader(Scope::Installation).await?;
         let query = query(AssertSqlSafe(sql)).bind(from).bind(limit);
         query.fetch_all(&mut *reader).await.map_err(failure(STORE))
     }
 
     async fn find_row(&self, workspace: &WorkspaceId, id: &EventId) -> Result<Option<Row>, StoreError> {
-        let mut reader = self.database.reader().await?;
+        let mut reader = self.database.reader(Scope::Workspace(workspace)).await?;
         let [before, after] = named_by_event(reader.kind());
         let sql = format!("{SELECT} WHERE {before}$1{after}");
         let query = query(AssertSqlSafe(sql)).bind(id_hash(workspace, id.as_str()));
@@ -94,7 +94,7 @@ impl SqlEventLog {
     }
 
     async fn last_position(&self) -> Result<i64, StoreError> {
-        let mut reader = self.database.reader().await?;
+        let mut reader = self.database.reader(Scope::Installation).await?;
         let query = query_scalar("SELECT position FROM head");
         query.fetch_one(&mut *reader).await.map_err(failure(STORE))
     }
@@ -107,7 +107,7 @@ impl EventLog for SqlEventLog {
             return Ok(Appended::default());
         }
         let work = async {
-            let mut transaction = self.database.begin().await?;
+            let mut transaction = self.database.begin(Scope::Installation).await?;
             let appended = append::append(&mut transaction, events).await?;
             Ok((transaction, appended))
         };

@@ -13,7 +13,7 @@ use rateguard_core::counter::Position;
 use rateguard_engine::ports::{EventLog as _, StoreError};
 use rateguard_engine::secrets::random;
 
-use crate::database::{DataFolder, Database, OpenError};
+use crate::database::{DataFolder, Database, OpenError, Scope};
 use crate::{SqlCheckpointStore, SqlConfigStore, SqlEventLog, SqlUsageStore};
 pub(crate) use state::Mark;
 use state::inspect;
@@ -159,7 +159,7 @@ impl Mark {
 
     async fn keep_in(&self, database: &Database) -> Result<(), StoreError> {
         let work = async {
-            let mut transaction = database.begin().await?;
+            let mut transaction = database.begin(Scope::Installation).await?;
             self.write_in(&mut transaction, database.store()).await?;
             Ok((transaction, ()))
         };

@@ -27,7 +27,8 @@ use sqlx::migrate::Migrator;
 use tokio::sync::{Semaphore, SemaphorePermit};
 
 use crate::database::{
-    Content, DataFolder, Database, Durability, OpenError, PostgresDatabase, Schema, ServerSchema, Writing,
+    Content, DataFolder, Database, Durability, OpenError, PostgresDatabase, Schema, Scope, ServerSchema,
+    Writing,
 };
 use crate::events::{SqlEventLog, from_position_column};
 use query::Question;
@@ -133,7 +134,7 @@ impl SqlUsageStore {
     }
 
     async fn read_cursor(&self) -> Result<i64, StoreError> {
-        let mut reader = self.rollups.reader().await?;
+        let mut reader = self.rollups.reader(Scope::Installation).await?;
         apply::cursor(&mut reader).await
     }
 }
@@ -145,7 +146,7 @@ impl UsageStore for SqlUsageStore {
             return Ok(());
         }
         let work = async {
-            let mut transaction = self.rollups.begin().await?;
+            let mut transaction = self.rollups.begin(Scope::Installation).await?;
             apply::apply(&mut transaction, events).await?;
             Ok((transaction, ()))
         };
@@ -164,7 +165,7 @@ impl UsageStore for SqlUsageStore {
     async fn events(&self, workspace: &WorkspaceId, query: &EventQuery) -> Result<EventPage, StoreError> {
         let page = async {
             let _turn = self.raw_read().await?;
-            let mut reader = self.log.database().reader().await?;
+            let mut reader = self.log.database().reader(Scope::Workspace(workspace)).await?;
             listing::page(&mut reader, workspace, query).await
         };
         self.rollups.within_deadline(page).await
@@ -179,7 +180,7 @@ impl UsageStore for SqlUsageStore {
     ) -> Result<Vec<LoggedEvent>, StoreError> {
         let page = async {
             let _turn = self.raw_read().await?;
-            let mut reader = self.log.database().reader().await?;
+            let mut reader = self.log.database().reader(Scope::Workspace(workspace)).await?;
             listing::accounted_after(&mut reader, workspace, after, through, limit).await
         };
         self.rollups.within_deadline(page).await

@@ -9,7 +9,7 @@ use tokio::sync::Mutex;
 
 use super::read::head;
 use super::{STORE, to_column};
-use crate::database::{Connection, Database, failure, query};
+use crate::database::{Connection, Database, Scope, failure, query};
 
 /// Hashes that one transaction takes over.
 const HASHES_PER_TURN: i64 = 500;
@@ -46,13 +46,13 @@ impl Witness {
                 return Ok(());
             }
             let keep = async {
-                let mut transaction = self.copies.begin().await?;
+                let mut transaction = self.copies.begin(Scope::Installation).await?;
                 keep(&mut transaction, &waiting).await?;
                 Ok((transaction, ()))
             };
             self.copies.write(keep).await?;
             let forget = async {
-                let mut transaction = self.entries.begin().await?;
+                let mut transaction = self.entries.begin(Scope::Installation).await?;
                 forget(&mut transaction, &waiting).await?;
                 Ok((transaction, ()))
             };
@@ -62,7 +62,7 @@ impl Witness {
 
     async fn waiting(&self) -> Result<Vec<AuditHead>, StoreError> {
         let read = async {
-            let mut reader = self.entries.reader().await?;
+            let mut reader = self.entries.reader(Scope::Installation).await?;
             let sql = "SELECT workspace_id, sequence, hash FROM audit_outbox \
                          ORDER BY workspace_id, sequence LIMIT $1";
             let rows = query(sql).bind(HASHES_PER_TURN).fetch_all(&mut *reader).await;

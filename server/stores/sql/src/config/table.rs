@@ -8,7 +8,7 @@ use sqlx::Error;
 
 use super::body::{self, BodyError, Columns, Unique};
 use super::{STORE, corrupt};
-use crate::database::{QueryBuilder, Row, failure};
+use crate::database::{QueryBuilder, Row, Scope, failure};
 
 /// Where the resources of one kind stand.
 pub(super) struct Table {
@@ -99,6 +99,14 @@ pub(super) fn kind_of(code: &str) -> Result<ResourceKind, StoreError> {
 impl Table {
     fn unique_column(&self) -> Option<&'static str> {
         self.unique.as_ref()?.column
+    }
+
+    /// Whose rows the change of one must look at: what is unique in the installation may be anyone's.
+    pub fn scope_of_change<'a>(&self, workspace: &'a WorkspaceId) -> Scope<'a> {
+        match &self.unique {
+            Some(unique) if !unique.by_workspace => Scope::Installation,
+            _ => Scope::Workspace(workspace),
+        }
     }
 
     /// A query of whole rows, to be continued with conditions.

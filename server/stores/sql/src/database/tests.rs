@@ -41,7 +41,7 @@ async fn refusal(folder: &TempDir) -> OpenError {
 
 async fn insert_workspace(database: &Database, id: &str) -> Result<(), StoreError> {
     let work = async {
-        let mut transaction = database.begin().await?;
+        let mut transaction = database.begin(Scope::Installation).await?;
         query(
             "INSERT INTO workspaces (id, name, zone, currency, created_at) VALUES ($1, 'w', 'UTC', 'USD', 0)",
         )
@@ -55,7 +55,7 @@ async fn insert_workspace(database: &Database, id: &str) -> Result<(), StoreErro
 }
 
 async fn workspaces(database: &Database) -> i64 {
-    let mut reader = database.reader().await.unwrap();
+    let mut reader = database.reader(Scope::Installation).await.unwrap();
     query_scalar("SELECT count(*) FROM workspaces").fetch_one(&mut *reader).await.unwrap()
 }
 
@@ -296,7 +296,7 @@ async fn a_write_that_fails_midway_leaves_nothing() {
     let folder = temporary();
     let database = opened(&folder).await;
     let work = async {
-        let mut transaction = database.begin().await?;
+        let mut transaction = database.begin(Scope::Installation).await?;
         query("INSERT INTO workspaces (id, name, zone, currency, created_at) VALUES ('ws_1', 'w', 'UTC', 'USD', 0)")
             .execute(&mut *transaction)
             .await
@@ -311,7 +311,7 @@ async fn a_write_that_fails_midway_leaves_nothing() {
 async fn readers_cannot_write() {
     let folder = temporary();
     let database = opened(&folder).await;
-    let mut reader = database.reader().await.unwrap();
+    let mut reader = database.reader(Scope::Installation).await.unwrap();
     let refused = query("DELETE FROM workspaces").execute(&mut *reader).await;
     let refused = failure("test")(refused.unwrap_err());
     assert!(matches!(refused, StoreError::Unavailable { .. }), "{refused}");
@@ -343,7 +343,7 @@ async fn a_commit_that_broke_a_promise_to_a_parent_is_surely_not_done() {
     let folder = temporary();
     let database = opened(&folder).await;
     let work = async {
-        let mut transaction = database.begin().await?;
+        let mut transaction = database.begin(Scope::Installation).await?;
         for statement in [
             "PRAGMA defer_foreign_keys = ON",
             "INSERT INTO changes VALUES (1, 'ws_missing', 'rule', 'rule_1', 0)",

@@ -53,7 +53,7 @@ struct HeldAppend(SqlEventLog, Transaction);
 impl SlowAppends for Sqlite {
     async fn begin_append(&self, event: UsageEvent) -> Box<dyn OpenAppend> {
         let log = self.open().await;
-        let mut transaction = log.database.begin().await.unwrap();
+        let mut transaction = log.database.begin(Scope::Installation).await.unwrap();
         append::append(&mut transaction, &[event]).await.unwrap();
         Box::new(HeldAppend(log, transaction))
     }
@@ -80,19 +80,19 @@ impl Fillable for Sqlite {
 }
 
 async fn limit_pages(store: &SqlEventLog, pages: i64) {
-    let mut transaction = store.database.begin().await.unwrap();
+    let mut transaction = store.database.begin(Scope::Installation).await.unwrap();
     let sql = format!("PRAGMA max_page_count = {pages}");
     query(AssertSqlSafe(sql)).execute(&mut *transaction).await.unwrap();
     transaction.commit().await.unwrap();
 }
 
 async fn number(store: &SqlEventLog, sql: &'static str) -> i64 {
-    let mut reader = store.database.reader().await.unwrap();
+    let mut reader = store.database.reader(Scope::Installation).await.unwrap();
     query_scalar(sql).fetch_one(&mut *reader).await.unwrap()
 }
 
 async fn change(store: &SqlEventLog, sql: &'static str) {
-    let mut transaction = store.database.begin().await.unwrap();
+    let mut transaction = store.database.begin(Scope::Installation).await.unwrap();
     query(sql).execute(&mut *transaction).await.unwrap();
     transaction.commit().await.unwrap();
 }
@@ -174,7 +174,7 @@ async fn lookups_go_by_their_index() {
         ("SELECT 1 FROM events WHERE position > 5 ORDER BY position", "PRIMARY KEY"),
     ];
     for (sql, index) in plans {
-        let mut reader = log.database.reader().await.unwrap();
+        let mut reader = log.database.reader(Scope::Installation).await.unwrap();
         let explain = AssertSqlSafe(format!("EXPLAIN QUERY PLAN {sql}"));
         let plan = query(explain).fetch_all(&mut *reader).await.unwrap();
         let plan: Vec<String> = plan.iter().map(|row| row.try_get("detail").unwrap()).collect();

@@ -6,7 +6,7 @@ use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection};
 use sqlx::{AssertSqlSafe, ConnectOptions as _, Connection as _, Error};
 
 use crate::database::{
-    Connection, Content, DataFolder, Database, OpenError, Schema, failure, query, refusal,
+    Connection, Content, DataFolder, Database, OpenError, Schema, Scope, failure, query, refusal,
 };
 
 /// The mark of an installation in one of its files.
@@ -85,7 +85,7 @@ async fn state(connection: &mut SqliteConnection, schema: &Schema) -> Result<Sta
 
 /// Looks at a store that is open.
 pub(super) async fn state_of(database: &Database, content: &Content) -> Result<State, StoreError> {
-    let mut reader = database.reader().await?;
+    let mut reader = database.reader(Scope::Installation).await?;
     let failed = failure(database.store());
     let content = query(content.rows).fetch_optional(&mut reader).await.map_err(&failed)?;
     let found =

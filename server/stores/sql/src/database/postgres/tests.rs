@@ -39,7 +39,7 @@ impl Behind {
     async fn commit_without_an_answer(&self, id: &str) -> Result<(), StoreError> {
         let (held, database) = (&self.held, &self.database);
         let work = async {
-            let mut transaction = database.begin().await?;
+            let mut transaction = database.begin(Scope::Installation).await?;
             insert(&mut transaction, id).await?;
             self.proxy.set(Flow::HoldAnswers);
             held.notify_one();
@@ -61,7 +61,7 @@ async fn insert(transaction: &mut Transaction, id: &str) -> Result<(), StoreErro
 
 async fn write(database: &Database, id: &str) -> Result<(), StoreError> {
     let work = async {
-        let mut transaction = database.begin().await?;
+        let mut transaction = database.begin(Scope::Installation).await?;
         insert(&mut transaction, id).await?;
         Ok((transaction, ()))
     };
@@ -70,7 +70,7 @@ async fn write(database: &Database, id: &str) -> Result<(), StoreError> {
 
 async fn ids(database: &Database) -> Result<Vec<String>, StoreError> {
     let read = async {
-        let mut reader: Reader = database.reader().await?;
+        let mut reader: Reader = database.reader(Scope::Installation).await?;
         let ids = query_scalar("SELECT id FROM workspaces ORDER BY id");
         ids.fetch_all(&mut reader).await.map_err(failure("test"))
     };
@@ -116,6 +116,7 @@ async fn a_server_that_is_killed_while_a_commit_is_under_way_leaves_all_or_nothi
     let killing = async {
         behind.held.notified().await;
         server.kill().await.unwrap();
+        behind.proxy.cut();
         behind.proxy.set(Flow::Pass);
     };
     let (outcome, ()) = tokio::join!(behind.commit_without_an_answer("ws_during"), killing);
@@ -152,7 +153,7 @@ async fn connections_that_a_killed_server_left_behind_fail_no_call_once_it_is_ba
 async fn a_connection_that_breaks_before_the_commit_surely_wrote_nothing() {
     let behind = Behind::fresh().await;
     let work = async {
-        let mut transaction = behind.database.begin().await?;
+        let mut transaction = behind.database.begin(Scope::Installation).await?;
         behind.proxy.cut();
         insert(&mut transaction, "ws_1").await?;
         Ok((transaction, ()))
@@ -176,7 +177,7 @@ async fn a_server_that_is_away_is_unavailable_and_then_there_again() {
 #[tokio::test]
 async fn readers_cannot_write() {
     let behind = Behind::fresh().await;
-    let mut reader = behind.database.reader().await.unwrap();
+    let mut reader = behind.database.reader(Scope::Installation).await.unwrap();
     let refused = query("DELETE FROM workspaces").execute(&mut reader).await.map_err(failure("test"));
     assert!(matches!(refused, Err(StoreError::Unavailable { .. })), "{refused:?}");
 }
@@ -184,7 +185,7 @@ async fn readers_cannot_write() {
 #[tokio::test]
 async fn a_reading_transaction_sees_one_state_throughout() {
     let behind = Behind::fresh().await;
-    let mut transaction = behind.database.begin_read().await.unwrap();
+    let mut transaction = behind.database.begin_read(Scope::Installation).await.unwrap();
     let count = "SELECT count(*) FROM workspaces";
     let before: i64 = query_scalar(count).fetch_one(&mut transaction).await.unwrap();
     write(&behind.database, "ws_1").await.unwrap();
@@ -195,7 +196,7 @@ async fn a_reading_transaction_sees_one_state_throughout() {
 #[tokio::test]
 async fn a_transaction_that_is_given_up_leaves_nothing_and_frees_its_place() {
     let behind = Behind::fresh().await;
-    let mut transaction = behind.database.begin().await.unwrap();
+    let mut transaction = behind.database.begin(Scope::Installation).await.unwrap();
     insert(&mut transaction, "ws_1").await.unwrap();
     drop(transaction);
     write(&behind.database, "ws_2").await.unwrap();

@@ -6,6 +6,7 @@ use rateguard_engine::ports::EventLog;
 use rateguard_store_suite::event_log::samples::{event, reservation, workspace};
 
 use super::*;
+use crate::database::Scope;
 use crate::{DataFolder, SqlEventLog};
 
 async fn plan(connection: &mut Connection, query: &EventQuery) -> Result<String, StoreError> {
@@ -44,7 +45,7 @@ async fn every_list_goes_by_the_index_meant_for_it() -> Result<(), StoreError> {
     ];
     for (index, filter) in lists {
         let query = EventQuery { filter, before: Some(Position(10)), limit: 10 };
-        let mut reader = log.database().reader().await?;
+        let mut reader = log.database().reader(Scope::Installation).await?;
         let plan = plan(&mut reader, &query).await?;
         assert!(plan.contains(&format!("SEARCH e USING INDEX {index}")), "{index}: {plan}");
     }

@@ -5,6 +5,7 @@ use rateguard_engine::ports::UsageFilter;
 use rateguard_store_suite::event_log::samples::workspace;
 
 use super::*;
+use crate::database::Scope;
 use crate::usage::plan::Source;
 use crate::{DataFolder, SqlEventLog};
 
@@ -20,7 +21,7 @@ async fn sums_over_raw_events_go_by_the_time_of_accounting() -> Result<(), Store
     for unit_ms in [None, Some(60_000)] {
         let statement = scan.raw(unit_ms, &Segment { source: Source::Raw, from: 0, to: 1_000 });
         let explain = format!("EXPLAIN QUERY PLAN {}", statement.sql);
-        let mut reader = log.database().reader().await?;
+        let mut reader = log.database().reader(Scope::Installation).await?;
         let rows = query(AssertSqlSafe(explain)).fetch_all(&mut *reader).await.map_err(failure(STORE))?;
         let plan: Vec<String> = rows.iter().map(|row| row.try_get("detail").unwrap()).collect();
         let index = "events_by_accounting (workspace=? AND accounted_at>? AND accounted_at<?)";
