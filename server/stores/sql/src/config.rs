@@ -20,6 +20,7 @@ use rateguard_engine::ports::{
 };
 use rateguard_engine::resources::Workspace;
 use sqlx::migrate::Migrator;
+use tokio::sync::watch;
 
 pub(crate) use change::insert_workspace;
 pub(crate) use read::workspace as workspace_of;
@@ -27,7 +28,7 @@ pub(crate) use shown::workspace as shown_workspace;
 
 use crate::audit::{SqlAuditStore, Witness};
 use crate::database::{
-    Content, DataFolder, Database, Durability, LOAD_MS_MAX, OpenError, PostgresDatabase, Schema, Scope,
+    Content, DataFolder, Database, Durability, Feed, LOAD_MS_MAX, OpenError, PostgresDatabase, Schema, Scope,
     ServerSchema, Transaction, Writing, failure, query, query_scalar,
 };
 use crate::events::SqlEventLog;
@@ -85,7 +86,8 @@ impl SqlConfigStore {
     /// # Errors
     /// [`OpenError`].
     pub async fn open_on_server(server: &PostgresDatabase, log: &SqlEventLog) -> Result<Self, OpenError> {
-        Ok(Self::over(Database::open_on_server(server, &SERVER_SCHEMA).await?, log).await)
+        let database = Database::open_on_server(server, &SERVER_SCHEMA).await?;
+        Ok(Self::over(database.listening(server, &SERVER_SCHEMA), log).await)
     }
 
     /// Closes it; calls afterwards are unavailable.
@@ -101,6 +103,12 @@ impl SqlConfigStore {
     /// The audit trail of both.
     pub fn audit(&self) -> SqlAuditStore {
         SqlAuditStore::over(self.witness.clone())
+    }
+
+    /// Changes its value when the feed has grown, by whatever process. A notice may be lost, so that a
+    /// reader looks now and then all the same. `None` where nobody notifies.
+    pub fn wake(&self) -> Option<watch::Receiver<u64>> {
+        self.database.wake(Feed::Config)
     }
 
     /// Runs and commits a change, and has its audit entries witnessed.

@@ -7,6 +7,7 @@ mod connection;
 mod failure;
 mod folder;
 mod months;
+mod notices;
 mod open;
 mod postgres;
 mod query;
@@ -19,16 +20,18 @@ use std::future::Future;
 use std::time::Duration;
 
 use rateguard_engine::ports::StoreError;
+use tokio::sync::watch;
 
 pub(crate) use builder::QueryBuilder;
 pub(crate) use connection::{Connection, Kind, Reader, Transaction};
 pub(crate) use failure::failure;
 pub use folder::DataFolder;
 pub(crate) use months::make_months;
+pub(crate) use notices::{Feed, notify};
 pub use open::OpenError;
 pub(crate) use open::{Content, Durability, Schema, Writing, refusal};
 use postgres::PostgresPools;
-pub(crate) use postgres::ServerSchema;
+pub(crate) use postgres::{Leadership, ServerSchema};
 pub use postgres::{Migrations, PostgresDatabase};
 pub(crate) use query::{Query, query, query_as, query_scalar};
 pub(crate) use row::{Column, Row};
@@ -127,6 +130,15 @@ impl Database {
             detail: format!("no answer within {deadline_ms} ms"),
         };
         tokio::time::timeout(Duration::from_millis(deadline_ms), work).await.map_err(late)?
+    }
+
+    /// What changes whenever a feed may have grown; `None` where no other process makes it grow, or
+    /// nobody listens.
+    pub(crate) fn wake(&self, feed: Feed) -> Option<watch::Receiver<u64>> {
+        match &self.pools {
+            Pools::Sqlite(_) => None,
+            Pools::Postgres(pools) => pools.listener.as_ref().map(|listener| listener.of(feed)),
+        }
     }
 
     /// Finishes what is under way and closes the files. Calls afterwards are unavailable.

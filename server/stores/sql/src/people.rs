@@ -25,8 +25,10 @@ use rateguard_engine::ports::{
 };
 use rateguard_engine::resources::Workspace;
 
+use tokio::sync::watch;
+
 use crate::audit::Witness;
-use crate::database::{Database, Scope};
+use crate::database::{Database, Feed, Scope};
 
 /// The name by which errors know the store.
 const STORE: &str = "people";
@@ -41,6 +43,11 @@ pub struct SqlPeopleStore {
 impl SqlPeopleStore {
     pub(crate) fn over(database: Database, witness: Witness) -> Self {
         Self { database, witness }
+    }
+
+    /// Changes its value when the feed has grown: see [`SqlConfigStore::wake`](crate::SqlConfigStore::wake).
+    pub fn wake(&self) -> Option<watch::Receiver<u64>> {
+        self.database.wake(Feed::People)
     }
 
     /// Closes the file, for the configuration too; calls afterwards are unavailable.

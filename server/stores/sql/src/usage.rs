@@ -27,8 +27,8 @@ use sqlx::migrate::Migrator;
 use tokio::sync::{Semaphore, SemaphorePermit};
 
 use crate::database::{
-    Content, DataFolder, Database, Durability, OpenError, PostgresDatabase, Schema, Scope, ServerSchema,
-    Writing,
+    Content, DataFolder, Database, Durability, Leadership, OpenError, PostgresDatabase, Schema, Scope,
+    ServerSchema, Writing,
 };
 use crate::events::{SqlEventLog, from_position_column};
 use query::Question;
@@ -58,12 +58,18 @@ pub(crate) const SERVER_SCHEMA: ServerSchema = ServerSchema {
     writer_lock: 0x7261_7465_7573_6765,
 };
 
+/// The advisory lock of the process that rolls up. Any number will do that nothing else of the stores
+/// has.
+const ROLLING_UP_LOCK: i64 = 0x7261_7465_6c65_6164;
+
 /// Rollups in `usage.db`, and raw events out of the log's `events.db`.
 #[derive(Clone, Debug)]
 pub struct SqlUsageStore {
     rollups: Database,
     log: SqlEventLog,
     raw_reads: Arc<Semaphore>,
+    /// Which process rolls up; `None` for a store that belongs to one process.
+    leadership: Option<Arc<Leadership>>,
 }
 
 impl SqlUsageStore {
@@ -89,7 +95,8 @@ impl SqlUsageStore {
     /// # Errors
     /// [`OpenError`]; [`OpenError::ServerAheadOfLog`] when the rollups hold more than the log.
     pub async fn open_on_server(server: &PostgresDatabase, log: &SqlEventLog) -> Result<Self, OpenError> {
-        let store = Self::over(Database::open_on_server(server, &SERVER_SCHEMA).await?, log);
+        let mut store = Self::over(Database::open_on_server(server, &SERVER_SCHEMA).await?, log);
+        store.leadership = Some(Arc::new(Leadership::of(server, &SERVER_SCHEMA, ROLLING_UP_LOCK)));
         let database = server.name().to_owned();
         let beyond = store.position_beyond_log().await;
         store
@@ -102,7 +109,12 @@ impl SqlUsageStore {
     }
 
     fn over(rollups: Database, log: &SqlEventLog) -> Self {
-        Self { rollups, log: log.clone(), raw_reads: Arc::new(Semaphore::new(RAW_READS_MAX)) }
+        Self {
+            rollups,
+            log: log.clone(),
+            raw_reads: Arc::new(Semaphore::new(RAW_READS_MAX)),
+            leadership: None,
+        }
     }
 
     async fn unless(self, refusal: Option<OpenError>) -> Result<Self, OpenError> {
@@ -113,6 +125,9 @@ impl SqlUsageStore {
 
     /// Closes the rollups; calls afterwards are unavailable. The log stays open.
     pub async fn close(&self) {
+        if let Some(leadership) = &self.leadership {
+            leadership.resign().await;
+        }
         self.rollups.close().await;
     }
 
@@ -121,6 +136,19 @@ impl SqlUsageStore {
         let cursor = self.cursor().await?;
         let end = self.log.end().await?;
         Ok((cursor > end).then_some((cursor.0, end.0)))
+    }
+
+    /// Whether this process is the one that rolls up now. Whoever is stays it until it is gone or this
+    /// fails; another process becomes it within seconds then. Always true for a store that belongs to one
+    /// process.
+    ///
+    /// # Errors
+    /// [`StoreError::Unavailable`]: then it is not.
+    pub async fn try_lead(&self) -> Result<bool, StoreError> {
+        match &self.leadership {
+            Some(leadership) => leadership.try_lead().await,
+            None => Ok(true),
+        }
     }
 
     /// Its database.

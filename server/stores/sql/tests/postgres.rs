@@ -6,3 +6,7 @@ mod on_server;
 mod suites;
 #[path = "postgres/together.rs"]
 mod together;
+#[path = "postgres/wakes.rs"]
+mod wakes;
+#[path = "postgres/walls.rs"]
+mod walls;

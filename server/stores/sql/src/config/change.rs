@@ -11,7 +11,7 @@ use super::shown;
 use super::table::{self, Table, from_column, push_place};
 use super::{STORE, row_limit};
 use crate::audit::{Fact, record};
-use crate::database::{Connection, QueryBuilder, failure, query, query_scalar};
+use crate::database::{Connection, Feed, QueryBuilder, failure, notify, query, query_scalar};
 
 pub(crate) async fn insert_workspace(
     connection: &mut Connection,
@@ -198,6 +198,7 @@ impl Change<'_> {
             .execute(&mut *connection)
             .await
             .map_err(failure(STORE))?;
+        notify(connection, Feed::Config).await.map_err(failure(STORE))?;
         let Self { workspace, table, id, before, after, .. } = self;
         record(connection, Fact { chain: Some(workspace), kind: table.audit, id, before, after }, by).await
     }

@@ -1,5 +1,7 @@
 //! The connections to one store on a server, and how one that broke is replaced.
 
+mod leader;
+mod listener;
 mod migration;
 mod open;
 mod server;
@@ -14,6 +16,8 @@ use super::connection::{Connection, Held};
 use super::failure::is_broken;
 use super::scope::{SETTING, Scope};
 
+pub(crate) use leader::Leadership;
+use listener::Listener;
 pub use server::{Migrations, PostgresDatabase};
 
 /// Longest wait for the answer to a sign of life.
@@ -40,6 +44,8 @@ pub(super) struct PostgresPools {
     pub writers: PgPool,
     pub readers: PgPool,
     pub writer_lock: i64,
+    /// What hears of other processes, where somebody wants to know.
+    pub listener: Option<Listener>,
 }
 
 impl PostgresPools {

@@ -7,7 +7,7 @@ use rateguard_engine::ports::{PeopleChange, StoreError};
 use super::row::{number, parsed, role, text, version};
 use super::{STORE, corrupt, row_limit};
 use crate::config::workspace_of;
-use crate::database::{Connection, Row, failure, query, query_scalar};
+use crate::database::{Connection, Feed, Row, failure, notify, query, query_scalar};
 
 const SESSION: &str = "session";
 const ROLE: &str = "role";
@@ -54,10 +54,10 @@ pub(super) async fn record(
         .bind(workspace)
         .bind(user)
         .bind(now.get())
-        .execute(connection)
+        .execute(&mut *connection)
         .await
         .map_err(failure(STORE))?;
-    Ok(())
+    notify(connection, Feed::People).await.map_err(failure(STORE))
 }
 
 pub(super) async fn revision_before(connection: &mut Connection, at: Millis) -> Result<u64, StoreError> {

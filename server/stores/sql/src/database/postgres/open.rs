@@ -7,7 +7,7 @@ use sqlx::{ConnectOptions as _, Connection as _, Error};
 
 use super::super::{Database, OpenError, Pools};
 use super::migration;
-use super::{PostgresDatabase, PostgresPools, ServerSchema};
+use super::{Listener, PostgresDatabase, PostgresPools, ServerSchema};
 
 /// Longest wait for a server at the start, for example behind a network that drops packets.
 const CONNECT_MS_MAX: u64 = 10_000;
@@ -31,8 +31,17 @@ impl Database {
             writers: server.writers(schema.name),
             readers: server.readers(schema.name),
             writer_lock: schema.writer_lock,
+            listener: None,
         };
         Ok(Self { store: schema.store, pools: Pools::Postgres(pools) })
+    }
+
+    /// The same database, which hears from now on what other processes tell of.
+    pub(crate) fn listening(mut self, server: &PostgresDatabase, schema: &ServerSchema) -> Self {
+        if let Pools::Postgres(pools) = &mut self.pools {
+            pools.listener = Some(Listener::start(server, schema.name));
+        }
+        self
     }
 }
 
