@@ -10,6 +10,7 @@ mod domain;
 mod fuzz;
 mod gateway;
 mod hostile;
+mod key_uses;
 mod managed;
 mod messages;
 mod ownership;

@@ -35,7 +35,8 @@ async fn report_many(pair: &Pair) -> i64 {
     let ids: std::collections::HashSet<String> = calls.clone().map(|(at, number)| id(at, number)).collect();
     let reports = calls.map(|(at, number)| async move { report(pair, at, &id(at, number)).await });
     let outcomes = futures::future::join_all(reports).await;
-    let accepted = outcomes.iter().filter(|outcome| matches!(outcome, RecordOutcome::Accepted { .. })).count();
+    let accepted =
+        outcomes.iter().filter(|outcome| matches!(outcome, RecordOutcome::Accepted { .. })).count();
     assert_eq!(accepted, ids.len(), "each id is accepted once");
     i64::try_from(accepted).unwrap()
 }
@@ -66,7 +67,7 @@ async fn a_budget_that_is_made_while_both_report_has_seen_every_record_on_both()
 async fn a_budget_that_one_replica_exhausts_denies_on_the_other() {
     let pair = Pair::start().await;
     pair.create(0, budget(NANOS)).await;
-    report(&pair, 1, "the last one").await;
+    report(&pair, 1, "last").await;
     let denied = async {
         while pair.check(0, &check(Mode::Peek, 1)).await.allowed {
             tokio::time::sleep(Duration::from_millis(10)).await;
