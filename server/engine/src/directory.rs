@@ -170,18 +170,18 @@ impl Directory {
 
     /// Active budgets that have not opened.
     pub async fn closed_budgets(&self) -> Vec<(WorkspaceId, BudgetId)> {
-        let closed = self.active_budgets(|_, budget| budget.opened_after.is_none()).await;
+        let closed = self.budgets(|_, budget| budget.active && budget.opened_after.is_none()).await;
         closed.into_iter().map(|(workspace, budget)| (workspace, budget.id)).collect()
     }
 
-    /// The active budgets that pass a test.
-    pub(crate) async fn active_budgets(
+    /// The budgets that pass a test, in force or not.
+    pub(crate) async fn budgets(
         &self,
         passes: impl Fn(&WorkspaceId, &Budget) -> bool,
     ) -> Vec<(WorkspaceId, Budget)> {
         let loaded = self.loaded.lock().await;
         let of_one = |(workspace, resources): (&WorkspaceId, &Resources)| {
-            let passing = resources.budgets.values().filter(|b| b.active && passes(workspace, b));
+            let passing = resources.budgets.values().filter(|budget| passes(workspace, budget));
             passing.map(|budget| (workspace.clone(), budget.clone())).collect::<Vec<_>>()
         };
         loaded.resources.iter().flat_map(of_one).collect()

@@ -18,7 +18,7 @@ use crate::key_uses::KeyUses;
 use crate::manage::OpenedHere;
 use crate::ports::{AuditStore, ConfigStore, CounterStore, EventLog, StoreError, UsageStore};
 use crate::pulse::{Pulse, StoreState};
-use crate::recorder::{Recorder, RecorderSetup, recorder};
+use crate::recorder::{Recorder, RecorderSetup, RecorderTask, recorder};
 use crate::secrets::CredentialCipher;
 
 /// How long decisions go on by default while the configuration's store is away. Keys may have been
@@ -140,12 +140,7 @@ impl Engine {
             config_stale_ms_max: setup.config_stale_ms_max,
             openings: tokio::sync::Mutex::new(opened),
         });
-        let (stop, recorder_stop) = (CancellationToken::new(), CancellationToken::new());
-        let mut recorder = JoinSet::new();
-        recorder.spawn(recorder_task.run(recorder_stop.clone()));
-        engine.open_budgets_left().await?;
-        let tasks = background::start(&engine, &stop);
-        Ok((engine.clone(), Background { stop, recorder_stop, tasks, recorder, engine }))
+        Ok((engine.clone(), Background::start(engine, recorder_task).await?))
     }
 
     /// Finds out who calls.
@@ -201,6 +196,16 @@ impl Engine {
 }
 
 impl Background {
+    /// Starts the recorder first: budgets open through it.
+    async fn start(engine: Arc<Engine>, recorder_task: RecorderTask) -> Result<Self, EngineError> {
+        let (stop, recorder_stop) = (CancellationToken::new(), CancellationToken::new());
+        let mut recorder = JoinSet::new();
+        recorder.spawn(recorder_task.run(recorder_stop.clone()));
+        engine.open_budgets_left().await?;
+        let tasks = background::start(&engine, &stop);
+        Ok(Self { stop, recorder_stop, tasks, recorder, engine })
+    }
+
     /// Completes when a task has ended by itself. None should: without one of them the process no
     /// longer does what it promises, and had better stop.
     pub async fn failed(&mut self) {

@@ -12,6 +12,7 @@ mod domain;
 mod fuzz;
 mod gateway;
 mod hostile;
+mod key_uses;
 mod managed;
 mod messages;
 mod ownership;

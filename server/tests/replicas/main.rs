@@ -67,7 +67,7 @@ async fn a_budget_that_is_made_while_both_report_has_seen_every_record_on_both()
 async fn a_budget_that_one_replica_exhausts_denies_on_the_other() {
     let pair = Pair::start().await;
     pair.create(0, budget(NANOS)).await;
-    report(&pair, 1, "the last one").await;
+    report(&pair, 1, "last").await;
     let denied = async {
         while pair.check(0, &check(Mode::Peek, 1)).await.allowed {
             tokio::time::sleep(Duration::from_millis(10)).await;

@@ -63,7 +63,7 @@ impl RecorderTask {
     ) -> Self {
         let RecorderSetup { log, counters, directory, clock, shared } = setup;
         let reach = if shared { Reach::Shared } else { Reach::Own };
-        let telling = Telling::of("following the event log");
+        let telling = Telling::of("settling what is in the event log");
         Self { jobs, settled, failure, log, counters, directory, clock, reach, behind: true, pulse, telling }
     }
 
@@ -201,11 +201,10 @@ impl RecorderTask {
                 return;
             }
         };
-        if let Err(error) = self.settle(before, &events, &outcomes).await {
-            // The records are in the log and count; what follows the log settles them.
-            tracing::warn!(%error, "the counters could not be settled");
-            self.behind = true;
-        }
+        let settled = self.settle(before, &events, &outcomes).await;
+        self.telling.tell(&settled);
+        // Where it failed, the records are in the log and count; what follows the log settles them.
+        self.behind |= settled.is_err();
         for ((call, event), outcome) in of_call.into_iter().zip(events).zip(outcomes) {
             calls[call].take(Recorded { outcome, cost: event.cost, flags: event.flags });
         }

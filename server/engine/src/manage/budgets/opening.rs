@@ -1,7 +1,7 @@
 //! How budgets open: once in the configuration, and in each process for the counters that it has in
 //! memory.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use rateguard_core::counter::{CounterId, Limit, Position};
@@ -33,7 +33,7 @@ impl OpenedHere {
     /// Prepaid budgets that were known before the log was read on: every record was charged to them.
     pub(crate) async fn at_start(directory: &Directory) -> Self {
         let mut opened = Self::default();
-        for (workspace, budget) in directory.active_budgets(|_, budget| is_prepaid(budget)).await {
+        for (workspace, budget) in directory.budgets(|_, budget| is_prepaid(budget)).await {
             opened.note(&workspace, &budget);
         }
         opened
@@ -41,6 +41,13 @@ impl OpenedHere {
 
     fn note(&mut self, workspace: &WorkspaceId, budget: &Budget) {
         self.0.insert((workspace.clone(), budget.id.clone()), budget.clone());
+    }
+
+    /// Forgets budgets that are gone. One that is only switched off stays.
+    fn forget_all_but(&mut self, living: Vec<(WorkspaceId, Budget)>) {
+        let living: HashSet<_> =
+            living.into_iter().map(|(workspace, budget)| (workspace, budget.id)).collect();
+        self.0.retain(|place, _| living.contains(place));
     }
 
     fn has(&self, workspace: &WorkspaceId, budget: &Budget) -> bool {
@@ -106,10 +113,15 @@ impl Engine {
     /// Takes into the counters of this process what others have put in force.
     async fn open_budgets_here(&self) -> Result<(), EngineError> {
         let mut opened_here = self.openings.lock().await;
-        let is_new = |workspace: &WorkspaceId, budget: &Budget| !opened_here.has(workspace, budget);
-        for (workspace, budget) in self.directory.active_budgets(is_new).await {
-            self.open_here(&workspace, &budget).await?;
-            opened_here.note(&workspace, &budget);
+        let is_new =
+            |workspace: &WorkspaceId, budget: &Budget| budget.active && !opened_here.has(workspace, budget);
+        let new = self.directory.budgets(is_new).await;
+        for (workspace, budget) in &new {
+            self.open_here(workspace, budget).await?;
+            opened_here.note(workspace, budget);
+        }
+        if !new.is_empty() {
+            opened_here.forget_all_but(self.directory.budgets(|_, _| true).await);
         }
         Ok(())
     }

@@ -231,3 +231,23 @@ async fn budgets_that_cannot_be_opened_are_opened_once_the_store_is_back() {
     assert_eq!(world.engine.directory().closed_budgets().await, []);
     assert_eq!(world.counters.spent(), 30);
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_prepaid_budget_that_is_switched_on_again_goes_on_everywhere() {
+    let [here, there] = World::pair().await;
+    let prepaid = budget(BudgetPeriod::Prepaid);
+    create(&there, prepaid.clone()).await.unwrap();
+    follows(&here, 0).await;
+    report(&here, "on", 30).await;
+    follows(&there, 30).await;
+    let identity = there.caller.clone().into();
+    let switched = |active| Resource::Budget(Budget { active, ..prepaid.clone() });
+    there.engine.update(&identity, switched(false), 2).await.unwrap();
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    report(&here, "off", 5).await;
+    there.engine.update(&identity, switched(true), 3).await.unwrap();
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    report(&here, "on-again", 7).await;
+    follows(&there, 37).await;
+    follows(&here, 37).await;
+}
