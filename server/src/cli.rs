@@ -8,6 +8,7 @@ mod init;
 mod migrate;
 mod serve;
 mod usage;
+mod workspace;
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -39,6 +40,12 @@ enum Command {
     /// Report usage, or list what was reported
     #[command(subcommand)]
     Usage(usage::Usage),
+    /// Write a whole workspace as one file
+    Export(workspace::Export),
+    /// Say what a file would change in a workspace
+    Diff(workspace::Diff),
+    /// Make a workspace what a file says, all of it or nothing
+    Apply(workspace::Apply),
     /// Ask a server whether it is ready
     Health(health::Health),
     /// Verify, print or list the audit trail of a data folder
@@ -59,6 +66,9 @@ impl Cli {
             Command::Demo(demo) => demo.run().await,
             Command::Check(check) => check.run().await,
             Command::Usage(usage) => usage.run().await,
+            Command::Export(export) => export.run().await,
+            Command::Diff(diff) => diff.run().await,
+            Command::Apply(apply) => apply.run().await,
             Command::Health(health) => health.run().await,
             Command::Audit(audit) => audit.run().await,
         }
@@ -93,7 +103,12 @@ impl ConfigArgs {
 #[derive(Debug, Args)]
 struct ServerArgs {
     /// The server's address
-    #[arg(long, env = "RATEGUARD_ADDRESS", default_value = "http://127.0.0.1:8080")]
+    #[arg(
+        long,
+        visible_alias = "server",
+        env = "RATEGUARD_ADDRESS",
+        default_value = "http://127.0.0.1:8080"
+    )]
     address: String,
     /// The API key
     #[arg(long, env = "RATEGUARD_KEY", hide_env_values = true)]

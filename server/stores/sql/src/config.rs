@@ -16,7 +16,8 @@ use rateguard_core::ids::{KeyId, WorkspaceId};
 use rateguard_core::time::Millis;
 use rateguard_engine::audit::Deed;
 use rateguard_engine::ports::{
-    Change, ConfigStore, KeyUse, Resource, ResourceKind, Snapshot, StoreError, Stored,
+    Change, ConfigStore, KeyUse, Resource, ResourceChange, ResourceKind, Snapshot, StoreError, Stored,
+    WorkspaceState,
 };
 use rateguard_engine::resources::Workspace;
 use sqlx::migrate::Migrator;
@@ -53,8 +54,6 @@ pub(crate) const SERVER_SCHEMA: ServerSchema = ServerSchema {
     migrator: &SERVER_MIGRATOR,
     writer_lock: 0x7261_7465_636f_6e66,
 };
-/// The version of a new resource.
-const FIRST_VERSION: u64 = 1;
 
 /// Managed resources in `config.db`.
 #[derive(Clone, Debug)]
@@ -105,19 +104,16 @@ impl SqlConfigStore {
         SqlAuditStore::over(self.witness.clone())
     }
 
-    /// Changes its value when the feed has grown, by whatever process. A notice may be lost, so that a
-    /// reader looks now and then all the same. `None` where nobody notifies.
-    pub fn wake(&self) -> Option<watch::Receiver<u64>> {
-        self.database.wake(Feed::Config)
-    }
-
     /// Runs and commits a change, and has its audit entries witnessed.
     async fn change<T>(
         &self,
         work: impl Future<Output = Result<(Transaction, T), StoreError>> + Send,
     ) -> Result<T, StoreError> {
         let changed = self.database.write(work).await;
-        self.witness.catch_up().await;
+        // What was refused, or could not be asked, has left nothing to take over.
+        if matches!(changed, Ok(_) | Err(StoreError::OutcomeUnknown { .. })) {
+            self.witness.catch_up().await;
+        }
         changed
     }
 
@@ -175,13 +171,7 @@ impl ConfigStore for SqlConfigStore {
         limit: usize,
         by: &Deed,
     ) -> Result<Stored<Resource>, StoreError> {
-        let stored = Stored {
-            workspace: workspace.clone(),
-            value: resource,
-            version: FIRST_VERSION,
-            created_at: by.at,
-            updated_at: by.at,
-        };
+        let stored = change::first_version(workspace, resource, by.at);
         let work = async {
             let mut transaction = self.database.begin(Scope::Workspace(workspace)).await?;
             change::insert_resource(&mut transaction, &stored, limit, by).await?;
@@ -222,6 +212,37 @@ impl ConfigStore for SqlConfigStore {
             Ok((transaction, ()))
         };
         self.change(work).await
+    }
+
+    async fn apply_all(
+        &self,
+        workspace: &WorkspaceId,
+        changes: Vec<ResourceChange>,
+        seen: u64,
+        by: &Deed,
+    ) -> Result<Vec<Stored<Resource>>, StoreError> {
+        let work = async {
+            let mut transaction = self.database.begin(Scope::Workspace(workspace)).await?;
+            change::lock_unchanged(&mut transaction, workspace, seen).await?;
+            let mut stored = Vec::new();
+            for change in changes {
+                stored.extend(change::make(&mut transaction, workspace, change, by).await?);
+            }
+            Ok((transaction, stored))
+        };
+        self.change(work).await
+    }
+
+    async fn workspace_state(
+        &self,
+        workspace: &WorkspaceId,
+        limit: usize,
+    ) -> Result<WorkspaceState, StoreError> {
+        let work = async {
+            let mut transaction = self.database.begin_read(Scope::Workspace(workspace)).await?;
+            read::workspace_state(&mut transaction, workspace, limit).await
+        };
+        self.database.within_deadline(work).await
     }
 
     async fn get(
@@ -289,6 +310,10 @@ impl ConfigStore for SqlConfigStore {
             uses::of_keys(&mut reader, workspace, keys).await
         };
         self.database.within_deadline(work).await
+    }
+
+    fn wake(&self) -> Option<watch::Receiver<u64>> {
+        self.database.wake(Feed::Config)
     }
 }
 

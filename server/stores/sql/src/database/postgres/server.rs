@@ -108,7 +108,8 @@ impl PostgresDatabase {
 
     /// How a connection is made that migrates, and may take its time.
     pub(super) fn connecting_to_migrate(&self, schema: &str) -> PgConnectOptions {
-        self.options.clone().options([("search_path", schema)])
+        // What is there already is no news to whoever starts.
+        self.options.clone().options([("search_path", schema), ("client_min_messages", "warning")])
     }
 
     /// The pool of connections that write.
