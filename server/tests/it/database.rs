@@ -67,11 +67,14 @@ impl Database {
              WHERE e.position IS NULL OR i.position IS NULL",
             "SELECT count(*) FROM (SELECT * FROM rateguard_events.events \
              WHERE reservation_hash IS NOT NULL AND attempt <> 0) e \
-             FULL JOIN rateguard_events.event_attempts a ON (e.position, e.reservation_hash, e.attempt, e.received_at) \
+             FULL JOIN rateguard_events.event_attempts a \
+             ON (e.position, e.reservation_hash, e.attempt, e.received_at) \
              = (a.position, a.reservation_hash, a.attempt, a.received_at) \
              WHERE e.position IS NULL OR a.position IS NULL",
-            "SELECT count(*) FROM rateguard_events.events, rateguard_events.head WHERE events.position > head.position",
-            "SELECT revision - (SELECT count(*) FROM rateguard_config.changes) FROM rateguard_config.revisions",
+            "SELECT count(*) FROM rateguard_events.events, rateguard_events.head \
+             WHERE events.position > head.position",
+            "SELECT revision - (SELECT count(*) FROM rateguard_config.changes) \
+             FROM rateguard_config.revisions",
         ];
         for half in halves {
             assert_eq!(self.ask(half).await, "0", "{half}");
