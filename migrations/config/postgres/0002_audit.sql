@@ -15,6 +15,7 @@ CREATE TABLE audit_entries (
     state_before TEXT,
     state_after TEXT,
     ip TEXT COLLATE "C",
+    user_agent TEXT COLLATE "C",
     request_id TEXT COLLATE "C",
     previous_hash BYTEA NOT NULL,
     hash BYTEA NOT NULL,
