@@ -5,6 +5,7 @@ mod check;
 mod demo;
 mod health;
 mod init;
+mod migrate;
 mod serve;
 mod usage;
 mod workspace;
@@ -30,6 +31,8 @@ enum Command {
     Init(init::Init),
     /// Run the server
     Serve(serve::Serve),
+    /// Bring the stores up to this version, and say from where to where
+    Migrate(migrate::Migrate),
     /// Run a server with demo data and a demo upstream, making both on first use
     Demo(demo::Demo),
     /// Ask whether a call may go ahead
@@ -59,6 +62,7 @@ impl Cli {
         match self.command {
             Command::Init(init) => init.run().await,
             Command::Serve(serve) => serve.run().await,
+            Command::Migrate(migrate) => migrate.run().await,
             Command::Demo(demo) => demo.run().await,
             Command::Check(check) => check.run().await,
             Command::Usage(usage) => usage.run().await,

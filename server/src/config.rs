@@ -102,6 +102,8 @@ pub struct Server {
     pub gateway_token_file: PathBuf,
     /// Longest drain.
     drain_seconds_max: u64,
+    /// How long checks go on while the configuration's store is away.
+    config_stale_seconds_max: u32,
 }
 
 /// Folders.
@@ -189,6 +191,19 @@ impl Config {
         Duration::from_secs(self.server.drain_seconds_max)
     }
 
+    /// Where the installation is, for people.
+    pub fn stores_place(&self) -> String {
+        match self.stores.kind {
+            StoresKind::Sqlite => self.data.folder.display().to_string(),
+            StoresKind::Postgres => "the database of stores.postgres.url".to_owned(),
+        }
+    }
+
+    /// How long checks go on while the configuration's store is away, in milliseconds.
+    pub fn config_stale_ms_max(&self) -> i64 {
+        i64::from(self.server.config_stale_seconds_max) * 1_000
+    }
+
     /// The file with the key that seals credentials.
     pub fn encryption_key_file(&self) -> PathBuf {
         self.data.folder.join(&self.secrets.encryption_key_file)
@@ -196,8 +211,9 @@ impl Config {
 
     fn check(&self) -> Result<(), ConfigError> {
         let wide = |n: usize| u64::try_from(n).unwrap_or(u64::MAX);
-        let bounds: [Bound; 8] = [
+        let bounds: [Bound; 9] = [
             ("server.drain_seconds_max", self.server.drain_seconds_max, 1, 3_600),
+            ("server.config_stale_seconds_max", self.server.config_stale_seconds_max.into(), 10, 604_800),
             ("counters.live_counters_max", wide(self.counters.live_counters_max), 1_000, 100_000_000),
             ("counters.request_ids_bytes_max", wide(self.counters.request_ids_bytes_max), 1 << 20, 1 << 36),
             ("counters.reservations_max", wide(self.counters.reservations_max), 1_000, 100_000_000),

@@ -137,8 +137,8 @@ async fn make(config: &Config) -> anyhow::Result<Installed> {
         owner: EmailAddress::parse("owner", OWNER_EMAIL)?,
     };
     install(config, first).await.with_context(|| {
-        let folder = config.data.folder.display();
-        format!("{folder} is no finished demo; remove it, or name another folder with --data-dir")
+        let place = config.stores_place();
+        format!("{place} is no finished demo; remove it, or name another folder with --data-dir")
     })
 }
 

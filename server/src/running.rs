@@ -1,6 +1,7 @@
 //! A running server: its listeners, its engine, its gateway, and how they fail and stop.
 
 mod probes;
+mod readiness;
 
 use std::io;
 use std::net::SocketAddr;
@@ -23,14 +24,13 @@ use tokio_util::sync::CancellationToken;
 use tonic_health::server::HealthReporter;
 
 use self::probes::probes;
+use self::readiness::{Readiness, WHOLE_SERVER};
 use crate::config::Config;
 use crate::keyfile;
-use crate::wiring::Embedded;
+use crate::wiring::OpenStores;
 
 /// Shortest token that gateways of other processes may present.
 const GATEWAY_TOKEN_CHARS_MIN: usize = 32;
-/// The name under which the health service knows the server as a whole.
-const WHOLE_SERVER: &str = "";
 
 /// A server that answers.
 pub struct Running {
@@ -41,8 +41,10 @@ pub struct Running {
     background: Background,
     people: PeopleBackground,
     gateway: Option<Gateway>,
-    stores: Embedded,
+    stores: OpenStores,
     health: HealthReporter,
+    /// Tells the health service how the server stands.
+    told: JoinSet<()>,
     stop: CancellationToken,
     made: CancellationToken,
     listeners: JoinSet<io::Result<()>>,
@@ -80,7 +82,7 @@ impl Running {
         let public = bind(config.server.listen)?;
         let for_gateways = ForGateways::bind(config)?;
         let address = public.local_addr()?;
-        let stores = Embedded::open(config, Opening::Existing, recount).await?;
+        let stores = OpenStores::open(config, Opening::Existing, recount).await?;
         let token = match &for_gateways {
             Some(listener) => listener.token.clone(),
             None => draw_token()?,
@@ -90,13 +92,11 @@ impl Running {
         let gateway = gateway(config, &engine, token, descriptors)?;
         let (reporter, health) = health();
         let made = CancellationToken::new();
+        let readiness = Readiness { engine: engine.clone(), people: people.clone(), made: made.clone() };
+        let mut told = JoinSet::new();
+        told.spawn(readiness.clone().keep_telling(reporter.clone()));
         let router = with_proxy(
-            probes(&engine, &made).merge(public_router(
-                &engine,
-                &people,
-                health,
-                &config.server.cors_origins,
-            )?),
+            probes(readiness).merge(public_router(&engine, &people, health, &config.server.cors_origins)?),
             gateway.clone(),
         );
         let (stop, drain_max) = (CancellationToken::new(), config.drain_max());
@@ -116,6 +116,7 @@ impl Running {
             gateway,
             stores,
             health: reporter,
+            told,
             stop,
             made,
             listeners,
@@ -145,6 +146,7 @@ impl Running {
     /// When a listener has failed, or something could not be written down; what was accepted is durable
     /// all the same, and every later step is taken too.
     pub async fn stop(mut self) -> anyhow::Result<()> {
+        self.told.shutdown().await;
         self.health.set_service_status(WHOLE_SERVER, tonic_health::ServingStatus::NotServing).await;
         self.stop.cancel();
         if let Some(gateway) = &self.gateway {

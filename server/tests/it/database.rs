@@ -207,6 +207,36 @@ async fn a_database_that_is_killed_and_started_under_load_stops_no_checks_and_lo
     assert!(server_b.interrupt().await.success());
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_database_that_hangs_stops_no_checks_and_is_there_again_when_it_wakes() {
+    let database = Database::own().await;
+    let installation = Installation::make_on(&database.url).await;
+    let server = installation.serve().await;
+    let first = installation.administer(&server).await;
+    let key = first.make_key(&[v1::KeyScope::Quota, v1::KeyScope::Manage]).await;
+    let client = server.connect(&key).await;
+
+    database.server().pause().unwrap();
+    let waiting = {
+        let client = client.clone();
+        tokio::spawn(async move { client.try_make_key("hanging", &[v1::KeyScope::Quota]).await })
+    };
+    for _ in 0..ASKED_WHILE_AWAY {
+        assert!(client.check(v1::CheckQuotaRequest::default()).await.is_ok());
+    }
+    let refused = waiting.await.unwrap().unwrap_err();
+    assert_eq!(refused.code(), Code::Unavailable, "{refused}");
+    database.server().resume().unwrap();
+
+    eventually("keys are made again", async || {
+        client.try_make_key("after", &[v1::KeyScope::Quota]).await.is_ok()
+    })
+    .await;
+    nothing_was_made_that_was_refused(&client, &BTreeSet::from(["hanging".to_owned()])).await;
+    database.is_whole().await;
+    assert!(server.interrupt().await.success());
+}
+
 /// Both replicas list what was accepted once, with nothing that was never sent, and their budgets and
 /// rollups come to the same money.
 async fn books_agree(a: &Clients, b: &Clients, seen: &[Seen], budget: &v1::Budget) {

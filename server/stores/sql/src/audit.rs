@@ -14,7 +14,7 @@ use rateguard_core::ids::WorkspaceId;
 use rateguard_engine::audit::{AuditEntry, AuditHead, INSTALLATION_CHAIN};
 use rateguard_engine::ports::{AuditLink, AuditQuery, AuditStore, StoreError};
 
-use crate::database::Scope;
+use crate::database::{Database, OpenError, PostgresDatabase, Scope};
 pub(crate) use append::{Fact, record};
 pub(crate) use witness::Witness;
 
@@ -30,6 +30,16 @@ pub struct SqlAuditStore {
 impl SqlAuditStore {
     pub(crate) fn over(witness: Witness) -> Self {
         Self { witness }
+    }
+
+    /// Opens the trail of an installation in a database on a server. Nothing is written over it.
+    ///
+    /// # Errors
+    /// [`OpenError`].
+    pub async fn open_on_server(server: &PostgresDatabase) -> Result<Self, OpenError> {
+        let entries = Database::open_on_server(server, &crate::config::SERVER_SCHEMA).await?;
+        let copies = Database::open_on_server(server, &crate::events::SERVER_SCHEMA).await?;
+        Ok(Self::over(Witness::new(entries, copies)))
     }
 }
 

@@ -9,12 +9,15 @@ mod change;
 mod read;
 mod shown;
 mod table;
+mod uses;
 
 use async_trait::async_trait;
-use rateguard_core::ids::WorkspaceId;
+use rateguard_core::ids::{KeyId, WorkspaceId};
+use rateguard_core::time::Millis;
 use rateguard_engine::audit::Deed;
 use rateguard_engine::ports::{
-    Change, ConfigStore, Resource, ResourceChange, ResourceKind, Snapshot, StoreError, Stored, WorkspaceState,
+    Change, ConfigStore, KeyUse, Resource, ResourceChange, ResourceKind, Snapshot, StoreError, Stored,
+    WorkspaceState,
 };
 use rateguard_engine::resources::Workspace;
 use sqlx::migrate::Migrator;
@@ -101,19 +104,16 @@ impl SqlConfigStore {
         SqlAuditStore::over(self.witness.clone())
     }
 
-    /// Changes its value when the feed has grown, by whatever process. A notice may be lost, so that a
-    /// reader looks now and then all the same. `None` where nobody notifies.
-    pub fn wake(&self) -> Option<watch::Receiver<u64>> {
-        self.database.wake(Feed::Config)
-    }
-
     /// Runs and commits a change, and has its audit entries witnessed.
     async fn change<T>(
         &self,
         work: impl Future<Output = Result<(Transaction, T), StoreError>> + Send,
     ) -> Result<T, StoreError> {
         let changed = self.database.write(work).await;
-        self.witness.catch_up().await;
+        // What was refused, or could not be asked, has left nothing to take over.
+        if matches!(changed, Ok(_) | Err(StoreError::OutcomeUnknown { .. })) {
+            self.witness.catch_up().await;
+        }
         changed
     }
 
@@ -286,6 +286,34 @@ impl ConfigStore for SqlConfigStore {
             read::changes(&mut reader, revision, limit).await
         };
         self.database.within_deadline(work).await
+    }
+
+    async fn touch_keys(&self, uses: &[KeyUse]) -> Result<(), StoreError> {
+        if uses.is_empty() {
+            return Ok(());
+        }
+        let work = async {
+            let mut transaction = self.database.begin(Scope::Installation).await?;
+            uses::touch(&mut transaction, uses).await?;
+            Ok((transaction, ()))
+        };
+        self.database.write(work).await
+    }
+
+    async fn key_uses(
+        &self,
+        workspace: &WorkspaceId,
+        keys: &[KeyId],
+    ) -> Result<Vec<(KeyId, Millis)>, StoreError> {
+        let work = async {
+            let mut reader = self.database.reader(Scope::Workspace(workspace)).await?;
+            uses::of_keys(&mut reader, workspace, keys).await
+        };
+        self.database.within_deadline(work).await
+    }
+
+    fn wake(&self) -> Option<watch::Receiver<u64>> {
+        self.database.wake(Feed::Config)
     }
 }
 

@@ -12,7 +12,7 @@ use async_trait::async_trait;
 use rateguard_core::counter::Position;
 use rateguard_core::ids::{EventId, WorkspaceId};
 use rateguard_core::usage::{LoggedEvent, UsageEvent};
-use rateguard_engine::ports::{AppendOutcome, EventLog, StoreError};
+use rateguard_engine::ports::{Appended, EventLog, StoreError};
 use sqlx::migrate::Migrator;
 use sqlx::{AssertSqlSafe, Error};
 
@@ -102,14 +102,14 @@ impl SqlEventLog {
 
 #[async_trait]
 impl EventLog for SqlEventLog {
-    async fn append(&self, events: &[UsageEvent]) -> Result<Vec<AppendOutcome>, StoreError> {
+    async fn append(&self, events: &[UsageEvent]) -> Result<Appended, StoreError> {
         if events.is_empty() {
-            return Ok(Vec::new());
+            return Ok(Appended::default());
         }
         let work = async {
             let mut transaction = self.database.begin(Scope::Installation).await?;
-            let outcomes = append::append(&mut transaction, events).await?;
-            Ok((transaction, outcomes))
+            let appended = append::append(&mut transaction, events).await?;
+            Ok((transaction, appended))
         };
         self.database.write(work).await
     }

@@ -45,11 +45,6 @@ impl SqlPeopleStore {
         Self { database, witness }
     }
 
-    /// Changes its value when the feed has grown: see [`SqlConfigStore::wake`](crate::SqlConfigStore::wake).
-    pub fn wake(&self) -> Option<watch::Receiver<u64>> {
-        self.database.wake(Feed::People)
-    }
-
     /// Closes the file, for the configuration too; calls afterwards are unavailable.
     pub async fn close(&self) {
         self.database.close().await;
@@ -65,7 +60,10 @@ macro_rules! in_transaction {
             Ok((transaction, value))
         };
         let changed = $store.database.write(work).await;
-        $store.witness.catch_up().await;
+        // What was refused, or could not be asked, has left nothing to take over.
+        if matches!(changed, Ok(_) | Err(StoreError::OutcomeUnknown { .. })) {
+            $store.witness.catch_up().await;
+        }
         changed
     }};
 }
@@ -286,6 +284,10 @@ impl PeopleStore for SqlPeopleStore {
 
     async fn sweep_people(&self, now: Millis, changes_before: Millis) -> Result<(), StoreError> {
         in_transaction!(self, Scope::Installation, feed::sweep, now, changes_before)
+    }
+
+    fn wake(&self) -> Option<watch::Receiver<u64>> {
+        self.database.wake(Feed::People)
     }
 }
 

@@ -138,19 +138,6 @@ impl SqlUsageStore {
         Ok((cursor > end).then_some((cursor.0, end.0)))
     }
 
-    /// Whether this process is the one that rolls up now. Whoever is stays it until it is gone or this
-    /// fails; another process becomes it within seconds then. Always true for a store that belongs to one
-    /// process.
-    ///
-    /// # Errors
-    /// [`StoreError::Unavailable`]: then it is not.
-    pub async fn try_lead(&self) -> Result<bool, StoreError> {
-        match &self.leadership {
-            Some(leadership) => leadership.try_lead().await,
-            None => Ok(true),
-        }
-    }
-
     /// Its database.
     pub(crate) fn database(&self) -> &Database {
         &self.rollups
@@ -183,6 +170,14 @@ impl UsageStore for SqlUsageStore {
 
     async fn cursor(&self) -> Result<Position, StoreError> {
         self.rollups.within_deadline(self.read_cursor()).await.map(from_position_column)
+    }
+
+    async fn try_lead(&self) -> Result<bool, StoreError> {
+        match &self.leadership {
+            Some(leadership) => leadership.try_lead().await,
+            // The folder's lock keeps every other process away.
+            None => Ok(true),
+        }
     }
 
     async fn events(&self, workspace: &WorkspaceId, query: &EventQuery) -> Result<EventPage, StoreError> {

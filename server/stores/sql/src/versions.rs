@@ -46,12 +46,13 @@ pub async fn versions(folder: &Path) -> Result<Vec<SchemaVersion>, OpenError> {
 ///
 /// # Errors
 /// [`OpenError`]; the files before the one that it names are up to date.
-pub async fn migrate(folder: &DataFolder) -> Result<(), OpenError> {
-    if !folder.path().join(config::SCHEMA.file).exists() {
-        return Err(OpenError::NoInstallation { path: folder.path().to_owned() });
+pub async fn migrate(folder: &Path) -> Result<(), OpenError> {
+    if !folder.join(config::SCHEMA.file).exists() {
+        return Err(OpenError::NoInstallation { path: folder.to_owned() });
     }
+    let folder = DataFolder::open(folder)?;
     for schema in IN_FILES {
-        Database::open(folder, schema).await?.close().await;
+        Database::open(&folder, schema).await?.close().await;
     }
     Ok(())
 }

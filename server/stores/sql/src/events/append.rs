@@ -9,7 +9,7 @@ use rateguard_core::counter::Position;
 use rateguard_core::ids::{EventId, WorkspaceId};
 use rateguard_core::money::Nanos;
 use rateguard_core::usage::{EventFlags, UsageEvent};
-use rateguard_engine::ports::{AppendOutcome, StoreError};
+use rateguard_engine::ports::{AppendOutcome, Appended, StoreError};
 
 use sqlx::AssertSqlSafe;
 
@@ -29,7 +29,7 @@ static INSERTS: LazyLock<[String; STATEMENT_ROWS.len()]> = LazyLock::new(|| STAT
 pub(super) async fn append(
     connection: &mut Connection,
     events: &[UsageEvent],
-) -> Result<Vec<AppendOutcome>, StoreError> {
+) -> Result<Appended, StoreError> {
     let head = head(connection).await?;
     let received = events.iter().map(|event| event.received_at);
     make_months(connection, &["events"], received).await.map_err(failure(STORE))?;
@@ -45,10 +45,10 @@ pub(super) async fn append(
         };
         outcomes.extend(explain(connection, chunk, first, &inserted).await?);
     }
-    if let Some(last) = outcomes.iter().rev().find_map(appended) {
+    if let Some(last) = outcomes.iter().rev().find_map(position_of) {
         move_head(connection, last).await?;
     }
-    Ok(outcomes)
+    Ok(Appended { before: from_position_column(head), outcomes })
 }
 
 /// The place in [`STATEMENT_ROWS`] of the largest statement that the rows left fill.
@@ -172,7 +172,7 @@ async fn move_head(connection: &mut Connection, last: Position) -> Result<(), St
     query.execute(connection).await.map(drop).map_err(failure(STORE))
 }
 
-fn appended(outcome: &AppendOutcome) -> Option<Position> {
+fn position_of(outcome: &AppendOutcome) -> Option<Position> {
     match outcome {
         AppendOutcome::Appended(position) => Some(*position),
         AppendOutcome::Duplicate { .. } | AppendOutcome::AttemptTaken { .. } => None,

@@ -2,6 +2,7 @@
 //! cannot be read.
 
 use async_trait::async_trait;
+use rateguard_engine::ports::AppendOutcome;
 use rateguard_store_suite::event_log::samples::{event, full_event, workspace};
 use rateguard_store_suite::event_log::{
     Fillable, OpenAppend, SlowAppends, a_full_disk_refuses_and_loses_nothing,
@@ -115,7 +116,7 @@ async fn a_batch_that_fails_midway_leaves_nothing() -> Result<(), StoreError> {
     assert!(matches!(log.append(&batch).await, Err(StoreError::Unavailable { .. })));
     assert_eq!((log.end().await?, log.read_after(Position(0), 1).await?), (Position(0), vec![]));
     backend.give_room(&log).await;
-    assert_eq!(log.append(&batch).await?[599], AppendOutcome::Appended(Position(600)));
+    assert_eq!(log.append(&batch).await?.outcomes[599], AppendOutcome::Appended(Position(600)));
     Ok(())
 }
 
@@ -125,7 +126,11 @@ async fn a_position_is_not_given_again_after_its_event_was_deleted() -> Result<(
     let log = backend.open().await;
     log.append(&[event("ws_a", "1"), event("ws_a", "2")]).await?;
     change(&log, "DELETE FROM events WHERE position = 2").await;
-    assert_eq!(log.append(&[event("ws_a", "3")]).await?, [AppendOutcome::Appended(Position(3))]);
+    let appended = log.append(&[event("ws_a", "3")]).await?;
+    assert_eq!(
+        (appended.before, appended.outcomes),
+        (Position(2), vec![AppendOutcome::Appended(Position(3))])
+    );
     Ok(())
 }
 

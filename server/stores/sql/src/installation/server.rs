@@ -194,3 +194,6 @@ fn away(server: &PostgresDatabase) -> impl Fn(StoreError) -> OpenError {
     let database = server.name().to_owned();
     move |error| OpenError::Server { database: database.clone(), detail: error.to_string() }
 }
+
+#[cfg(test)]
+mod tests;

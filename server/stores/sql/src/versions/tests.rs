@@ -13,7 +13,7 @@ fn is_current(version: &SchemaVersion) -> bool {
 async fn a_folder_without_an_installation_is_told_of_and_not_migrated() {
     let folder = tempfile::tempdir().unwrap();
     assert!(versions(folder.path()).await.unwrap().iter().all(|version| version.applied.is_none()));
-    let refused = migrate(&DataFolder::open(folder.path()).unwrap()).await.unwrap_err();
+    let refused = migrate(folder.path()).await.unwrap_err();
     assert!(matches!(refused, OpenError::NoInstallation { .. }), "{refused}");
 }
 
@@ -22,7 +22,8 @@ async fn the_files_of_an_installation_are_current_after_a_migration() {
     let folder = tempfile::tempdir().unwrap();
     let held = DataFolder::open(folder.path()).unwrap();
     SqlStores::open(&held, Opening::ExistingOrNew).await.unwrap().close().await;
-    migrate(&held).await.unwrap();
+    drop(held);
+    migrate(folder.path()).await.unwrap();
     let told = versions(folder.path()).await.unwrap();
     assert_eq!(
         told.iter().map(|version| version.store).collect::<Vec<_>>(),

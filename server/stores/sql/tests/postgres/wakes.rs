@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use rateguard_core::time::Millis;
 use rateguard_engine::audit::Deed;
-use rateguard_engine::ports::{ConfigStore, PeopleStore, StoreError};
+use rateguard_engine::ports::{ConfigStore, PeopleStore, StoreError, UsageStore};
 use rateguard_store_sql::{Migrations, PostgresDatabase, SqlConfigStore, SqlEventLog, SqlUsageStore};
 use rateguard_store_suite::config_store::samples::workspace;
 use rateguard_store_suite::people_store::samples::{own, user, ws};

@@ -68,6 +68,20 @@ impl PostgresDatabase {
         Ok(Self { options, name, connections_max, migrations })
     }
 
+    /// The same, with migrations applied when a store is opened.
+    #[must_use]
+    pub fn applying_migrations(mut self) -> Self {
+        self.migrations = Migrations::Apply;
+        self
+    }
+
+    /// The same, with stores opened only where they are up to date.
+    #[must_use]
+    pub fn requiring_migrations(mut self) -> Self {
+        self.migrations = Migrations::Require;
+        self
+    }
+
     /// The database as messages name it: without role and password.
     pub fn name(&self) -> &str {
         &self.name
@@ -94,7 +108,8 @@ impl PostgresDatabase {
 
     /// How a connection is made that migrates, and may take its time.
     pub(super) fn connecting_to_migrate(&self, schema: &str) -> PgConnectOptions {
-        self.options.clone().options([("search_path", schema)])
+        // What is there already is no news to whoever starts.
+        self.options.clone().options([("search_path", schema), ("client_min_messages", "warning")])
     }
 
     /// The pool of connections that write.
