@@ -125,7 +125,7 @@ impl SqlConfigStore {
         let work = async {
             let mut reader = self.database.reader(Scope::Installation).await?;
             let query = query_scalar("SELECT sealed FROM encryption_check");
-            query.fetch_optional(&mut *reader).await.map_err(failure(STORE))
+            query.fetch_optional(&mut reader).await.map_err(failure(STORE))
         };
         self.database.within_deadline(work).await
     }
@@ -139,7 +139,7 @@ impl SqlConfigStore {
             let mut transaction = self.database.begin(Scope::Installation).await?;
             query("INSERT INTO encryption_check (only_row, sealed) VALUES (1, $1) ON CONFLICT DO NOTHING")
                 .bind(sealed)
-                .execute(&mut *transaction)
+                .execute(&mut transaction)
                 .await
                 .map_err(failure(STORE))?;
             Ok((transaction, ()))
@@ -222,7 +222,7 @@ impl ConfigStore for SqlConfigStore {
         by: &Deed,
     ) -> Result<Vec<Stored<Resource>>, StoreError> {
         let work = async {
-            let mut transaction = self.database.begin(Scope::Workspace(workspace)).await?;
+            let mut transaction = self.database.begin(change::scope_of(workspace, &changes)).await?;
             change::lock_unchanged(&mut transaction, workspace, seen).await?;
             let mut stored = Vec::new();
             for change in changes {

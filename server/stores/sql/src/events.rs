@@ -82,7 +82,7 @@ impl SqlEventLog {
         let sql = format!("{SELECT} WHERE e.position > $1 ORDER BY e.position LIMIT $2");
         let mut reader = self.database.reader(Scope::Installation).await?;
         let query = query(AssertSqlSafe(sql)).bind(from).bind(limit);
-        query.fetch_all(&mut *reader).await.map_err(failure(STORE))
+        query.fetch_all(&mut reader).await.map_err(failure(STORE))
     }
 
     async fn find_row(&self, workspace: &WorkspaceId, id: &EventId) -> Result<Option<Row>, StoreError> {
@@ -90,13 +90,13 @@ impl SqlEventLog {
         let [before, after] = named_by_event(reader.kind());
         let sql = format!("{SELECT} WHERE {before}$1{after}");
         let query = query(AssertSqlSafe(sql)).bind(id_hash(workspace, id.as_str()));
-        query.fetch_optional(&mut *reader).await.map_err(failure(STORE))
+        query.fetch_optional(&mut reader).await.map_err(failure(STORE))
     }
 
     async fn last_position(&self) -> Result<i64, StoreError> {
         let mut reader = self.database.reader(Scope::Installation).await?;
         let query = query_scalar("SELECT position FROM head");
-        query.fetch_one(&mut *reader).await.map_err(failure(STORE))
+        query.fetch_one(&mut reader).await.map_err(failure(STORE))
     }
 }
 

@@ -65,7 +65,7 @@ impl Witness {
             let mut reader = self.entries.reader(Scope::Installation).await?;
             let sql = "SELECT workspace_id, sequence, hash FROM audit_outbox \
                          ORDER BY workspace_id, sequence LIMIT $1";
-            let rows = query(sql).bind(HASHES_PER_TURN).fetch_all(&mut *reader).await;
+            let rows = query(sql).bind(HASHES_PER_TURN).fetch_all(&mut reader).await;
             rows.map_err(failure(STORE))?.iter().map(head).collect()
         };
         self.entries.within_deadline(read).await

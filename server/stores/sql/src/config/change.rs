@@ -11,7 +11,7 @@ use super::shown;
 use super::table::{self, Table, from_column, push_place, to_column};
 use super::{STORE, row_limit};
 use crate::audit::{Fact, record};
-use crate::database::{Connection, Feed, QueryBuilder, failure, notify, query, query_scalar};
+use crate::database::{Connection, Feed, QueryBuilder, Scope, failure, notify, query, query_scalar};
 
 /// The version of a new resource.
 const FIRST_VERSION: u64 = 1;
@@ -20,6 +20,17 @@ const FIRST_VERSION: u64 = 1;
 pub(super) fn first_version(workspace: &WorkspaceId, value: Resource, now: Millis) -> Stored<Resource> {
     let workspace = workspace.clone();
     Stored { workspace, value, version: FIRST_VERSION, created_at: now, updated_at: now }
+}
+
+/// Whose rows several changes must look at.
+pub(super) fn scope_of<'a>(workspace: &'a WorkspaceId, changes: &[ResourceChange]) -> Scope<'a> {
+    let replaced = changes.iter().filter_map(|change| match change {
+        ResourceChange::Replace { resource, .. } => Some(resource.kind()),
+        ResourceChange::Insert { .. } | ResourceChange::Remove { .. } => None,
+    });
+    let mut scopes = replaced.map(|kind| table::of(kind).scope_of_change(workspace));
+    let is_wide = scopes.any(|scope| scope == Scope::Installation);
+    if is_wide { Scope::Installation } else { Scope::Workspace(workspace) }
 }
 
 /// Makes one change of several; what is stored then, unless it is a removal.

@@ -11,7 +11,7 @@ async fn after(statement: &'static str) -> StoreError {
     store.save(CheckpointBatch { rows, ..CheckpointBatch::default() }).await.unwrap();
     store.save_reservations(vec![(ws("ws_1"), reservation(1))]).await.unwrap();
     let mut transaction = store.database().begin(Scope::Installation).await.unwrap();
-    query(statement).execute(&mut *transaction).await.unwrap();
+    query(statement).execute(&mut transaction).await.unwrap();
     transaction.commit().await.unwrap();
     store.load().await.unwrap_err()
 }

@@ -46,7 +46,7 @@ async fn insert_workspace(database: &Database, id: &str) -> Result<(), StoreErro
             "INSERT INTO workspaces (id, name, zone, currency, created_at) VALUES ($1, 'w', 'UTC', 'USD', 0)",
         )
         .bind(id)
-        .execute(&mut *transaction)
+        .execute(&mut transaction)
         .await
         .map_err(failure(database.store))?;
         Ok((transaction, ()))
@@ -56,7 +56,7 @@ async fn insert_workspace(database: &Database, id: &str) -> Result<(), StoreErro
 
 async fn workspaces(database: &Database) -> i64 {
     let mut reader = database.reader(Scope::Installation).await.unwrap();
-    query_scalar("SELECT count(*) FROM workspaces").fetch_one(&mut *reader).await.unwrap()
+    query_scalar("SELECT count(*) FROM workspaces").fetch_one(&mut reader).await.unwrap()
 }
 
 fn writer(database: &Database) -> &SqlitePool {
@@ -298,7 +298,7 @@ async fn a_write_that_fails_midway_leaves_nothing() {
     let work = async {
         let mut transaction = database.begin(Scope::Installation).await?;
         query("INSERT INTO workspaces (id, name, zone, currency, created_at) VALUES ('ws_1', 'w', 'UTC', 'USD', 0)")
-            .execute(&mut *transaction)
+            .execute(&mut transaction)
             .await
             .map_err(failure("test"))?;
         Err::<(Transaction, ()), _>(StoreError::NotFound)
@@ -312,7 +312,7 @@ async fn readers_cannot_write() {
     let folder = temporary();
     let database = opened(&folder).await;
     let mut reader = database.reader(Scope::Installation).await.unwrap();
-    let refused = query("DELETE FROM workspaces").execute(&mut *reader).await;
+    let refused = query("DELETE FROM workspaces").execute(&mut reader).await;
     let refused = failure("test")(refused.unwrap_err());
     assert!(matches!(refused, StoreError::Unavailable { .. }), "{refused}");
 }
@@ -348,7 +348,7 @@ async fn a_commit_that_broke_a_promise_to_a_parent_is_surely_not_done() {
             "PRAGMA defer_foreign_keys = ON",
             "INSERT INTO changes VALUES (1, 'ws_missing', 'rule', 'rule_1', 0)",
         ] {
-            query(statement).execute(&mut *transaction).await.map_err(failure("test"))?;
+            query(statement).execute(&mut transaction).await.map_err(failure("test"))?;
         }
         Ok((transaction, ()))
     };

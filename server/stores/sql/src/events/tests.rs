@@ -9,14 +9,18 @@ use rateguard_store_suite::event_log::{
     an_append_that_is_held_open_is_not_skipped,
 };
 use rateguard_store_suite::{Backend, HeldWriter};
+use rateguard_test_servers::PostgresServer;
 use sqlx::AssertSqlSafe;
 use tempfile::TempDir;
 
 use super::*;
-use crate::database::Transaction;
+use crate::database::{Migrations, Transaction};
 
 /// Pages that a log without room may still take: a few events fit.
 const PAGES_LEFT: i64 = 4;
+
+/// Connections of a process to a server.
+const CONNECTIONS_MAX: u32 = 14;
 
 struct Sqlite {
     folder: DataFolder,
@@ -47,16 +51,54 @@ impl Backend for Sqlite {
     }
 }
 
+/// A database on a server.
+struct Server(PostgresDatabase);
+
+impl Server {
+    async fn fresh() -> Self {
+        let server = PostgresServer::shared().await.unwrap();
+        let url = server.new_database().await.unwrap();
+        Self(PostgresDatabase::new(&url, CONNECTIONS_MAX, Migrations::Apply).unwrap())
+    }
+}
+
+#[async_trait]
+impl Backend for Server {
+    type Store = SqlEventLog;
+
+    async fn open(&self) -> SqlEventLog {
+        SqlEventLog::open_on_server(&self.0).await.unwrap()
+    }
+
+    async fn close(&self, store: SqlEventLog) {
+        store.close().await;
+    }
+
+    async fn hold_writer(&self) -> Option<Box<dyn HeldWriter>> {
+        None
+    }
+}
+
 struct HeldAppend(SqlEventLog, Transaction);
+
+#[async_trait]
+impl SlowAppends for Server {
+    async fn begin_append(&self, event: UsageEvent) -> Box<dyn OpenAppend> {
+        begin_append(self.open().await, event).await
+    }
+}
 
 #[async_trait]
 impl SlowAppends for Sqlite {
     async fn begin_append(&self, event: UsageEvent) -> Box<dyn OpenAppend> {
-        let log = self.open().await;
-        let mut transaction = log.database.begin(Scope::Installation).await.unwrap();
-        append::append(&mut transaction, &[event]).await.unwrap();
-        Box::new(HeldAppend(log, transaction))
+        begin_append(self.open().await, event).await
     }
+}
+
+async fn begin_append(log: SqlEventLog, event: UsageEvent) -> Box<dyn OpenAppend> {
+    let mut transaction = log.database.begin(Scope::Installation).await.unwrap();
+    append::append(&mut transaction, &[event]).await.unwrap();
+    Box::new(HeldAppend(log, transaction))
 }
 
 #[async_trait]
@@ -82,24 +124,29 @@ impl Fillable for Sqlite {
 async fn limit_pages(store: &SqlEventLog, pages: i64) {
     let mut transaction = store.database.begin(Scope::Installation).await.unwrap();
     let sql = format!("PRAGMA max_page_count = {pages}");
-    query(AssertSqlSafe(sql)).execute(&mut *transaction).await.unwrap();
+    query(AssertSqlSafe(sql)).execute(&mut transaction).await.unwrap();
     transaction.commit().await.unwrap();
 }
 
 async fn number(store: &SqlEventLog, sql: &'static str) -> i64 {
     let mut reader = store.database.reader(Scope::Installation).await.unwrap();
-    query_scalar(sql).fetch_one(&mut *reader).await.unwrap()
+    query_scalar(sql).fetch_one(&mut reader).await.unwrap()
 }
 
 async fn change(store: &SqlEventLog, sql: &'static str) {
     let mut transaction = store.database.begin(Scope::Installation).await.unwrap();
-    query(sql).execute(&mut *transaction).await.unwrap();
+    query(sql).execute(&mut transaction).await.unwrap();
     transaction.commit().await.unwrap();
 }
 
 #[tokio::test]
 async fn an_open_append_is_not_skipped() -> Result<(), StoreError> {
     an_append_that_is_held_open_is_not_skipped(&Sqlite::fresh()).await
+}
+
+#[tokio::test]
+async fn an_open_append_of_another_process_is_not_skipped() -> Result<(), StoreError> {
+    an_append_that_is_held_open_is_not_skipped(&Server::fresh().await).await
 }
 
 #[tokio::test]
@@ -176,7 +223,7 @@ async fn lookups_go_by_their_index() {
     for (sql, index) in plans {
         let mut reader = log.database.reader(Scope::Installation).await.unwrap();
         let explain = AssertSqlSafe(format!("EXPLAIN QUERY PLAN {sql}"));
-        let plan = query(explain).fetch_all(&mut *reader).await.unwrap();
+        let plan = query(explain).fetch_all(&mut reader).await.unwrap();
         let plan: Vec<String> = plan.iter().map(|row| row.try_get("detail").unwrap()).collect();
         assert!(plan.concat().contains(index), "{sql}: {plan:?}");
     }

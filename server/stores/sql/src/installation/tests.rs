@@ -251,6 +251,6 @@ async fn forget_marks(folder: &TempDir, files: &[&str]) {
 
 async fn execute(database: &Database, sql: &str) {
     let mut transaction = database.begin(Scope::Installation).await.unwrap();
-    crate::database::query(sqlx::AssertSqlSafe(sql)).execute(&mut *transaction).await.unwrap();
+    crate::database::query(sqlx::AssertSqlSafe(sql)).execute(&mut transaction).await.unwrap();
     transaction.commit().await.unwrap();
 }

@@ -28,7 +28,7 @@ async fn opened() -> Opened {
 
 async fn change(database: &Database, sql: String) {
     let mut transaction = database.begin(Scope::Installation).await.unwrap();
-    crate::database::query(AssertSqlSafe(sql)).execute(&mut *transaction).await.unwrap();
+    crate::database::query(AssertSqlSafe(sql)).execute(&mut transaction).await.unwrap();
     transaction.commit().await.unwrap();
 }
 

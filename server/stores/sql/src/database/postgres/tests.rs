@@ -101,9 +101,9 @@ async fn a_commit_whose_connection_breaks_may_have_been_done_and_is_whole() {
         let direct = opened(&behind.url).await;
         while ids(&direct).await.unwrap().is_empty() {}
         behind.proxy.cut();
-        behind.proxy.set(Flow::Pass);
     };
     let (outcome, ()) = tokio::join!(behind.commit_without_an_answer("ws_1"), cut);
+    behind.proxy.set(Flow::Pass);
     assert!(matches!(outcome, Err(StoreError::OutcomeUnknown { .. })), "{outcome:?}");
     assert_eq!(ids(&behind.database).await.unwrap(), ["ws_1"]);
 }
@@ -117,9 +117,9 @@ async fn a_server_that_is_killed_while_a_commit_is_under_way_leaves_all_or_nothi
         behind.held.notified().await;
         server.kill().await.unwrap();
         behind.proxy.cut();
-        behind.proxy.set(Flow::Pass);
     };
     let (outcome, ()) = tokio::join!(behind.commit_without_an_answer("ws_during"), killing);
+    behind.proxy.set(Flow::Pass);
     assert!(matches!(outcome, Err(StoreError::OutcomeUnknown { .. })), "{outcome:?}");
     assert!(is_unavailable(&write(&behind.database, "ws_away").await));
     assert!(is_unavailable(&ids(&behind.database).await));

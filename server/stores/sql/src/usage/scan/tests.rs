@@ -22,7 +22,7 @@ async fn sums_over_raw_events_go_by_the_time_of_accounting() -> Result<(), Store
         let statement = scan.raw(unit_ms, &Segment { source: Source::Raw, from: 0, to: 1_000 });
         let explain = format!("EXPLAIN QUERY PLAN {}", statement.sql);
         let mut reader = log.database().reader(Scope::Installation).await?;
-        let rows = query(AssertSqlSafe(explain)).fetch_all(&mut *reader).await.map_err(failure(STORE))?;
+        let rows = query(AssertSqlSafe(explain)).fetch_all(&mut reader).await.map_err(failure(STORE))?;
         let plan: Vec<String> = rows.iter().map(|row| row.try_get("detail").unwrap()).collect();
         let index = "events_by_accounting (workspace=? AND accounted_at>? AND accounted_at<?)";
         assert!(plan[0].ends_with(index), "{plan:?}");
