@@ -1,6 +1,8 @@
 //! Two engines over one installation's configuration, event log and rollups, each with counters of its
 //! own: what one of them accepts counts on both, once.
 
+#![cfg(test)]
+
 mod pair;
 
 use std::time::Duration;

@@ -263,6 +263,7 @@ async fn a_prepaid_budget_that_is_switched_on_again_goes_on_everywhere() {
     there.engine.update(&identity, switched(false), 2).await.unwrap();
     tokio::time::sleep(Duration::from_secs(2)).await;
     report(&here, "off", 5).await;
+    tokio::time::sleep(Duration::from_secs(2)).await;
     there.engine.update(&identity, switched(true), 3).await.unwrap();
     tokio::time::sleep(Duration::from_secs(2)).await;
     report(&here, "on-again", 7).await;
