@@ -49,9 +49,13 @@ pub(super) const COLUMNS: [&str; 31] = [
     "details",
 ];
 
-/// Reads whole events, named `e`; to be continued with conditions.
-pub(crate) const SELECT: &str = "SELECT e.*, w.id AS workspace_id FROM events e \
-    JOIN workspaces w ON w.number = e.workspace";
+/// Reads whole events, named `e`; to be continued with conditions. Each column is named: a running
+/// process must not stumble over one that a later migration adds.
+pub(crate) const SELECT: &str = "SELECT w.id AS workspace_id, e.position, e.event_id, e.kind, e.request_id, \
+    e.reservation, e.attempt, e.occurred_at, e.accounted_at, e.received_at, e.api, e.key_id, e.endpoint, e.method, \
+    e.subject, e.model, e.status, e.error_type, e.rate_limited, e.cache_hit, e.latency_ms, e.input_tokens, \
+    e.cached_input_tokens, e.output_tokens, e.cost_nanos, e.flags, e.details_version, e.details \
+    FROM events e JOIN workspaces w ON w.number = e.workspace";
 
 /// Kinds as their column holds them.
 pub(crate) const KIND_USAGE: i64 = 0;

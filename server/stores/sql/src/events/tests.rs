@@ -237,3 +237,39 @@ async fn after_closing_calls_are_unavailable() {
     let refused = log.find(&workspace("ws_a"), &event("ws_a", "1").event_id).await;
     assert!(matches!(refused, Err(StoreError::Unavailable { .. })), "{refused:?}");
 }
+
+/// A month, in milliseconds, and more.
+const MONTH_MS: i64 = 31 * 24 * 60 * 60 * 1_000;
+
+/// How PostgreSQL goes about a statement when it may not read whole tables.
+async fn server_plan(log: &SqlEventLog, sql: &str, hash: &[u8]) -> String {
+    let mut transaction = log.database.begin_read(Scope::Workspace(&workspace("ws_a"))).await.unwrap();
+    query("SET LOCAL enable_seqscan = off").execute(&mut transaction).await.unwrap();
+    let explain = query(AssertSqlSafe(format!("EXPLAIN {sql}"))).bind(hash);
+    let rows = explain.fetch_all(&mut transaction).await.unwrap();
+    rows.iter().map(|row| row.try_get::<String, _>(0).unwrap()).collect::<Vec<_>>().join("\n")
+}
+
+/// Behind row-level security too, and in each month.
+#[tokio::test]
+async fn lookups_on_a_server_go_by_their_index_in_every_month() {
+    let log = Server::fresh().await.open().await;
+    for month in 0..3 {
+        let mut one = full_event("ws_a", &month.to_string());
+        one.received_at = one.received_at.plus(month * MONTH_MS);
+        log.append(&[one]).await.unwrap();
+    }
+    let [before, after] = named_by_event(Kind::Postgres);
+    for (condition, index) in [
+        (format!("{before}$1{after}"), "_pkey"),
+        ("e.reservation_hash = $1".to_owned(), "_reservation_hash_idx"),
+    ] {
+        let plan = server_plan(&log, &format!("{SELECT} WHERE {condition}"), &[0; 16]).await;
+        assert!(!plan.contains("Seq Scan on events"), "{plan}");
+        assert!(plan.matches(index).count() >= 3, "{plan}");
+    }
+    let plan =
+        server_plan(&log, &format!("{SELECT} WHERE e.position > 1 AND $1::bytea IS NOT NULL LIMIT 10"), &[0])
+            .await;
+    assert!(!plan.contains("Seq Scan on events"), "{plan}");
+}
