@@ -10,6 +10,7 @@ use rateguard_core::money::{Currency, Nanos};
 use rateguard_core::rule::{Budget, BudgetPeriod, Enforcement};
 use rateguard_core::time::{CalendarPeriod, Millis, Zone};
 use rateguard_core::usage::{CallOutcome, Exactness, TokenCounts};
+use rateguard_engine::audit::Deed;
 use rateguard_engine::caller::Caller;
 use rateguard_engine::catalogue;
 use rateguard_engine::check::{Call, CheckRequest, CheckResponse};
@@ -61,7 +62,7 @@ impl Shared {
         let folder = DataFolder::open(home.path()).unwrap();
         let log = Arc::new(SqlEventLog::open(&folder).await.unwrap());
         let usage = Arc::new(SqlUsageStore::open(&folder, &log).await.unwrap());
-        let config = Arc::new(SqlConfigStore::open(&folder).await.unwrap());
+        let config = Arc::new(SqlConfigStore::open(&folder, &log).await.unwrap());
         Self { config, log, usage, _home: home }
     }
 
@@ -77,6 +78,7 @@ impl Shared {
             counters: Arc::new(counters),
             log: self.log.clone(),
             usage: self.usage.clone(),
+            audit: Arc::new(self.config.audit()),
             shared: true,
         };
         let setup = Setup {
@@ -170,10 +172,11 @@ async fn first_workspace(config: &Arc<SqlConfigStore>) -> String {
     let id = WorkspaceId::from_random([1; 16]);
     let name = DisplayName::parse("name", "first").unwrap();
     let workspace = Workspace { id: id.clone(), name, zone: Zone::UTC, currency: Currency::USD };
-    config.create_workspace(workspace, Millis::ZERO).await.unwrap();
+    let deed = Deed::of_server("Test", Millis::ZERO);
+    config.create_workspace(workspace, &deed).await.unwrap();
     let scopes = [Scope::Quota, Scope::Usage, Scope::Manage, Scope::Read];
     let (key, secret) = equip(plain_key("a key", scopes.into_iter().collect()).unwrap()).unwrap();
-    config.insert(&id, Resource::Key(key), KEYS_PER_WORKSPACE_MAX, Millis::ZERO).await.unwrap();
+    config.insert(&id, Resource::Key(key), KEYS_PER_WORKSPACE_MAX, &deed).await.unwrap();
     secret.expose().to_owned()
 }
 

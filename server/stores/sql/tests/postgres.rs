@@ -1,5 +1,7 @@
 //! The behaviour suites of all stores on PostgreSQL, and what several processes on one database see.
 
+#![cfg(test)]
+
 #[path = "postgres/on_server.rs"]
 mod on_server;
 #[path = "postgres/suites.rs"]
