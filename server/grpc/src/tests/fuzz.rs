@@ -29,7 +29,8 @@ const SHRINKS_MAX: u32 = 2_000;
 /// What a message for people may be long, so that it fits the head of an answer.
 const MESSAGE_CHARS_MAX: usize = 2_000;
 
-fn methods() -> Vec<MethodDescriptor> {
+/// Every method of every service.
+pub fn methods() -> Vec<MethodDescriptor> {
     let sets = [
         rateguard_proto::FILE_DESCRIPTOR_SET,
         rateguard_proto::INTERNAL_FILE_DESCRIPTOR_SET,
