@@ -74,8 +74,10 @@ async fn start(folder: &Path) -> anyhow::Result<(Arc<Engine>, Background)> {
     let clock = Arc::new(SystemClock::default());
     let checkpoints = Arc::new(SqlCheckpointStore::open(&folder).await?);
     let log = Arc::new(SqlEventLog::open(&folder).await?);
+    let config = SqlConfigStore::open(&folder, &log).await?;
     let stores = Stores {
-        config: Arc::new(SqlConfigStore::open(&folder).await?),
+        audit: Arc::new(config.audit()),
+        config: Arc::new(config),
         counters: Arc::new(MemoryCounterStore::load(checkpoints, BOUNDS, clock.now()).await?),
         usage: Arc::new(SqlUsageStore::open(&folder, &log).await?),
         log,

@@ -12,12 +12,13 @@ use rateguard_core::pricing::UnknownPricePolicy;
 use rateguard_core::rule::{Algorithm, Budget, BudgetPeriod, Enforcement, Rule};
 use rateguard_core::time::CalendarPeriod;
 use rateguard_core::unit::Unit;
+use rateguard_engine::audit::Deed;
 use rateguard_engine::clock::{Clock, SystemClock};
 use rateguard_engine::manage::equip;
 use rateguard_engine::ports::{ConfigStore, Resource};
 use rateguard_engine::resources::{Api, AuthScheme, Dialect, Key, Scope};
 use rateguard_engine::secrets::random;
-use rateguard_store_sql::{DataFolder, SqlConfigStore};
+use rateguard_store_sql::{DataFolder, SqlConfigStore, SqlEventLog};
 
 use crate::process::server_program;
 
@@ -47,7 +48,9 @@ pub fn install(folder: &Path) -> anyhow::Result<String> {
 }
 
 async fn fill(folder: &Path) -> anyhow::Result<String> {
-    let store = SqlConfigStore::open(&DataFolder::open(folder)?).await?;
+    let folder = DataFolder::open(folder)?;
+    let log = SqlEventLog::open(&folder).await?;
+    let store = SqlConfigStore::open(&folder, &log).await?;
     let workspaces = store.snapshot().await?.workspaces;
     let workspace = workspaces.into_iter().next().context("init makes a workspace")?.id;
     let (key, secret) = equip(key()?)?;
@@ -58,12 +61,13 @@ async fn fill(folder: &Path) -> anyhow::Result<String> {
         insert(&store, &workspace, Resource::Rule(rule)).await?;
     }
     store.close().await;
+    log.close().await;
     Ok(secret.expose().to_owned())
 }
 
 async fn insert(store: &SqlConfigStore, workspace: &WorkspaceId, resource: Resource) -> anyhow::Result<()> {
-    let now = SystemClock::default().now();
-    store.insert(workspace, resource, RESOURCES_MAX, now).await?;
+    let deed = Deed::of_server("Benchmark", SystemClock::default().now());
+    store.insert(workspace, resource, RESOURCES_MAX, &deed).await?;
     Ok(())
 }
 

@@ -46,8 +46,13 @@ impl Method {
 /// Every method of `rateguard.v1` and `rateguard.internal.v1`, in the order of the paths.
 pub const METHODS: &[Method] = include!(concat!(env!("OUT_DIR"), "/access.rs"));
 
+/// The method of a path; `None` for one that the contract does not have.
+pub fn method(path: &str) -> Option<Method> {
+    let at = METHODS.binary_search_by(|method| method.path.cmp(path)).ok()?;
+    METHODS.get(at).copied()
+}
+
 /// Who may call the method of a path; `None` for one that the contract does not have.
 pub fn of(path: &str) -> Option<Access> {
-    let at = METHODS.binary_search_by(|method| method.path.cmp(path)).ok()?;
-    METHODS.get(at).map(|method| method.access)
+    method(path).map(|method| method.access)
 }

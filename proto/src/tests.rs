@@ -11,7 +11,7 @@ use crate::v1::{CheckQuotaRequest, ErrorReason, GatewayUse, KeyScope, Role, Secr
 use crate::{FILE_DESCRIPTOR_SET, INTERNAL_FILE_DESCRIPTOR_SET};
 
 /// Every service of the public package and its methods.
-const PUBLIC_SERVICES: [(&str, &[&str]); 11] = [
+const PUBLIC_SERVICES: [(&str, &[&str]); 12] = [
     ("QuotaService", &["CheckQuota", "BatchCheckQuota", "GetQuota", "ReleaseReservation"]),
     ("UsageService", &["ReportUsage", "ListUsageEvents"]),
     ("ApiService", &["CreateApi", "GetApi", "ListApis", "UpdateApi", "DeleteApi"]),
@@ -23,6 +23,7 @@ const PUBLIC_SERVICES: [(&str, &[&str]); 11] = [
         &["ListPrices", "GetPrice", "CreatePriceOverride", "UpdatePriceOverride", "DeletePriceOverride"],
     ),
     ("AnalyticsService", &["GetSummary", "QueryTimeSeries"]),
+    ("AuditService", &["ListAuditEntries"]),
     (
         "AuthService",
         &[

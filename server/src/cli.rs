@@ -1,5 +1,6 @@
 //! The commands.
 
+mod audit;
 mod check;
 mod demo;
 mod health;
@@ -37,6 +38,9 @@ enum Command {
     Usage(usage::Usage),
     /// Ask a server whether it is ready
     Health(health::Health),
+    /// Verify, print or list the audit trail of a data folder
+    #[command(subcommand)]
+    Audit(audit::Audit),
 }
 
 impl Cli {
@@ -52,6 +56,7 @@ impl Cli {
             Command::Check(check) => check.run().await,
             Command::Usage(usage) => usage.run().await,
             Command::Health(health) => health.run().await,
+            Command::Audit(audit) => audit.run().await,
         }
     }
 }

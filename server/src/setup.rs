@@ -6,6 +6,7 @@ use anyhow::bail;
 use rateguard_core::ids::{DisplayName, WorkspaceId};
 use rateguard_core::money::Currency;
 use rateguard_core::time::{Millis, Zone};
+use rateguard_engine::audit::Deed;
 use rateguard_engine::clock::{Clock, SystemClock};
 use rateguard_engine::manage::{KEYS_PER_WORKSPACE_MAX, Recount, equip};
 use rateguard_engine::people::{EmailAddress, FirstOwner, MEMBERS_PER_WORKSPACE_MAX, first_owner};
@@ -18,6 +19,8 @@ use crate::config::Config;
 use crate::keyfile;
 use crate::wiring::Embedded;
 
+/// What the audit trail calls the making of an installation.
+const INSTALLING: &str = "Install";
 /// What the first person is called.
 const OWNER_NAME: &str = "Owner";
 
@@ -81,9 +84,10 @@ async fn first_workspace(
     let FirstWorkspace { name, zone, currency, owner } = first;
     let owner = first_owner(owner, DisplayName::parse("owner", OWNER_NAME)?, now).await?;
     let own = Joining::Own(Workspace { id: workspace.clone(), name, zone, currency });
-    people.create_user(owner.user.clone(), own, MEMBERS_PER_WORKSPACE_MAX, now).await?;
+    let deed = Deed::of_server(INSTALLING, now);
+    people.create_user(owner.user.clone(), own, MEMBERS_PER_WORKSPACE_MAX, &deed).await?;
     let (key, secret) = equip(first_key()?)?;
-    store.insert(&workspace, Resource::Key(key.clone()), KEYS_PER_WORKSPACE_MAX, now).await?;
+    store.insert(&workspace, Resource::Key(key.clone()), KEYS_PER_WORKSPACE_MAX, &deed).await?;
     Ok(Installed { workspace, key, secret, owner })
 }
 

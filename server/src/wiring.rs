@@ -8,15 +8,26 @@ use rateguard_engine::clock::{Clock, SystemClock};
 use rateguard_engine::engine::{Background, Engine, Setup, Stores};
 use rateguard_engine::manage::{Recount, RecountError, prepare_recount};
 use rateguard_engine::people::{People, PeopleBackground, PeopleSetup};
-use rateguard_engine::ports::{ConfigStore, EventLog as _, PeopleStore, Resource};
+use rateguard_engine::ports::{AuditStore, ConfigStore, EventLog as _, PeopleStore, Resource};
 use rateguard_engine::secrets::CredentialCipher;
 use rateguard_store_memory::{MemoryCounterStore, MemoryCounterStoreConfig};
 use rateguard_store_sql::{
-    DataFolder, OpenError, Opening, SqlCheckpointStore, SqlConfigStore, SqlEventLog, SqlStores, SqlUsageStore,
+    DataFolder, OpenError, Opening, SqlAuditStore, SqlCheckpointStore, SqlConfigStore, SqlEventLog,
+    SqlStores, SqlUsageStore,
 };
 
 use crate::config::Config;
 use crate::{keyfile, mail};
+
+/// The audit trail of the data folder, only to read it. A server may be at work there.
+///
+/// # Errors
+/// When there is no installation.
+pub async fn audit_trail(config: &Config) -> anyhow::Result<Arc<dyn AuditStore>> {
+    let folder = &config.data.folder;
+    let trail = SqlAuditStore::open_to_read(folder).await;
+    Ok(Arc::new(trail.with_context(|| format!("{} holds no audit trail", folder.display()))?))
+}
 
 /// The embedded stores, open.
 pub struct Embedded {
@@ -115,6 +126,7 @@ impl Embedded {
             .await
             .context("the counters cannot be loaded")?;
         let stores = Stores {
+            audit: Arc::new(self.config.audit()),
             config: self.config.clone(),
             counters: Arc::new(counters),
             log: self.events.clone(),

@@ -8,6 +8,7 @@ use rateguard_core::ids::{ApiId, WorkspaceId};
 use rateguard_core::time::Millis;
 use subtle::ConstantTimeEq;
 
+use crate::audit::{Actor, Deed, Origin};
 use crate::directory::{Directory, KnownKey};
 use crate::error::{EngineError, Reason};
 use crate::people::{Person, role_missing};
@@ -15,9 +16,15 @@ use crate::ports::Principal;
 use crate::resources::{Key, Scope};
 use crate::secrets::{KEY_BYTES_MAX, key_hash};
 
-/// Whoever has shown who they are.
+/// Whoever has shown who they are, and from where they come.
 #[derive(Clone, Debug)]
-pub enum Identity {
+pub struct Identity {
+    who: Who,
+    origin: Origin,
+}
+
+#[derive(Clone, Debug)]
+enum Who {
     /// Who has a key, or the gateway that acts for them.
     Key(Caller),
     /// Who is logged in.
@@ -30,9 +37,9 @@ impl Identity {
     /// # Errors
     /// [`Reason::RoleMissing`] for a person who acts in none.
     pub fn workspace(&self) -> Result<&WorkspaceId, EngineError> {
-        match self {
-            Self::Key(caller) => Ok(&caller.workspace),
-            Self::Person(person) => person.workspace.as_ref().ok_or_else(role_missing),
+        match &self.who {
+            Who::Key(caller) => Ok(&caller.workspace),
+            Who::Person(person) => person.workspace.as_ref().ok_or_else(role_missing),
         }
     }
 
@@ -42,22 +49,51 @@ impl Identity {
     /// [`Reason::RoleMissing`] for a person. What is charged is charged to a key, and a reservation
     /// belongs to the principal that took it: no role opens that.
     pub fn into_caller(self) -> Result<Caller, EngineError> {
-        match self {
-            Self::Key(caller) => Ok(caller),
-            Self::Person(_) => Err(key_needed()),
+        match self.who {
+            Who::Key(caller) => Ok(caller),
+            Who::Person(_) => Err(key_needed()),
         }
+    }
+
+    /// The person who is logged in; `None` where it is a key.
+    pub fn into_person(self) -> Option<Person> {
+        match self.who {
+            Who::Key(_) => None,
+            Who::Person(person) => Some(person),
+        }
+    }
+
+    /// Whether it is a person who is logged in.
+    pub fn is_person(&self) -> bool {
+        matches!(self.who, Who::Person(_))
+    }
+
+    /// The same, by this call and from there.
+    #[must_use]
+    pub fn coming_from(self, origin: Origin) -> Self {
+        Self { origin, ..self }
+    }
+
+    /// What they do at an instant, for the audit trail.
+    pub fn deed(&self, at: Millis) -> Deed {
+        let actor = match &self.who {
+            Who::Key(Caller { key, by_gateway: true, .. }) => Actor::Gateway(key.id.clone()),
+            Who::Key(Caller { key, .. }) => Actor::Key(key.id.clone()),
+            Who::Person(person) => Actor::Person(person.user.clone()),
+        };
+        Deed { actor, origin: self.origin.clone(), at }
     }
 }
 
 impl From<Caller> for Identity {
     fn from(caller: Caller) -> Self {
-        Self::Key(caller)
+        Self { who: Who::Key(caller), origin: Origin::default() }
     }
 }
 
 impl From<Person> for Identity {
     fn from(person: Person) -> Self {
-        Self::Person(person)
+        Self { who: Who::Person(person), origin: Origin::default() }
     }
 }
 
@@ -219,6 +255,19 @@ mod tests {
         let workspace = WorkspaceId::from_random([1; 16]);
         assert_eq!(person(Some(workspace.clone())).workspace().unwrap(), &workspace);
         assert_eq!(person(None).workspace().unwrap_err().reason, Reason::RoleMissing);
+    }
+
+    #[test]
+    fn a_deed_is_of_whoever_asks_from_where_they_come() {
+        let origin = Origin { service: "S", method: "M", ..Origin::default() };
+        let of = |identity: Identity| identity.coming_from(origin.clone()).deed(Millis::new(7));
+        let caller = crate::testing::caller();
+        let id = caller.key.id.clone();
+        let app = Caller { by_gateway: true, ..caller.clone() };
+        let expected = |actor| Deed { actor, origin: origin.clone(), at: Millis::new(7) };
+        assert_eq!(of(person(None)), expected(Actor::Person(UserId::from_random([2; 16]))));
+        assert_eq!(of(caller.into()), expected(Actor::Key(id.clone())));
+        assert_eq!(of(app.into()), expected(Actor::Gateway(id)));
     }
 
     #[test]

@@ -13,7 +13,7 @@ use crate::caller::Authenticator;
 use crate::clock::Clock;
 use crate::directory::{Directory, WorkspaceView};
 use crate::error::{EngineError, Reason};
-use crate::ports::{ConfigStore, CounterStore, EventLog, StoreError, UsageStore};
+use crate::ports::{AuditStore, ConfigStore, CounterStore, EventLog, StoreError, UsageStore};
 use crate::recorder::{Recorder, recorder};
 use crate::secrets::CredentialCipher;
 
@@ -32,6 +32,8 @@ pub struct Stores {
     pub log: Arc<dyn EventLog>,
     /// Raw events and rollups.
     pub usage: Arc<dyn UsageStore>,
+    /// Who changed what.
+    pub audit: Arc<dyn AuditStore>,
 }
 
 /// What the engine needs besides stores.
@@ -54,6 +56,7 @@ pub struct Engine {
     pub(crate) counters: Arc<dyn CounterStore>,
     pub(crate) log: Arc<dyn EventLog>,
     pub(crate) usage: Arc<dyn UsageStore>,
+    pub(crate) audit: Arc<dyn AuditStore>,
     pub(crate) recorder: Recorder,
     pub(crate) cipher: CredentialCipher,
     /// Budgets open one at a time.
@@ -77,7 +80,7 @@ impl Engine {
     /// # Errors
     /// Those of the stores.
     pub async fn start(stores: Stores, setup: Setup) -> Result<(Arc<Self>, Background), EngineError> {
-        let Stores { config, counters, log, usage } = stores;
+        let Stores { config, counters, log, usage, audit } = stores;
         let now = setup.clock.now();
         let directory = Arc::new(Directory::load(config.clone(), setup.catalogue, now).await?);
         let (recorder, mut recorder_task) =
@@ -91,6 +94,7 @@ impl Engine {
             counters: counters.clone(),
             log,
             usage,
+            audit,
             recorder,
             cipher: setup.cipher,
             openings: tokio::sync::Mutex::default(),

@@ -1,6 +1,7 @@
 //! The engine: what happens on a check, a report and a change of configuration, over ports that
 //! stores implement. It knows the core and nothing of any wire or database.
 
+pub mod audit;
 mod background;
 pub mod caller;
 pub mod catalogue;

@@ -3,6 +3,7 @@
 //! One body of use cases for every kind; what is special to a kind stands in a file of its own.
 
 mod apis;
+mod audit;
 mod budgets;
 mod keys;
 mod prices;
@@ -17,6 +18,7 @@ use crate::error::{EngineError, Reason};
 use crate::ports::{Resource, ResourceKind, StoreError, Stored};
 
 pub use apis::{ApiDraft, CredentialChange};
+pub use audit::AuditPage;
 pub use budgets::{BudgetStanding, Recount, RecountError, prepare_recount};
 pub use keys::{NewKey, equip};
 pub use prices::{ListedPrice, PriceFilter, PricePage, PricePlace};
@@ -64,7 +66,7 @@ impl Engine {
         let (kind, limit) = (resource.kind(), limit_of(resource.kind()));
         let stored = self
             .config
-            .insert(identity.workspace()?, resource, limit, self.now())
+            .insert(identity.workspace()?, resource, limit, &identity.deed(self.now()))
             .await
             .map_err(|error| describe(error, kind, limit))?;
         Ok(self.take_in(stored).await)
@@ -119,13 +121,14 @@ impl Engine {
         let counters_reset = self.resets_counters(identity.workspace()?, &before.value, &resource)?;
         let resource = budgets::succeed(&before.value, resource, counters_reset);
         let resource = prices::succeed(&before.value, resource);
+        let deed = identity.deed(self.now());
         let stored =
-            self.config.replace(identity.workspace()?, resource, expected, self.now()).await.map_err(
-                |error| match error {
+            self.config.replace(identity.workspace()?, resource, expected, &deed).await.map_err(|error| {
+                match error {
                     StoreError::NotFound => EngineError::not_found(kind.as_str(), &id),
                     error => describe(error, kind, limit_of(kind)),
-                },
-            )?;
+                }
+            })?;
         Ok(Updated { stored: self.take_in(stored).await, counters_reset })
     }
 
@@ -167,7 +170,8 @@ impl Engine {
         id: &str,
         expected: Option<u64>,
     ) -> Result<(), EngineError> {
-        let removed = self.config.remove(identity.workspace()?, kind, id, expected, self.now()).await;
+        let deed = identity.deed(self.now());
+        let removed = self.config.remove(identity.workspace()?, kind, id, expected, &deed).await;
         removed.map_err(|error| match error {
             StoreError::NotFound => EngineError::not_found(kind.as_str(), id),
             error => error.into(),

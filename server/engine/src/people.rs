@@ -18,7 +18,6 @@ mod secret_tokens;
 mod sessions;
 mod workspaces;
 
-use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
@@ -27,6 +26,7 @@ use rateguard_core::time::Millis;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
+use crate::audit::{Actor, Deed, Origin};
 use crate::clock::Clock;
 use crate::directory::Directory;
 use crate::error::{EngineError, Reason};
@@ -58,8 +58,6 @@ pub const SESSIONS_PER_USER_MAX: usize = 50;
 pub const INVITATION_LIFE_MS: i64 = 7 * 24 * 60 * 60 * 1_000;
 /// Longest life of an access token: an hour. What happened longer ago, every token knows.
 pub const ACCESS_TOKEN_MS_MAX: i64 = 60 * 60 * 1_000;
-/// What a client calls itself is cut to this.
-pub const USER_AGENT_BYTES_MAX: usize = 256;
 
 /// Who may make an account.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -97,15 +95,6 @@ pub struct PeopleSetup {
     pub policy: Policy,
     /// Sends invitations; `None` where nobody does.
     pub mailer: Option<Arc<dyn Mailer>>,
-}
-
-/// Whoever calls, before it is known who it is.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Visitor {
-    /// From where, where that is known.
-    pub ip: Option<IpAddr>,
-    /// What the client calls itself.
-    pub user_agent: String,
 }
 
 /// A person who is logged in.
@@ -232,6 +221,11 @@ impl People {
 
     fn now(&self) -> Millis {
         self.clock.now()
+    }
+
+    /// What a person does now.
+    fn deed(&self, user: &UserId, origin: &Origin) -> Deed {
+        Deed { actor: Actor::Person(user.clone()), origin: origin.clone(), at: self.now() }
     }
 }
 

@@ -4,6 +4,7 @@
 //! Ports take batches, and speak of what to commit. Only [`CounterStore`] decides, by the core's
 //! own arithmetic.
 
+pub mod audit_store;
 pub mod checkpoint;
 pub mod config_store;
 pub mod counter_store;
@@ -13,6 +14,7 @@ pub mod usage_store;
 
 use thiserror::Error;
 
+pub use audit_store::{AuditFilter, AuditLink, AuditQuery, AuditStore};
 pub use checkpoint::{Checkpoint, CheckpointBatch, CheckpointStore, CounterRow};
 pub use config_store::{Change, ConfigStore, Resource, ResourceKind, Snapshot, Stored};
 pub use counter_store::{

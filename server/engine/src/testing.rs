@@ -1,6 +1,7 @@
 //! What tests of the engine share: an engine on stores in memory, and short forms of what goes in.
 
 mod stores;
+mod trail;
 
 use std::sync::Arc;
 
@@ -17,6 +18,7 @@ use rateguard_core::usage::{
 };
 use smallvec::smallvec;
 
+use crate::audit::Deed;
 use crate::caller::Caller;
 use crate::clock::ManualClock;
 use crate::engine::{Background, Engine, Setup, Stores};
@@ -24,6 +26,8 @@ use crate::ports::RESERVATION_RANDOM_BYTES;
 use crate::report::UsageRecord;
 use crate::resources::{Key, Scope};
 use crate::secrets::{CredentialCipher, key_hash};
+
+use trail::EmptyTrail;
 
 pub(crate) use stores::{FakeConfig, FakeCounters, FakeLog, FakeUsage, Fault};
 
@@ -51,6 +55,7 @@ impl World {
         let (counters, config) = (Arc::new(FakeCounters::default()), Arc::new(FakeConfig::default()));
         let clock = Arc::new(ManualClock::at(start()));
         let stores = Stores {
+            audit: Arc::new(EmptyTrail),
             config: config.clone(),
             counters: counters.clone(),
             log: log.clone(),
@@ -71,6 +76,11 @@ impl World {
 /// When tests begin: a moment in 2027.
 pub(crate) fn start() -> Millis {
     Millis::new(1_800_000_000_000)
+}
+
+/// What the server itself does then.
+pub(crate) fn deed() -> Deed {
+    Deed::of_server("Test", start())
 }
 
 pub(crate) fn workspace() -> WorkspaceId {

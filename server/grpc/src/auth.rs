@@ -17,11 +17,13 @@ use std::task::{Context, Poll};
 use axum::extract::ConnectInfo;
 use futures::future::{Either, Ready, ready};
 use http::{HeaderMap, Request, Response};
+use rateguard_core::ids::RequestId;
+use rateguard_engine::audit::{Origin, user_agent};
 use rateguard_engine::caller::{Caller, Identity, key_needed};
 use rateguard_engine::engine::Engine;
 use rateguard_engine::error::{EngineError, Reason};
-use rateguard_engine::people::{ACCESS_TOKEN_PREFIX, People, Person, Visitor};
-use rateguard_proto::access::{self, Access, Named};
+use rateguard_engine::people::{ACCESS_TOKEN_PREFIX, People, Person};
+use rateguard_proto::access::{self, Access, Method, Named};
 use rateguard_proto::v1::{GatewayUse, KeyScope};
 use tonic::Status;
 use tower::{Layer, Service};
@@ -34,6 +36,9 @@ use browser::Browser;
 /// The header in which a gateway names the key of the app that it acts for.
 pub const ON_BEHALF_OF: &str = "x-rateguard-on-behalf-of";
 
+/// The header in which a caller names its request, for the audit trail.
+pub const REQUEST_ID: &str = "x-request-id";
+
 /// Methods of protocols that others have declared. They are open to everybody: they tell no secrets.
 pub const DECLARED_BY_OTHERS: [&str; 3] = [
     "/grpc.health.v1.Health/Check",
@@ -44,9 +49,10 @@ pub const DECLARED_BY_OTHERS: [&str; 3] = [
 /// What a key and a gateway may do where people alone may: nothing.
 const NO_PROGRAM: Named = Named { key_scopes: &[], least_role: None, gateway_use: None };
 
-/// Who may call the method of a path; `None` for one that does not exist.
-pub fn access_to(path: &str) -> Option<Access> {
-    access::of(path).or_else(|| DECLARED_BY_OTHERS.contains(&path).then_some(Access::Everybody))
+/// The method of a path, with who may call it; `None` for one that does not exist.
+pub fn method_of(path: &str) -> Option<Method> {
+    let by_others = || DECLARED_BY_OTHERS.into_iter().find(|declared| *declared == path);
+    access::method(path).or_else(|| by_others().map(|path| Method { path, access: Access::Everybody }))
 }
 
 /// Who may present a gateway's token.
@@ -110,17 +116,39 @@ where
     }
 
     fn call(&mut self, mut request: Request<B>) -> Self::Future {
-        let Some(access) = access_to(request.uri().path()) else {
+        let Some(method) = method_of(request.uri().path()) else {
             return Either::Right(ready(Ok(unknown_method().into_http())));
         };
         let peer = request.extensions().get().map(|ConnectInfo::<SocketAddr>(peer)| peer.ip());
-        match self.auth.admit(access, request.headers(), peer) {
+        match self.auth.admit(method.access, request.headers(), peer) {
             Ok(admitted) => {
-                self.auth.introduce(admitted, peer, &mut request);
+                self.auth.introduce(admitted, origin(method, request.headers(), peer), &mut request);
                 Either::Left(self.inner.call(request))
             }
             Err(error) => Either::Right(ready(Ok(status(&error).into_http()))),
         }
+    }
+}
+
+/// By which call and from where somebody comes. A request id that is none is as good as no request id.
+/// What only the audit trail asks is not read for the callers of keys, who come thousands of times a second.
+fn origin(method: Method, headers: &HeaderMap, ip: Option<IpAddr>) -> Origin {
+    let (service, name) = method.names();
+    let origin = Origin { service, method: name, ip, ..Origin::default() };
+    if !may_leave_entries(method.access) {
+        return origin;
+    }
+    let request_id = text(headers, REQUEST_ID).and_then(|id| RequestId::parse(REQUEST_ID, id).ok());
+    let user_agent = text(headers, http::header::USER_AGENT.as_str()).and_then(user_agent);
+    Origin { user_agent, request_id, ..origin }
+}
+
+/// Whether a method may change what the audit trail follows: that is for people, and for keys that manage.
+fn may_leave_entries(access: Access) -> bool {
+    match access {
+        Access::Everybody | Access::AnyPerson => true,
+        Access::Named(Named { key_scopes: [], least_role, .. }) => least_role.is_some(),
+        Access::Named(Named { key_scopes, .. }) => key_scopes.contains(&KeyScope::Manage),
     }
 }
 
@@ -174,23 +202,20 @@ impl AuthLayer {
         Ok(person)
     }
 
-    /// Tells the services who calls. What only people's services ask is not read for the callers of keys,
-    /// who come thousands of times a second.
-    fn introduce<B>(&self, admitted: Admitted, peer: Option<IpAddr>, request: &mut Request<B>) {
+    /// Tells the services who calls.
+    fn introduce<B>(&self, admitted: Admitted, origin: Origin, request: &mut Request<B>) {
         match admitted {
             Admitted::Anybody => {
                 let browser = Browser::read(request.uri(), request.headers(), &self.origins);
-                let visitor = visitor(request.headers(), peer);
                 request.extensions_mut().insert(browser);
-                request.extensions_mut().insert(visitor);
+                request.extensions_mut().insert(origin);
             }
             Admitted::Gateway => {}
             Admitted::Known(identity) => {
-                if matches!(identity, Identity::Person(_)) {
-                    let visitor = visitor(request.headers(), peer);
-                    request.extensions_mut().insert(visitor);
+                if identity.is_person() {
+                    request.extensions_mut().insert(origin.clone());
                 }
-                request.extensions_mut().insert(identity);
+                request.extensions_mut().insert(identity.coming_from(origin));
             }
         }
     }
@@ -240,11 +265,6 @@ fn scope_missing(scopes: &[KeyScope]) -> EngineError {
     }
     let names: Vec<String> = scopes.iter().map(|scope| format!("{scope:?}").to_lowercase()).collect();
     EngineError::new(Reason::ScopeMissing, format!("the key lacks the scope {}", names.join(" or ")))
-}
-
-fn visitor(headers: &HeaderMap, ip: Option<IpAddr>) -> Visitor {
-    let user_agent = text(headers, http::header::USER_AGENT.as_str()).unwrap_or_default();
-    Visitor { ip, user_agent: user_agent.to_owned() }
 }
 
 fn bearer(headers: &HeaderMap) -> Result<&str, EngineError> {

@@ -3,6 +3,7 @@
 
 pub mod analytics;
 pub mod apis;
+pub mod audit;
 pub mod budgets;
 pub mod check;
 pub mod gateway;

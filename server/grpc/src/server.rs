@@ -12,6 +12,7 @@ use rateguard_proto::FILE_DESCRIPTOR_SET;
 use rateguard_proto::internal_v1::gateway_service_server::GatewayServiceServer;
 use rateguard_proto::v1::analytics_service_server::AnalyticsServiceServer;
 use rateguard_proto::v1::api_service_server::ApiServiceServer;
+use rateguard_proto::v1::audit_service_server::AuditServiceServer;
 use rateguard_proto::v1::auth_service_server::AuthServiceServer;
 use rateguard_proto::v1::budget_service_server::BudgetServiceServer;
 use rateguard_proto::v1::key_service_server::KeyServiceServer;
@@ -37,6 +38,7 @@ use crate::details::{DetailsLayer, MESSAGE_BYTES_MAX, OPEN_MESSAGE_BYTES_MAX, of
 use crate::front::{FrontLayer, REFLECTION_BEFORE_ROUTE, under_present_name};
 use crate::services::analytics::Analytics;
 use crate::services::apis::Apis;
+use crate::services::audit::Audit;
 use crate::services::auth::Auth;
 use crate::services::budgets::Budgets;
 use crate::services::gateway::Gateway;
@@ -150,6 +152,7 @@ fn public_services(engine: &Arc<Engine>, people: &Arc<People>) -> RoutesBuilder 
         .add_service(bounded!(BudgetServiceServer, Budgets(engine.clone())))
         .add_service(bounded!(PriceServiceServer, Prices(engine.clone())))
         .add_service(bounded!(AnalyticsServiceServer, Analytics(engine.clone())))
+        .add_service(bounded!(AuditServiceServer, Audit(engine.clone())))
         .add_service(bounded!(AuthServiceServer, Auth(people.clone())))
         .add_service(bounded!(WorkspaceServiceServer, Workspaces(people.clone())))
         .add_service(bounded!(MemberServiceServer, Members(people.clone())));

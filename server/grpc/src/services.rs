@@ -2,6 +2,7 @@
 
 pub mod analytics;
 pub mod apis;
+pub mod audit;
 pub mod auth;
 pub mod budgets;
 pub mod gateway;

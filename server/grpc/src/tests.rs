@@ -3,6 +3,8 @@
 
 mod access;
 mod analytics;
+mod audit;
+mod audit_tour;
 mod calls;
 mod conversions;
 mod costs;

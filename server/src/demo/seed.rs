@@ -13,6 +13,7 @@ use rateguard_core::pricing::UnknownPricePolicy;
 use rateguard_core::rule::{Algorithm, Budget, BudgetPeriod, Enforcement, Rule};
 use rateguard_core::time::CalendarPeriod;
 use rateguard_core::unit::Unit;
+use rateguard_engine::audit::Origin;
 use rateguard_engine::caller::Identity;
 use rateguard_engine::engine::Engine;
 use rateguard_engine::manage::{ApiDraft, CredentialChange};
@@ -24,6 +25,8 @@ use rateguard_engine::secrets::{SecretText, random};
 use super::{DemoKeys, UPSTREAM_CREDENTIAL, history};
 use crate::setup::{Installed, plain_key};
 
+/// What the audit trail calls the making of the demo.
+const ORIGIN: &str = "Demo";
 /// One dollar.
 const DOLLAR: i64 = 1_000_000_000;
 /// The demo's APIs: slug, name, dialect, path at the demo upstream, how it wants its credential.
@@ -40,7 +43,7 @@ pub(super) async fn fill(
     folder: &Path,
     upstream: SocketAddr,
 ) -> anyhow::Result<DemoKeys> {
-    let first = Identity::from(engine.authenticator().by_key(installed.secret.expose(), engine.now())?);
+    let first = by_key(engine, installed.secret.expose())?;
     if *first.workspace()? != installed.workspace {
         bail!("the first key is another workspace's");
     }
@@ -52,6 +55,12 @@ pub(super) async fn fill(
     history::report(engine, &caller(&keys.app)?).await?;
     keys.write(folder)?;
     Ok(keys)
+}
+
+/// The demo itself, with a key.
+fn by_key(engine: &Engine, secret: &str) -> anyhow::Result<Identity> {
+    let caller = engine.authenticator().by_key(secret, engine.now())?;
+    Ok(Identity::from(caller).coming_from(Origin::server(ORIGIN)))
 }
 
 async fn make_keys(engine: &Engine, first: &Identity, owner: &FirstOwner) -> anyhow::Result<DemoKeys> {
@@ -110,7 +119,7 @@ pub(super) async fn point_apis_at(
     keys: &DemoKeys,
     upstream: SocketAddr,
 ) -> anyhow::Result<()> {
-    let manager = Identity::from(engine.authenticator().by_key(&keys.manage, engine.now())?);
+    let manager = by_key(engine, &keys.manage)?;
     let view = engine.directory().view(manager.workspace()?).context("the demo's workspace is gone")?;
     for (slug, _, _, path) in APIS {
         let Some(stored) = view.api(slug) else { continue };

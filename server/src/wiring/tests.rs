@@ -10,6 +10,7 @@ use rateguard_core::pricing::UnknownPricePolicy;
 use rateguard_core::rule::{Budget, BudgetPeriod, Enforcement};
 use rateguard_core::time::{CalendarPeriod, Millis, Zone};
 use rateguard_core::usage::{CallOutcome, Exactness, TokenCounts};
+use rateguard_engine::audit::Deed;
 use rateguard_engine::caller::Caller;
 use rateguard_engine::people::EmailAddress;
 use rateguard_engine::report::{RecordOutcome, UsageRecord};
@@ -287,8 +288,8 @@ async fn a_wrong_key_is_told_by_what_it_cannot_open_where_nothing_else_tells_it(
     let folder = tempfile::tempdir().unwrap();
     let config = config(folder.path());
     let data_folder = DataFolder::open(folder.path()).unwrap();
-    let store = SqlConfigStore::open(&data_folder).await.unwrap();
     let log = SqlEventLog::open(&data_folder).await.unwrap();
+    let store = SqlConfigStore::open(&data_folder, &log).await.unwrap();
     SqlUsageStore::open(&data_folder, &log).await.unwrap().close().await;
     SqlCheckpointStore::open(&data_folder).await.unwrap().close().await;
     let file = config.encryption_key_file();
@@ -315,10 +316,11 @@ async fn seal_something(store: &SqlConfigStore, cipher: &CredentialCipher) {
     let id = WorkspaceId::parse("id", "ws_old").unwrap();
     let name = DisplayName::parse("name", "old").unwrap();
     let workspace = Workspace { id: id.clone(), name, zone: Zone::UTC, currency: Currency::USD };
-    store.create_workspace(workspace, Millis::ZERO).await.unwrap();
+    let deed = Deed::of_server("Test", Millis::ZERO);
+    store.create_workspace(workspace, &deed).await.unwrap();
     let mut api = api();
     api.credential = Some(cipher.seal(&id, &api.id, &SecretText::new("upstream".to_owned())).unwrap());
-    store.insert(&id, Resource::Api(api), 1, Millis::ZERO).await.unwrap();
+    store.insert(&id, Resource::Api(api), 1, &deed).await.unwrap();
 }
 
 fn api() -> Api {

@@ -6,6 +6,7 @@ use std::time::Duration;
 use rateguard_core::ids::{DisplayName, WorkspaceId};
 use rateguard_core::money::Currency;
 use rateguard_core::time::{Millis, Zone};
+use rateguard_engine::audit::Deed;
 use rateguard_engine::caller::{Caller, Identity};
 use rateguard_engine::catalogue;
 use rateguard_engine::clock::{Clock, ManualClock};
@@ -56,7 +57,7 @@ impl Files {
         let folder = tokio::time::timeout(LET_GO_TIMEOUT, locked(home)).await.unwrap();
         let log = Arc::new(SqlEventLog::open(&folder).await.unwrap());
         Self {
-            config: Arc::new(SqlConfigStore::open(&folder).await.unwrap()),
+            config: Arc::new(SqlConfigStore::open(&folder, &log).await.unwrap()),
             usage: Arc::new(SqlUsageStore::open(&folder, &log).await.unwrap()),
             checkpoints: Arc::new(SqlCheckpointStore::open(&folder).await.unwrap()),
             log,
@@ -153,6 +154,7 @@ impl World {
         let counters =
             Arc::new(MemoryCounterStore::load(files.checkpoints.clone(), bounds, self.now()).await.unwrap());
         let stores = Stores {
+            audit: Arc::new(files.config.audit()),
             config: files.config.clone(),
             counters: counters.clone() as Arc<dyn CounterStore>,
             log: files.log.clone(),
@@ -174,9 +176,10 @@ async fn first_workspace(config: &Arc<SqlConfigStore>) -> String {
     let id = WorkspaceId::from_random([1; 16]);
     let name = DisplayName::parse("name", "first").unwrap();
     let workspace = Workspace { id: id.clone(), name, zone: Zone::UTC, currency: Currency::USD };
-    config.create_workspace(workspace, Millis::ZERO).await.unwrap();
+    let deed = Deed::of_server("Test", Millis::ZERO);
+    config.create_workspace(workspace, &deed).await.unwrap();
     let scopes = [Scope::Quota, Scope::Usage, Scope::Manage, Scope::Read];
     let (key, secret) = equip(plain_key("a key", scopes.into_iter().collect()).unwrap()).unwrap();
-    config.insert(&id, Resource::Key(key), KEYS_PER_WORKSPACE_MAX, Millis::ZERO).await.unwrap();
+    config.insert(&id, Resource::Key(key), KEYS_PER_WORKSPACE_MAX, &deed).await.unwrap();
     secret.expose().to_owned()
 }

@@ -4,6 +4,7 @@
 #![cfg(test)]
 
 mod admission;
+mod audit;
 mod base_urls;
 mod clients;
 mod gateway;

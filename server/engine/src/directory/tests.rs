@@ -9,7 +9,7 @@ use super::*;
 use crate::engine::CONFIGURATION_AGE_MS_MAX;
 use crate::error::Reason;
 use crate::secrets::key_hash;
-use crate::testing::{FakeConfig, World, key, record, start, workspace};
+use crate::testing::{FakeConfig, World, deed, key, record, start, workspace};
 
 /// A directory on a store that others change too.
 struct Shared {
@@ -27,7 +27,7 @@ impl Shared {
     /// Another process stores a key.
     async fn insert(&self, key: &Key) {
         let resource = Resource::Key(key.clone());
-        self.config.insert(&workspace(), resource, usize::MAX, start()).await.unwrap();
+        self.config.insert(&workspace(), resource, usize::MAX, &deed()).await.unwrap();
     }
 
     fn knows(&self, secret: &str) -> bool {
@@ -45,12 +45,12 @@ async fn a_refresh_takes_in_what_others_have_changed() {
 
     // The same key with another secret: the old one opens nothing any more.
     let changed = Resource::Key(key("second"));
-    shared.config.replace(&workspace(), changed, 1, start()).await.unwrap();
+    shared.config.replace(&workspace(), changed, 1, &deed()).await.unwrap();
     shared.directory.refresh(start()).await.unwrap();
     assert_eq!((shared.knows("first"), shared.knows("second")), (false, true));
 
     let id = key("second").id;
-    shared.config.remove(&workspace(), ResourceKind::Key, id.as_str(), None, start()).await.unwrap();
+    shared.config.remove(&workspace(), ResourceKind::Key, id.as_str(), None, &deed()).await.unwrap();
     shared.directory.refresh(start()).await.unwrap();
     assert!(!shared.knows("second"));
 }

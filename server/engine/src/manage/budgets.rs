@@ -9,6 +9,7 @@ use rateguard_core::counter::{CounterId, Limit, Position, Reading};
 use rateguard_core::plan::{LimitId, PlannedLimit, plan_budget};
 use rateguard_core::rule::{Budget, BudgetPeriod};
 
+use crate::audit::Deed;
 use crate::caller::Identity;
 use crate::clock::Clock;
 use crate::directory::Directory;
@@ -24,6 +25,9 @@ pub use recount::{Recount, RecountError, prepare_recount};
 
 /// Times that an opening begins anew because its period ended or its budget was changed meanwhile.
 const OPENING_ROUNDS_MAX: usize = 8;
+
+/// What the audit trail calls the opening of a budget.
+const OPENING: &str = "OpenBudget";
 
 /// How an unscoped budget stands.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -156,7 +160,8 @@ impl Opening {
             return Err(EngineError::internal("only a budget can be opened"));
         };
         let opened = Resource::Budget(Budget { opened_after: Some(settled), ..budget });
-        let stored = match self.config.replace(&workspace, opened, version, now).await {
+        let deed = Deed::of_server(OPENING, now);
+        let stored = match self.config.replace(&workspace, opened, version, &deed).await {
             Err(StoreError::VersionMismatch) => return Ok(None),
             replaced => replaced?,
         };

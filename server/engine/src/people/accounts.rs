@@ -11,8 +11,9 @@ use super::password::{Passwords, Verdict};
 use super::secret_tokens::invitation_sha256;
 use super::{
     EmailAddress, LoggedIn, MEMBERS_PER_WORKSPACE_MAX, PasswordHash, People, Person, Registration, Role,
-    Visitor, check_password, internal, role_missing, session_ended,
+    check_password, internal, role_missing, session_ended,
 };
+use crate::audit::{Deed, Origin};
 use crate::error::{EngineError, Reason};
 use crate::ports::{Joining, StoreError, User};
 use crate::resources::Workspace;
@@ -20,6 +21,9 @@ use crate::secrets::{SecretText, random};
 
 /// Bytes of a password that is drawn: 24 characters.
 const DRAWN_PASSWORD_BYTES: usize = 18;
+
+/// What the audit trail calls a hash of today in the place of a weak one.
+const REHASHING: &str = "RehashPassword";
 
 /// Who wants an account.
 #[derive(Clone, Debug)]
@@ -72,10 +76,10 @@ impl People {
     /// [`Reason::RegistrationClosed`], [`Reason::FieldOutOfBounds`] for the password,
     /// [`Reason::TooManyAttempts`], [`Reason::EmailTaken`], [`Reason::InvitationUnknown`],
     /// [`Reason::WorkspaceFull`].
-    pub async fn register(&self, account: NewAccount, visitor: &Visitor) -> Result<LoggedIn, EngineError> {
+    pub async fn register(&self, account: NewAccount, origin: &Origin) -> Result<LoggedIn, EngineError> {
         self.check_registration(account.invitation.is_some())?;
         check_password("password", &account.password)?;
-        self.attempts.take(Attempt::ComeIn, visitor.ip, Some(&account.email), self.now())?;
+        self.attempts.take(Attempt::ComeIn, origin.ip, Some(&account.email), self.now())?;
         let hash = self.passwords.hash(&account.password).await?;
         let (joining, now) = (joining(&account)?, self.now());
         let user = User {
@@ -87,11 +91,11 @@ impl People {
         };
         let membership = self
             .store
-            .create_user(user.clone(), joining, MEMBERS_PER_WORKSPACE_MAX, now)
+            .create_user(user.clone(), joining, MEMBERS_PER_WORKSPACE_MAX, &self.deed(&user.id, origin))
             .await
             .map_err(not_registered)?;
         self.refresh_now().await;
-        self.come_in(user, Some((membership.workspace, membership.role)), visitor).await
+        self.come_in(user, Some((membership.workspace, membership.role)), origin).await
     }
 
     /// Logs a person in, to work in `workspace` or where they have joined first.
@@ -104,9 +108,9 @@ impl People {
         email: &EmailAddress,
         password: &SecretText,
         workspace: Option<&WorkspaceId>,
-        visitor: &Visitor,
+        origin: &Origin,
     ) -> Result<LoggedIn, EngineError> {
-        self.attempts.take(Attempt::ComeIn, visitor.ip, Some(email), self.now())?;
+        self.attempts.take(Attempt::ComeIn, origin.ip, Some(email), self.now())?;
         let user = self.store.user_by_email(email).await?;
         let verdict = self.passwords.verify(password, user.as_ref().map(|user| &user.password)).await?;
         let user = user.filter(|_| verdict != Verdict::Wrong).ok_or_else(login_refused)?;
@@ -114,7 +118,7 @@ impl People {
             self.hash_anew(&user, password).await;
         }
         let place = self.place(&user.id, workspace).await?;
-        self.come_in(user, place, visitor).await
+        self.come_in(user, place, origin).await
     }
 
     /// The person's account.
@@ -135,16 +139,16 @@ impl People {
         person: &Person,
         current: &SecretText,
         new: &SecretText,
-        visitor: &Visitor,
+        origin: &Origin,
     ) -> Result<(), EngineError> {
         check_password("new_password", new)?;
         let user = self.account(person).await?;
-        self.attempts.take(Attempt::ComeIn, visitor.ip, Some(&user.email), self.now())?;
+        self.attempts.take(Attempt::ComeIn, origin.ip, Some(&user.email), self.now())?;
         if self.passwords.verify(current, Some(&user.password)).await? == Verdict::Wrong {
             return Err(login_refused());
         }
         let hash = self.passwords.hash(new).await?;
-        self.replace_password(&user, hash, person).await?;
+        self.replace_password(&user, hash, person, origin).await?;
         self.refresh_now().await;
         Ok(())
     }
@@ -154,9 +158,10 @@ impl People {
         user: &User,
         hash: PasswordHash,
         person: &Person,
+        origin: &Origin,
     ) -> Result<(), EngineError> {
-        let keep = Some(&person.session);
-        let replaced = self.store.set_password(&user.id, &user.password, hash, keep, self.now()).await;
+        let (keep, deed) = (Some(&person.session), self.deed(&user.id, origin));
+        let replaced = self.store.set_password(&user.id, &user.password, hash, keep, &deed).await;
         replaced.map_err(|error| match error {
             // Somebody else has changed it since: the present one is no longer right.
             StoreError::VersionMismatch => login_refused(),
@@ -169,9 +174,8 @@ impl People {
     async fn hash_anew(&self, user: &User, password: &SecretText) {
         let replaced = async {
             let hash = self.passwords.hash(password).await?;
-            Ok::<_, EngineError>(
-                self.store.set_password(&user.id, &user.password, hash, None, self.now()).await?,
-            )
+            let deed = Deed::of_server(REHASHING, self.now());
+            Ok::<_, EngineError>(self.store.set_password(&user.id, &user.password, hash, None, &deed).await?)
         };
         if let Err(error) = replaced.await {
             tracing::warn!(%error, user = %user.id, "a weak hash of a password stays until the next log-in");

@@ -7,11 +7,15 @@ use super::attempts::Attempt;
 use super::secret_tokens::{draw_invitation, invitation_sha256};
 use super::{
     EmailAddress, Grant, INVITATION_LIFE_MS, INVITATIONS_PER_WORKSPACE_MAX, MEMBERS_PER_WORKSPACE_MAX,
-    MailError, People, Person, Role, Visitor, WORKSPACES_PER_USER_MAX, internal, mail,
+    MailError, People, Person, Role, WORKSPACES_PER_USER_MAX, internal, mail,
 };
+use crate::audit::{Deed, Origin};
 use crate::error::{EngineError, Reason};
 use crate::ports::{Invitation, JoinBounds, StoreError, WORKSPACES_FULL};
 use crate::secrets::{SecretText, random};
+
+/// What the audit trail calls taking back an invitation whose mail was not taken.
+const NOT_SENT: &str = "TakeBackUnsentInvitation";
 
 /// An invitation just made.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -35,7 +39,7 @@ impl People {
         person: &Person,
         email: Option<EmailAddress>,
         role: Role,
-        visitor: &Visitor,
+        origin: &Origin,
     ) -> Result<Invited, EngineError> {
         let workspace = person.at_least(Role::Admin)?.clone();
         if role == Role::Owner {
@@ -43,7 +47,7 @@ impl People {
             return Err(EngineError::field(Reason::FieldOutOfBounds, "role", message));
         }
         let now = self.now();
-        self.attempts.take(Attempt::Invite, visitor.ip, email.as_ref(), now)?;
+        self.attempts.take(Attempt::Invite, origin.ip, email.as_ref(), now)?;
         let token = draw_invitation()?;
         let hash = invitation_sha256(&token).ok_or_else(|| EngineError::internal("a token is none"))?;
         let invitation = Invitation {
@@ -55,8 +59,10 @@ impl People {
             created_at: now,
             expires_at: now.plus(INVITATION_LIFE_MS),
         };
-        let inserted = self.store.insert_invitation(invitation.clone(), hash, INVITATIONS_PER_WORKSPACE_MAX);
-        inserted.await.map_err(not_invited)?;
+        let deed = self.deed(&person.user, origin);
+        let limit = INVITATIONS_PER_WORKSPACE_MAX;
+        let inserted = self.store.insert_invitation(invitation.clone(), hash, limit, &deed).await;
+        inserted.map_err(not_invited)?;
         let token = self.send(&invitation, token).await?;
         Ok(Invited { invitation, token })
     }
@@ -74,9 +80,14 @@ impl People {
     ///
     /// # Errors
     /// [`Reason::RoleMissing`], [`Reason::ResourceNotFound`].
-    pub async fn revoke_invitation(&self, person: &Person, id: &InvitationId) -> Result<(), EngineError> {
+    pub async fn revoke_invitation(
+        &self,
+        person: &Person,
+        id: &InvitationId,
+        origin: &Origin,
+    ) -> Result<(), EngineError> {
         let workspace = person.at_least(Role::Admin)?;
-        self.remove_invitation(workspace, id).await
+        self.remove_invitation(workspace, id, &self.deed(&person.user, origin)).await
     }
 
     /// Makes the person a member by an invitation; their session goes on in its workspace.
@@ -88,21 +99,27 @@ impl People {
         &self,
         person: &Person,
         token: &SecretText,
-        visitor: &Visitor,
+        origin: &Origin,
     ) -> Result<Grant, EngineError> {
         let now = self.now();
-        self.attempts.take(Attempt::ComeIn, visitor.ip, None, now)?;
+        self.attempts.take(Attempt::ComeIn, origin.ip, None, now)?;
         let hash = invitation_sha256(token).ok_or_else(invitation_unknown)?;
         let bounds =
             JoinBounds { members_max: MEMBERS_PER_WORKSPACE_MAX, workspaces_max: WORKSPACES_PER_USER_MAX };
-        let accepted = self.store.accept_invitation(&hash, &person.user, bounds, now).await;
+        let accepted =
+            self.store.accept_invitation(&hash, &person.user, bounds, &self.deed(&person.user, origin)).await;
         let membership = accepted.map_err(not_accepted)?;
         self.refresh_now().await;
-        self.switch_workspace(person, &membership.workspace).await
+        self.switch_workspace(person, &membership.workspace, origin).await
     }
 
-    async fn remove_invitation(&self, workspace: &WorkspaceId, id: &InvitationId) -> Result<(), EngineError> {
-        self.store.remove_invitation(workspace, id).await.map_err(|error| match error {
+    async fn remove_invitation(
+        &self,
+        workspace: &WorkspaceId,
+        id: &InvitationId,
+        by: &Deed,
+    ) -> Result<(), EngineError> {
+        self.store.remove_invitation(workspace, id, by).await.map_err(|error| match error {
             StoreError::NotFound => EngineError::not_found("invitation", id.as_str()),
             error => error.into(),
         })
@@ -122,7 +139,8 @@ impl People {
         match mailer.send(mail).await {
             Ok(()) => Ok(None),
             Err(error) => {
-                self.remove_invitation(&invitation.workspace, &invitation.id).await?;
+                let deed = Deed::of_server(NOT_SENT, self.now());
+                self.remove_invitation(&invitation.workspace, &invitation.id, &deed).await?;
                 Err(not_sent(&error))
             }
         }

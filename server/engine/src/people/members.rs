@@ -3,6 +3,7 @@
 use rateguard_core::ids::UserId;
 
 use super::{People, Person, Role, role_missing};
+use crate::audit::Origin;
 use crate::error::{EngineError, Reason};
 use crate::ports::{Member, MemberChange, MemberRefusal, Membership, StoreError};
 
@@ -32,11 +33,12 @@ impl People {
         member: UserId,
         role: Role,
         expected: Option<u64>,
+        origin: &Origin,
     ) -> Result<Member, EngineError> {
         let workspace = person.at_least(Role::Admin)?.clone();
         let actor = person.user.clone();
         let change = MemberChange { workspace, actor, member, role: Some(role), expected };
-        let membership = self.change_member(change).await?;
+        let membership = self.change_member(change, origin).await?;
         self.with_account(membership).await
     }
 
@@ -44,33 +46,44 @@ impl People {
     ///
     /// # Errors
     /// As [`People::change_role`].
-    pub async fn remove_member(&self, person: &Person, member: UserId) -> Result<(), EngineError> {
+    pub async fn remove_member(
+        &self,
+        person: &Person,
+        member: UserId,
+        origin: &Origin,
+    ) -> Result<(), EngineError> {
         let least = if member == person.user { Role::Viewer } else { Role::Admin };
         let workspace = person.at_least(least)?.clone();
         let actor = person.user.clone();
         let change = MemberChange { workspace, actor, member, role: None, expected: None };
-        self.change_member(change).await.map(drop)
+        self.change_member(change, origin).await.map(drop)
     }
 
     /// Makes another member an owner, and the person an admin.
     ///
     /// # Errors
     /// [`Reason::RoleMissing`], [`Reason::ResourceNotFound`], [`Reason::FieldConflict`].
-    pub async fn transfer_ownership(&self, person: &Person, to: &UserId) -> Result<Member, EngineError> {
+    pub async fn transfer_ownership(
+        &self,
+        person: &Person,
+        to: &UserId,
+        origin: &Origin,
+    ) -> Result<Member, EngineError> {
         let workspace = person.at_least(Role::Owner)?;
         if *to == person.user {
             let message = "must be another member: you own the workspace already";
             return Err(EngineError::field(Reason::FieldConflict, "user_id", message));
         }
-        let transferred = self.store.transfer(workspace, &person.user, to, self.now()).await;
+        let deed = self.deed(&person.user, origin);
+        let transferred = self.store.transfer(workspace, &person.user, to, &deed).await;
         let membership = settled(transferred, to)?;
         self.refresh_now().await;
         self.with_account(membership).await
     }
 
-    async fn change_member(&self, change: MemberChange) -> Result<Membership, EngineError> {
-        let member = change.member.clone();
-        let membership = settled(self.store.change_member(change, self.now()).await, &member)?;
+    async fn change_member(&self, change: MemberChange, origin: &Origin) -> Result<Membership, EngineError> {
+        let (member, deed) = (change.member.clone(), self.deed(&change.actor, origin));
+        let membership = settled(self.store.change_member(change, &deed).await, &member)?;
         self.refresh_now().await;
         Ok(membership)
     }

@@ -14,6 +14,7 @@ use tokio_util::sync::CancellationToken;
 use super::access_tokens::draw_key;
 use super::live::REMEMBERED_MS;
 use super::{People, internal};
+use crate::audit::Deed;
 use crate::error::EngineError;
 use crate::ports::{PeopleChange, SealedSigningKey};
 use crate::secrets::random;
@@ -31,6 +32,9 @@ const SIGNING_KEY_LEAD_MS: i64 = 10 * 60 * 1_000;
 const CHANGES_PER_READ: usize = 1_000;
 /// The feed's entries outlive what is remembered of them by this, for a process that starts.
 const FEED_MARGIN_MS: i64 = 60 * 60 * 1_000;
+
+/// What the audit trail calls a new signing key.
+const ROTATING: &str = "RotateSigningKeys";
 
 #[derive(Clone, Copy, Debug)]
 enum Task {
@@ -136,7 +140,7 @@ impl People {
         }
         let key = self.draw_signing_key(newest, now)?;
         let newest = newest.map(|key| key.id.clone());
-        if !self.store.add_signing_key(key, newest.as_ref()).await? {
+        if !self.store.add_signing_key(key, newest.as_ref(), &Deed::of_server(ROTATING, now)).await? {
             tracing::debug!("another process has rotated the signing keys");
         }
         self.load_keys().await

@@ -7,9 +7,9 @@ use super::access_tokens::Claims;
 use super::attempts::Attempt;
 use super::secret_tokens::RefreshToken;
 use super::{
-    Grant, LoggedIn, People, Person, Role, SESSIONS_PER_USER_MAX, USER_AGENT_BYTES_MAX, Visitor, internal,
-    role_missing, session_ended,
+    Grant, LoggedIn, People, Person, Role, SESSIONS_PER_USER_MAX, internal, role_missing, session_ended,
 };
+use crate::audit::{Actor, Deed, Origin};
 use crate::error::EngineError;
 use crate::ports::{Refreshed, Refreshing, Session, StoreError, User};
 use crate::secrets::{SecretText, random};
@@ -23,20 +23,21 @@ impl People {
         &self,
         user: User,
         place: Place,
-        visitor: &Visitor,
+        origin: &Origin,
     ) -> Result<LoggedIn, EngineError> {
         let (token, now) = (RefreshToken::draw()?, self.now());
         let session = Session {
             id: SessionId::from_random(random().map_err(internal)?),
             user: user.id.clone(),
             workspace: place.as_ref().map(|(workspace, _)| workspace.clone()),
-            user_agent: cut(&visitor.user_agent),
-            ip: visitor.ip,
+            user_agent: origin.user_agent.clone().unwrap_or_default(),
+            ip: origin.ip,
             created_at: now,
             refreshed_at: now,
             expires_at: now.plus(self.policy.refresh_token_ms),
         };
-        self.store.begin_session(session.clone(), token.hashes(), SESSIONS_PER_USER_MAX).await?;
+        let deed = self.deed(&user.id, origin);
+        self.store.begin_session(session.clone(), token.hashes(), SESSIONS_PER_USER_MAX, &deed).await?;
         // One that had to make room has ended.
         self.refresh_now().await;
         let refresh = Some((token.text(), session.expires_at));
@@ -52,10 +53,10 @@ impl People {
     pub async fn refresh_session(
         &self,
         presented: &SecretText,
-        visitor: &Visitor,
+        origin: &Origin,
     ) -> Result<Grant, EngineError> {
         let now = self.now();
-        self.attempts.take(Attempt::ComeIn, visitor.ip, None, now)?;
+        self.attempts.take(Attempt::ComeIn, origin.ip, None, now)?;
         let presented = RefreshToken::read(presented).ok_or_else(session_ended)?;
         let next = presented.next()?;
         let refreshing = Refreshing {
@@ -63,7 +64,9 @@ impl People {
             next_secret_sha256: next.hashes().secret_sha256,
             expires_at: now.plus(self.policy.refresh_token_ms),
         };
-        match self.store.refresh_session(refreshing, now).await? {
+        // Whoever uses an old token is nobody: the server ends its session.
+        let deed = Deed { actor: Actor::Server, origin: origin.clone(), at: now };
+        match self.store.refresh_session(refreshing, &deed).await? {
             Refreshed::Goes(session) => {
                 let place = self.place_of(&session).await?;
                 let refresh = Some((next.text(), session.expires_at));
@@ -86,9 +89,11 @@ impl People {
         &self,
         person: &Person,
         workspace: &WorkspaceId,
+        origin: &Origin,
     ) -> Result<Grant, EngineError> {
         let membership = self.store.membership(workspace, &person.user).await?.ok_or_else(role_missing)?;
-        let moved = self.store.move_session(&person.session, workspace, self.now()).await;
+        let deed = self.deed(&person.user, origin);
+        let moved = self.store.move_session(&person.session, workspace, &deed).await;
         moved.map_err(|error| match error {
             StoreError::NotFound => session_ended(),
             error => error.into(),
@@ -108,8 +113,13 @@ impl People {
     ///
     /// # Errors
     /// [`crate::error::Reason::ResourceNotFound`].
-    pub async fn end_session(&self, person: &Person, id: &SessionId) -> Result<(), EngineError> {
-        let ended = self.store.end_session(&person.user, id, self.now()).await;
+    pub async fn end_session(
+        &self,
+        person: &Person,
+        id: &SessionId,
+        origin: &Origin,
+    ) -> Result<(), EngineError> {
+        let ended = self.store.end_session(&person.user, id, &self.deed(&person.user, origin)).await;
         ended.map_err(|error| match error {
             StoreError::NotFound => EngineError::not_found("session", id.as_str()),
             error => error.into(),
@@ -143,17 +153,4 @@ impl People {
         let (refresh, refresh_expires_at) = refresh.unzip();
         Ok(Grant { granted_at, access, access_expires_at, refresh, refresh_expires_at, place })
     }
-}
-
-/// What a client calls itself, cut to its bound and without control characters.
-fn cut(user_agent: &str) -> String {
-    let plain = user_agent.chars().filter(|c| !c.is_control());
-    let mut text = String::new();
-    for character in plain {
-        if text.len() + character.len_utf8() > USER_AGENT_BYTES_MAX {
-            break;
-        }
-        text.push(character);
-    }
-    text
 }

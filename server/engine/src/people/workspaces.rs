@@ -5,6 +5,7 @@ use rateguard_core::money::Currency;
 use rateguard_core::time::Zone;
 
 use super::{People, Person, Role, WORKSPACES_PER_USER_MAX, internal};
+use crate::audit::Origin;
 use crate::error::{EngineError, Reason};
 use crate::ports::{Membership, StoreError, StoredWorkspace};
 use crate::resources::Workspace;
@@ -21,11 +22,13 @@ impl People {
         name: DisplayName,
         zone: Zone,
         currency: Currency,
+        origin: &Origin,
     ) -> Result<StoredWorkspace, EngineError> {
         let id = WorkspaceId::from_random(random().map_err(internal)?);
         let workspace = Workspace { id, name, zone, currency };
+        let deed = self.deed(&person.user, origin);
         let created =
-            self.store.create_workspace(workspace, &person.user, WORKSPACES_PER_USER_MAX, self.now()).await;
+            self.store.create_workspace(workspace, &person.user, WORKSPACES_PER_USER_MAX, &deed).await;
         let stored = created.map_err(|error| match error {
             StoreError::Full { .. } => {
                 let message = format!("you belong to {WORKSPACES_PER_USER_MAX} workspaces already");
@@ -73,12 +76,14 @@ impl People {
         id: &WorkspaceId,
         name: &DisplayName,
         expected: Option<u64>,
+        origin: &Origin,
     ) -> Result<StoredWorkspace, EngineError> {
         let workspace = person.at_least(Role::Admin)?;
         if id != workspace {
             return Err(workspace_not_found(id));
         }
-        let renamed = self.store.rename_workspace(workspace, name, expected, self.now()).await;
+        let deed = self.deed(&person.user, origin);
+        let renamed = self.store.rename_workspace(workspace, name, expected, &deed).await;
         let stored = renamed.map_err(|error| match error {
             StoreError::NotFound => workspace_not_found(id),
             error => error.into(),

@@ -6,6 +6,7 @@ use rateguard_core::rule::{Budget, Rule};
 use rateguard_core::time::Millis;
 
 use super::StoreError;
+use crate::audit::Deed;
 use crate::resources::{Api, Key, PriceOverride, Workspace};
 
 /// The kinds of managed resources.
@@ -128,15 +129,15 @@ pub struct Snapshot {
     pub resources: Vec<Stored<Resource>>,
 }
 
-/// Managed resources with versions and a feed of changes. Every change is one transaction with
-/// its entry in the feed.
+/// Managed resources with versions and a feed of changes. Every change is one transaction with its
+/// entry in the feed and the entry of the [`Deed`] in the audit trail.
 #[async_trait]
 pub trait ConfigStore: Send + Sync + 'static {
     /// Makes a workspace.
     ///
     /// # Errors
     /// [`StoreError::AlreadyExists`].
-    async fn create_workspace(&self, workspace: Workspace, now: Millis) -> Result<(), StoreError>;
+    async fn create_workspace(&self, workspace: Workspace, by: &Deed) -> Result<(), StoreError>;
 
     /// Makes a resource.
     ///
@@ -149,7 +150,7 @@ pub trait ConfigStore: Send + Sync + 'static {
         workspace: &WorkspaceId,
         resource: Resource,
         limit: usize,
-        now: Millis,
+        by: &Deed,
     ) -> Result<Stored<Resource>, StoreError>;
 
     /// Replaces a resource that is at `expected`.
@@ -161,7 +162,7 @@ pub trait ConfigStore: Send + Sync + 'static {
         workspace: &WorkspaceId,
         resource: Resource,
         expected: u64,
-        now: Millis,
+        by: &Deed,
     ) -> Result<Stored<Resource>, StoreError>;
 
     /// Removes a resource; with `expected` only at that version.
@@ -174,7 +175,7 @@ pub trait ConfigStore: Send + Sync + 'static {
         kind: ResourceKind,
         id: &str,
         expected: Option<u64>,
-        now: Millis,
+        by: &Deed,
     ) -> Result<(), StoreError>;
 
     /// One resource.

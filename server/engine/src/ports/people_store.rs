@@ -7,6 +7,7 @@ use rateguard_core::ids::{DisplayName, InvitationId, SessionId, SigningKeyId, Us
 use rateguard_core::time::Millis;
 
 use super::StoreError;
+use crate::audit::Deed;
 use crate::people::{EmailAddress, PasswordHash, Role};
 use crate::resources::Workspace;
 
@@ -207,7 +208,9 @@ pub enum PeopleChange {
     SigningKeys,
 }
 
-/// People and what they hold. Each change is one transaction with its entries in the feed.
+/// People and what they hold. Each change is one transaction with its entries in the feed, and those of
+/// the [`Deed`] in the audit trail: in the workspace's chain, or the installation's for what belongs to
+/// none. What is over by its time, and a refresh token that is rotated, leave none.
 #[async_trait]
 pub trait PeopleStore: Send + Sync + 'static {
     /// Makes an account and its first membership: owner of a workspace of its own, or member by an
@@ -221,7 +224,7 @@ pub trait PeopleStore: Send + Sync + 'static {
         user: User,
         joining: Joining,
         members_max: usize,
-        now: Millis,
+        by: &Deed,
     ) -> Result<Membership, StoreError>;
 
     /// The account with an address.
@@ -246,7 +249,7 @@ pub trait PeopleStore: Send + Sync + 'static {
         expected: &PasswordHash,
         password: PasswordHash,
         keep: Option<&SessionId>,
-        now: Millis,
+        by: &Deed,
     ) -> Result<(), StoreError>;
 
     /// Makes a workspace that the person owns.
@@ -258,7 +261,7 @@ pub trait PeopleStore: Send + Sync + 'static {
         workspace: Workspace,
         owner: &UserId,
         workspaces_max: usize,
-        now: Millis,
+        by: &Deed,
     ) -> Result<StoredWorkspace, StoreError>;
 
     /// Renames a workspace that is at `expected`, or at any version.
@@ -270,7 +273,7 @@ pub trait PeopleStore: Send + Sync + 'static {
         workspace: &WorkspaceId,
         name: &DisplayName,
         expected: Option<u64>,
-        now: Millis,
+        by: &Deed,
     ) -> Result<StoredWorkspace, StoreError>;
 
     /// A person's memberships with their workspaces, in the order of joining.
@@ -309,7 +312,7 @@ pub trait PeopleStore: Send + Sync + 'static {
     async fn change_member(
         &self,
         change: MemberChange,
-        now: Millis,
+        by: &Deed,
     ) -> Result<Result<Membership, MemberRefusal>, StoreError>;
 
     /// Makes `to` an owner and `from`, who must be one, an admin.
@@ -321,7 +324,7 @@ pub trait PeopleStore: Send + Sync + 'static {
         workspace: &WorkspaceId,
         from: &UserId,
         to: &UserId,
-        now: Millis,
+        by: &Deed,
     ) -> Result<Result<Membership, MemberRefusal>, StoreError>;
 
     /// Keeps an invitation open.
@@ -334,6 +337,7 @@ pub trait PeopleStore: Send + Sync + 'static {
         invitation: Invitation,
         token_sha256: [u8; 32],
         limit: usize,
+        by: &Deed,
     ) -> Result<(), StoreError>;
 
     /// The open invitations of a workspace, in the order of ids.
@@ -346,7 +350,12 @@ pub trait PeopleStore: Send + Sync + 'static {
     ///
     /// # Errors
     /// [`StoreError::NotFound`].
-    async fn remove_invitation(&self, workspace: &WorkspaceId, id: &InvitationId) -> Result<(), StoreError>;
+    async fn remove_invitation(
+        &self,
+        workspace: &WorkspaceId,
+        id: &InvitationId,
+        by: &Deed,
+    ) -> Result<(), StoreError>;
 
     /// Makes a person a member by an invitation, which is spent.
     ///
@@ -359,7 +368,7 @@ pub trait PeopleStore: Send + Sync + 'static {
         token_sha256: &[u8; 32],
         user: &UserId,
         bounds: JoinBounds,
-        now: Millis,
+        by: &Deed,
     ) -> Result<Membership, StoreError>;
 
     /// Begins a session. Beyond `sessions_max` of the person, those refreshed longest ago end.
@@ -371,6 +380,7 @@ pub trait PeopleStore: Send + Sync + 'static {
         session: Session,
         hashes: RefreshHashes,
         sessions_max: usize,
+        by: &Deed,
     ) -> Result<(), StoreError>;
 
     /// Puts the next refresh token in the place of the present one, or ends the session of an old one.
@@ -378,7 +388,7 @@ pub trait PeopleStore: Send + Sync + 'static {
     ///
     /// # Errors
     /// [`StoreError::Unavailable`], [`StoreError::OutcomeUnknown`], [`StoreError::Corrupt`].
-    async fn refresh_session(&self, refreshing: Refreshing, now: Millis) -> Result<Refreshed, StoreError>;
+    async fn refresh_session(&self, refreshing: Refreshing, by: &Deed) -> Result<Refreshed, StoreError>;
 
     /// Lets a live session work in another workspace.
     ///
@@ -388,7 +398,7 @@ pub trait PeopleStore: Send + Sync + 'static {
         &self,
         id: &SessionId,
         workspace: &WorkspaceId,
-        now: Millis,
+        by: &Deed,
     ) -> Result<(), StoreError>;
 
     /// The live sessions of a person, the newest first.
@@ -401,7 +411,7 @@ pub trait PeopleStore: Send + Sync + 'static {
     ///
     /// # Errors
     /// [`StoreError::NotFound`].
-    async fn end_session(&self, user: &UserId, id: &SessionId, now: Millis) -> Result<(), StoreError>;
+    async fn end_session(&self, user: &UserId, id: &SessionId, by: &Deed) -> Result<(), StoreError>;
 
     /// Every signing key, the oldest first.
     ///
@@ -418,6 +428,7 @@ pub trait PeopleStore: Send + Sync + 'static {
         &self,
         key: SealedSigningKey,
         newest: Option<&SigningKeyId>,
+        by: &Deed,
     ) -> Result<bool, StoreError>;
 
     /// The last revision of the feed from before an instant.

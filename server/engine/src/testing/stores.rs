@@ -16,6 +16,7 @@ use rateguard_core::usage::{LoggedEvent, UsageEvent};
 use tokio::sync::Semaphore;
 
 use super::workspace;
+use crate::audit::Deed;
 use crate::ports::{
     AppendOutcome, Change, CheckCommand, CheckOutcome, ConfigStore, CounterHealth, CounterQuery,
     CounterStore, EventLog, EventPage, EventQuery, ExpiredReservation, LiveBudgets, Principal,
@@ -287,6 +288,8 @@ impl CounterStore for FakeCounters {
 pub(crate) struct FakeConfig {
     resources: Mutex<BTreeMap<String, Stored<Resource>>>,
     changes: Mutex<Vec<Change>>,
+    /// By whom each change was made.
+    pub(crate) deeds: Mutex<Vec<Deed>>,
     /// Whether every call fails.
     pub(crate) away: AtomicBool,
     /// Whether replacing fails.
@@ -306,9 +309,10 @@ impl FakeConfig {
         changes.push(Change { revision, workspace: workspace(), kind, id: id.to_owned() });
     }
 
-    fn put(&self, value: Resource, version: u64, now: Millis) -> Stored<Resource> {
+    fn put(&self, value: Resource, version: u64, by: &Deed) -> Stored<Resource> {
         let (kind, id) = (value.kind(), value.id().to_owned());
-        let stored = Stored { workspace: workspace(), value, version, created_at: now, updated_at: now };
+        let stored = Stored { workspace: workspace(), value, version, created_at: by.at, updated_at: by.at };
+        self.deeds.lock().push(by.clone());
         self.resources.lock().insert(id.clone(), stored.clone());
         self.tell(kind, &id);
         stored
@@ -317,7 +321,7 @@ impl FakeConfig {
 
 #[async_trait]
 impl ConfigStore for FakeConfig {
-    async fn create_workspace(&self, _: Workspace, _: Millis) -> Result<(), StoreError> {
+    async fn create_workspace(&self, _: Workspace, _: &Deed) -> Result<(), StoreError> {
         Err(StoreError::AlreadyExists { field: "id" })
     }
 
@@ -326,10 +330,10 @@ impl ConfigStore for FakeConfig {
         _: &WorkspaceId,
         resource: Resource,
         _: usize,
-        now: Millis,
+        by: &Deed,
     ) -> Result<Stored<Resource>, StoreError> {
         self.answers()?;
-        Ok(self.put(resource, 1, now))
+        Ok(self.put(resource, 1, by))
     }
 
     async fn replace(
@@ -337,7 +341,7 @@ impl ConfigStore for FakeConfig {
         _: &WorkspaceId,
         resource: Resource,
         expected: u64,
-        now: Millis,
+        by: &Deed,
     ) -> Result<Stored<Resource>, StoreError> {
         self.answers()?;
         if self.frozen.load(Ordering::SeqCst) {
@@ -347,7 +351,7 @@ impl ConfigStore for FakeConfig {
         if version != Some(expected) {
             return Err(StoreError::VersionMismatch);
         }
-        Ok(self.put(resource, expected + 1, now))
+        Ok(self.put(resource, expected + 1, by))
     }
 
     async fn remove(
@@ -356,10 +360,11 @@ impl ConfigStore for FakeConfig {
         kind: ResourceKind,
         id: &str,
         _: Option<u64>,
-        _: Millis,
+        by: &Deed,
     ) -> Result<(), StoreError> {
         self.answers()?;
         self.resources.lock().remove(id).ok_or(StoreError::NotFound)?;
+        self.deeds.lock().push(by.clone());
         self.tell(kind, id);
         Ok(())
     }

@@ -30,10 +30,10 @@ impl AuthService for Auth {
         &self,
         request: Request<v1::RegisterRequest>,
     ) -> Result<Response<v1::RegisterResponse>, Status> {
-        let FromVisitor { visitor, browser, message } = from_visitor(request)?;
+        let FromVisitor { origin, browser, message } = from_visitor(request)?;
         let (LoggedIn { user, grant }, cookie) = told(async {
             let wants_cookie = browser.wants_cookie()?;
-            let logged_in = self.0.register(new_account(message)?, &visitor).await?;
+            let logged_in = self.0.register(new_account(message)?, &origin).await?;
             Ok((logged_in, wants_cookie))
         })
         .await?;
@@ -42,7 +42,7 @@ impl AuthService for Auth {
     }
 
     async fn login(&self, request: Request<v1::LoginRequest>) -> Result<Response<v1::LoginResponse>, Status> {
-        let FromVisitor { visitor, browser, message } = from_visitor(request)?;
+        let FromVisitor { origin, browser, message } = from_visitor(request)?;
         let (LoggedIn { user, grant }, cookie) = told(async {
             let wants_cookie = browser.wants_cookie()?;
             let (email, password) = (email("email", &message.email)?, secret("password", message.password)?);
@@ -50,7 +50,7 @@ impl AuthService for Auth {
                 "" => None,
                 id => Some(workspace_id("workspace_id", id)?),
             };
-            Ok((self.0.log_in(&email, &password, workspace.as_ref(), &visitor).await?, wants_cookie))
+            Ok((self.0.log_in(&email, &password, workspace.as_ref(), &origin).await?, wants_cookie))
         })
         .await?;
         let user = Some(user_message(&user));
@@ -61,15 +61,15 @@ impl AuthService for Auth {
         &self,
         request: Request<v1::RefreshTokenRequest>,
     ) -> Result<Response<v1::RefreshTokenResponse>, Status> {
-        let FromVisitor { visitor, browser, message } = from_visitor(request)?;
+        let FromVisitor { origin, browser, message } = from_visitor(request)?;
         let (grant, cookie) = told(async {
             if let Some(token) = optional_secret("refresh_token", message.refresh_token)? {
                 // Before the token is spent.
                 let wants_cookie = browser.wants_cookie()?;
-                return Ok((self.0.refresh_session(&token, &visitor).await?, wants_cookie));
+                return Ok((self.0.refresh_session(&token, &origin).await?, wants_cookie));
             }
             let token = browser.cookie()?.ok_or_else(|| crate::convert::missing("refresh_token"))?;
-            Ok((self.0.refresh_session(token, &visitor).await?, true))
+            Ok((self.0.refresh_session(token, &origin).await?, true))
         })
         .await?;
         granted(grant, cookie, |grant| v1::RefreshTokenResponse { grant: Some(grant) })
@@ -79,9 +79,9 @@ impl AuthService for Auth {
         &self,
         request: Request<v1::LogoutRequest>,
     ) -> Result<Response<v1::LogoutResponse>, Status> {
-        let FromPerson { person, .. } = from_person(request)?;
+        let FromPerson { person, origin, .. } = from_person(request)?;
         let mut response = answer(async {
-            self.0.end_session(&person, &person.session).await?;
+            self.0.end_session(&person, &person.session, &origin).await?;
             Ok(v1::LogoutResponse {})
         })
         .await?;
@@ -112,11 +112,11 @@ impl AuthService for Auth {
         &self,
         request: Request<v1::ChangePasswordRequest>,
     ) -> Result<Response<v1::ChangePasswordResponse>, Status> {
-        let FromPerson { person, visitor, message } = from_person(request)?;
+        let FromPerson { person, origin, message } = from_person(request)?;
         answer(async {
             let current = secret("current_password", message.current_password)?;
             let new = secret("new_password", message.new_password)?;
-            self.0.change_password(&person, &current, &new, &visitor).await?;
+            self.0.change_password(&person, &current, &new, &origin).await?;
             Ok(v1::ChangePasswordResponse {})
         })
         .await
@@ -126,10 +126,10 @@ impl AuthService for Auth {
         &self,
         request: Request<v1::SwitchWorkspaceRequest>,
     ) -> Result<Response<v1::SwitchWorkspaceResponse>, Status> {
-        let FromPerson { person, message, .. } = from_person(request)?;
+        let FromPerson { person, origin, message } = from_person(request)?;
         answer(async {
             let workspace = workspace_id("workspace_id", &message.workspace_id)?;
-            let grant = self.0.switch_workspace(&person, &workspace).await?;
+            let grant = self.0.switch_workspace(&person, &workspace, &origin).await?;
             Ok(v1::SwitchWorkspaceResponse { grant: Some(grant_message(&grant)) })
         })
         .await
@@ -152,9 +152,9 @@ impl AuthService for Auth {
         &self,
         request: Request<v1::RevokeSessionRequest>,
     ) -> Result<Response<v1::RevokeSessionResponse>, Status> {
-        let FromPerson { person, message, .. } = from_person(request)?;
+        let FromPerson { person, origin, message } = from_person(request)?;
         answer(async {
-            self.0.end_session(&person, &session_id("id", &message.id)?).await?;
+            self.0.end_session(&person, &session_id("id", &message.id)?, &origin).await?;
             Ok(v1::RevokeSessionResponse {})
         })
         .await

@@ -29,14 +29,14 @@ impl MemberService for Members {
         &self,
         request: Request<v1::InviteMemberRequest>,
     ) -> Result<Response<v1::InviteMemberResponse>, Status> {
-        let FromPerson { person, visitor, message } = from_person(request)?;
+        let FromPerson { person, origin, message } = from_person(request)?;
         answer(async {
             let to = match message.email.as_str() {
                 "" => None,
                 text => Some(email("email", text)?),
             };
             let role = role("role", message.role)?;
-            let Invited { invitation, token } = self.0.invite(&person, to, role, &visitor).await?;
+            let Invited { invitation, token } = self.0.invite(&person, to, role, &origin).await?;
             Ok(v1::InviteMemberResponse {
                 invitation: Some(invitation_message(&invitation)),
                 token: token.as_ref().map(secret_message),
@@ -61,9 +61,9 @@ impl MemberService for Members {
         &self,
         request: Request<v1::RevokeInvitationRequest>,
     ) -> Result<Response<v1::RevokeInvitationResponse>, Status> {
-        let FromPerson { person, message, .. } = from_person(request)?;
+        let FromPerson { person, origin, message } = from_person(request)?;
         answer(async {
-            self.0.revoke_invitation(&person, &invitation_id(&message.id)?).await?;
+            self.0.revoke_invitation(&person, &invitation_id(&message.id)?, &origin).await?;
             Ok(v1::RevokeInvitationResponse {})
         })
         .await
@@ -73,10 +73,10 @@ impl MemberService for Members {
         &self,
         request: Request<v1::AcceptInvitationRequest>,
     ) -> Result<Response<v1::AcceptInvitationResponse>, Status> {
-        let FromPerson { person, visitor, message } = from_person(request)?;
+        let FromPerson { person, origin, message } = from_person(request)?;
         answer(async {
             let token = secret("token", message.token)?;
-            let grant = self.0.accept_invitation(&person, &token, &visitor).await?;
+            let grant = self.0.accept_invitation(&person, &token, &origin).await?;
             Ok(v1::AcceptInvitationResponse { grant: Some(grant_message(&grant)) })
         })
         .await
@@ -94,10 +94,11 @@ impl MemberService for Members {
         &self,
         request: Request<v1::UpdateMemberRequest>,
     ) -> Result<Response<v1::UpdateMemberResponse>, Status> {
-        let FromPerson { person, message, .. } = from_person(request)?;
+        let FromPerson { person, origin, message } = from_person(request)?;
         answer(async {
             let (user, role) = (user_id("user_id", &message.user_id)?, role("role", message.role)?);
-            let member = self.0.change_role(&person, user, role, etag_version(&message.etag)?).await?;
+            let expected = etag_version(&message.etag)?;
+            let member = self.0.change_role(&person, user, role, expected, &origin).await?;
             Ok(v1::UpdateMemberResponse { member: Some(member_message(&member)) })
         })
         .await
@@ -107,9 +108,9 @@ impl MemberService for Members {
         &self,
         request: Request<v1::RemoveMemberRequest>,
     ) -> Result<Response<v1::RemoveMemberResponse>, Status> {
-        let FromPerson { person, message, .. } = from_person(request)?;
+        let FromPerson { person, origin, message } = from_person(request)?;
         answer(async {
-            self.0.remove_member(&person, user_id("user_id", &message.user_id)?).await?;
+            self.0.remove_member(&person, user_id("user_id", &message.user_id)?, &origin).await?;
             Ok(v1::RemoveMemberResponse {})
         })
         .await
@@ -119,9 +120,10 @@ impl MemberService for Members {
         &self,
         request: Request<v1::TransferOwnershipRequest>,
     ) -> Result<Response<v1::TransferOwnershipResponse>, Status> {
-        let FromPerson { person, message, .. } = from_person(request)?;
+        let FromPerson { person, origin, message } = from_person(request)?;
         answer(async {
-            let member = self.0.transfer_ownership(&person, &user_id("user_id", &message.user_id)?).await?;
+            let to = user_id("user_id", &message.user_id)?;
+            let member = self.0.transfer_ownership(&person, &to, &origin).await?;
             Ok(v1::TransferOwnershipResponse { member: Some(member_message(&member)) })
         })
         .await

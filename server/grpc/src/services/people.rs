@@ -1,8 +1,9 @@
 //! What the services of people have in common: who asks, and from where.
 
+use rateguard_engine::audit::Origin;
 use rateguard_engine::caller::Identity;
 use rateguard_engine::error::EngineError;
-use rateguard_engine::people::{Person, Visitor};
+use rateguard_engine::people::Person;
 use tonic::{Request, Status};
 
 use crate::auth::browser::Browser;
@@ -13,7 +14,7 @@ pub(super) struct FromPerson<M> {
     /// Who.
     pub person: Person,
     /// From where.
-    pub visitor: Visitor,
+    pub origin: Origin,
     /// What.
     pub message: M,
 }
@@ -21,7 +22,7 @@ pub(super) struct FromPerson<M> {
 /// A request of somebody who is not known yet.
 pub(super) struct FromVisitor<M> {
     /// From where.
-    pub visitor: Visitor,
+    pub origin: Origin,
     /// With which browser, if any.
     pub browser: Browser,
     /// What.
@@ -34,9 +35,9 @@ pub(super) struct FromVisitor<M> {
 /// INTERNAL when it has not: then the layer is missing.
 pub(super) fn from_person<M>(request: Request<M>) -> Result<FromPerson<M>, Status> {
     let (_, mut extensions, message) = request.into_parts();
-    let Some(Identity::Person(person)) = extensions.remove() else { return Err(past_authentication()) };
-    let visitor = extensions.remove().ok_or_else(past_authentication)?;
-    Ok(FromPerson { person, visitor, message })
+    let person = extensions.remove().and_then(Identity::into_person).ok_or_else(past_authentication)?;
+    let origin = extensions.remove().ok_or_else(past_authentication)?;
+    Ok(FromPerson { person, origin, message })
 }
 
 /// The same for a request that needs no credential.
@@ -45,9 +46,9 @@ pub(super) fn from_person<M>(request: Request<M>) -> Result<FromPerson<M>, Statu
 /// As [`from_person`].
 pub(super) fn from_visitor<M>(request: Request<M>) -> Result<FromVisitor<M>, Status> {
     let (_, mut extensions, message) = request.into_parts();
-    let visitor = extensions.remove().ok_or_else(past_authentication)?;
+    let origin = extensions.remove().ok_or_else(past_authentication)?;
     let browser = extensions.remove().ok_or_else(past_authentication)?;
-    Ok(FromVisitor { visitor, browser, message })
+    Ok(FromVisitor { origin, browser, message })
 }
 
 fn past_authentication() -> Status {

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use rateguard_core::ids::DisplayName;
+use rateguard_engine::audit::Origin;
 use rateguard_engine::error::EngineError;
 use rateguard_engine::people::{People, Person, Role};
 use rateguard_proto::v1;
@@ -31,13 +32,13 @@ impl WorkspaceService for Workspaces {
         &self,
         request: Request<v1::CreateWorkspaceRequest>,
     ) -> Result<Response<v1::CreateWorkspaceResponse>, Status> {
-        let FromPerson { person, message, .. } = from_person(request)?;
+        let FromPerson { person, origin, message } = from_person(request)?;
         answer(async {
             let draft = message.workspace.ok_or_else(|| missing(FIELD))?;
             let name = DisplayName::parse("workspace.display_name", &draft.display_name)?;
             let (zone, currency) = zone_and_currency(draft.time_zone, &draft.currency_code)
                 .map_err(|error| within(FIELD, error))?;
-            let stored = self.0.create_workspace(&person, name, zone, currency).await?;
+            let stored = self.0.create_workspace(&person, name, zone, currency, &origin).await?;
             Ok(v1::CreateWorkspaceResponse { workspace: Some(workspace_message(&stored, Role::Owner)) })
         })
         .await
@@ -73,8 +74,8 @@ impl WorkspaceService for Workspaces {
         &self,
         request: Request<v1::UpdateWorkspaceRequest>,
     ) -> Result<Response<v1::UpdateWorkspaceResponse>, Status> {
-        let FromPerson { person, message, .. } = from_person(request)?;
-        answer(async { update(&self.0, &person, message).await }).await
+        let FromPerson { person, origin, message } = from_person(request)?;
+        answer(async { update(&self.0, &person, message, &origin).await }).await
     }
 }
 
@@ -82,6 +83,7 @@ async fn update(
     people: &People,
     person: &Person,
     request: v1::UpdateWorkspaceRequest,
+    origin: &Origin,
 ) -> Result<v1::UpdateWorkspaceResponse, EngineError> {
     let changes = request.workspace.ok_or_else(|| missing(FIELD))?;
     let id = workspace_id("workspace.id", &changes.id)?;
@@ -90,6 +92,6 @@ async fn update(
     let present = workspace_message(&stored, membership.role);
     let merged = masked(MASKABLE, &present, &changes, request.update_mask.as_ref())?;
     let name = DisplayName::parse("workspace.display_name", &merged.display_name)?;
-    let renamed = people.rename_workspace(person, &id, &name, expected).await?;
+    let renamed = people.rename_workspace(person, &id, &name, expected, origin).await?;
     Ok(v1::UpdateWorkspaceResponse { workspace: Some(workspace_message(&renamed, membership.role)) })
 }

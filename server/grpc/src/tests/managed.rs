@@ -25,11 +25,14 @@ pub fn fixed_window(limit: i64) -> Option<v1::rule::Algorithm> {
     Some(v1::rule::Algorithm::FixedWindow(v1::FixedWindow { limit, window_ms: 60_000 }))
 }
 
-fn ten_a_minute() -> v1::Rule {
+pub fn ten_a_minute() -> v1::Rule {
     v1::Rule { display_name: "ten a minute".to_owned(), algorithm: fixed_window(10), ..v1::Rule::default() }
 }
 
-async fn make_rule(client: &mut RuleServiceClient<Transport>, rule: v1::Rule) -> Result<v1::Rule, Status> {
+pub async fn make_rule(
+    client: &mut RuleServiceClient<Transport>,
+    rule: v1::Rule,
+) -> Result<v1::Rule, Status> {
     let answer = client.create_rule(v1::CreateRuleRequest { rule: Some(rule) }).await?;
     Ok(answer.into_inner().rule.unwrap())
 }

@@ -1,5 +1,6 @@
 //! Accounts, sessions, roles, invitations and ownership, as people see them.
 
+use rateguard_engine::audit::Deed;
 use rateguard_engine::people::{PasswordHash, Policy, Registration};
 use rateguard_engine::ports::PeopleStore;
 use rateguard_proto::v1;
@@ -107,7 +108,8 @@ async fn a_hash_of_bcrypt_is_replaced_when_its_owner_logs_in() {
     let stored = store.user(&id).await.unwrap().unwrap();
     // Of the password "imported password", with a cost of 4.
     let imported = PasswordHash::stored(&bcrypt::hash("imported password", 4).unwrap());
-    store.set_password(&id, &stored.password, imported, None, world.engine.now()).await.unwrap();
+    let deed = Deed::of_server("Test", world.engine.now());
+    store.set_password(&id, &stored.password, imported, None, &deed).await.unwrap();
     world.visitor().login(login("ada@example.com", "imported password")).await.unwrap();
     let after = store.user(&id).await.unwrap().unwrap();
     assert!(after.password.as_str().starts_with("$argon2id$"));

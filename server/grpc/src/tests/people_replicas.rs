@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use rateguard_core::ids::{SessionId, UserId};
+use rateguard_engine::audit::Origin;
 use rateguard_engine::error::Reason;
 use rateguard_engine::people::{People, PeopleBackground, PeopleSetup, Person, Role};
 use rateguard_engine::ports::PeopleStore;
@@ -134,6 +135,6 @@ async fn a_person_of_no_live_session_can_end_nothing() {
         workspace: None,
         role: None,
     };
-    let refused = world.people.end_session(&person, &person.session).await.unwrap_err();
+    let refused = world.people.end_session(&person, &person.session, &Origin::default()).await.unwrap_err();
     assert_eq!(refused.reason, Reason::ResourceNotFound);
 }

@@ -39,7 +39,7 @@ async fn world() -> World {
     World::with_catalogue(PriceBook::new(sheets)).await
 }
 
-fn own_price(provider: &str, model: &str, input: &str) -> v1::Price {
+pub fn own_price(provider: &str, model: &str, input: &str) -> v1::Price {
     v1::Price {
         provider: provider.to_owned(),
         model: model.to_owned(),

@@ -8,6 +8,7 @@ use rateguard_core::ids::{DisplayName, WorkspaceId};
 use rateguard_core::money::Currency;
 use rateguard_core::pricing::PriceBook;
 use rateguard_core::time::{Millis, Zone};
+use rateguard_engine::audit::Deed;
 use rateguard_engine::clock::ManualClock;
 use rateguard_engine::engine::{Background, Engine, Setup, Stores};
 use rateguard_engine::manage::{KEYS_PER_WORKSPACE_MAX, equip};
@@ -127,15 +128,16 @@ impl World {
     async fn with(catalogue: PriceBook, policy: Policy) -> Self {
         let home = tempfile::tempdir().unwrap();
         let folder = DataFolder::open(home.path()).unwrap();
-        let config = Arc::new(SqlConfigStore::open(&folder).await.unwrap());
         let log = Arc::new(SqlEventLog::open(&folder).await.unwrap());
+        let config = Arc::new(SqlConfigStore::open(&folder, &log).await.unwrap());
         let usage = Arc::new(SqlUsageStore::open(&folder, &log).await.unwrap());
         let checkpoints = Arc::new(SqlCheckpointStore::open(&folder).await.unwrap());
         let clock = Arc::new(ManualClock::at(Millis::new(START_MS)));
         let (workspace, key) = first_workspace(&config).await;
         let bounds = MemoryCounterStoreConfig::default();
         let counters = MemoryCounterStore::load(checkpoints, bounds, Millis::new(START_MS)).await.unwrap();
-        let stores = Stores { config: config.clone(), counters: Arc::new(counters), log, usage };
+        let audit = Arc::new(config.audit());
+        let stores = Stores { config: config.clone(), counters: Arc::new(counters), log, usage, audit };
         let setup = Setup {
             clock: clock.clone(),
             catalogue: Arc::new(catalogue),
@@ -174,7 +176,8 @@ impl World {
     pub async fn add_key(&self, key: Key) -> String {
         let (key, secret) = equip(key).unwrap();
         let now = self.engine.now();
-        self.config.insert(&self.workspace, Resource::Key(key), KEYS_PER_WORKSPACE_MAX, now).await.unwrap();
+        let deed = Deed::of_server("Test", now);
+        self.config.insert(&self.workspace, Resource::Key(key), KEYS_PER_WORKSPACE_MAX, &deed).await.unwrap();
         self.engine.directory().refresh(now).await.unwrap();
         secret.expose().to_owned()
     }
@@ -221,10 +224,11 @@ async fn first_workspace(config: &Arc<SqlConfigStore>) -> (WorkspaceId, String) 
     let id = WorkspaceId::from_random([1; 16]);
     let name = DisplayName::parse("name", "first").unwrap();
     let workspace = Workspace { id: id.clone(), name, zone: Zone::UTC, currency: Currency::USD };
-    config.create_workspace(workspace, Millis::ZERO).await.unwrap();
+    let deed = Deed::of_server("Test", Millis::ZERO);
+    config.create_workspace(workspace, &deed).await.unwrap();
     let scopes = [Scope::Quota, Scope::Usage, Scope::Manage, Scope::Read];
     let (key, secret) = equip(plain_key(&scopes)).unwrap();
-    config.insert(&id, Resource::Key(key), KEYS_PER_WORKSPACE_MAX, Millis::ZERO).await.unwrap();
+    config.insert(&id, Resource::Key(key), KEYS_PER_WORKSPACE_MAX, &deed).await.unwrap();
     (id, secret.expose().to_owned())
 }
 

@@ -7,21 +7,25 @@
 mod body;
 mod change;
 mod read;
+mod shown;
 mod table;
 
 use async_trait::async_trait;
 use rateguard_core::ids::WorkspaceId;
-use rateguard_core::time::Millis;
+use rateguard_engine::audit::Deed;
 use rateguard_engine::ports::{Change, ConfigStore, Resource, ResourceKind, Snapshot, StoreError, Stored};
 use rateguard_engine::resources::Workspace;
 use sqlx::migrate::Migrator;
 
 pub(crate) use change::insert_workspace;
 pub(crate) use read::workspace as workspace_of;
+pub(crate) use shown::workspace as shown_workspace;
 
+use crate::audit::{SqlAuditStore, Witness};
 use crate::database::{
-    Content, DataFolder, Database, Durability, LOAD_MS_MAX, OpenError, Schema, Writing, failure,
+    Content, DataFolder, Database, Durability, LOAD_MS_MAX, OpenError, Schema, Transaction, Writing, failure,
 };
+use crate::events::SqlEventLog;
 use crate::people::SqlPeopleStore;
 
 /// The name by which errors know the store.
@@ -43,15 +47,24 @@ const FIRST_VERSION: u64 = 1;
 #[derive(Clone, Debug)]
 pub struct SqlConfigStore {
     database: Database,
+    witness: Witness,
 }
 
 impl SqlConfigStore {
-    /// Opens the store in a data folder.
+    /// Opens the store in a data folder, beside the log whose file keeps the hashes of the audit trail.
     ///
     /// # Errors
     /// [`OpenError`].
-    pub async fn open(folder: &DataFolder) -> Result<Self, OpenError> {
-        Ok(Self { database: Database::open(folder, &SCHEMA).await? })
+    pub async fn open(folder: &DataFolder, log: &SqlEventLog) -> Result<Self, OpenError> {
+        Ok(Self::over(Database::open(folder, &SCHEMA).await?, log).await)
+    }
+
+    /// The store over its file, open.
+    pub(crate) async fn over(database: Database, log: &SqlEventLog) -> Self {
+        let witness = Witness::new(database.clone(), log.database().clone());
+        // What a process that was killed has left.
+        witness.catch_up().await;
+        Self { database, witness }
     }
 
     /// Closes it; calls afterwards are unavailable.
@@ -61,7 +74,22 @@ impl SqlConfigStore {
 
     /// The store of people, in the same file.
     pub fn people(&self) -> SqlPeopleStore {
-        SqlPeopleStore::over(self.database.clone())
+        SqlPeopleStore::over(self.database.clone(), self.witness.clone())
+    }
+
+    /// The audit trail of both.
+    pub fn audit(&self) -> SqlAuditStore {
+        SqlAuditStore::over(self.witness.clone())
+    }
+
+    /// Runs and commits a change, and has its audit entries witnessed.
+    async fn change<T>(
+        &self,
+        work: impl Future<Output = Result<(Transaction, T), StoreError>> + Send,
+    ) -> Result<T, StoreError> {
+        let changed = self.database.write(work).await;
+        self.witness.catch_up().await;
+        changed
     }
 
     /// The known text that was sealed with the key of this installation, when there is one.
@@ -104,13 +132,13 @@ impl SqlConfigStore {
 
 #[async_trait]
 impl ConfigStore for SqlConfigStore {
-    async fn create_workspace(&self, workspace: Workspace, now: Millis) -> Result<(), StoreError> {
+    async fn create_workspace(&self, workspace: Workspace, by: &Deed) -> Result<(), StoreError> {
         let work = async {
             let mut transaction = self.database.begin().await?;
-            change::insert_workspace(&mut transaction, &workspace, now).await?;
+            change::create_workspace(&mut transaction, &workspace, by).await?;
             Ok((transaction, ()))
         };
-        self.database.write(work).await
+        self.change(work).await
     }
 
     async fn insert(
@@ -118,21 +146,21 @@ impl ConfigStore for SqlConfigStore {
         workspace: &WorkspaceId,
         resource: Resource,
         limit: usize,
-        now: Millis,
+        by: &Deed,
     ) -> Result<Stored<Resource>, StoreError> {
         let stored = Stored {
             workspace: workspace.clone(),
             value: resource,
             version: FIRST_VERSION,
-            created_at: now,
-            updated_at: now,
+            created_at: by.at,
+            updated_at: by.at,
         };
         let work = async {
             let mut transaction = self.database.begin().await?;
-            change::insert_resource(&mut transaction, &stored, limit).await?;
+            change::insert_resource(&mut transaction, &stored, limit, by).await?;
             Ok((transaction, ()))
         };
-        self.database.write(work).await?;
+        self.change(work).await?;
         Ok(stored)
     }
 
@@ -141,16 +169,15 @@ impl ConfigStore for SqlConfigStore {
         workspace: &WorkspaceId,
         resource: Resource,
         expected: u64,
-        now: Millis,
+        by: &Deed,
     ) -> Result<Stored<Resource>, StoreError> {
         let work = async {
             let mut transaction = self.database.begin().await?;
             let stored =
-                change::replace_resource(&mut transaction, workspace.clone(), resource, expected, now)
-                    .await?;
+                change::replace_resource(&mut transaction, workspace.clone(), resource, expected, by).await?;
             Ok((transaction, stored))
         };
-        self.database.write(work).await
+        self.change(work).await
     }
 
     async fn remove(
@@ -159,14 +186,14 @@ impl ConfigStore for SqlConfigStore {
         kind: ResourceKind,
         id: &str,
         expected: Option<u64>,
-        now: Millis,
+        by: &Deed,
     ) -> Result<(), StoreError> {
         let work = async {
             let mut transaction = self.database.begin().await?;
-            change::remove_resource(&mut transaction, workspace, kind, id, expected, now).await?;
+            change::remove_resource(&mut transaction, workspace, kind, id, expected, by).await?;
             Ok((transaction, ()))
         };
-        self.database.write(work).await
+        self.change(work).await
     }
 
     async fn get(

@@ -40,7 +40,7 @@ pub struct Database {
     writer: SqlitePool,
     readers: SqlitePool,
     // Keeps the folder locked while any store of it is open.
-    _folder: DataFolder,
+    _folder: Option<DataFolder>,
 }
 
 impl Database {

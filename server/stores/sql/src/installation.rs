@@ -59,12 +59,13 @@ impl SqlStores {
             Some(id) => id.clone(),
             None => draw_id(folder)?,
         };
-        let config = SqlConfigStore::open(folder).await?;
+        let config = Database::open(folder, &crate::config::SCHEMA).await?;
         let mark = |whole| Mark { id: id.clone(), whole };
         if !verdict.is_whole {
-            mark(false).write(folder, config.database()).await?;
+            mark(false).write(folder, &config).await?;
         }
         let events = SqlEventLog::open(folder).await?;
+        let config = SqlConfigStore::over(config, &events).await;
         mark(true).write(folder, events.database()).await?;
         let usage = SqlUsageStore::open(folder, &events).await?;
         mark(true).write(folder, usage.database()).await?;

@@ -6,6 +6,7 @@
 //! common ground of SQLite and PostgreSQL: `$N` placeholders, `ON CONFLICT`, `RETURNING`, and
 //! integers for booleans.
 
+mod audit;
 mod config;
 mod counters;
 mod database;
@@ -14,6 +15,7 @@ mod installation;
 mod people;
 mod usage;
 
+pub use audit::SqlAuditStore;
 pub use config::SqlConfigStore;
 pub use counters::SqlCheckpointStore;
 pub use database::{DataFolder, OpenError};

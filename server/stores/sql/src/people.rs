@@ -10,11 +10,13 @@ mod keys;
 mod members;
 mod row;
 mod sessions;
+mod shown;
 mod users;
 
 use async_trait::async_trait;
 use rateguard_core::ids::{DisplayName, InvitationId, SessionId, SigningKeyId, UserId, WorkspaceId};
 use rateguard_core::time::Millis;
+use rateguard_engine::audit::Deed;
 use rateguard_engine::people::{EmailAddress, PasswordHash};
 use rateguard_engine::ports::{
     Invitation, JoinBounds, Joining, Member, MemberChange, MemberRefusal, Membership, PeopleChange,
@@ -23,6 +25,7 @@ use rateguard_engine::ports::{
 };
 use rateguard_engine::resources::Workspace;
 
+use crate::audit::Witness;
 use crate::database::Database;
 
 /// The name by which errors know the store.
@@ -32,11 +35,12 @@ const STORE: &str = "people";
 #[derive(Clone, Debug)]
 pub struct SqlPeopleStore {
     database: Database,
+    witness: Witness,
 }
 
 impl SqlPeopleStore {
-    pub(crate) fn over(database: Database) -> Self {
-        Self { database }
+    pub(crate) fn over(database: Database, witness: Witness) -> Self {
+        Self { database, witness }
     }
 
     /// Closes the file, for the configuration too; calls afterwards are unavailable.
@@ -45,7 +49,7 @@ impl SqlPeopleStore {
     }
 }
 
-/// Runs one function over a transaction, and commits it unless it fails.
+/// Runs one function over a transaction, commits it unless it fails, and has its audit entries witnessed.
 macro_rules! in_transaction {
     ($store:expr, $function:path $(, $argument:expr)*) => {{
         let work = async {
@@ -53,7 +57,9 @@ macro_rules! in_transaction {
             let value = $function(&mut transaction $(, $argument)*).await?;
             Ok((transaction, value))
         };
-        $store.database.write(work).await
+        let changed = $store.database.write(work).await;
+        $store.witness.catch_up().await;
+        changed
     }};
 }
 
@@ -75,9 +81,9 @@ impl PeopleStore for SqlPeopleStore {
         user: User,
         joining: Joining,
         members_max: usize,
-        now: Millis,
+        by: &Deed,
     ) -> Result<Membership, StoreError> {
-        in_transaction!(self, users::create, &user, &joining, members_max, now)
+        in_transaction!(self, users::create, &user, &joining, members_max, by)
     }
 
     async fn user_by_email(&self, email: &EmailAddress) -> Result<Option<User>, StoreError> {
@@ -94,9 +100,9 @@ impl PeopleStore for SqlPeopleStore {
         expected: &PasswordHash,
         password: PasswordHash,
         keep: Option<&SessionId>,
-        now: Millis,
+        by: &Deed,
     ) -> Result<(), StoreError> {
-        in_transaction!(self, users::set_password, user, (expected, &password), keep, now)
+        in_transaction!(self, users::set_password, user, (expected, &password), keep, by)
     }
 
     async fn create_workspace(
@@ -104,9 +110,9 @@ impl PeopleStore for SqlPeopleStore {
         workspace: Workspace,
         owner: &UserId,
         workspaces_max: usize,
-        now: Millis,
+        by: &Deed,
     ) -> Result<StoredWorkspace, StoreError> {
-        in_transaction!(self, members::create_workspace, &workspace, owner, workspaces_max, now)
+        in_transaction!(self, members::create_workspace, &workspace, owner, workspaces_max, by)
     }
 
     async fn rename_workspace(
@@ -114,9 +120,9 @@ impl PeopleStore for SqlPeopleStore {
         workspace: &WorkspaceId,
         name: &DisplayName,
         expected: Option<u64>,
-        now: Millis,
+        by: &Deed,
     ) -> Result<StoredWorkspace, StoreError> {
-        in_transaction!(self, members::rename_workspace, workspace, name, expected, now)
+        in_transaction!(self, members::rename_workspace, workspace, name, expected, by)
     }
 
     async fn memberships(&self, user: &UserId) -> Result<Vec<(Membership, StoredWorkspace)>, StoreError> {
@@ -143,9 +149,9 @@ impl PeopleStore for SqlPeopleStore {
     async fn change_member(
         &self,
         change: MemberChange,
-        now: Millis,
+        by: &Deed,
     ) -> Result<Result<Membership, MemberRefusal>, StoreError> {
-        in_transaction!(self, members::change, &change, now)
+        in_transaction!(self, members::change, &change, by)
     }
 
     async fn transfer(
@@ -153,9 +159,9 @@ impl PeopleStore for SqlPeopleStore {
         workspace: &WorkspaceId,
         from: &UserId,
         to: &UserId,
-        now: Millis,
+        by: &Deed,
     ) -> Result<Result<Membership, MemberRefusal>, StoreError> {
-        in_transaction!(self, members::transfer, workspace, from, to, now)
+        in_transaction!(self, members::transfer, workspace, from, to, by)
     }
 
     async fn insert_invitation(
@@ -163,16 +169,22 @@ impl PeopleStore for SqlPeopleStore {
         invitation: Invitation,
         token_sha256: [u8; 32],
         limit: usize,
+        by: &Deed,
     ) -> Result<(), StoreError> {
-        in_transaction!(self, invitations::insert, &invitation, &token_sha256, limit)
+        in_transaction!(self, invitations::insert, &invitation, &token_sha256, limit, by)
     }
 
     async fn invitations(&self, workspace: &WorkspaceId, now: Millis) -> Result<Vec<Invitation>, StoreError> {
         with_reader!(self, invitations::list, workspace, now)
     }
 
-    async fn remove_invitation(&self, workspace: &WorkspaceId, id: &InvitationId) -> Result<(), StoreError> {
-        in_transaction!(self, invitations::remove, workspace, id)
+    async fn remove_invitation(
+        &self,
+        workspace: &WorkspaceId,
+        id: &InvitationId,
+        by: &Deed,
+    ) -> Result<(), StoreError> {
+        in_transaction!(self, invitations::remove, workspace, id, by)
     }
 
     async fn accept_invitation(
@@ -180,9 +192,9 @@ impl PeopleStore for SqlPeopleStore {
         token_sha256: &[u8; 32],
         user: &UserId,
         bounds: JoinBounds,
-        now: Millis,
+        by: &Deed,
     ) -> Result<Membership, StoreError> {
-        in_transaction!(self, invitations::accept, token_sha256, user, bounds, now)
+        in_transaction!(self, invitations::accept, token_sha256, user, bounds, by)
     }
 
     async fn begin_session(
@@ -190,29 +202,30 @@ impl PeopleStore for SqlPeopleStore {
         session: Session,
         hashes: RefreshHashes,
         sessions_max: usize,
+        by: &Deed,
     ) -> Result<(), StoreError> {
-        in_transaction!(self, sessions::begin, &session, &hashes, sessions_max)
+        in_transaction!(self, sessions::begin, &session, &hashes, sessions_max, by)
     }
 
-    async fn refresh_session(&self, refreshing: Refreshing, now: Millis) -> Result<Refreshed, StoreError> {
-        in_transaction!(self, sessions::refresh, &refreshing, now)
+    async fn refresh_session(&self, refreshing: Refreshing, by: &Deed) -> Result<Refreshed, StoreError> {
+        in_transaction!(self, sessions::refresh, &refreshing, by)
     }
 
     async fn move_session(
         &self,
         id: &SessionId,
         workspace: &WorkspaceId,
-        now: Millis,
+        by: &Deed,
     ) -> Result<(), StoreError> {
-        in_transaction!(self, sessions::relocate, id, workspace, now)
+        in_transaction!(self, sessions::relocate, id, workspace, by)
     }
 
     async fn sessions(&self, user: &UserId, now: Millis) -> Result<Vec<Session>, StoreError> {
         with_reader!(self, sessions::list, user, now)
     }
 
-    async fn end_session(&self, user: &UserId, id: &SessionId, now: Millis) -> Result<(), StoreError> {
-        in_transaction!(self, sessions::end, user, id, now)
+    async fn end_session(&self, user: &UserId, id: &SessionId, by: &Deed) -> Result<(), StoreError> {
+        in_transaction!(self, sessions::end, user, id, by)
     }
 
     async fn signing_keys(&self) -> Result<Vec<SealedSigningKey>, StoreError> {
@@ -223,8 +236,9 @@ impl PeopleStore for SqlPeopleStore {
         &self,
         key: SealedSigningKey,
         newest: Option<&SigningKeyId>,
+        by: &Deed,
     ) -> Result<bool, StoreError> {
-        in_transaction!(self, keys::add, &key, newest)
+        in_transaction!(self, keys::add, &key, newest, by)
     }
 
     async fn revision_before(&self, at: Millis) -> Result<u64, StoreError> {

@@ -4,7 +4,7 @@
 mod held_write;
 
 use async_trait::async_trait;
-use rateguard_store_sql::{DataFolder, SqlConfigStore};
+use rateguard_store_sql::{DataFolder, SqlConfigStore, SqlEventLog};
 use rateguard_store_suite::{Backend, HeldWriter, config_store_suite};
 use tempfile::TempDir;
 
@@ -23,9 +23,9 @@ impl Backend for Sqlite {
     type Store = SqlConfigStore;
 
     async fn open(&self) -> SqlConfigStore {
-        SqlConfigStore::open(&DataFolder::open(self.0.path()).expect("the folder is free"))
-            .await
-            .expect("the store opens")
+        let folder = DataFolder::open(self.0.path()).expect("the folder is free");
+        let log = SqlEventLog::open(&folder).await.expect("the log opens");
+        SqlConfigStore::open(&folder, &log).await.expect("the store opens")
     }
 
     async fn close(&self, store: SqlConfigStore) {

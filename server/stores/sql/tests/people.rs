@@ -4,7 +4,7 @@
 mod held_write;
 
 use async_trait::async_trait;
-use rateguard_store_sql::{DataFolder, SqlConfigStore, SqlPeopleStore};
+use rateguard_store_sql::{DataFolder, SqlConfigStore, SqlEventLog, SqlPeopleStore};
 use rateguard_store_suite::{Backend, HeldWriter, people_store_suite};
 use tempfile::TempDir;
 
@@ -24,7 +24,8 @@ impl Backend for Sqlite {
 
     async fn open(&self) -> SqlPeopleStore {
         let folder = DataFolder::open(self.0.path()).expect("the folder is free");
-        SqlConfigStore::open(&folder).await.expect("the store opens").people()
+        let log = SqlEventLog::open(&folder).await.expect("the log opens");
+        SqlConfigStore::open(&folder, &log).await.expect("the store opens").people()
     }
 
     async fn close(&self, store: SqlPeopleStore) {

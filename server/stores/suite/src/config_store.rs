@@ -6,6 +6,7 @@ mod uniqueness;
 use futures::future::{join_all, try_join_all};
 use rateguard_core::ids::{Slug, WorkspaceId};
 use rateguard_core::time::Millis;
+use rateguard_engine::audit::{Actor, Deed, Origin};
 use rateguard_engine::ports::{Change, ConfigStore, Resource, ResourceKind, StoreError, Stored};
 
 use crate::Backend;
@@ -78,8 +79,8 @@ pub async fn a_new_store_is_empty<B: Backend<Store: ConfigStore>>(backend: &B) -
 /// A second workspace of the same id is refused; the first stays.
 pub async fn a_workspace_is_made_once<B: Backend<Store: ConfigStore>>(backend: &B) -> Outcome {
     let store = backend.open().await;
-    store.create_workspace(workspace("ws_1"), at(1)).await?;
-    let again = store.create_workspace(workspace("ws_1"), at(2)).await;
+    store.create_workspace(workspace("ws_1"), &by(1)).await?;
+    let again = store.create_workspace(workspace("ws_1"), &by(2)).await;
     assert_eq!(again, Err(StoreError::AlreadyExists { field: "id" }));
     assert_eq!(store.snapshot().await?.workspaces, [workspace("ws_1")]);
     Ok(())
@@ -89,7 +90,7 @@ pub async fn a_workspace_is_made_once<B: Backend<Store: ConfigStore>>(backend: &
 pub async fn a_resource_comes_back_as_it_was_stored<B: Backend<Store: ConfigStore>>(backend: &B) -> Outcome {
     let store = opened(backend, &["ws_1"]).await?;
     for resource in varied() {
-        let stored = store.insert(&ws("ws_1"), resource.clone(), LIMIT, at(5)).await?;
+        let stored = store.insert(&ws("ws_1"), resource.clone(), LIMIT, &by(5)).await?;
         assert_eq!(stored, first_version("ws_1", resource.clone(), at(5)));
         assert_eq!(store.get(&ws("ws_1"), resource.kind(), resource.id()).await?, Some(stored));
     }
@@ -109,10 +110,10 @@ pub async fn a_resource_comes_back_as_it_was_stored<B: Backend<Store: ConfigStor
 pub async fn a_resource_needs_its_workspace<B: Backend<Store: ConfigStore>>(backend: &B) -> Outcome {
     let store = opened(backend, &["ws_1"]).await?;
     for resource in one_of_each(1) {
-        let refused = store.insert(&ws("ws_2"), resource.clone(), LIMIT, at(1)).await;
+        let refused = store.insert(&ws("ws_2"), resource.clone(), LIMIT, &by(1)).await;
         assert_eq!(refused, Err(StoreError::NotFound));
         assert_eq!(store.get(&ws("ws_2"), resource.kind(), resource.id()).await?, None);
-        let replaced = store.replace(&ws("ws_1"), resource, 1, at(1)).await;
+        let replaced = store.replace(&ws("ws_1"), resource, 1, &by(1)).await;
         assert_eq!(replaced, Err(StoreError::NotFound));
     }
     Ok(())
@@ -126,7 +127,7 @@ pub async fn an_id_is_taken_once_for_each_kind<B: Backend<Store: ConfigStore>>(b
     again[0] = Resource::Api(api("api_1", "another"));
     again[1] = Resource::Key(key("key_1", 200));
     for resource in again {
-        let refused = store.insert(&ws("ws_1"), resource, LIMIT, at(1)).await;
+        let refused = store.insert(&ws("ws_1"), resource, LIMIT, &by(1)).await;
         assert_eq!(refused, Err(StoreError::AlreadyExists { field: "id" }));
     }
     Ok(())
@@ -139,17 +140,17 @@ pub async fn a_workspace_holds_no_more_than_its_limit<B: Backend<Store: ConfigSt
     let store = opened(backend, &["ws_1", "ws_2"]).await?;
     for number in 1..=2 {
         for resource in one_of_each(number) {
-            store.insert(&ws("ws_1"), resource, 2, at(1)).await?;
+            store.insert(&ws("ws_1"), resource, 2, &by(1)).await?;
         }
     }
     for resource in one_of_each(3) {
-        let refused = store.insert(&ws("ws_1"), resource.clone(), 2, at(1)).await;
+        let refused = store.insert(&ws("ws_1"), resource.clone(), 2, &by(1)).await;
         assert!(matches!(refused, Err(StoreError::Full { .. })), "{refused:?}");
-        store.insert(&ws("ws_2"), resource.clone(), 2, at(1)).await?;
+        store.insert(&ws("ws_2"), resource.clone(), 2, &by(1)).await?;
         assert_eq!(store.list(&ws("ws_1"), resource.kind(), None, LIMIT).await?.len(), 2);
     }
-    store.remove(&ws("ws_1"), ResourceKind::Rule, "rule_1", None, at(1)).await?;
-    store.insert(&ws("ws_1"), Resource::Rule(rule("rule_4")), 2, at(1)).await?;
+    store.remove(&ws("ws_1"), ResourceKind::Rule, "rule_1", None, &by(1)).await?;
+    store.insert(&ws("ws_1"), Resource::Rule(rule("rule_4")), 2, &by(1)).await?;
     Ok(())
 }
 
@@ -160,7 +161,7 @@ pub async fn a_replacement_raises_the_version_by_one<B: Backend<Store: ConfigSto
     for resource in one_of_each(1) {
         let (kind, id) = (resource.kind(), resource.id().to_owned());
         for seen in 1..=3 {
-            let replaced = store.replace(&ws("ws_1"), resource.clone(), seen, at(100 + seen)).await?;
+            let replaced = store.replace(&ws("ws_1"), resource.clone(), seen, &by(100 + seen)).await?;
             let expected = Stored {
                 version: seen + 1,
                 updated_at: at(100 + seen),
@@ -180,12 +181,12 @@ pub async fn a_replacement_needs_the_version_seen<B: Backend<Store: ConfigStore>
     let mut changed = rule("rule_1");
     changed.priority = 99;
     for expected in [0, 2, u64::MAX] {
-        let refused = store.replace(&ws("ws_1"), Resource::Rule(changed.clone()), expected, at(2)).await;
+        let refused = store.replace(&ws("ws_1"), Resource::Rule(changed.clone()), expected, &by(2)).await;
         assert_eq!(refused, Err(StoreError::VersionMismatch));
     }
     let found = store.get(&ws("ws_1"), ResourceKind::Rule, "rule_1").await?;
     assert_eq!(found, Some(first_version("ws_1", Resource::Rule(rule("rule_1")), at(1))));
-    let unknown = store.replace(&ws("ws_1"), Resource::Rule(rule("rule_2")), 1, at(2)).await;
+    let unknown = store.replace(&ws("ws_1"), Resource::Rule(rule("rule_2")), 1, &by(2)).await;
     assert_eq!(unknown, Err(StoreError::NotFound));
     Ok(())
 }
@@ -198,13 +199,13 @@ pub async fn a_removal_needs_the_version_seen_if_one_is_named<B: Backend<Store: 
     insert_all(&store, "ws_1", one_of_each(1)).await?;
     for resource in one_of_each(1) {
         let (kind, id, owner) = (resource.kind(), resource.id(), ws("ws_1"));
-        assert_eq!(store.remove(&owner, kind, id, Some(2), at(2)).await, Err(StoreError::VersionMismatch));
-        store.remove(&owner, kind, id, Some(1), at(2)).await?;
+        assert_eq!(store.remove(&owner, kind, id, Some(2), &by(2)).await, Err(StoreError::VersionMismatch));
+        store.remove(&owner, kind, id, Some(1), &by(2)).await?;
         assert_eq!(store.get(&owner, kind, id).await?, None);
-        assert_eq!(store.remove(&owner, kind, id, None, at(2)).await, Err(StoreError::NotFound));
-        let again = store.insert(&owner, resource.clone(), LIMIT, at(3)).await?;
+        assert_eq!(store.remove(&owner, kind, id, None, &by(2)).await, Err(StoreError::NotFound));
+        let again = store.insert(&owner, resource.clone(), LIMIT, &by(3)).await?;
         assert_eq!(again, first_version("ws_1", resource.clone(), at(3)));
-        store.remove(&owner, kind, id, None, at(4)).await?;
+        store.remove(&owner, kind, id, None, &by(4)).await?;
     }
     assert_eq!(store.snapshot().await?.resources, []);
     Ok(())
@@ -243,12 +244,12 @@ pub async fn workspaces_do_not_see_each_other<B: Backend<Store: ConfigStore>>(ba
         let (kind, id, other) = (resource.kind(), resource.id(), ws("ws_2"));
         assert_eq!(store.get(&other, kind, id).await?, None);
         assert_eq!(store.list(&other, kind, None, LIMIT).await?, []);
-        assert_eq!(store.replace(&other, resource.clone(), 1, at(2)).await, Err(StoreError::NotFound));
-        assert_eq!(store.remove(&other, kind, id, None, at(2)).await, Err(StoreError::NotFound));
+        assert_eq!(store.replace(&other, resource.clone(), 1, &by(2)).await, Err(StoreError::NotFound));
+        assert_eq!(store.remove(&other, kind, id, None, &by(2)).await, Err(StoreError::NotFound));
     }
     let twin = Resource::Rule(rule("rule_1"));
-    store.insert(&ws("ws_2"), twin.clone(), LIMIT, at(7)).await?;
-    store.remove(&ws("ws_1"), ResourceKind::Rule, "rule_1", None, at(8)).await?;
+    store.insert(&ws("ws_2"), twin.clone(), LIMIT, &by(7)).await?;
+    store.remove(&ws("ws_1"), ResourceKind::Rule, "rule_1", None, &by(8)).await?;
     let kept = store.get(&ws("ws_2"), ResourceKind::Rule, "rule_1").await?;
     assert_eq!(kept, Some(first_version("ws_2", twin, at(7))));
     Ok(())
@@ -258,9 +259,9 @@ pub async fn workspaces_do_not_see_each_other<B: Backend<Store: ConfigStore>>(ba
 pub async fn each_change_has_one_revision<B: Backend<Store: ConfigStore>>(backend: &B) -> Outcome {
     let store = opened(backend, &["ws_1", "ws_2"]).await?;
     insert_all(&store, "ws_1", one_of_each(1)).await?;
-    store.replace(&ws("ws_1"), Resource::Rule(rule("rule_1")), 1, at(2)).await?;
+    store.replace(&ws("ws_1"), Resource::Rule(rule("rule_1")), 1, &by(2)).await?;
     insert_all(&store, "ws_2", [Resource::Rule(rule("rule_1"))]).await?;
-    store.remove(&ws("ws_1"), ResourceKind::Budget, "bud_1", None, at(3)).await?;
+    store.remove(&ws("ws_1"), ResourceKind::Budget, "bud_1", None, &by(3)).await?;
     let expected: Vec<Change> = [
         ("ws_1", ResourceKind::Api, "api_1"),
         ("ws_1", ResourceKind::Key, "key_1"),
@@ -288,13 +289,13 @@ pub async fn a_refused_change_leaves_no_trace<B: Backend<Store: ConfigStore>>(ba
     insert_all(&store, "ws_1", one_of_each(1)).await?;
     let before = store.snapshot().await?;
     let refusals = [
-        store.insert(&ws("ws_9"), Resource::Rule(rule("rule_2")), LIMIT, at(2)).await.map(drop),
-        store.insert(&ws("ws_1"), Resource::Rule(rule("rule_1")), LIMIT, at(2)).await.map(drop),
-        store.insert(&ws("ws_1"), Resource::Rule(rule("rule_2")), 1, at(2)).await.map(drop),
-        store.insert(&ws("ws_1"), Resource::Api(api("api_2", "slug-1")), LIMIT, at(2)).await.map(drop),
-        store.replace(&ws("ws_1"), Resource::Rule(rule("rule_1")), 7, at(2)).await.map(drop),
-        store.remove(&ws("ws_1"), ResourceKind::Rule, "rule_1", Some(7), at(2)).await,
-        store.remove(&ws("ws_1"), ResourceKind::Rule, "rule_2", None, at(2)).await,
+        store.insert(&ws("ws_9"), Resource::Rule(rule("rule_2")), LIMIT, &by(2)).await.map(drop),
+        store.insert(&ws("ws_1"), Resource::Rule(rule("rule_1")), LIMIT, &by(2)).await.map(drop),
+        store.insert(&ws("ws_1"), Resource::Rule(rule("rule_2")), 1, &by(2)).await.map(drop),
+        store.insert(&ws("ws_1"), Resource::Api(api("api_2", "slug-1")), LIMIT, &by(2)).await.map(drop),
+        store.replace(&ws("ws_1"), Resource::Rule(rule("rule_1")), 7, &by(2)).await.map(drop),
+        store.remove(&ws("ws_1"), ResourceKind::Rule, "rule_1", Some(7), &by(2)).await,
+        store.remove(&ws("ws_1"), ResourceKind::Rule, "rule_2", None, &by(2)).await,
     ];
     assert!(refusals.iter().all(Result::is_err), "{refusals:?}");
     assert_eq!(store.snapshot().await?, before);
@@ -309,10 +310,11 @@ pub async fn of_many_replacements_at_once_one_wins<B: Backend<Store: ConfigStore
     let store = opened(backend, &["ws_1"]).await?;
     insert_all(&store, "ws_1", [Resource::Rule(rule("rule_1"))]).await?;
     let owner = ws("ws_1");
+    let deed = by(2);
     let writers = (0..WRITERS).map(|number| {
         let mut changed = rule("rule_1");
         changed.priority = i32::from(number);
-        store.replace(&owner, Resource::Rule(changed), 1, at(2))
+        store.replace(&owner, Resource::Rule(changed), 1, &deed)
     });
     let (won, lost): (Vec<_>, Vec<_>) = join_all(writers).await.into_iter().partition(Result::is_ok);
     assert_eq!(won.len(), 1);
@@ -326,9 +328,9 @@ pub async fn of_many_replacements_at_once_one_wins<B: Backend<Store: ConfigStore
 pub async fn many_writers_at_once_lose_nothing<B: Backend<Store: ConfigStore>>(backend: &B) -> Outcome {
     let store = opened(backend, &["ws_1"]).await?;
     let owner = ws("ws_1");
-    let numbers = 1..=WRITERS;
+    let (numbers, deed) = (1..=WRITERS, by(1));
     let writers = numbers
-        .map(|number| store.insert(&owner, Resource::Rule(rule(&format!("rule_{number}"))), LIMIT, at(1)));
+        .map(|number| store.insert(&owner, Resource::Rule(rule(&format!("rule_{number}"))), LIMIT, &deed));
     try_join_all(writers).await?;
     let changes = store.changes_after(0, ALL_CHANGES).await?;
     let revisions: Vec<u64> = changes.iter().map(|change| change.revision).collect();
@@ -347,7 +349,7 @@ pub async fn a_snapshot_is_of_one_revision<B: Backend<Store: ConfigStore>>(backe
     let writes = async {
         for number in 1..=WRITERS {
             for resource in one_of_each(number) {
-                store.insert(&owner, resource, LIMIT, at(1)).await?;
+                store.insert(&owner, resource, LIMIT, &by(1)).await?;
             }
         }
         Outcome::Ok(())
@@ -372,7 +374,8 @@ pub async fn a_writer_that_is_held_up_hides_nothing<B: Backend<Store: ConfigStor
     insert_all(&store, "ws_1", [Resource::Rule(rule("rule_1"))]).await?;
     let Some(held) = backend.hold_writer().await else { return Ok(()) };
     let owner = ws("ws_1");
-    let write = store.insert(&owner, Resource::Rule(rule("rule_2")), LIMIT, at(2));
+    let deed = by(2);
+    let write = store.insert(&owner, Resource::Rule(rule("rule_2")), LIMIT, &deed);
     let watch = async {
         for _ in 0..READS_WHILE_HELD {
             let changes = store.changes_after(0, ALL_CHANGES).await?;
@@ -394,7 +397,7 @@ pub async fn a_writer_that_is_held_up_hides_nothing<B: Backend<Store: ConfigStor
 pub async fn a_restart_keeps_everything<B: Backend<Store: ConfigStore>>(backend: &B) -> Outcome {
     let store = opened(backend, &["ws_1", "ws_2"]).await?;
     insert_all(&store, "ws_1", varied()).await?;
-    store.replace(&ws("ws_1"), Resource::Rule(rule("rule_1")), 1, at(9)).await?;
+    store.replace(&ws("ws_1"), Resource::Rule(rule("rule_1")), 1, &by(9)).await?;
     let (snapshot, changes) = (store.snapshot().await?, store.changes_after(0, ALL_CHANGES).await?);
     backend.close(store).await;
 
@@ -412,7 +415,7 @@ async fn opened<B: Backend<Store: ConfigStore>>(
 ) -> Result<B::Store, StoreError> {
     let store = backend.open().await;
     for id in workspaces {
-        store.create_workspace(workspace(id), at(1)).await?;
+        store.create_workspace(workspace(id), &by(1)).await?;
     }
     Ok(store)
 }
@@ -423,7 +426,7 @@ async fn insert_all(
     resources: impl IntoIterator<Item = Resource>,
 ) -> Outcome {
     for resource in resources {
-        store.insert(&ws(owner), resource, LIMIT, at(1)).await?;
+        store.insert(&ws(owner), resource, LIMIT, &by(1)).await?;
     }
     Ok(())
 }
@@ -442,6 +445,10 @@ fn ws(id: &str) -> WorkspaceId {
 
 fn slug(text: &str) -> Slug {
     Slug::parse("slug", text).expect("a sample is valid")
+}
+
+fn by(ms: u64) -> Deed {
+    Deed { actor: Actor::Server, origin: Origin::server("Suite"), at: at(ms) }
 }
 
 fn at(ms: u64) -> Millis {

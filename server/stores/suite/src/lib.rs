@@ -6,6 +6,7 @@
 
 use async_trait::async_trait;
 
+pub mod audit_store;
 pub mod checkpoint_store;
 pub mod config_store;
 pub mod counter_store;

@@ -18,7 +18,7 @@ pub use sessions::{
 };
 
 use crate::Backend;
-use samples::{at, hashes, invitation, own, session, session_id, user, user_id, workspace, ws};
+use samples::{at, by, hashes, invitation, own, session, session_id, user, user_id, workspace, ws};
 
 /// A promise is kept unless it panics or meets an error that it does not expect.
 type Outcome = Result<(), StoreError>;
@@ -86,9 +86,9 @@ pub async fn an_address_is_one_account<B: Backend<Store: PeopleStore>>(backend: 
     let store = with_ada(backend).await?;
     let mut twin = user("bob");
     twin.email = user("ada").email;
-    let refused = store.create_user(twin, own("ws_2"), LIMIT, at(2)).await;
+    let refused = store.create_user(twin, own("ws_2"), LIMIT, &by(2)).await;
     assert_eq!(refused, Err(StoreError::AlreadyExists { field: "email" }));
-    store.create_user(user("bob"), own("ws_2"), LIMIT, at(2)).await?;
+    store.create_user(user("bob"), own("ws_2"), LIMIT, &by(2)).await?;
     Ok(())
 }
 
@@ -110,10 +110,10 @@ pub async fn a_password_is_changed_in_the_place_of_the_one_seen<B: Backend<Store
 ) -> Outcome {
     let store = with_ada(backend).await?;
     let (ada, new) = (user("ada"), PasswordHash::stored("new"));
-    store.set_password(&ada.id, &ada.password, new.clone(), None, at(2)).await?;
-    let late = store.set_password(&ada.id, &ada.password, PasswordHash::stored("other"), None, at(3)).await;
+    store.set_password(&ada.id, &ada.password, new.clone(), None, &by(2)).await?;
+    let late = store.set_password(&ada.id, &ada.password, PasswordHash::stored("other"), None, &by(3)).await;
     assert_eq!(late, Err(StoreError::VersionMismatch));
-    let nobody = store.set_password(&user_id("bob"), &new, new.clone(), None, at(3)).await;
+    let nobody = store.set_password(&user_id("bob"), &new, new.clone(), None, &by(3)).await;
     assert_eq!(nobody, Err(StoreError::NotFound));
     assert_eq!(store.user(&ada.id).await?.map(|user| user.password), Some(new));
     Ok(())
@@ -122,13 +122,13 @@ pub async fn a_password_is_changed_in_the_place_of_the_one_seen<B: Backend<Store
 /// The session that changes the password stays, the others of the same person go, each with its entry.
 pub async fn a_new_password_ends_every_other_session<B: Backend<Store: PeopleStore>>(backend: &B) -> Outcome {
     let store = with_ada(backend).await?;
-    store.create_user(user("bob"), own("ws_2"), LIMIT, at(1)).await?;
+    store.create_user(user("bob"), own("ws_2"), LIMIT, &by(1)).await?;
     for (number, owner) in [(1, "ada"), (2, "ada"), (3, "bob")] {
-        store.begin_session(session(number, owner), hashes(number, number), LIMIT).await?;
+        store.begin_session(session(number, owner), hashes(number, number), LIMIT, &by(10)).await?;
     }
     let ada = user("ada");
     let new = PasswordHash::stored("new");
-    store.set_password(&ada.id, &ada.password, new, Some(&session_id(1)), at(20)).await?;
+    store.set_password(&ada.id, &ada.password, new, Some(&session_id(1)), &by(20)).await?;
     assert_eq!(sessions(&store, "ada").await?, [session_id(1)]);
     assert_eq!(sessions(&store, "bob").await?, [session_id(3)]);
     assert_eq!(last_change(&store).await?, Some(PeopleChange::SessionEnded(session_id(2))));
@@ -141,11 +141,11 @@ pub async fn a_person_belongs_to_no_more_workspaces_than_one_may<B: Backend<Stor
 ) -> Outcome {
     let store = with_ada(backend).await?;
     let ada = user_id("ada");
-    let made = store.create_workspace(workspace("ws_2"), &ada, 2, at(2)).await?;
+    let made = store.create_workspace(workspace("ws_2"), &ada, 2, &by(2)).await?;
     assert_eq!((made.workspace, made.version, made.created_at), (workspace("ws_2"), 1, at(2)));
-    let refused = store.create_workspace(workspace("ws_3"), &ada, 2, at(3)).await;
+    let refused = store.create_workspace(workspace("ws_3"), &ada, 2, &by(3)).await;
     assert_eq!(refused, Err(StoreError::Full { what: WORKSPACES_FULL }));
-    let twice = store.create_workspace(workspace("ws_2"), &ada, LIMIT, at(3)).await;
+    let twice = store.create_workspace(workspace("ws_2"), &ada, LIMIT, &by(3)).await;
     assert_eq!(twice, Err(StoreError::AlreadyExists { field: "id" }));
     let names: Vec<_> = store.memberships(&ada).await?.into_iter().map(|(m, _)| m.workspace).collect();
     assert_eq!(names, [ws("ws_1"), ws("ws_2")]);
@@ -158,19 +158,22 @@ pub async fn a_workspace_is_renamed_at_the_version_seen<B: Backend<Store: People
 ) -> Outcome {
     let store = with_ada(backend).await?;
     let name = |text: &str| DisplayName::parse("name", text).expect("a sample is valid");
-    let renamed = store.rename_workspace(&ws("ws_1"), &name("new"), Some(1), at(5)).await?;
+    let renamed = store.rename_workspace(&ws("ws_1"), &name("new"), Some(1), &by(5)).await?;
     assert_eq!((renamed.version, renamed.updated_at, renamed.created_at), (2, at(5), at(1)));
-    let late = store.rename_workspace(&ws("ws_1"), &name("other"), Some(1), at(6)).await;
+    let late = store.rename_workspace(&ws("ws_1"), &name("other"), Some(1), &by(6)).await;
     assert_eq!(late, Err(StoreError::VersionMismatch));
-    assert_eq!(store.rename_workspace(&ws("ws_1"), &name("any"), None, at(7)).await?.version, 3);
-    assert_eq!(store.rename_workspace(&ws("ws_9"), &name("x"), None, at(7)).await, Err(StoreError::NotFound));
+    assert_eq!(store.rename_workspace(&ws("ws_1"), &name("any"), None, &by(7)).await?.version, 3);
+    assert_eq!(
+        store.rename_workspace(&ws("ws_9"), &name("x"), None, &by(7)).await,
+        Err(StoreError::NotFound)
+    );
     Ok(())
 }
 
 /// Pages follow each other in the order of ids and show members of the one workspace alone.
 pub async fn members_are_listed_in_pages<B: Backend<Store: PeopleStore>>(backend: &B) -> Outcome {
     let store = with_members(backend).await?;
-    store.create_user(user("zoe"), own("ws_2"), LIMIT, at(1)).await?;
+    store.create_user(user("zoe"), own("ws_2"), LIMIT, &by(1)).await?;
     let first = store.members(&ws("ws_1"), None, 2).await?;
     let names = |members: &[rateguard_engine::ports::Member]| {
         members.iter().map(|member| member.user.id.clone()).collect::<Vec<_>>()
@@ -193,16 +196,16 @@ pub async fn roles_are_judged_by_what_is_stored<B: Backend<Store: PeopleStore>>(
         expected,
     };
     let refused = Ok(Err(MemberRefusal::RoleMissing));
-    assert_eq!(store.change_member(change("cyd", "bob", Some(Role::Viewer), None), at(5)).await, refused);
-    assert_eq!(store.change_member(change("bob", "ada", None, None), at(5)).await, refused);
-    assert_eq!(store.change_member(change("zoe", "cyd", None, None), at(5)).await, refused);
-    let raised = store.change_member(change("bob", "cyd", Some(Role::Member), Some(1)), at(5)).await?;
+    assert_eq!(store.change_member(change("cyd", "bob", Some(Role::Viewer), None), &by(5)).await, refused);
+    assert_eq!(store.change_member(change("bob", "ada", None, None), &by(5)).await, refused);
+    assert_eq!(store.change_member(change("zoe", "cyd", None, None), &by(5)).await, refused);
+    let raised = store.change_member(change("bob", "cyd", Some(Role::Member), Some(1)), &by(5)).await?;
     assert_eq!(raised.map(|membership| (membership.role, membership.version)), Ok((Role::Member, 2)));
-    let late = store.change_member(change("bob", "cyd", Some(Role::Viewer), Some(1)), at(6)).await;
+    let late = store.change_member(change("bob", "cyd", Some(Role::Viewer), Some(1)), &by(6)).await;
     assert_eq!(late, Err(StoreError::VersionMismatch));
-    let nobody = store.change_member(change("ada", "zoe", None, None), at(6)).await;
+    let nobody = store.change_member(change("ada", "zoe", None, None), &by(6)).await;
     assert_eq!(nobody, Err(StoreError::NotFound));
-    store.change_member(change("cyd", "cyd", None, None), at(7)).await?.expect("anybody may leave");
+    store.change_member(change("cyd", "cyd", None, None), &by(7)).await?.expect("anybody may leave");
     assert_eq!(store.membership(&ws("ws_1"), &user_id("cyd")).await?, None);
     Ok(())
 }
@@ -218,13 +221,13 @@ pub async fn the_last_owner_stays<B: Backend<Store: PeopleStore>>(backend: &B) -
         expected: None,
     };
     for role in [None, Some(Role::Admin)] {
-        let refused = store.change_member(change("ada", "ada", role), at(5)).await?;
+        let refused = store.change_member(change("ada", "ada", role), &by(5)).await?;
         assert_eq!(refused, Err(MemberRefusal::LastOwner));
     }
-    store.change_member(change("ada", "bob", Some(Role::Owner)), at(6)).await?.expect("an owner may");
+    store.change_member(change("ada", "bob", Some(Role::Owner)), &by(6)).await?.expect("an owner may");
     let (one, two) = futures::future::join(
-        store.change_member(change("ada", "ada", None), at(7)),
-        store.change_member(change("bob", "bob", None), at(7)),
+        store.change_member(change("ada", "ada", None), &by(7)),
+        store.change_member(change("bob", "bob", None), &by(7)),
     )
     .await;
     let outcomes = [one?.is_ok(), two?.is_ok()];
@@ -236,10 +239,10 @@ pub async fn the_last_owner_stays<B: Backend<Store: PeopleStore>>(backend: &B) -
 pub async fn ownership_is_handed_over_in_one_step<B: Backend<Store: PeopleStore>>(backend: &B) -> Outcome {
     let store = with_members(backend).await?;
     let (place, ada, bob) = (ws("ws_1"), user_id("ada"), user_id("bob"));
-    let refused = store.transfer(&place, &bob, &ada, at(5)).await?;
+    let refused = store.transfer(&place, &bob, &ada, &by(5)).await?;
     assert_eq!(refused, Err(MemberRefusal::RoleMissing));
-    assert_eq!(store.transfer(&place, &ada, &user_id("zoe"), at(5)).await, Err(StoreError::NotFound));
-    let taken = store.transfer(&place, &ada, &bob, at(6)).await?.expect("an owner may");
+    assert_eq!(store.transfer(&place, &ada, &user_id("zoe"), &by(5)).await, Err(StoreError::NotFound));
+    let taken = store.transfer(&place, &ada, &bob, &by(6)).await?.expect("an owner may");
     assert_eq!((taken.user, taken.role), (bob, Role::Owner));
     assert_eq!(store.membership(&place, &ada).await?.map(|m| m.role), Some(Role::Admin));
     Ok(())
@@ -249,18 +252,18 @@ pub async fn ownership_is_handed_over_in_one_step<B: Backend<Store: PeopleStore>
 pub async fn an_invitation_is_accepted_once<B: Backend<Store: PeopleStore>>(backend: &B) -> Outcome {
     let store = with_ada(backend).await?;
     for name in ["bob", "cyd"] {
-        store.create_user(user(name), own(&format!("ws_{name}")), LIMIT, at(1)).await?;
+        store.create_user(user(name), own(&format!("ws_{name}")), LIMIT, &by(1)).await?;
     }
     let open = invitation(1, "ws_1", None, Role::Member);
-    store.insert_invitation(open.clone(), [1; 32], LIMIT).await?;
+    store.insert_invitation(open.clone(), [1; 32], LIMIT, &by(10)).await?;
     assert_eq!(store.invitations(&ws("ws_1"), at(20)).await?, [open]);
-    let joined = store.accept_invitation(&[1; 32], &user_id("bob"), BOUNDS, at(20)).await?;
+    let joined = store.accept_invitation(&[1; 32], &user_id("bob"), BOUNDS, &by(20)).await?;
     assert_eq!((joined.workspace, joined.role), (ws("ws_1"), Role::Member));
-    let again = store.accept_invitation(&[1; 32], &user_id("cyd"), BOUNDS, at(20)).await;
+    let again = store.accept_invitation(&[1; 32], &user_id("cyd"), BOUNDS, &by(20)).await;
     assert_eq!(again, Err(StoreError::NotFound));
     assert_eq!(store.invitations(&ws("ws_1"), at(20)).await?, []);
-    store.insert_invitation(invitation(2, "ws_1", None, Role::Member), [2; 32], LIMIT).await?;
-    let member = store.accept_invitation(&[2; 32], &user_id("bob"), BOUNDS, at(20)).await;
+    store.insert_invitation(invitation(2, "ws_1", None, Role::Member), [2; 32], LIMIT, &by(10)).await?;
+    let member = store.accept_invitation(&[2; 32], &user_id("bob"), BOUNDS, &by(20)).await;
     assert_eq!(member, Err(StoreError::AlreadyExists { field: "user_id" }));
     Ok(())
 }
@@ -269,14 +272,14 @@ pub async fn an_invitation_is_accepted_once<B: Backend<Store: PeopleStore>>(back
 pub async fn an_invitation_is_for_its_address_alone<B: Backend<Store: PeopleStore>>(backend: &B) -> Outcome {
     let store = with_ada(backend).await?;
     for name in ["bob", "cyd"] {
-        store.create_user(user(name), own(&format!("ws_{name}")), LIMIT, at(1)).await?;
+        store.create_user(user(name), own(&format!("ws_{name}")), LIMIT, &by(1)).await?;
     }
     let open = || invitation(1, "ws_1", Some("bob@example.com"), Role::Admin);
-    store.insert_invitation(open(), [1; 32], LIMIT).await?;
-    let other = store.accept_invitation(&[1; 32], &user_id("cyd"), BOUNDS, at(20)).await;
+    store.insert_invitation(open(), [1; 32], LIMIT, &by(10)).await?;
+    let other = store.accept_invitation(&[1; 32], &user_id("cyd"), BOUNDS, &by(20)).await;
     assert_eq!(other, Err(StoreError::NotFound));
-    store.accept_invitation(&[1; 32], &user_id("bob"), BOUNDS, at(20)).await?;
-    let again = store.insert_invitation(open(), [2; 32], LIMIT).await;
+    store.accept_invitation(&[1; 32], &user_id("bob"), BOUNDS, &by(20)).await?;
+    let again = store.insert_invitation(open(), [2; 32], LIMIT, &by(10)).await;
     assert_eq!(again, Err(StoreError::AlreadyExists { field: "email" }));
     Ok(())
 }
@@ -286,16 +289,16 @@ pub async fn an_invitation_ends_with_its_time_and_when_it_is_taken_back<B: Backe
     backend: &B,
 ) -> Outcome {
     let store = with_ada(backend).await?;
-    store.create_user(user("bob"), own("ws_2"), LIMIT, at(1)).await?;
+    store.create_user(user("bob"), own("ws_2"), LIMIT, &by(1)).await?;
     let open = invitation(1, "ws_1", None, Role::Viewer);
-    store.insert_invitation(open.clone(), [1; 32], LIMIT).await?;
-    let late = store.accept_invitation(&[1; 32], &user_id("bob"), BOUNDS, at(1_010)).await;
+    store.insert_invitation(open.clone(), [1; 32], LIMIT, &by(10)).await?;
+    let late = store.accept_invitation(&[1; 32], &user_id("bob"), BOUNDS, &by(1_010)).await;
     assert_eq!(late, Err(StoreError::NotFound));
     assert_eq!(store.invitations(&ws("ws_1"), at(1_010)).await?, []);
-    assert_eq!(store.remove_invitation(&ws("ws_2"), &open.id).await, Err(StoreError::NotFound));
-    store.remove_invitation(&ws("ws_1"), &open.id).await?;
-    assert_eq!(store.remove_invitation(&ws("ws_1"), &open.id).await, Err(StoreError::NotFound));
-    let gone = store.accept_invitation(&[1; 32], &user_id("bob"), BOUNDS, at(20)).await;
+    assert_eq!(store.remove_invitation(&ws("ws_2"), &open.id, &by(10)).await, Err(StoreError::NotFound));
+    store.remove_invitation(&ws("ws_1"), &open.id, &by(10)).await?;
+    assert_eq!(store.remove_invitation(&ws("ws_1"), &open.id, &by(10)).await, Err(StoreError::NotFound));
+    let gone = store.accept_invitation(&[1; 32], &user_id("bob"), BOUNDS, &by(20)).await;
     assert_eq!(gone, Err(StoreError::NotFound));
     Ok(())
 }
@@ -309,7 +312,7 @@ pub async fn invitations_go_with_the_right_to_invite<B: Backend<Store: PeopleSto
         open
     };
     let of_ada = invitation(9, "ws_1", None, Role::Admin);
-    store.insert_invitation(of_ada.clone(), [9; 32], LIMIT).await?;
+    store.insert_invitation(of_ada.clone(), [9; 32], LIMIT, &by(10)).await?;
     let change = |role| MemberChange {
         workspace: ws("ws_1"),
         actor: user_id("ada"),
@@ -318,8 +321,8 @@ pub async fn invitations_go_with_the_right_to_invite<B: Backend<Store: PeopleSto
         expected: None,
     };
     for (number, role) in [(3, Some(Role::Owner)), (4, Some(Role::Member)), (5, None)] {
-        store.insert_invitation(of_bob(number), [number; 32], LIMIT).await?;
-        store.change_member(change(role), at(20)).await?.expect("an owner may");
+        store.insert_invitation(of_bob(number), [number; 32], LIMIT, &by(10)).await?;
+        store.change_member(change(role), &by(20)).await?.expect("an owner may");
         let stay = role == Some(Role::Owner);
         assert_eq!(store.invitations(&ws("ws_1"), at(20)).await?.len(), if stay { 2 } else { 1 }, "{role:?}");
     }
@@ -330,15 +333,16 @@ pub async fn invitations_go_with_the_right_to_invite<B: Backend<Store: PeopleSto
 /// Each bound names what is full, and nothing is left of the attempt.
 pub async fn invitations_and_members_have_bounds<B: Backend<Store: PeopleStore>>(backend: &B) -> Outcome {
     let store = with_ada(backend).await?;
-    store.create_user(user("bob"), own("ws_2"), LIMIT, at(1)).await?;
-    store.insert_invitation(invitation(1, "ws_1", None, Role::Viewer), [1; 32], 1).await?;
-    let full = store.insert_invitation(invitation(2, "ws_1", None, Role::Viewer), [2; 32], 1).await;
+    store.create_user(user("bob"), own("ws_2"), LIMIT, &by(1)).await?;
+    store.insert_invitation(invitation(1, "ws_1", None, Role::Viewer), [1; 32], 1, &by(10)).await?;
+    let full = store.insert_invitation(invitation(2, "ws_1", None, Role::Viewer), [2; 32], 1, &by(10)).await;
     assert_eq!(full, Err(StoreError::Full { what: INVITATIONS_FULL }));
-    let nowhere = store.insert_invitation(invitation(3, "ws_9", None, Role::Viewer), [3; 32], LIMIT).await;
+    let nowhere =
+        store.insert_invitation(invitation(3, "ws_9", None, Role::Viewer), [3; 32], LIMIT, &by(10)).await;
     assert_eq!(nowhere, Err(StoreError::NotFound));
     let accept = async |members_max, workspaces_max| {
         let bounds = JoinBounds { members_max, workspaces_max };
-        store.accept_invitation(&[1; 32], &user_id("bob"), bounds, at(20)).await.map(|m| m.user)
+        store.accept_invitation(&[1; 32], &user_id("bob"), bounds, &by(20)).await.map(|m| m.user)
     };
     assert_eq!(accept(1, LIMIT).await, Err(StoreError::Full { what: MEMBERS_FULL }));
     assert_eq!(accept(LIMIT, 1).await, Err(StoreError::Full { what: WORKSPACES_FULL }));
@@ -349,15 +353,20 @@ pub async fn invitations_and_members_have_bounds<B: Backend<Store: PeopleStore>>
 /// An account made by invitation has that membership alone; an unknown token makes no account.
 pub async fn a_new_person_joins_by_invitation<B: Backend<Store: PeopleStore>>(backend: &B) -> Outcome {
     let store = with_ada(backend).await?;
-    let unknown = store.create_user(user("bob"), Joining::Invited([1; 32]), LIMIT, at(20)).await;
+    let unknown = store.create_user(user("bob"), Joining::Invited([1; 32]), LIMIT, &by(20)).await;
     assert_eq!(unknown, Err(StoreError::NotFound));
     assert_eq!(store.user(&user_id("bob")).await?, None);
     store
-        .insert_invitation(invitation(1, "ws_1", Some("bob@example.com"), Role::Admin), [1; 32], LIMIT)
+        .insert_invitation(
+            invitation(1, "ws_1", Some("bob@example.com"), Role::Admin),
+            [1; 32],
+            LIMIT,
+            &by(10),
+        )
         .await?;
-    let other = store.create_user(user("cyd"), Joining::Invited([1; 32]), LIMIT, at(20)).await;
+    let other = store.create_user(user("cyd"), Joining::Invited([1; 32]), LIMIT, &by(20)).await;
     assert_eq!(other, Err(StoreError::NotFound));
-    let joined = store.create_user(user("bob"), Joining::Invited([1; 32]), LIMIT, at(20)).await?;
+    let joined = store.create_user(user("bob"), Joining::Invited([1; 32]), LIMIT, &by(20)).await?;
     assert_eq!((joined.workspace, joined.role), (ws("ws_1"), Role::Admin));
     Ok(())
 }
@@ -369,14 +378,14 @@ pub async fn a_refused_change_leaves_no_trace_of_people<B: Backend<Store: People
     let store = with_members(backend).await?;
     let before = store.people_changes_after(0, LIMIT).await?;
     let refusals = [
-        store.create_user(user("ada"), own("ws_9"), LIMIT, at(9)).await.map(drop),
-        store.create_workspace(workspace("ws_9"), &user_id("ada"), 1, at(9)).await.map(drop),
-        store.accept_invitation(&[9; 32], &user_id("ada"), BOUNDS, at(9)).await.map(drop),
-        store.end_session(&user_id("ada"), &session_id(9), at(9)).await,
+        store.create_user(user("ada"), own("ws_9"), LIMIT, &by(9)).await.map(drop),
+        store.create_workspace(workspace("ws_9"), &user_id("ada"), 1, &by(9)).await.map(drop),
+        store.accept_invitation(&[9; 32], &user_id("ada"), BOUNDS, &by(9)).await.map(drop),
+        store.end_session(&user_id("ada"), &session_id(9), &by(9)).await,
     ];
     assert!(refusals.iter().all(Result::is_err), "{refusals:?}");
     assert_eq!(store.people_changes_after(0, LIMIT).await?, before);
-    store.create_user(user("zoe"), own("ws_9"), LIMIT, at(9)).await?;
+    store.create_user(user("zoe"), own("ws_9"), LIMIT, &by(9)).await?;
     Ok(())
 }
 
@@ -386,7 +395,7 @@ const BOUNDS: JoinBounds = JoinBounds { members_max: LIMIT, workspaces_max: LIMI
 /// A store in which Ada owns `ws_1`.
 async fn with_ada<B: Backend<Store: PeopleStore>>(backend: &B) -> Result<B::Store, StoreError> {
     let store = backend.open().await;
-    store.create_user(user("ada"), own("ws_1"), LIMIT, at(1)).await?;
+    store.create_user(user("ada"), own("ws_1"), LIMIT, &by(1)).await?;
     Ok(store)
 }
 
@@ -394,8 +403,8 @@ async fn with_ada<B: Backend<Store: PeopleStore>>(backend: &B) -> Result<B::Stor
 async fn with_members<B: Backend<Store: PeopleStore>>(backend: &B) -> Result<B::Store, StoreError> {
     let store = with_ada(backend).await?;
     for (number, name, role) in [(1, "bob", Role::Admin), (2, "cyd", Role::Viewer)] {
-        store.insert_invitation(invitation(number, "ws_1", None, role), [number; 32], LIMIT).await?;
-        store.create_user(user(name), Joining::Invited([number; 32]), LIMIT, at(20)).await?;
+        store.insert_invitation(invitation(number, "ws_1", None, role), [number; 32], LIMIT, &by(10)).await?;
+        store.create_user(user(name), Joining::Invited([number; 32]), LIMIT, &by(20)).await?;
     }
     Ok(store)
 }

@@ -5,8 +5,11 @@ use rateguard_core::rule::{Budget, BudgetPeriod};
 use rateguard_core::time::Millis;
 use thiserror::Error;
 
+use crate::audit::Deed;
 use crate::ports::{ConfigStore, Resource, StoreError, Stored};
 
+/// What the audit trail calls the closing of a budget that is to be counted again.
+const RECOUNTING: &str = "RecountBudgets";
 /// The version of a budget that has opened and was not changed since: the second, by its opening.
 const OPENED_VERSION: u64 = 2;
 
@@ -54,9 +57,10 @@ pub async fn prepare_recount(
     if recount == Recount::Exact && !changed.is_empty() {
         return Err(RecountError::Changed(changed.join(", ")));
     }
+    let deed = Deed::of_server(RECOUNTING, now);
     for (stored, budget) in budgets.iter().filter(|(_, budget)| !prepaid(budget)) {
         let closed = Resource::Budget(Budget { opened_after: None, ..(*budget).clone() });
-        config.replace(&stored.workspace, closed, stored.version, now).await?;
+        config.replace(&stored.workspace, closed, stored.version, &deed).await?;
     }
     let beginnings = budgets.iter().filter(|(_, budget)| prepaid(budget));
     Ok(beginnings.filter_map(|(_, budget)| budget.opened_after).min().unwrap_or(log_end).min(log_end))

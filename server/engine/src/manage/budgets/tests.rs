@@ -9,8 +9,9 @@ use rateguard_core::rule::Enforcement;
 use rateguard_core::time::CalendarPeriod;
 
 use super::*;
+use crate::audit::{Actor, Origin};
 use crate::report::RecordOutcome;
-use crate::testing::{World, record, start};
+use crate::testing::{World, deed, record, start};
 
 fn budget(period: BudgetPeriod) -> Budget {
     Budget {
@@ -50,6 +51,16 @@ async fn a_new_budget_begins_with_what_its_period_has_seen() {
     assert_eq!(world.counters.spent(), 42);
     report(&world, "third", 5).await;
     assert_eq!(world.counters.spent(), 47);
+}
+
+#[tokio::test]
+async fn whoever_makes_a_budget_makes_it_and_the_server_opens_it() {
+    let world = World::start().await;
+    let origin = Origin { service: "Budgets", method: "Create", ..Origin::default() };
+    let identity = Identity::from(world.caller.clone()).coming_from(origin.clone());
+    world.engine.create(&identity, Resource::Budget(monthly())).await.unwrap();
+    let made = Deed { actor: Actor::Key(world.caller.key.id.clone()), origin, at: start() };
+    assert_eq!(*world.config.deeds.lock(), [made, Deed::of_server(OPENING, start())]);
 }
 
 #[tokio::test]
@@ -143,7 +154,7 @@ async fn a_budget_that_matches_other_calls_now_begins_with_what_these_have_cost(
 async fn a_sum_of_a_period_that_is_over_opens_nothing() {
     let world = World::start().await;
     report(&world, "before", 30).await;
-    let stored = world.config.insert(&world.caller.workspace, Resource::Budget(monthly()), 1, start()).await;
+    let stored = world.config.insert(&world.caller.workspace, Resource::Budget(monthly()), 1, &deed()).await;
     let opening = world.engine.summed_opening(stored.unwrap()).await.unwrap();
     world.clock.advance_ms(31 * 24 * 60 * 60 * 1_000);
     let opened = world.engine.recorder.between(move |settled| opening.finish(settled)).await.unwrap();

@@ -2,13 +2,16 @@
 
 use rateguard_core::ids::WorkspaceId;
 use rateguard_core::time::Millis;
+use rateguard_engine::audit::{AuditKind, Deed, Shown};
 use rateguard_engine::ports::{Resource, ResourceKind, StoreError, Stored};
 use rateguard_engine::resources::Workspace;
 use sqlx::QueryBuilder;
 
-use super::body::{self, BodyError, Unique};
+use super::body::{self, BodyError, Columns, Unique};
+use super::shown;
 use super::table::{self, Table, from_column, push_place};
 use super::{STORE, row_limit};
+use crate::audit::{Fact, record};
 use crate::database::{Connection, failure};
 
 pub(crate) async fn insert_workspace(
@@ -34,10 +37,27 @@ pub(crate) async fn insert_workspace(
     Ok(())
 }
 
+pub(super) async fn create_workspace(
+    connection: &mut Connection,
+    workspace: &Workspace,
+    by: &Deed,
+) -> Result<(), StoreError> {
+    insert_workspace(connection, workspace, by.at).await?;
+    let fact = Fact {
+        chain: Some(&workspace.id),
+        kind: AuditKind::Workspace,
+        id: workspace.id.as_str(),
+        before: None,
+        after: Some(shown::workspace(workspace)),
+    };
+    record(connection, fact, by).await
+}
+
 pub(super) async fn insert_resource(
     connection: &mut Connection,
     stored: &Stored<Resource>,
     limit: usize,
+    by: &Deed,
 ) -> Result<(), StoreError> {
     let revision = next_revision(connection).await?;
     let (workspace, table) = (&stored.workspace, table::of(stored.value.kind()));
@@ -54,8 +74,9 @@ pub(super) async fn insert_resource(
     if count(connection, table, workspace).await? > row_limit(limit) {
         return Err(StoreError::Full { what: table.full });
     }
-    Change { revision, workspace, table, id: stored.value.id(), at: stored.updated_at }
-        .record(connection)
+    let after = Some(shown_now(&stored.value)?);
+    Change { revision, workspace, table, id: stored.value.id(), before: None, after }
+        .record(connection, by)
         .await
 }
 
@@ -64,7 +85,7 @@ pub(super) async fn replace_resource(
     workspace: WorkspaceId,
     resource: Resource,
     expected: u64,
-    now: Millis,
+    by: &Deed,
 ) -> Result<Stored<Resource>, StoreError> {
     let revision = next_revision(connection).await?;
     let table = table::of(resource.kind());
@@ -78,7 +99,7 @@ pub(super) async fn replace_resource(
     }
     let version = before.version + 1;
     let stored =
-        Stored { workspace, value: resource, version, created_at: before.created_at, updated_at: now };
+        Stored { workspace, value: resource, version, created_at: before.created_at, updated_at: by.at };
     let mut update = table.update(&stored).map_err(unwritable)?;
     update.build().execute(&mut *connection).await.map_err(failure(STORE))?;
     let change = Change {
@@ -86,9 +107,10 @@ pub(super) async fn replace_resource(
         workspace: &stored.workspace,
         table,
         id: stored.value.id(),
-        at: stored.updated_at,
+        before: Some(before.shown),
+        after: Some(shown_now(&stored.value)?),
     };
-    change.record(connection).await?;
+    change.record(connection, by).await?;
     Ok(stored)
 }
 
@@ -98,22 +120,25 @@ pub(super) async fn remove_resource(
     kind: ResourceKind,
     id: &str,
     expected: Option<u64>,
-    now: Millis,
+    by: &Deed,
 ) -> Result<(), StoreError> {
     let revision = next_revision(connection).await?;
     let table = table::of(kind);
-    at_version(find_versioned(connection, table, workspace, id).await?, expected)?;
+    let before = at_version(find_versioned(connection, table, workspace, id).await?, expected)?;
     let mut delete = QueryBuilder::new(format!("DELETE FROM {}", table.name));
     push_place(&mut delete, workspace, id);
     delete.build().execute(&mut *connection).await.map_err(failure(STORE))?;
-    Change { revision, workspace, table, id, at: now }.record(connection).await
+    Change { revision, workspace, table, id, before: Some(before.shown), after: None }
+        .record(connection, by)
+        .await
 }
 
-/// What a change must know of a row. The body is not read, so that a row whose body cannot be
-/// understood can still be replaced or removed.
+/// What a change must know of a row. The body is not understood, so that a row whose body cannot be
+/// can still be replaced or removed.
 struct Versioned {
     version: u64,
     created_at: Millis,
+    shown: Shown,
 }
 
 async fn find_versioned(
@@ -122,12 +147,16 @@ async fn find_versioned(
     workspace: &WorkspaceId,
     id: &str,
 ) -> Result<Option<Versioned>, StoreError> {
-    let mut query = QueryBuilder::new(format!("SELECT version, created_at FROM {}", table.name));
+    let mut query = table.select();
     push_place(&mut query, workspace, id);
-    let found: Option<(i64, i64)> =
-        query.build_query_as().fetch_optional(connection).await.map_err(failure(STORE))?;
-    let Some((version, created_at)) = found else { return Ok(None) };
-    Ok(Some(Versioned { version: from_column(version)?, created_at: Millis::new(created_at) }))
+    let found = query.build().fetch_optional(connection).await.map_err(failure(STORE))?;
+    let Some(row) = found else { return Ok(None) };
+    let raw = table::raw(table.kind, &row).map_err(failure(STORE))?;
+    Ok(Some(Versioned {
+        version: from_column(raw.version)?,
+        created_at: Millis::new(raw.created_at),
+        shown: shown::resource(&raw.columns, &raw.body),
+    }))
 }
 
 fn at_version(found: Option<Versioned>, expected: Option<u64>) -> Result<Versioned, StoreError> {
@@ -152,11 +181,13 @@ struct Change<'a> {
     workspace: &'a WorkspaceId,
     table: &'a Table,
     id: &'a str,
-    at: Millis,
+    before: Option<Shown>,
+    after: Option<Shown>,
 }
 
 impl Change<'_> {
-    async fn record(&self, connection: &mut Connection) -> Result<(), StoreError> {
+    /// Writes the entry of the feed, and that of the audit trail.
+    async fn record(self, connection: &mut Connection, by: &Deed) -> Result<(), StoreError> {
         let insert = "INSERT INTO changes (revision, workspace_id, kind, id, changed_at) \
                       VALUES ($1, $2, $3, $4, $5)";
         sqlx::query(insert)
@@ -164,11 +195,12 @@ impl Change<'_> {
             .bind(self.workspace.as_str())
             .bind(self.table.code)
             .bind(self.id)
-            .bind(self.at.get())
-            .execute(connection)
+            .bind(by.at.get())
+            .execute(&mut *connection)
             .await
             .map_err(failure(STORE))?;
-        Ok(())
+        let Self { workspace, table, id, before, after, .. } = self;
+        record(connection, Fact { chain: Some(workspace), kind: table.audit, id, before, after }, by).await
     }
 }
 
@@ -202,6 +234,11 @@ async fn unique_is_taken(
     let found: Option<(String, String)> =
         query.build_query_as().fetch_optional(connection).await.map_err(failure(STORE))?;
     Ok(found.is_some_and(|(owner, other)| owner != workspace.as_str() || other != id))
+}
+
+fn shown_now(resource: &Resource) -> Result<Shown, StoreError> {
+    let columns: Columns = body::columns(resource);
+    Ok(shown::resource(&columns, &body::encode(resource).map_err(unwritable)?))
 }
 
 fn unwritable(error: BodyError) -> StoreError {

@@ -2,6 +2,7 @@
 
 use rateguard_core::ids::WorkspaceId;
 use rateguard_core::time::Millis;
+use rateguard_engine::audit::AuditKind;
 use rateguard_engine::ports::{Resource, ResourceKind, StoreError, Stored};
 use sqlx::{Error, QueryBuilder, Row as _};
 
@@ -11,6 +12,10 @@ use crate::database::{Kind, Row, failure};
 
 /// Where the resources of one kind stand.
 pub(super) struct Table {
+    /// What stands there.
+    pub kind: ResourceKind,
+    /// The same for the audit trail.
+    pub audit: AuditKind,
     /// The kind as the feed of changes writes it.
     pub code: &'static str,
     /// The table.
@@ -32,22 +37,40 @@ pub(super) struct UniqueValue {
 }
 
 const APIS: Table = Table {
+    kind: ResourceKind::Api,
+    audit: AuditKind::Api,
     code: "api",
     name: "apis",
     unique: Some(UniqueValue { field: "slug", column: Some("slug"), by_workspace: true }),
     full: "the workspace's list of APIs",
 };
 const KEYS: Table = Table {
+    kind: ResourceKind::Key,
+    audit: AuditKind::Key,
     code: "key",
     name: "keys",
     unique: Some(UniqueValue { field: "secret", column: Some("secret_sha256"), by_workspace: false }),
     full: "the workspace's list of keys",
 };
-const RULES: Table =
-    Table { code: "rule", name: "rules", unique: None, full: "the workspace's list of rules" };
-const BUDGETS: Table =
-    Table { code: "budget", name: "budgets", unique: None, full: "the workspace's list of budgets" };
+const RULES: Table = Table {
+    kind: ResourceKind::Rule,
+    audit: AuditKind::Rule,
+    code: "rule",
+    name: "rules",
+    unique: None,
+    full: "the workspace's list of rules",
+};
+const BUDGETS: Table = Table {
+    kind: ResourceKind::Budget,
+    audit: AuditKind::Budget,
+    code: "budget",
+    name: "budgets",
+    unique: None,
+    full: "the workspace's list of budgets",
+};
 const PRICE_OVERRIDES: Table = Table {
+    kind: ResourceKind::PriceOverride,
+    audit: AuditKind::PriceOverride,
     code: "price_override",
     name: "price_overrides",
     unique: Some(UniqueValue { field: "model", column: None, by_workspace: true }),
@@ -174,17 +197,23 @@ pub(super) fn stored(kind: ResourceKind, row: &Row) -> Result<Stored<Resource>, 
     })
 }
 
-struct RawRow {
+/// A row whose body is not understood yet.
+pub(super) struct RawRow {
     workspace: String,
-    columns: Columns,
-    version: i64,
-    created_at: i64,
+    /// What stands in columns of its own.
+    pub columns: Columns,
+    /// The version.
+    pub version: i64,
+    /// When it was made.
+    pub created_at: i64,
     updated_at: i64,
     body_version: i64,
-    body: String,
+    /// The rest.
+    pub body: String,
 }
 
-fn raw(kind: ResourceKind, row: &Row) -> Result<RawRow, Error> {
+/// The columns of a row of [`Table::select`].
+pub(super) fn raw(kind: ResourceKind, row: &Row) -> Result<RawRow, Error> {
     let unique = match kind {
         ResourceKind::Api => Unique::Slug(row.try_get("unique_value")?),
         ResourceKind::Key => Unique::Secret(row.try_get("unique_value")?),

@@ -1,5 +1,6 @@
 //! Tests of what only SQL can show: rows that somebody else has changed.
 
+use rateguard_core::time::Millis;
 use rateguard_engine::ports::ConfigStore;
 use rateguard_store_suite::config_store::samples::{varied, workspace};
 use tempfile::TempDir;
@@ -8,12 +9,18 @@ use super::*;
 
 async fn filled() -> (TempDir, SqlConfigStore) {
     let folder = tempfile::tempdir().unwrap();
-    let store = SqlConfigStore::open(&DataFolder::open(folder.path()).unwrap()).await.unwrap();
-    store.create_workspace(workspace("ws_1"), Millis::ZERO).await.unwrap();
+    let home = DataFolder::open(folder.path()).unwrap();
+    let log = SqlEventLog::open(&home).await.unwrap();
+    let store = SqlConfigStore::open(&home, &log).await.unwrap();
+    store.create_workspace(workspace("ws_1"), &by()).await.unwrap();
     for resource in varied() {
-        store.insert(&owner(), resource, 100, Millis::ZERO).await.unwrap();
+        store.insert(&owner(), resource, 100, &by()).await.unwrap();
     }
     (folder, store)
+}
+
+fn by() -> Deed {
+    Deed::of_server("Test", Millis::ZERO)
 }
 
 fn owner() -> WorkspaceId {
@@ -73,6 +80,6 @@ async fn a_row_that_cannot_be_understood_can_still_be_removed() {
     sqlx::query("UPDATE rules SET body = 'no json'").execute(&mut *transaction).await.unwrap();
     transaction.commit().await.unwrap();
     store.get(&owner(), ResourceKind::Rule, "rule_1").await.unwrap_err();
-    store.remove(&owner(), ResourceKind::Rule, "rule_1", Some(1), Millis::ZERO).await.unwrap();
+    store.remove(&owner(), ResourceKind::Rule, "rule_1", Some(1), &by()).await.unwrap();
     assert_eq!(store.get(&owner(), ResourceKind::Rule, "rule_1").await, Ok(None));
 }

@@ -189,12 +189,28 @@ impl Database {
             .await
             .map_err(|error| refusal(&path, schema, &error))?;
         let readers = pool_options(READERS_MAX).connect_lazy_with(options.pragma("query_only", "ON"));
-        let database = Self { store: schema.store, writer, readers, _folder: folder.clone() };
+        let database = Self { store: schema.store, writer, readers, _folder: Some(folder.clone()) };
         if let Err(error) = database.prepare(&path, schema).await {
             database.close().await;
             return Err(error);
         }
         Ok(database)
+    }
+
+    /// Opens a file that is there already, only to read it, whoever else is at work in it.
+    ///
+    /// # Errors
+    /// [`OpenError::Unavailable`], [`OpenError::Corrupt`].
+    pub(crate) async fn open_to_read(folder: &Path, schema: &Schema) -> Result<Self, OpenError> {
+        let path = folder.join(schema.file);
+        let options = SqliteConnectOptions::new()
+            .filename(&path)
+            .create_if_missing(false)
+            .busy_timeout(Duration::from_millis(BUSY_MS_MAX))
+            .pragma("query_only", "ON");
+        let readers = pool_options(READERS_MAX).connect_with(options).await;
+        let readers = readers.map_err(|error| refusal(&path, schema, &error))?;
+        Ok(Self { store: schema.store, writer: readers.clone(), readers, _folder: None })
     }
 
     async fn prepare(&self, path: &Path, schema: &Schema) -> Result<(), OpenError> {

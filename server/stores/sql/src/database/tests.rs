@@ -6,13 +6,14 @@ use std::os::unix::fs::PermissionsExt;
 use rateguard_core::ids::{DisplayName, WorkspaceId};
 use rateguard_core::money::Currency;
 use rateguard_core::time::{Millis, Zone};
+use rateguard_engine::audit::Deed;
 use rateguard_engine::ports::ConfigStore;
 use rateguard_engine::resources::Workspace;
 use sqlx::migrate::Migrator;
 use tempfile::TempDir;
 
 use super::*;
-use crate::SqlConfigStore;
+use crate::{SqlConfigStore, SqlEventLog};
 
 static MIGRATOR: Migrator = sqlx::migrate!("../../../migrations/config/sqlite");
 const SCHEMA: Schema = Schema {
@@ -265,7 +266,10 @@ async fn a_disk_that_may_only_be_read_refuses_the_write_and_still_reads() {
 #[tokio::test]
 async fn a_store_says_that_it_is_unavailable_while_its_disk_is_full() {
     let folder = temporary();
-    let store = SqlConfigStore::open(&DataFolder::open(folder.path()).unwrap()).await.unwrap();
+    let home = DataFolder::open(folder.path()).unwrap();
+    let log = SqlEventLog::open(&home).await.unwrap();
+    let store = SqlConfigStore::open(&home, &log).await.unwrap();
+    let by = Deed::of_server("Test", Millis::ZERO);
     on_writer(store.database(), "PRAGMA query_only = ON").await;
     let workspace = Workspace {
         id: WorkspaceId::parse("id", "ws_1").unwrap(),
@@ -273,10 +277,10 @@ async fn a_store_says_that_it_is_unavailable_while_its_disk_is_full() {
         zone: Zone::UTC,
         currency: Currency::USD,
     };
-    let refused = store.create_workspace(workspace.clone(), Millis::ZERO).await;
+    let refused = store.create_workspace(workspace.clone(), &by).await;
     assert!(matches!(refused, Err(StoreError::Unavailable { store: "config", .. })), "{refused:?}");
     on_writer(store.database(), "PRAGMA query_only = OFF").await;
-    store.create_workspace(workspace, Millis::ZERO).await.unwrap();
+    store.create_workspace(workspace, &by).await.unwrap();
 }
 
 #[tokio::test]

@@ -5,6 +5,7 @@ use std::path::Path;
 
 use rateguard_core::ids::WorkspaceId;
 use rateguard_core::time::Millis;
+use rateguard_engine::audit::Deed;
 use rateguard_engine::ports::{Checkpoint, CheckpointBatch, CheckpointStore, ConfigStore, UsageStore};
 use rateguard_store_suite::config_store::samples::workspace;
 use rateguard_store_suite::event_log::samples::varied;
@@ -37,7 +38,8 @@ fn remove(folder: &Path, file: &str) {
 async fn filled() -> TempDir {
     let folder = tempfile::tempdir().unwrap();
     let stores = open(&folder, Opening::ExistingOrNew).await.unwrap();
-    stores.config.create_workspace(workspace("ws_a"), Millis::ZERO).await.unwrap();
+    let deed = Deed::of_server("Test", Millis::ZERO);
+    stores.config.create_workspace(workspace("ws_a"), &deed).await.unwrap();
     stores.events.append(&varied(1, EVENTS)).await.unwrap();
     let logged = stores.events.read_after(Position(0), EVENTS).await.unwrap();
     stores.usage.apply(&logged).await.unwrap();

@@ -2,6 +2,7 @@
 
 use rateguard_core::ids::{InvitationId, UserId, WorkspaceId};
 use rateguard_core::time::Millis;
+use rateguard_engine::audit::Deed;
 use rateguard_engine::ports::{
     INVITATIONS_FULL, Invitation, JoinBounds, MEMBERS_FULL, Membership, StoreError,
 };
@@ -9,6 +10,7 @@ use sqlx::QueryBuilder;
 
 use super::feed::lock;
 use super::row::{INVITATION_COLUMNS, invitation};
+use super::shown::audit;
 use super::{STORE, members, row_limit, users};
 use crate::database::{Connection, failure};
 
@@ -17,6 +19,7 @@ pub(super) async fn insert(
     invitation: &Invitation,
     token_sha256: &[u8; 32],
     limit: usize,
+    by: &Deed,
 ) -> Result<(), StoreError> {
     lock(connection).await?;
     let workspace = &invitation.workspace;
@@ -43,7 +46,10 @@ pub(super) async fn insert(
         return Err(StoreError::AlreadyExists { field: "id" });
     }
     let open = list(connection, workspace, invitation.created_at).await?.len();
-    if open > limit { Err(StoreError::Full { what: INVITATIONS_FULL }) } else { Ok(()) }
+    if open > limit {
+        return Err(StoreError::Full { what: INVITATIONS_FULL });
+    }
+    audit(connection, Some(workspace), (None, Some(invitation)), by).await
 }
 
 async fn check_no_member(connection: &mut Connection, invitation: &Invitation) -> Result<(), StoreError> {
@@ -72,14 +78,12 @@ pub(super) async fn remove(
     connection: &mut Connection,
     workspace: &WorkspaceId,
     id: &InvitationId,
+    by: &Deed,
 ) -> Result<(), StoreError> {
-    let removed = sqlx::query("DELETE FROM invitations WHERE workspace_id = $1 AND id = $2")
-        .bind(workspace.as_str())
-        .bind(id.as_str())
-        .execute(connection)
-        .await
-        .map_err(failure(STORE))?;
-    if removed.rows_affected() == 0 { Err(StoreError::NotFound) } else { Ok(()) }
+    if remove_where(connection, workspace, ("id", id.as_str()), by).await? == 0 {
+        return Err(StoreError::NotFound);
+    }
+    Ok(())
 }
 
 /// Takes back what one person has open in a workspace.
@@ -87,14 +91,27 @@ pub(super) async fn remove_of(
     connection: &mut Connection,
     workspace: &WorkspaceId,
     inviter: &UserId,
+    by: &Deed,
 ) -> Result<(), StoreError> {
-    sqlx::query("DELETE FROM invitations WHERE workspace_id = $1 AND inviter_id = $2")
-        .bind(workspace.as_str())
-        .bind(inviter.as_str())
-        .execute(connection)
-        .await
-        .map_err(failure(STORE))?;
-    Ok(())
+    remove_where(connection, workspace, ("inviter_id", inviter.as_str()), by).await.map(drop)
+}
+
+/// Removes a workspace's invitations that have a value in a column; how many there were.
+async fn remove_where(
+    connection: &mut Connection,
+    workspace: &WorkspaceId,
+    (column, value): (&'static str, &str),
+    by: &Deed,
+) -> Result<usize, StoreError> {
+    let mut delete = QueryBuilder::new("DELETE FROM invitations WHERE workspace_id = ");
+    delete.push_bind(workspace.as_str().to_owned());
+    delete.push(format!(" AND {column} = ")).push_bind(value.to_owned());
+    delete.push(format!(" RETURNING {INVITATION_COLUMNS}"));
+    let rows = delete.build().fetch_all(&mut *connection).await.map_err(failure(STORE))?;
+    for row in &rows {
+        audit(connection, Some(workspace), (Some(&invitation(row)?), None), by).await?;
+    }
+    Ok(rows.len())
 }
 
 pub(super) async fn accept(
@@ -102,13 +119,13 @@ pub(super) async fn accept(
     token_sha256: &[u8; 32],
     user: &UserId,
     bounds: JoinBounds,
-    now: Millis,
+    by: &Deed,
 ) -> Result<Membership, StoreError> {
     lock(connection).await?;
-    let invitation = open_to(connection, token_sha256, user, now).await?.ok_or(StoreError::NotFound)?;
+    let invitation = open_to(connection, token_sha256, user, by.at).await?.ok_or(StoreError::NotFound)?;
     let workspace = &invitation.workspace;
-    let membership = members::insert(connection, workspace, user, invitation.role, now).await?;
-    remove(connection, workspace, &invitation.id).await?;
+    let membership = members::insert(connection, workspace, user, invitation.role, by).await?;
+    remove(connection, workspace, &invitation.id, by).await?;
     members::check_workspaces(connection, user, bounds.workspaces_max).await?;
     let members =
         count(connection, "SELECT count(*) FROM memberships WHERE workspace_id = $1", workspace).await?;

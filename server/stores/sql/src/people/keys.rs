@@ -1,11 +1,13 @@
 //! Keys that sign access tokens.
 
 use rateguard_core::ids::SigningKeyId;
+use rateguard_engine::audit::Deed;
 use rateguard_engine::ports::{SealedSigningKey, StoreError};
 
 use super::STORE;
 use super::feed::{Entry, lock, record};
 use super::row::signing_key;
+use super::shown::audit;
 use crate::database::{Connection, failure};
 
 pub(super) async fn list(connection: &mut Connection) -> Result<Vec<SealedSigningKey>, StoreError> {
@@ -18,6 +20,7 @@ pub(super) async fn add(
     connection: &mut Connection,
     key: &SealedSigningKey,
     newest: Option<&SigningKeyId>,
+    by: &Deed,
 ) -> Result<bool, StoreError> {
     lock(connection).await?;
     let present = list(connection).await?;
@@ -30,6 +33,7 @@ pub(super) async fn add(
             .execute(&mut *connection)
             .await
             .map_err(failure(STORE))?;
+        audit(connection, None, (Some(old), None), by).await?;
     }
     sqlx::query("INSERT INTO signing_keys (id, sealed, created_at, signs_from) VALUES ($1, $2, $3, $4)")
         .bind(key.id.as_str())
@@ -40,5 +44,6 @@ pub(super) async fn add(
         .await
         .map_err(failure(STORE))?;
     record(connection, Entry::SigningKeys, key.created_at).await?;
+    audit(connection, None, (None, Some(key)), by).await?;
     Ok(true)
 }

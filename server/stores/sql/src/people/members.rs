@@ -2,6 +2,7 @@
 
 use rateguard_core::ids::{DisplayName, UserId, WorkspaceId};
 use rateguard_core::time::Millis;
+use rateguard_engine::audit::Deed;
 use rateguard_engine::people::{MemberCase, Role, judge};
 use rateguard_engine::ports::{
     Member, MemberChange, MemberRefusal, Membership, StoreError, StoredWorkspace, WORKSPACES_FULL,
@@ -11,6 +12,7 @@ use sqlx::QueryBuilder;
 
 use super::feed::{Entry, lock, record};
 use super::row::{MEMBERSHIP_COLUMNS, USER_COLUMNS, WORKSPACE_COLUMNS, membership, stored_workspace, user};
+use super::shown::audit;
 use super::{STORE, invitations, row_limit};
 use crate::config::insert_workspace;
 use crate::database::{Connection, failure};
@@ -23,19 +25,30 @@ pub(super) async fn create_workspace(
     workspace: &Workspace,
     owner: &UserId,
     workspaces_max: usize,
-    now: Millis,
+    by: &Deed,
 ) -> Result<StoredWorkspace, StoreError> {
     lock(connection).await?;
-    insert_workspace(connection, workspace, now).await?;
-    record(connection, Entry::Workspace(&workspace.id), now).await?;
-    insert(connection, &workspace.id, owner, Role::Owner, now).await?;
+    own(connection, workspace, owner, by).await?;
     check_workspaces(connection, owner, workspaces_max).await?;
-    Ok(StoredWorkspace {
-        workspace: workspace.clone(),
-        version: FIRST_VERSION,
-        created_at: now,
-        updated_at: now,
-    })
+    Ok(first_version(workspace, by.at))
+}
+
+/// Makes a workspace with its owner.
+pub(super) async fn own(
+    connection: &mut Connection,
+    workspace: &Workspace,
+    owner: &UserId,
+    by: &Deed,
+) -> Result<Membership, StoreError> {
+    insert_workspace(connection, workspace, by.at).await?;
+    record(connection, Entry::Workspace(&workspace.id), by.at).await?;
+    let made = first_version(workspace, by.at);
+    audit(connection, Some(&workspace.id), (None, Some(&made)), by).await?;
+    insert(connection, &workspace.id, owner, Role::Owner, by).await
+}
+
+fn first_version(workspace: &Workspace, now: Millis) -> StoredWorkspace {
+    StoredWorkspace { workspace: workspace.clone(), version: FIRST_VERSION, created_at: now, updated_at: now }
 }
 
 /// Whether a person belongs to no more workspaces than one may.
@@ -55,7 +68,7 @@ pub(super) async fn rename_workspace(
     id: &WorkspaceId,
     name: &DisplayName,
     expected: Option<u64>,
-    now: Millis,
+    by: &Deed,
 ) -> Result<StoredWorkspace, StoreError> {
     lock(connection).await?;
     let before = workspace(connection, id).await?.ok_or(StoreError::NotFound)?;
@@ -64,13 +77,15 @@ pub(super) async fn rename_workspace(
     }
     sqlx::query("UPDATE workspaces SET name = $1, version = version + 1, updated_at = $2 WHERE id = $3")
         .bind(name.as_str())
-        .bind(now.get())
+        .bind(by.at.get())
         .bind(id.as_str())
         .execute(&mut *connection)
         .await
         .map_err(failure(STORE))?;
-    record(connection, Entry::Workspace(id), now).await?;
-    workspace(connection, id).await?.ok_or(StoreError::NotFound)
+    record(connection, Entry::Workspace(id), by.at).await?;
+    let after = workspace(connection, id).await?.ok_or(StoreError::NotFound)?;
+    audit(connection, Some(id), (Some(&before), Some(&after)), by).await?;
+    Ok(after)
 }
 
 async fn workspace(
@@ -89,8 +104,9 @@ pub(super) async fn insert(
     workspace: &WorkspaceId,
     user: &UserId,
     role: Role,
-    now: Millis,
+    by: &Deed,
 ) -> Result<Membership, StoreError> {
+    let now = by.at;
     let statement = "INSERT INTO memberships (workspace_id, user_id, role, version, joined_at) \
                      VALUES ($1, $2, $3, 1, $4) ON CONFLICT DO NOTHING";
     let inserted = sqlx::query(statement)
@@ -106,7 +122,9 @@ pub(super) async fn insert(
     }
     record(connection, Entry::Role(workspace, user), now).await?;
     let (workspace, user) = (workspace.clone(), user.clone());
-    Ok(Membership { workspace, user, role, version: FIRST_VERSION, joined_at: now })
+    let made = Membership { workspace, user, role, version: FIRST_VERSION, joined_at: now };
+    audit(connection, Some(&made.workspace), (None, Some(&made)), by).await?;
+    Ok(made)
 }
 
 pub(super) async fn of_user(
@@ -159,7 +177,7 @@ pub(super) async fn list(
 pub(super) async fn change(
     connection: &mut Connection,
     change: &MemberChange,
-    now: Millis,
+    by: &Deed,
 ) -> Result<Result<Membership, MemberRefusal>, StoreError> {
     lock(connection).await?;
     let MemberChange { workspace, actor, member, role, expected } = change;
@@ -179,11 +197,11 @@ pub(super) async fn change(
         return Ok(Err(refusal));
     }
     if role.is_none_or(|role| !role.may_invite()) {
-        invitations::remove_of(connection, workspace, member).await?;
+        invitations::remove_of(connection, workspace, member, by).await?;
     }
     match role {
-        Some(role) => set_role(connection, before, *role, now).await.map(Ok),
-        None => remove(connection, before, now).await.map(Ok),
+        Some(role) => set_role(connection, before, *role, by).await.map(Ok),
+        None => remove(connection, before, by).await.map(Ok),
     }
 }
 
@@ -192,7 +210,7 @@ pub(super) async fn transfer(
     workspace: &WorkspaceId,
     from: &UserId,
     to: &UserId,
-    now: Millis,
+    by: &Deed,
 ) -> Result<Result<Membership, MemberRefusal>, StoreError> {
     lock(connection).await?;
     let Some(giver) = find(connection, workspace, from).await?.filter(|giver| giver.role == Role::Owner)
@@ -200,8 +218,8 @@ pub(super) async fn transfer(
         return Ok(Err(MemberRefusal::RoleMissing));
     };
     let taker = find(connection, workspace, to).await?.ok_or(StoreError::NotFound)?;
-    let taker = set_role(connection, taker, Role::Owner, now).await?;
-    set_role(connection, giver, Role::Admin, now).await?;
+    let taker = set_role(connection, taker, Role::Owner, by).await?;
+    set_role(connection, giver, Role::Admin, by).await?;
     Ok(Ok(taker))
 }
 
@@ -209,7 +227,7 @@ async fn set_role(
     connection: &mut Connection,
     before: Membership,
     role: Role,
-    now: Millis,
+    by: &Deed,
 ) -> Result<Membership, StoreError> {
     let statement = "UPDATE memberships SET role = $1, version = version + 1 \
                      WHERE workspace_id = $2 AND user_id = $3";
@@ -220,14 +238,16 @@ async fn set_role(
         .execute(&mut *connection)
         .await
         .map_err(failure(STORE))?;
-    record(connection, Entry::Role(&before.workspace, &before.user), now).await?;
-    Ok(Membership { role, version: before.version + 1, ..before })
+    record(connection, Entry::Role(&before.workspace, &before.user), by.at).await?;
+    let after = Membership { role, version: before.version + 1, ..before.clone() };
+    audit(connection, Some(&after.workspace), (Some(&before), Some(&after)), by).await?;
+    Ok(after)
 }
 
 async fn remove(
     connection: &mut Connection,
     before: Membership,
-    now: Millis,
+    by: &Deed,
 ) -> Result<Membership, StoreError> {
     sqlx::query("DELETE FROM memberships WHERE workspace_id = $1 AND user_id = $2")
         .bind(before.workspace.as_str())
@@ -235,7 +255,8 @@ async fn remove(
         .execute(&mut *connection)
         .await
         .map_err(failure(STORE))?;
-    record(connection, Entry::Role(&before.workspace, &before.user), now).await?;
+    record(connection, Entry::Role(&before.workspace, &before.user), by.at).await?;
+    audit(connection, Some(&before.workspace), (Some(&before), None), by).await?;
     Ok(before)
 }
 

@@ -2,11 +2,13 @@
 
 use rateguard_core::ids::{SessionId, UserId, WorkspaceId};
 use rateguard_core::time::Millis;
+use rateguard_engine::audit::Deed;
 use rateguard_engine::ports::{RefreshHashes, Refreshed, Refreshing, Session, StoreError};
 use sqlx::QueryBuilder;
 
 use super::feed::{Entry, lock, record};
 use super::row::{SESSION_COLUMNS, session};
+use super::shown::audit;
 use super::{STORE, row_limit, users};
 use crate::database::{Connection, Kind, failure};
 
@@ -15,11 +17,13 @@ pub(super) async fn begin(
     session: &Session,
     hashes: &RefreshHashes,
     sessions_max: usize,
+    by: &Deed,
 ) -> Result<(), StoreError> {
     lock(connection).await?;
     users::by_id(connection, &session.user).await?.ok_or(StoreError::NotFound)?;
     insert(connection, session, hashes).await?;
-    make_room(connection, &session.user, sessions_max, session.created_at).await
+    audit(connection, session.workspace.as_ref(), (None, Some(session)), by).await?;
+    make_room(connection, &session.user, sessions_max, by).await
 }
 
 async fn insert(
@@ -51,7 +55,7 @@ async fn make_room(
     connection: &mut Connection,
     user: &UserId,
     sessions_max: usize,
-    now: Millis,
+    by: &Deed,
 ) -> Result<(), StoreError> {
     let query = "SELECT id FROM sessions WHERE user_id = $1 \
                  ORDER BY refreshed_at DESC, created_at DESC, id LIMIT $2 OFFSET $3";
@@ -62,14 +66,14 @@ async fn make_room(
         .fetch_all(&mut *connection)
         .await
         .map_err(failure(STORE))?;
-    end_all(connection, &over, now).await
+    end_all(connection, &over, by).await
 }
 
 pub(super) async fn end_others(
     connection: &mut Connection,
     user: &UserId,
     keep: &SessionId,
-    now: Millis,
+    by: &Deed,
 ) -> Result<(), StoreError> {
     let others: Vec<String> = sqlx::query_scalar("SELECT id FROM sessions WHERE user_id = $1 AND id <> $2")
         .bind(user.as_str())
@@ -77,27 +81,53 @@ pub(super) async fn end_others(
         .fetch_all(&mut *connection)
         .await
         .map_err(failure(STORE))?;
-    end_all(connection, &others, now).await
+    end_all(connection, &others, by).await
 }
 
-async fn end_all(connection: &mut Connection, ids: &[String], now: Millis) -> Result<(), StoreError> {
+async fn end_all(connection: &mut Connection, ids: &[String], by: &Deed) -> Result<(), StoreError> {
     for id in ids {
-        sqlx::query("DELETE FROM sessions WHERE id = $1")
-            .bind(id.as_str())
-            .execute(&mut *connection)
-            .await
-            .map_err(failure(STORE))?;
-        record(connection, Entry::SessionEnded(id), now).await?;
+        let mut delete = QueryBuilder::<Kind>::new("DELETE FROM sessions WHERE id = ");
+        delete.push_bind(id.clone());
+        remove(connection, delete, by).await?;
     }
     Ok(())
+}
+
+/// Ends the session that a deletion names, if there is one.
+async fn remove(
+    connection: &mut Connection,
+    mut delete: QueryBuilder<Kind>,
+    by: &Deed,
+) -> Result<Option<Session>, StoreError> {
+    delete.push(format!(" RETURNING {SESSION_COLUMNS}"));
+    let row = delete.build().fetch_optional(&mut *connection).await.map_err(failure(STORE))?;
+    let Some(ended) = row.as_ref().map(session).transpose()? else { return Ok(None) };
+    record(connection, Entry::SessionEnded(ended.id.as_str()), by.at).await?;
+    audit(connection, ended.workspace.as_ref(), (Some(&ended), None), by).await?;
+    Ok(Some(ended))
+}
+
+/// Where a session works.
+pub(super) async fn place(
+    connection: &mut Connection,
+    id: &SessionId,
+) -> Result<Option<WorkspaceId>, StoreError> {
+    Ok(find(connection, id).await?.and_then(|session| session.workspace))
+}
+
+async fn find(connection: &mut Connection, id: &SessionId) -> Result<Option<Session>, StoreError> {
+    let mut query = QueryBuilder::<Kind>::new(format!("SELECT {SESSION_COLUMNS} FROM sessions WHERE id = "));
+    query.push_bind(id.as_str().to_owned());
+    let row = query.build().fetch_optional(connection).await.map_err(failure(STORE))?;
+    row.as_ref().map(session).transpose()
 }
 
 pub(super) async fn refresh(
     connection: &mut Connection,
     refreshing: &Refreshing,
-    now: Millis,
+    by: &Deed,
 ) -> Result<Refreshed, StoreError> {
-    let Refreshing { presented, next_secret_sha256, expires_at } = refreshing;
+    let (Refreshing { presented, next_secret_sha256, expires_at }, now) = (refreshing, by.at);
     // One statement: of two that present the same token, the second finds another secret.
     let mut update = QueryBuilder::<Kind>::new("UPDATE sessions SET secret_sha256 = ");
     update.push_bind(next_secret_sha256.to_vec());
@@ -110,7 +140,7 @@ pub(super) async fn refresh(
     let row = update.build().fetch_optional(&mut *connection).await.map_err(failure(STORE))?;
     match row {
         Some(row) => session(&row).map(Refreshed::Goes),
-        None => end_family(connection, presented, now).await,
+        None => end_family(connection, presented, by).await,
     }
 }
 
@@ -118,34 +148,32 @@ pub(super) async fn refresh(
 async fn end_family(
     connection: &mut Connection,
     presented: &RefreshHashes,
-    now: Millis,
+    by: &Deed,
 ) -> Result<Refreshed, StoreError> {
-    let delete = "DELETE FROM sessions WHERE family_sha256 = $1 AND expires_at > $2 RETURNING id";
-    let ended: Option<String> = sqlx::query_scalar(delete)
-        .bind(&presented.family_sha256[..])
-        .bind(now.get())
-        .fetch_optional(&mut *connection)
-        .await
-        .map_err(failure(STORE))?;
-    let Some(id) = ended else { return Ok(Refreshed::Unknown) };
-    record(connection, Entry::SessionEnded(&id), now).await?;
-    SessionId::parse("id", &id).map(Refreshed::Reused).map_err(|error| super::corrupt(error.to_string()))
+    let mut delete = QueryBuilder::<Kind>::new("DELETE FROM sessions WHERE family_sha256 = ");
+    delete.push_bind(presented.family_sha256.to_vec());
+    delete.push(" AND expires_at > ").push_bind(by.at.get());
+    let ended = remove(connection, delete, by).await?;
+    Ok(ended.map_or(Refreshed::Unknown, |ended| Refreshed::Reused(ended.id)))
 }
 
 pub(super) async fn relocate(
     connection: &mut Connection,
     id: &SessionId,
     workspace: &WorkspaceId,
-    now: Millis,
+    by: &Deed,
 ) -> Result<(), StoreError> {
-    let moved = sqlx::query("UPDATE sessions SET workspace_id = $1 WHERE id = $2 AND expires_at > $3")
+    lock(connection).await?;
+    let before = find(connection, id).await?.filter(|session| session.expires_at > by.at);
+    let before = before.ok_or(StoreError::NotFound)?;
+    sqlx::query("UPDATE sessions SET workspace_id = $1 WHERE id = $2")
         .bind(workspace.as_str())
         .bind(id.as_str())
-        .bind(now.get())
-        .execute(connection)
+        .execute(&mut *connection)
         .await
         .map_err(failure(STORE))?;
-    if moved.rows_affected() == 0 { Err(StoreError::NotFound) } else { Ok(()) }
+    let after = Session { workspace: Some(workspace.clone()), ..before.clone() };
+    audit(connection, Some(workspace), (Some(&before), Some(&after)), by).await
 }
 
 pub(super) async fn list(
@@ -165,18 +193,11 @@ pub(super) async fn end(
     connection: &mut Connection,
     user: &UserId,
     id: &SessionId,
-    now: Millis,
+    by: &Deed,
 ) -> Result<(), StoreError> {
     lock(connection).await?;
-    let ended = sqlx::query("DELETE FROM sessions WHERE id = $1 AND user_id = $2 AND expires_at > $3")
-        .bind(id.as_str())
-        .bind(user.as_str())
-        .bind(now.get())
-        .execute(&mut *connection)
-        .await
-        .map_err(failure(STORE))?;
-    if ended.rows_affected() == 0 {
-        return Err(StoreError::NotFound);
-    }
-    record(connection, Entry::SessionEnded(id.as_str()), now).await
+    let mut delete = QueryBuilder::<Kind>::new("DELETE FROM sessions WHERE id = ");
+    delete.push_bind(id.as_str().to_owned()).push(" AND user_id = ").push_bind(user.as_str().to_owned());
+    delete.push(" AND expires_at > ").push_bind(by.at.get());
+    remove(connection, delete, by).await?.map(drop).ok_or(StoreError::NotFound)
 }

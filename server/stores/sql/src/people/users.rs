@@ -2,13 +2,14 @@
 
 use rateguard_core::ids::{SessionId, UserId};
 use rateguard_core::time::Millis;
-use rateguard_engine::people::{EmailAddress, PasswordHash, Role};
+use rateguard_engine::audit::Deed;
+use rateguard_engine::people::{EmailAddress, PasswordHash};
 use rateguard_engine::ports::{JoinBounds, Joining, Membership, StoreError, User};
 
-use super::feed::{Entry, lock, record};
+use super::feed::lock;
 use super::row::{USER_COLUMNS, user};
+use super::shown::audit;
 use super::{STORE, invitations, members, sessions};
-use crate::config::insert_workspace;
 use crate::database::{Connection, failure};
 
 pub(super) async fn create(
@@ -16,21 +17,20 @@ pub(super) async fn create(
     user: &User,
     joining: &Joining,
     members_max: usize,
-    now: Millis,
+    by: &Deed,
 ) -> Result<Membership, StoreError> {
+    let now = by.at;
     lock(connection).await?;
     insert(connection, user, now).await?;
-    match joining {
-        Joining::Own(workspace) => {
-            insert_workspace(connection, workspace, now).await?;
-            record(connection, Entry::Workspace(&workspace.id), now).await?;
-            members::insert(connection, &workspace.id, &user.id, Role::Owner, now).await
-        }
+    let membership = match joining {
+        Joining::Own(workspace) => members::own(connection, workspace, &user.id, by).await,
         Joining::Invited(token_sha256) => {
             let bounds = JoinBounds { members_max, workspaces_max: 1 };
-            invitations::accept(connection, token_sha256, &user.id, bounds, now).await
+            invitations::accept(connection, token_sha256, &user.id, bounds, by).await
         }
-    }
+    }?;
+    audit(connection, Some(&membership.workspace), (None, Some(user)), by).await?;
+    Ok(membership)
 }
 
 async fn insert(connection: &mut Connection, user: &User, now: Millis) -> Result<(), StoreError> {
@@ -80,25 +80,28 @@ pub(super) async fn set_password(
     id: &UserId,
     (expected, password): (&PasswordHash, &PasswordHash),
     keep: Option<&SessionId>,
-    now: Millis,
+    by: &Deed,
 ) -> Result<(), StoreError> {
     lock(connection).await?;
+    let before = by_id(connection, id).await?.ok_or(StoreError::NotFound)?;
     let statement =
         "UPDATE users SET password_hash = $1, updated_at = $2 WHERE id = $3 AND password_hash = $4";
     let updated = sqlx::query(statement)
         .bind(password.as_str())
-        .bind(now.get())
+        .bind(by.at.get())
         .bind(id.as_str())
         .bind(expected.as_str())
         .execute(&mut *connection)
         .await
         .map_err(failure(STORE))?;
     if updated.rows_affected() == 0 {
-        let exists = by_id(connection, id).await?.is_some();
-        return Err(if exists { StoreError::VersionMismatch } else { StoreError::NotFound });
+        return Err(StoreError::VersionMismatch);
     }
-    match keep {
-        Some(keep) => sessions::end_others(connection, id, keep, now).await,
-        None => Ok(()),
-    }
+    let after = User { password: password.clone(), ..before.clone() };
+    let change = (Some(&before), Some(&after));
+    let Some(keep) = keep else { return audit(connection, None, change, by).await };
+    // Where the person was at work when they changed it.
+    let place = sessions::place(connection, keep).await?;
+    audit(connection, place.as_ref(), change, by).await?;
+    sessions::end_others(connection, id, keep, by).await
 }

@@ -4,7 +4,7 @@ use futures::future::join_all;
 use rateguard_engine::ports::{ConfigStore, Resource, ResourceKind, StoreError};
 
 use super::samples::{api, key, price};
-use super::{LIMIT, Outcome, WRITERS, at, insert_all, opened, slug, ws};
+use super::{LIMIT, Outcome, WRITERS, by, insert_all, opened, slug, ws};
 use crate::Backend;
 
 /// Two APIs of one workspace never share a slug; two of two workspaces may.
@@ -15,14 +15,14 @@ pub async fn a_slug_is_unique_in_its_workspace<B: Backend<Store: ConfigStore>>(b
     insert_all(&store, "ws_1", [Resource::Api(first.clone()), Resource::Api(second.clone())]).await?;
 
     let third = Resource::Api(api("api_3", "one"));
-    assert_eq!(store.insert(&ws("ws_1"), third.clone(), LIMIT, at(1)).await, taken);
+    assert_eq!(store.insert(&ws("ws_1"), third.clone(), LIMIT, &by(1)).await, taken);
     let renamed = Resource::Api(rateguard_engine::resources::Api { slug: slug("one"), ..second });
-    assert_eq!(store.replace(&ws("ws_1"), renamed.clone(), 1, at(1)).await, taken);
+    assert_eq!(store.replace(&ws("ws_1"), renamed.clone(), 1, &by(1)).await, taken);
 
-    store.insert(&ws("ws_2"), third, LIMIT, at(1)).await?;
-    store.replace(&ws("ws_1"), Resource::Api(first), 1, at(1)).await?;
-    store.remove(&ws("ws_1"), ResourceKind::Api, "api_1", None, at(1)).await?;
-    store.replace(&ws("ws_1"), renamed, 1, at(2)).await?;
+    store.insert(&ws("ws_2"), third, LIMIT, &by(1)).await?;
+    store.replace(&ws("ws_1"), Resource::Api(first), 1, &by(1)).await?;
+    store.remove(&ws("ws_1"), ResourceKind::Api, "api_1", None, &by(1)).await?;
+    store.replace(&ws("ws_1"), renamed, 1, &by(2)).await?;
     Ok(())
 }
 
@@ -33,15 +33,15 @@ pub async fn a_secret_is_unique_in_the_installation<B: Backend<Store: ConfigStor
     insert_all(&store, "ws_1", [Resource::Key(key("key_1", 1))]).await?;
     insert_all(&store, "ws_2", [Resource::Key(key("key_2", 2))]).await?;
     for owner in ["ws_1", "ws_2"] {
-        let refused = store.insert(&ws(owner), Resource::Key(key("key_3", 1)), LIMIT, at(1)).await;
+        let refused = store.insert(&ws(owner), Resource::Key(key("key_3", 1)), LIMIT, &by(1)).await;
         assert_eq!(refused, taken);
     }
-    assert_eq!(store.replace(&ws("ws_2"), Resource::Key(key("key_2", 1)), 1, at(1)).await, taken);
+    assert_eq!(store.replace(&ws("ws_2"), Resource::Key(key("key_2", 1)), 1, &by(1)).await, taken);
     // The same id in another workspace is another key.
-    assert_eq!(store.insert(&ws("ws_2"), Resource::Key(key("key_1", 1)), LIMIT, at(1)).await, taken);
+    assert_eq!(store.insert(&ws("ws_2"), Resource::Key(key("key_1", 1)), LIMIT, &by(1)).await, taken);
     insert_all(&store, "ws_2", [Resource::Key(key("key_1", 3))]).await?;
-    assert_eq!(store.replace(&ws("ws_2"), Resource::Key(key("key_1", 1)), 1, at(1)).await, taken);
-    store.replace(&ws("ws_1"), Resource::Key(key("key_1", 1)), 1, at(1)).await?;
+    assert_eq!(store.replace(&ws("ws_2"), Resource::Key(key("key_1", 1)), 1, &by(1)).await, taken);
+    store.replace(&ws("ws_1"), Resource::Key(key("key_1", 1)), 1, &by(1)).await?;
     Ok(())
 }
 
@@ -58,10 +58,10 @@ pub async fn a_model_has_one_price_in_its_workspace<B: Backend<Store: ConfigStor
     insert_all(&store, "ws_1", [of("price_1", "a", "m"), of("price_2", "b", "m"), of("price_3", "a", "n")])
         .await?;
     insert_all(&store, "ws_2", [of("price_1", "a", "m")]).await?;
-    assert_eq!(store.insert(&ws("ws_1"), of("price_4", "a", "m"), LIMIT, at(2)).await.map(drop), taken);
-    assert_eq!(store.replace(&ws("ws_1"), of("price_2", "a", "m"), 1, at(2)).await.map(drop), taken);
-    store.replace(&ws("ws_1"), of("price_1", "a", "m"), 1, at(2)).await?;
-    store.remove(&ws("ws_1"), ResourceKind::PriceOverride, "price_1", None, at(3)).await?;
+    assert_eq!(store.insert(&ws("ws_1"), of("price_4", "a", "m"), LIMIT, &by(2)).await.map(drop), taken);
+    assert_eq!(store.replace(&ws("ws_1"), of("price_2", "a", "m"), 1, &by(2)).await.map(drop), taken);
+    store.replace(&ws("ws_1"), of("price_1", "a", "m"), 1, &by(2)).await?;
+    store.remove(&ws("ws_1"), ResourceKind::PriceOverride, "price_1", None, &by(3)).await?;
     insert_all(&store, "ws_1", [of("price_4", "a", "m")]).await
 }
 
@@ -70,11 +70,11 @@ pub async fn of_many_prices_of_a_model_at_once_one_is_made<B: Backend<Store: Con
     backend: &B,
 ) -> Outcome {
     let store = opened(backend, &["ws_1"]).await?;
-    let owner = ws("ws_1");
+    let (owner, deed) = (ws("ws_1"), by(2));
     let writers = (0..WRITERS).map(|number| {
         let mut price = price(&format!("price_{number}"));
         price.sheet.model = "m".to_owned();
-        store.insert(&owner, Resource::PriceOverride(price), LIMIT, at(2))
+        store.insert(&owner, Resource::PriceOverride(price), LIMIT, &deed)
     });
     let (made, refused): (Vec<_>, Vec<_>) = join_all(writers).await.into_iter().partition(Result::is_ok);
     assert_eq!(made.len(), 1);

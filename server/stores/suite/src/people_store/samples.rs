@@ -3,6 +3,7 @@
 use rateguard_core::ids::{DisplayName, InvitationId, SessionId, SigningKeyId, UserId, WorkspaceId};
 use rateguard_core::money::Currency;
 use rateguard_core::time::{Millis, Zone};
+use rateguard_engine::audit::{Actor, Deed, Origin};
 use rateguard_engine::people::{EmailAddress, PasswordHash, Role};
 use rateguard_engine::ports::{
     Invitation, Joining, RefreshHashes, Refreshing, SealedSigningKey, Session, User,
@@ -12,6 +13,11 @@ use rateguard_engine::resources::Workspace;
 /// An instant.
 pub fn at(ms: i64) -> Millis {
     Millis::new(ms)
+}
+
+/// What somebody does at an instant.
+pub fn by(ms: i64) -> Deed {
+    Deed { actor: Actor::Person(user_id("ada")), origin: Origin::server("Suite"), at: at(ms) }
 }
 
 /// A person's id.

@@ -1,0 +1,41 @@
+//! An audit trail in which nothing stands.
+
+use async_trait::async_trait;
+use rateguard_core::ids::WorkspaceId;
+
+use crate::audit::{AuditEntry, AuditHead};
+use crate::ports::{AuditLink, AuditQuery, AuditStore, StoreError};
+
+/// The trail of an engine whose stores write none.
+pub(crate) struct EmptyTrail;
+
+#[async_trait]
+impl AuditStore for EmptyTrail {
+    async fn audit_entries(
+        &self,
+        _: Option<&WorkspaceId>,
+        _: &AuditQuery,
+    ) -> Result<Vec<AuditEntry>, StoreError> {
+        Ok(Vec::new())
+    }
+
+    async fn audit_heads(&self) -> Result<Vec<AuditHead>, StoreError> {
+        Ok(Vec::new())
+    }
+
+    async fn audit_chain(&self, _: &str, _: u64, _: usize) -> Result<Vec<AuditLink>, StoreError> {
+        Ok(Vec::new())
+    }
+
+    async fn audit_unwitnessed(&self, _: &str) -> Result<Vec<AuditHead>, StoreError> {
+        Ok(Vec::new())
+    }
+
+    async fn witnessed_heads(&self) -> Result<Vec<AuditHead>, StoreError> {
+        Ok(Vec::new())
+    }
+
+    async fn witnessed(&self, _: &str, _: u64, _: u64) -> Result<Vec<AuditHead>, StoreError> {
+        Ok(Vec::new())
+    }
+}
