@@ -184,6 +184,7 @@ impl Tenant {
         }
         let kept = [
             ("workspace", self.workspace.clone()),
+            ("owner", self.owner().id.clone()),
             ("user", self.people[&Role::Member].id.clone()),
             ("session", self.owner().session.clone()),
             ("email", self.people[&Role::Viewer].email.clone()),

@@ -129,6 +129,7 @@ async fn draft(world: &World, tenant: &Tenant, method: &MethodDescriptor) -> Opt
         "QuotaService" => desk.of_quota(name).await,
         "UsageService" => desk.of_usage(name).await,
         "AnalyticsService" => of_analytics(name),
+        "AuditService" => of_audit(name),
         "rateguard.internal.v1.GatewayService" => desk.of_gateway(name).await,
         "grpc.health.v1.Health" => Some(Draft::of(&HealthCheckRequest::default())),
         "grpc.reflection.v1.ServerReflection" => {
@@ -136,6 +137,10 @@ async fn draft(world: &World, tenant: &Tenant, method: &MethodDescriptor) -> Opt
         }
         _ => None,
     }
+}
+
+fn of_audit(method: &str) -> Option<Draft> {
+    (method == "ListAuditEntries").then(|| Draft::of(&v1::ListAuditEntriesRequest::default()))
 }
 
 fn of_analytics(method: &str) -> Option<Draft> {

@@ -10,8 +10,10 @@ use prost_reflect::{
 type Names = Option<&'static str>;
 
 /// Fields whose name says little alone, by their full name without `rateguard.v1.`.
-const BY_FULL_NAME: [(&str, &str); 27] = [
+const BY_FULL_NAME: [(&str, &str); 29] = [
     ("Api.id", "api"),
+    ("AuditEntryFilter.actor_id", "owner"),
+    ("AuditEntryFilter.resource_id", "api"),
     ("Budget.id", "budget"),
     ("DeleteApiRequest.id", "api"),
     ("DeleteBudgetRequest.id", "budget"),

@@ -24,8 +24,9 @@ const OF_NOBODY: [&str; 9] = [
     "revisions",
     "signing_keys",
 ];
-/// Copies of what is in memory, written now and then: the counters are compared as their owner sees them.
-const COPIES: [&str; 1] = ["counters"];
+/// Copies that are written or moved a moment later: of counters, which are compared as their owner sees
+/// them, and of the audit trail's hashes, which stand in its entries too.
+const COPIES: [&str; 3] = ["counters", "audit_outbox", "audit_witness"];
 
 /// The files of an installation.
 pub struct Rows(Vec<SqlitePool>);
