@@ -277,7 +277,8 @@ async fn ids_of(rows: &Rows, owners: &BTreeSet<String>) -> Marks {
 fn is_passed_over(path: &str, credential: &Credential) -> bool {
     match access::of(path) {
         Some(Access::Named(named)) => {
-            named.gateway_use == Some(GatewayUse::Itself) && credential.listener == Listener::Gateways
+            named.gateway_use == Some(GatewayUse::Itself)
+                && credential.listener == Listener::Gateways
                 && credential.name.starts_with("a gateway for")
         }
         _ => credential.standing == Standing::Guest,
@@ -330,7 +331,10 @@ fn blank(value: &mut Value) {
 #[test]
 fn of_every_text_in_a_request_it_is_known_whether_it_names_something() {
     let undecided = undecided(&methods());
-    assert!(undecided.is_empty(), "say in the table of fields what these name, or that they do not: {undecided:?}");
+    assert!(
+        undecided.is_empty(),
+        "say in the table of fields what these name, or that they do not: {undecided:?}"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -88,7 +88,11 @@ pub fn disturbed_dynamic(usual: DynamicMessage) -> BoxedStrategy<DynamicMessage>
     let within = descriptor.fields().filter_map(|field| disturbed_within(&usual, &field)).collect::<Vec<_>>();
     match within.len() {
         0 => whole.boxed(),
-        count => (0..count).prop_flat_map(move |place| within[place].clone()).boxed().prop_union(whole.boxed()).boxed(),
+        count => (0..count)
+            .prop_flat_map(move |place| within[place].clone())
+            .boxed()
+            .prop_union(whole.boxed())
+            .boxed(),
     }
 }
 

@@ -279,12 +279,8 @@ impl Tenant {
     /// The id of a new key, and the key.
     pub async fn makes_key(&self, world: &World, scopes: &[KeyScope]) -> (String, String) {
         let scopes = scopes.iter().map(|scope| (*scope).into()).collect();
-        let key = v1::Key {
-            display_name: self.name(),
-            scopes,
-            allow_subject_header: true,
-            ..v1::Key::default()
-        };
+        let key =
+            v1::Key { display_name: self.name(), scopes, allow_subject_header: true, ..v1::Key::default() };
         let request = v1::CreateKeyRequest { key: Some(key) };
         let answer: v1::CreateKeyResponse =
             self.told(world, "KeyService/CreateKey", &self.token(), &request).await;

@@ -137,7 +137,9 @@ fn group(number: u32) -> Vec<u8> {
 /// A number where there are texts and messages, and else a text.
 fn of_another_type(field: &FieldDescriptor) -> Vec<u8> {
     match field.kind() {
-        Kind::String | Kind::Message(_) | Kind::Bytes => [key(field.number(), WireType::Varint), vec![1]].concat(),
+        Kind::String | Kind::Message(_) | Kind::Bytes => {
+            [key(field.number(), WireType::Varint), vec![1]].concat()
+        }
         _ => delimited(field.number(), b"no number"),
     }
 }

@@ -75,7 +75,8 @@ pub async fn asked(world: &World, tenant: &Tenant, method: &MethodDescriptor) ->
         foreign: fill(&draft.foreign),
         by: by.clone(),
     }];
-    if ASKS_FOR_ALL.iter().any(|begin| method.name().starts_with(begin)) && asked[0].foreign != draft.foreign {
+    if ASKS_FOR_ALL.iter().any(|begin| method.name().starts_with(begin)) && asked[0].foreign != draft.foreign
+    {
         let bare = draft.foreign.clone();
         asked.push(Asked { own: bare.clone(), foreign: bare, by: by.clone() });
     }
@@ -227,9 +228,9 @@ impl Desk<'_> {
     fn of_workspaces(&self, method: &str) -> Option<Draft> {
         let named = |display_name: String| v1::Workspace { display_name, ..v1::Workspace::default() };
         Some(match method {
-            "CreateWorkspace" => Draft::of(&v1::CreateWorkspaceRequest {
-                workspace: Some(named(self.tenant.thing("name"))),
-            }),
+            "CreateWorkspace" => {
+                Draft::of(&v1::CreateWorkspaceRequest { workspace: Some(named(self.tenant.thing("name"))) })
+            }
             "GetWorkspace" => Draft::of(&v1::GetWorkspaceRequest::default()),
             "ListWorkspaces" => Draft::of(&v1::ListWorkspacesRequest {}),
             "UpdateWorkspace" => Draft::of(&v1::UpdateWorkspaceRequest {
@@ -305,9 +306,7 @@ impl Desk<'_> {
         };
         Some(match method {
             // A slug that one workspace has is free in every other.
-            "CreateApi" => {
-                Draft::of(&with_slug(tenant.thing("slug"))).but_own(&with_slug(tenant.mark()))
-            }
+            "CreateApi" => Draft::of(&with_slug(tenant.thing("slug"))).but_own(&with_slug(tenant.mark())),
             "GetApi" => Draft::of(&v1::GetApiRequest::default()),
             "ListApis" => Draft::of(&v1::ListApisRequest::default()),
             "UpdateApi" => Draft::of(&v1::UpdateApiRequest {
@@ -325,9 +324,9 @@ impl Desk<'_> {
     async fn of_keys(&self, method: &str) -> Option<Draft> {
         let read = vec![KeyScope::Read.into()];
         Some(match method {
-            "CreateKey" => Draft::of(&v1::CreateKeyRequest {
-                key: Some(v1::Key { scopes: read, ..v1::Key::default() }),
-            }),
+            "CreateKey" => {
+                Draft::of(&v1::CreateKeyRequest { key: Some(v1::Key { scopes: read, ..v1::Key::default() }) })
+            }
             "GetKey" => Draft::of(&v1::GetKeyRequest::default()),
             "ListKeys" => Draft::of(&v1::ListKeysRequest::default()),
             "UpdateKey" => {

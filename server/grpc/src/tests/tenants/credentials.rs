@@ -74,16 +74,18 @@ pub async fn strangers(world: &World, own: &Tenant, other: &Tenant) -> Vec<Crede
     strangers.extend(other.keys.iter().map(key));
     strangers.push(Credential::new("their key", bearer(&other.key), Standing::Stranger));
     let app = gateway_for(&other.keys[&KeyScope::Gateway]);
-    strangers.push(Credential::new("a gateway for their app", app, Standing::Stranger).at(Listener::Gateways));
+    strangers
+        .push(Credential::new("a gateway for their app", app, Standing::Stranger).at(Listener::Gateways));
     strangers.push(guest(world, own, other).await);
     strangers
 }
 
-/// An admin elsewhere who is a viewer here too.
+/// An admin elsewhere who is a viewer here too, and went there from here.
 async fn guest(world: &World, own: &Tenant, other: &Tenant) -> Credential {
-    let person = other.joins(world, Role::Admin).await;
+    let (person, _) = other.registers(world, None).await;
     visits(world, own, &person, Role::Viewer).await;
-    Credential::new("their admin who is a guest here", bearer(&person.access), Standing::Guest)
+    let token = visits(world, other, &person, Role::Admin).await;
+    Credential::new("their admin who is a guest here", bearer(&token), Standing::Guest)
 }
 
 /// Makes somebody a member here too; gives their token for here.
@@ -113,7 +115,8 @@ pub async fn refused(world: &World, tenant: &Tenant, other: &Tenant, rows: &Rows
     refused.extend(malformed(tenant, rows).await);
     refused.extend(of_gateways(tenant));
     let forged = forged(&tenant.token(), &other.token(), &elsewhere().await);
-    let forged = forged.into_iter().map(|(name, token)| Credential::new(name, bearer(&token), Standing::Unknown));
+    let forged =
+        forged.into_iter().map(|(name, token)| Credential::new(name, bearer(&token), Standing::Unknown));
     refused.extend(forged);
     refused
 }
@@ -127,8 +130,7 @@ async fn spent(world: &World, tenant: &Tenant) -> Vec<Credential> {
         tenant.told(world, "AuthService/Logout", &left.access, &v1::LogoutRequest {}).await;
     let (deleted_id, deleted) = every_scope(world, tenant).await;
     let delete = v1::DeleteKeyRequest { id: deleted_id, etag: String::new() };
-    let _: v1::DeleteKeyResponse =
-        tenant.told(world, "KeyService/DeleteKey", &tenant.token(), &delete).await;
+    let _: v1::DeleteKeyResponse = tenant.told(world, "KeyService/DeleteKey", &tenant.token(), &delete).await;
     vec![
         unknown("an access token that is too old", tenant.stale.as_deref().expect("a stale token")),
         unknown("the token of a session that has ended", &left.access),
@@ -237,7 +239,10 @@ fn forged(good: &str, strangers: &str, elsewhere: &str) -> Vec<(&'static str, St
     let (other_claims, other_signature, other_footer) = parts(elsewhere);
     forged.extend([
         ("a token of another installation", elsewhere.to_owned()),
-        ("one of another installation under our key's name", written(&other_claims, &other_signature, &footer)),
+        (
+            "one of another installation under our key's name",
+            written(&other_claims, &other_signature, &footer),
+        ),
         ("our claims signed elsewhere", written(&claims, &other_signature, &other_footer)),
     ]);
     forged.extend(signed_by_others(&claims, &footer));
@@ -245,12 +250,7 @@ fn forged(good: &str, strangers: &str, elsewhere: &str) -> Vec<(&'static str, St
     forged
 }
 
-fn altered(
-    claims: &[u8],
-    signature: &[u8],
-    footer: &[u8],
-    strangers: &str,
-) -> Vec<(&'static str, String)> {
+fn altered(claims: &[u8], signature: &[u8], footer: &[u8], strangers: &str) -> Vec<(&'static str, String)> {
     let mut bent = signature.to_vec();
     bent[SIGNATURE_BYTES - 1] ^= 1;
     let text = String::from_utf8(claims.to_vec()).unwrap();

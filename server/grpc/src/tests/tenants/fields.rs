@@ -182,11 +182,7 @@ fn fill(message: &mut DynamicMessage, things: &BTreeMap<&'static str, String>) {
     }
 }
 
-fn fill_text(
-    message: &mut DynamicMessage,
-    field: &FieldDescriptor,
-    things: &BTreeMap<&'static str, String>,
-) {
+fn fill_text(message: &mut DynamicMessage, field: &FieldDescriptor, things: &BTreeMap<&'static str, String>) {
     let thing = names(field).flatten().and_then(|kind| things.get(kind));
     if let Some(thing) = thing {
         let text = Value::String(thing.clone());

@@ -112,5 +112,9 @@ fn decoded_parts(haystack: &[u8]) -> Vec<Vec<u8>> {
     let parts = haystack.split(|byte| !is_base64(byte)).filter(|part| part.len() > ID_DIGITS);
     // The length in front of a text may look like one of its characters.
     let shifted = parts.flat_map(|part| (0..4).map(move |skipped| &part[skipped..]));
-    shifted.filter_map(|part| URL_SAFE_NO_PAD.decode(&part[..part.len() - usize::from(part.len() % 4 == 1)]).ok()).collect()
+    shifted
+        .filter_map(|part| {
+            URL_SAFE_NO_PAD.decode(&part[..part.len() - usize::from(part.len() % 4 == 1)]).ok()
+        })
+        .collect()
 }

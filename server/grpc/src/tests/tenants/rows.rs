@@ -3,8 +3,8 @@
 use std::collections::BTreeSet;
 use std::path::Path;
 
-use sqlx::sqlite::{SqliteConnectOptions, SqlitePool};
 use sqlx::AssertSqlSafe;
+use sqlx::sqlite::{SqliteConnectOptions, SqlitePool};
 
 /// Columns that say whose a row is.
 const OWNER_COLUMNS: [&str; 3] = ["workspace_id", "workspace", "user_id"];
@@ -59,7 +59,8 @@ impl Rows {
 }
 
 async fn tables(pool: &SqlitePool) -> Vec<String> {
-    let sql = "SELECT name FROM sqlite_schema WHERE type = 'table' AND name NOT LIKE 'sqlite_%' ORDER BY name";
+    let sql =
+        "SELECT name FROM sqlite_schema WHERE type = 'table' AND name NOT LIKE 'sqlite_%' ORDER BY name";
     let mut names: Vec<String> = sqlx::query_scalar(sql).fetch_all(pool).await.unwrap();
     names.retain(|name| !OF_NOBODY.contains(&name.as_str()) && !COPIES.contains(&name.as_str()));
     names
@@ -74,8 +75,12 @@ async fn of_table(pool: &SqlitePool, table: &str, owners: &BTreeSet<String>) -> 
         is_owner && !(table, column.as_str()).eq(&PLACE_OF_SESSION)
     };
     let owners = owners.iter().map(|owner| format!("'{owner}'")).collect::<Vec<_>>().join(", ");
-    let belongs: Vec<String> = columns.iter().filter(tells_owner).map(|c| belongs(table, c, &owners)).collect();
-    assert!(!belongs.is_empty(), "whose the rows of {table} are is not known: name its column, or it as nobody's");
+    let belongs: Vec<String> =
+        columns.iter().filter(tells_owner).map(|c| belongs(table, c, &owners)).collect();
+    assert!(
+        !belongs.is_empty(),
+        "whose the rows of {table} are is not known: name its column, or it as nobody's"
+    );
     let cells: Vec<String> = columns.iter().map(|column| format!("quote(\"{column}\")")).collect();
     let sql = format!(
         "SELECT '{table}: ' || {} FROM {table} WHERE {}",
