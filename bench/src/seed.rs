@@ -88,6 +88,7 @@ fn api() -> anyhow::Result<Api> {
         dialect: Dialect::OpenAi,
         auth: AuthScheme::None,
         credential: None,
+        credential_reference: None,
         timeout_ms: TIMEOUT_MS,
         allow_private_upstream: false,
         price_per_request: None,

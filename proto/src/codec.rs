@@ -2,11 +2,12 @@
 //!
 //! An empty element takes two bytes on the wire and may take hundreds in memory, so that a bound on a
 //! message's bytes alone would let one message ask for gigabytes before anybody has counted its
-//! elements. Those at its top are the large ones; they are counted before any of them is made.
+//! elements. Those at its top are the large ones, and those one level below in what holds whole lists of
+//! resources; they are counted before any of them is made.
 
 use prost::Message;
 use prost::bytes::Buf;
-use prost::encoding::{DecodeContext, decode_key, skip_field};
+use prost::encoding::{DecodeContext, WireType, decode_key, decode_varint, skip_field};
 use tonic::Status;
 use tonic::codec::{BufferSettings, Codec, DecodeBuf, Decoder};
 use tonic_prost::{ProstCodec, ProstDecoder, ProstEncoder};
@@ -14,6 +15,12 @@ use tonic_prost::{ProstCodec, ProstDecoder, ProstEncoder};
 /// Most fields at the top of a message, each element of a repeated one counted: twice the longest list
 /// of the contract.
 pub const ELEMENTS_MAX: usize = 2_000;
+
+/// Most fields one level below the top, all together: a full batch of records with all their
+/// attributes, or the largest configuration, is smaller.
+pub const INNER_ELEMENTS_MAX: usize = 200_000;
+/// Fewest bytes of an element: its key and a length of zero.
+const ELEMENT_BYTES_MIN: usize = 2;
 
 /// Encodes `T` and decodes `U`, if it has not too many elements.
 #[derive(Clone, Debug)]
@@ -54,7 +61,7 @@ impl<U: Message + Default> Decoder for BoundedDecoder<U> {
 
     fn decode(&mut self, source: &mut DecodeBuf<'_>) -> Result<Option<U>, Status> {
         // The message lies in one piece.
-        if elements(source.chunk()) > ELEMENTS_MAX {
+        if elements(source.chunk()) > ELEMENTS_MAX || has_too_many_within(source.chunk()) {
             return Err(Status::out_of_range("the message has too many elements"));
         }
         self.0.decode(source)
@@ -67,17 +74,49 @@ impl<U: Message + Default> Decoder for BoundedDecoder<U> {
 
 /// How many fields are at the top of a message, up to one more than there may be. It ends where the
 /// message is damaged, as the decoder after it does.
-fn elements(mut message: &[u8]) -> usize {
+fn elements(message: &[u8]) -> usize {
+    fields_up_to(message, ELEMENTS_MAX + 1)
+}
+
+fn fields_up_to(mut message: &[u8], most: usize) -> usize {
     let mut count = 0;
-    while message.has_remaining() && count <= ELEMENTS_MAX {
+    while message.has_remaining() && count < most {
         count += 1;
-        let skipped = decode_key(&mut message)
-            .and_then(|(tag, wire)| skip_field(wire, tag, &mut message, DecodeContext::default()));
-        if skipped.is_err() {
+        if next_field(&mut message).is_none() {
             break;
         }
     }
     count
+}
+
+/// Takes the next field off a message: what it holds where that may be a message, `None` at the end and
+/// where it is damaged.
+fn next_field<'m>(message: &mut &'m [u8]) -> Option<Option<&'m [u8]>> {
+    let (tag, wire) = decode_key(message).ok()?;
+    if wire != WireType::LengthDelimited {
+        skip_field(wire, tag, message, DecodeContext::default()).ok()?;
+        return Some(None);
+    }
+    let length = usize::try_from(decode_varint(message).ok()?).ok()?;
+    let (field, rest) = message.split_at_checked(length)?;
+    *message = rest;
+    Some(Some(field))
+}
+
+/// Whether the fields of a message have too many fields themselves. A text that could be read as a message
+/// is counted as one, which no text within the contract's bounds is long enough for.
+fn has_too_many_within(mut message: &[u8]) -> bool {
+    if message.len() / ELEMENT_BYTES_MIN <= INNER_ELEMENTS_MAX {
+        return false;
+    }
+    let mut count = 0;
+    while let Some(field) = next_field(&mut message) {
+        count += field.map_or(0, |inner| fields_up_to(inner, INNER_ELEMENTS_MAX - count + 1));
+        if count > INNER_ELEMENTS_MAX {
+            return true;
+        }
+    }
+    false
 }
 
 #[cfg(test)]
@@ -93,6 +132,39 @@ mod tests {
             let request = v1::ReportUsageRequest { records: vec![record.clone(); records] };
             assert_eq!(elements(&request.encode_to_vec()), expected);
         }
+    }
+
+    fn apply(rules: usize, parts: usize) -> Vec<u8> {
+        let configuration = v1::WorkspaceConfiguration {
+            rules: vec![v1::Rule::default(); rules],
+            ..v1::WorkspaceConfiguration::default()
+        };
+        let part = v1::ApplyWorkspaceRequest { configuration: Some(configuration), ..Default::default() }
+            .encode_to_vec();
+        // A field that stands several times is one whose parts are joined.
+        part.repeat(parts)
+    }
+
+    #[test]
+    fn elements_below_the_top_are_counted_together_however_they_are_spread() {
+        for (rules, parts, refused) in [
+            (10_000, 1, false),
+            (INNER_ELEMENTS_MAX, 1, false),
+            (INNER_ELEMENTS_MAX + 1, 1, true),
+            (INNER_ELEMENTS_MAX / 1_000, 1_000, false),
+            (INNER_ELEMENTS_MAX / 1_000 + 1, 1_000, true),
+        ] {
+            assert_eq!(has_too_many_within(&apply(rules, parts)), refused, "{rules} in {parts}");
+        }
+    }
+
+    #[test]
+    fn a_full_batch_of_records_has_few_enough_elements_below_the_top() {
+        let attributes = (0..64).map(|n| (format!("attribute-{n}"), "value".to_owned())).collect();
+        let record = v1::UsageRecord { dimensions: attributes, ..v1::UsageRecord::default() };
+        let request = v1::ReportUsageRequest { records: vec![record; 1_000] }.encode_to_vec();
+        assert!(request.len() > INNER_ELEMENTS_MAX * ELEMENT_BYTES_MIN, "else nothing is counted");
+        assert!(!has_too_many_within(&request));
     }
 
     #[test]

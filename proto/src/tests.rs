@@ -11,7 +11,7 @@ use crate::v1::{CheckQuotaRequest, ErrorReason, GatewayUse, KeyScope, Role, Secr
 use crate::{FILE_DESCRIPTOR_SET, INTERNAL_FILE_DESCRIPTOR_SET};
 
 /// Every service of the public package and its methods.
-const PUBLIC_SERVICES: [(&str, &[&str]); 12] = [
+const PUBLIC_SERVICES: [(&str, &[&str]); 13] = [
     ("QuotaService", &["CheckQuota", "BatchCheckQuota", "GetQuota", "ReleaseReservation"]),
     ("UsageService", &["ReportUsage", "ListUsageEvents"]),
     ("ApiService", &["CreateApi", "GetApi", "ListApis", "UpdateApi", "DeleteApi"]),
@@ -24,6 +24,7 @@ const PUBLIC_SERVICES: [(&str, &[&str]); 12] = [
     ),
     ("AnalyticsService", &["GetSummary", "QueryTimeSeries"]),
     ("AuditService", &["ListAuditEntries"]),
+    ("ConfigurationService", &["ExportWorkspace", "ApplyWorkspace"]),
     (
         "AuthService",
         &[

@@ -7,6 +7,7 @@ mod health;
 mod init;
 mod serve;
 mod usage;
+mod workspace;
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -36,6 +37,12 @@ enum Command {
     /// Report usage, or list what was reported
     #[command(subcommand)]
     Usage(usage::Usage),
+    /// Write a whole workspace as one file
+    Export(workspace::Export),
+    /// Say what a file would change in a workspace
+    Diff(workspace::Diff),
+    /// Make a workspace what a file says, all of it or nothing
+    Apply(workspace::Apply),
     /// Ask a server whether it is ready
     Health(health::Health),
     /// Verify, print or list the audit trail of a data folder
@@ -55,6 +62,9 @@ impl Cli {
             Command::Demo(demo) => demo.run().await,
             Command::Check(check) => check.run().await,
             Command::Usage(usage) => usage.run().await,
+            Command::Export(export) => export.run().await,
+            Command::Diff(diff) => diff.run().await,
+            Command::Apply(apply) => apply.run().await,
             Command::Health(health) => health.run().await,
             Command::Audit(audit) => audit.run().await,
         }
@@ -89,7 +99,12 @@ impl ConfigArgs {
 #[derive(Debug, Args)]
 struct ServerArgs {
     /// The server's address
-    #[arg(long, env = "RATEGUARD_ADDRESS", default_value = "http://127.0.0.1:8080")]
+    #[arg(
+        long,
+        visible_alias = "server",
+        env = "RATEGUARD_ADDRESS",
+        default_value = "http://127.0.0.1:8080"
+    )]
     address: String,
     /// The API key
     #[arg(long, env = "RATEGUARD_KEY", hide_env_values = true)]

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use anyhow::{Context, bail};
+use rateguard_proto::v1::configuration_service_client::ConfigurationServiceClient;
 use rateguard_proto::v1::quota_service_client::QuotaServiceClient;
 use rateguard_proto::v1::usage_service_client::UsageServiceClient;
 use tonic::metadata::{Ascii, MetadataValue};
@@ -15,6 +16,9 @@ use tonic::{Request, Status};
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// Longest wait for an answer.
 const CALL_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// Largest answer that is taken: a whole workspace.
+const ANSWER_BYTES_MAX: usize = 64 * 1024 * 1024;
 
 /// Puts the key on every call.
 #[derive(Clone)]
@@ -75,6 +79,12 @@ impl Client {
     /// Checks.
     pub fn quota(&self) -> QuotaServiceClient<Transport> {
         QuotaServiceClient::with_interceptor(self.channel.clone(), self.bearer.clone())
+    }
+
+    /// Workspaces as a whole.
+    pub fn configurations(&self) -> ConfigurationServiceClient<Transport> {
+        ConfigurationServiceClient::with_interceptor(self.channel.clone(), self.bearer.clone())
+            .max_decoding_message_size(ANSWER_BYTES_MAX)
     }
 
     /// Reports and events.

@@ -11,3 +11,4 @@ pub mod mail;
 pub mod running;
 pub mod setup;
 pub mod wiring;
+pub mod workspace_file;

@@ -21,6 +21,10 @@ pub struct Generated {
 pub fn documents() -> Vec<Generated> {
     vec![
         Generated { path: "docs/CONFIGURATION.md", text: rateguard_server::config::reference::markdown() },
+        Generated {
+            path: "docs/workspace.schema.json",
+            text: rateguard_server::workspace_file::schema_json(),
+        },
         Generated { path: "docs/ERRORS.md", text: rateguard_grpc::documents::errors_markdown() },
         Generated { path: "docs/PERMISSIONS.md", text: rateguard_grpc::documents::permissions_markdown() },
     ]

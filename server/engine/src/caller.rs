@@ -4,7 +4,7 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use rateguard_core::ids::{ApiId, WorkspaceId};
+use rateguard_core::ids::{ApiId, KeyId, WorkspaceId};
 use rateguard_core::time::Millis;
 use subtle::ConstantTimeEq;
 
@@ -60,6 +60,14 @@ impl Identity {
         match self.who {
             Who::Key(_) => None,
             Who::Person(person) => Some(person),
+        }
+    }
+
+    /// The key that is shown; `None` where a person is logged in.
+    pub fn key_id(&self) -> Option<&KeyId> {
+        match &self.who {
+            Who::Key(caller) => Some(&caller.key.id),
+            Who::Person(_) => None,
         }
     }
 

@@ -3,6 +3,7 @@
 //! One body of use cases for every kind; what is special to a kind stands in a file of its own.
 
 mod apis;
+mod apply;
 mod audit;
 mod budgets;
 mod keys;
@@ -18,9 +19,10 @@ use crate::error::{EngineError, Reason};
 use crate::ports::{Resource, ResourceKind, StoreError, Stored};
 
 pub use apis::{ApiDraft, CredentialChange};
+pub use apply::{Applied, CONFIGURATION_RESOURCES_MAX, Desired, Difference};
 pub use audit::AuditPage;
 pub use budgets::{BudgetStanding, Recount, RecountError, prepare_recount};
-pub use keys::{NewKey, equip};
+pub use keys::{NewKey, equip, equip_as};
 pub use prices::{ListedPrice, PriceFilter, PricePage, PricePlace};
 
 /// APIs of one workspace.
@@ -137,6 +139,11 @@ impl Engine {
     async fn take_in(&self, stored: Stored<Resource>) -> Stored<Resource> {
         // Known before it opens: from here on what comes is charged to it.
         self.refresh_now().await;
+        self.open_if_new(stored).await
+    }
+
+    /// Opens what is a budget that is to begin.
+    async fn open_if_new(&self, stored: Stored<Resource>) -> Stored<Resource> {
         match &stored.value {
             Resource::Budget(budget) if budget.active && budget.opened_after.is_none() => {}
             _ => return stored,

@@ -16,7 +16,9 @@ use thiserror::Error;
 
 pub use audit_store::{AuditFilter, AuditLink, AuditQuery, AuditStore};
 pub use checkpoint::{Checkpoint, CheckpointBatch, CheckpointStore, CounterRow};
-pub use config_store::{Change, ConfigStore, Resource, ResourceKind, Snapshot, Stored};
+pub use config_store::{
+    Change, ConfigStore, Resource, ResourceChange, ResourceKind, Snapshot, Stored, WorkspaceState,
+};
 pub use counter_store::{
     CheckCommand, CheckOutcome, CounterHealth, CounterQuery, CounterStore, Decided, ExpiredReservation,
     LiveBudgets, Overflowed, Principal, RESERVATION_RANDOM_BYTES, ReleaseOutcome, RequestFingerprint,

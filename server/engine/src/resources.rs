@@ -77,6 +77,9 @@ pub struct Api {
     pub auth: AuthScheme,
     /// The credential; `None` without one.
     pub credential: Option<SealedCredential>,
+    /// Where its owner keeps the credential, for whoever applies a configuration: `env:` or `file:`
+    /// and a name. Nothing here reads from there.
+    pub credential_reference: Option<String>,
     /// Longest wait for the head of its answer.
     pub timeout_ms: i64,
     /// Whether it may be on a private network.

@@ -13,7 +13,7 @@ use http::{HeaderMap, Request, Response};
 use http_body::Frame;
 use http_body_util::BodyExt;
 use rateguard_engine::error::{EngineError, Reason};
-use rateguard_proto::codec::ELEMENTS_MAX;
+use rateguard_proto::codec::{ELEMENTS_MAX, INNER_ELEMENTS_MAX};
 use tonic::{Code, Status};
 use tower::{Layer, Service};
 
@@ -113,8 +113,10 @@ fn error_of(found: &Status, message_bytes_max: usize) -> EngineError {
         }
         Code::Unimplemented => EngineError::new(Reason::MethodUnknown, "there is no such method"),
         Code::OutOfRange | Code::ResourceExhausted => {
-            let message =
-                format!("a message must be at most {message_bytes_max} bytes and {ELEMENTS_MAX} elements");
+            let message = format!(
+                "a message must be at most {message_bytes_max} bytes and {ELEMENTS_MAX} elements, which hold at \
+                 most {INNER_ELEMENTS_MAX}"
+            );
             EngineError::new(Reason::MessageTooLarge, message)
         }
         Code::Internal | Code::Unknown | Code::Cancelled => {

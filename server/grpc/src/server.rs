@@ -15,6 +15,7 @@ use rateguard_proto::v1::api_service_server::ApiServiceServer;
 use rateguard_proto::v1::audit_service_server::AuditServiceServer;
 use rateguard_proto::v1::auth_service_server::AuthServiceServer;
 use rateguard_proto::v1::budget_service_server::BudgetServiceServer;
+use rateguard_proto::v1::configuration_service_server::ConfigurationServiceServer;
 use rateguard_proto::v1::key_service_server::KeyServiceServer;
 use rateguard_proto::v1::member_service_server::MemberServiceServer;
 use rateguard_proto::v1::price_service_server::PriceServiceServer;
@@ -41,6 +42,7 @@ use crate::services::apis::Apis;
 use crate::services::audit::Audit;
 use crate::services::auth::Auth;
 use crate::services::budgets::Budgets;
+use crate::services::configuration::Configurations;
 use crate::services::gateway::Gateway;
 use crate::services::keys::Keys;
 use crate::services::members::Members;
@@ -153,6 +155,7 @@ fn public_services(engine: &Arc<Engine>, people: &Arc<People>) -> RoutesBuilder 
         .add_service(bounded!(PriceServiceServer, Prices(engine.clone())))
         .add_service(bounded!(AnalyticsServiceServer, Analytics(engine.clone())))
         .add_service(bounded!(AuditServiceServer, Audit(engine.clone())))
+        .add_service(bounded!(ConfigurationServiceServer, Configurations(engine.clone())))
         .add_service(bounded!(AuthServiceServer, Auth(people.clone())))
         .add_service(bounded!(WorkspaceServiceServer, Workspaces(people.clone())))
         .add_service(bounded!(MemberServiceServer, Members(people.clone())));

@@ -5,6 +5,7 @@ pub mod apis;
 pub mod audit;
 pub mod auth;
 pub mod budgets;
+pub mod configuration;
 pub mod gateway;
 pub mod keys;
 mod managed;

@@ -6,6 +6,7 @@ mod analytics;
 mod audit;
 mod audit_tour;
 mod calls;
+mod configuration;
 mod conversions;
 mod costs;
 mod domain;

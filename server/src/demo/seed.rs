@@ -93,6 +93,7 @@ async fn make_apis(engine: &Engine, first: &Identity, upstream: SocketAddr) -> a
                 Dialect::OpenAi | Dialect::None => AuthScheme::Bearer,
             },
             credential: None,
+            credential_reference: None,
             timeout_ms: UPSTREAM_TIMEOUT_MS,
             // The demo upstream listens on loopback.
             allow_private_upstream: true,

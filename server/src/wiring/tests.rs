@@ -332,6 +332,7 @@ fn api() -> Api {
         dialect: Dialect::None,
         auth: AuthScheme::Bearer,
         credential: None,
+        credential_reference: None,
         timeout_ms: 60_000,
         allow_private_upstream: false,
         price_per_request: None,

@@ -18,3 +18,4 @@ mod stopping;
 mod sync;
 mod upstream;
 mod walk;
+mod workspace_file;

@@ -5,7 +5,7 @@ use rateguard_core::ids::WorkspaceId;
 use crate::engine::Engine;
 use crate::error::EngineError;
 use crate::resources::{Api, SealedCredential};
-use crate::secrets::SecretText;
+use crate::secrets::{SecretText, key_hash};
 
 /// What happens to an API's credential with a change.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -44,6 +44,23 @@ impl Engine {
             ),
         };
         Ok(api)
+    }
+
+    /// The same, but a credential that is the stored one already stays as it is sealed, so that an API
+    /// that has not changed is not changed.
+    ///
+    /// # Errors
+    /// As [`Engine::seal`].
+    pub fn seal_if_new(&self, workspace: &WorkspaceId, draft: ApiDraft) -> Result<Api, EngineError> {
+        let ApiDraft { api, mut credential } = draft;
+        if let (CredentialChange::Set(secret), Some(sealed)) = (&credential, &api.credential) {
+            // One that was sealed under another key cannot be compared, and is sealed anew.
+            let stored = self.cipher.open(workspace, &api.id, sealed);
+            if stored.is_ok_and(|stored| key_hash(stored.expose()) == key_hash(secret.expose())) {
+                credential = CredentialChange::Keep;
+            }
+        }
+        self.seal(workspace, ApiDraft { api, credential })
     }
 
     /// Opens the credential of an API, for the gateway alone.

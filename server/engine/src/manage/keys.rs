@@ -7,7 +7,7 @@ use crate::engine::Engine;
 use crate::error::EngineError;
 use crate::ports::{Resource, Stored};
 use crate::resources::Key;
-use crate::secrets::{SecretText, draw_key, key_hash, key_prefix, random};
+use crate::secrets::{SecretError, SecretText, draw_key, key_hash, key_prefix, random};
 
 /// A key just made, with the only copy of its secret.
 #[derive(Clone, Debug, PartialEq)]
@@ -22,13 +22,25 @@ pub struct NewKey {
 ///
 /// # Errors
 /// Without randomness.
-pub fn equip(mut key: Key) -> Result<(Key, SecretText), EngineError> {
-    let internal = |error: crate::secrets::SecretError| EngineError::internal(&error.to_string());
+pub fn equip(key: Key) -> Result<(Key, SecretText), EngineError> {
+    let id = KeyId::from_random(random().map_err(internal)?);
+    equip_as(id, key)
+}
+
+/// The same for a key whose id others know already.
+///
+/// # Errors
+/// Without randomness.
+pub fn equip_as(id: KeyId, mut key: Key) -> Result<(Key, SecretText), EngineError> {
     let secret = draw_key(key.label).map_err(internal)?;
-    key.id = KeyId::from_random(random().map_err(internal)?);
+    key.id = id;
     key.secret_sha256 = key_hash(secret.expose());
     key.prefix = key_prefix(secret.expose());
     Ok((key, secret))
+}
+
+fn internal(error: SecretError) -> EngineError {
+    EngineError::internal(&error.to_string())
 }
 
 impl Engine {

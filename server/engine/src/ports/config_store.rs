@@ -95,6 +95,18 @@ pub struct Stored<T> {
 }
 
 impl<T> Stored<T> {
+    /// Another value under the same circumstances.
+    pub fn with<U>(&self, value: U) -> Stored<U> {
+        let Self { workspace, version, created_at, updated_at, .. } = self;
+        Stored {
+            workspace: workspace.clone(),
+            value,
+            version: *version,
+            created_at: *created_at,
+            updated_at: *updated_at,
+        }
+    }
+
     /// The same with another view of the resource.
     ///
     /// # Errors
@@ -127,6 +139,43 @@ pub struct Snapshot {
     pub workspaces: Vec<Workspace>,
     /// Their resources.
     pub resources: Vec<Stored<Resource>>,
+}
+
+/// Everything of one workspace, as of one revision.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct WorkspaceState {
+    /// The installation's revision at that instant.
+    pub revision: u64,
+    /// The resources, by kind and then by id.
+    pub resources: Vec<Stored<Resource>>,
+}
+
+/// One of several changes that are made together.
+#[derive(Clone, Debug, PartialEq)]
+pub enum ResourceChange {
+    /// A resource is made, as by [`ConfigStore::insert`].
+    Insert {
+        /// The resource.
+        resource: Resource,
+        /// The most of its kind that the workspace may have.
+        limit: usize,
+    },
+    /// A resource is replaced, as by [`ConfigStore::replace`].
+    Replace {
+        /// What it becomes.
+        resource: Resource,
+        /// The version that it must be at.
+        expected: u64,
+    },
+    /// A resource is removed, as by [`ConfigStore::remove`].
+    Remove {
+        /// Its kind.
+        kind: ResourceKind,
+        /// Its id.
+        id: String,
+        /// The version that it must be at.
+        expected: u64,
+    },
 }
 
 /// Managed resources with versions and a feed of changes. Every change is one transaction with its
@@ -177,6 +226,32 @@ pub trait ConfigStore: Send + Sync + 'static {
         expected: Option<u64>,
         by: &Deed,
     ) -> Result<(), StoreError>;
+
+    /// Makes changes of one workspace in their order, all of them or none, if nothing of the workspace
+    /// has changed after the revision `seen`; each has its entry in the feed. Gives what was made and
+    /// replaced, in that order.
+    ///
+    /// # Errors
+    /// [`StoreError::VersionMismatch`] where something has changed since; otherwise those of the
+    /// change at fault.
+    async fn apply_all(
+        &self,
+        workspace: &WorkspaceId,
+        changes: Vec<ResourceChange>,
+        seen: u64,
+        by: &Deed,
+    ) -> Result<Vec<Stored<Resource>>, StoreError>;
+
+    /// The resources of one workspace as of one revision: of each kind at most `limit`, the first by
+    /// id.
+    ///
+    /// # Errors
+    /// [`StoreError::Unavailable`], [`StoreError::Corrupt`].
+    async fn workspace_state(
+        &self,
+        workspace: &WorkspaceId,
+        limit: usize,
+    ) -> Result<WorkspaceState, StoreError>;
 
     /// One resource.
     ///

@@ -20,8 +20,8 @@ use crate::audit::Deed;
 use crate::ports::{
     AppendOutcome, Change, CheckCommand, CheckOutcome, ConfigStore, CounterHealth, CounterQuery,
     CounterStore, EventLog, EventPage, EventQuery, ExpiredReservation, LiveBudgets, Principal,
-    ReleaseOutcome, Resource, ResourceKind, SeriesPoint, SeriesQuery, SettleCharge, SettleCommand, Snapshot,
-    Standing, StoreError, Stored, Summary, UsageFilter, UsageStore,
+    ReleaseOutcome, Resource, ResourceChange, ResourceKind, SeriesPoint, SeriesQuery, SettleCharge,
+    SettleCommand, Snapshot, Standing, StoreError, Stored, Summary, UsageFilter, UsageStore, WorkspaceState,
 };
 use crate::resources::Workspace;
 
@@ -367,6 +367,39 @@ impl ConfigStore for FakeConfig {
         self.deeds.lock().push(by.clone());
         self.tell(kind, id);
         Ok(())
+    }
+
+    async fn apply_all(
+        &self,
+        workspace: &WorkspaceId,
+        changes: Vec<ResourceChange>,
+        seen: u64,
+        by: &Deed,
+    ) -> Result<Vec<Stored<Resource>>, StoreError> {
+        self.answers()?;
+        if self.changes.lock().len() as u64 > seen {
+            return Err(StoreError::VersionMismatch);
+        }
+        let mut stored = Vec::new();
+        for change in changes {
+            match change {
+                ResourceChange::Insert { resource, limit } => {
+                    stored.push(self.insert(workspace, resource, limit, by).await?);
+                }
+                ResourceChange::Replace { resource, expected } => {
+                    stored.push(self.replace(workspace, resource, expected, by).await?);
+                }
+                ResourceChange::Remove { kind, id, expected } => {
+                    self.remove(workspace, kind, &id, Some(expected), by).await?;
+                }
+            }
+        }
+        Ok(stored)
+    }
+
+    async fn workspace_state(&self, _: &WorkspaceId, _: usize) -> Result<WorkspaceState, StoreError> {
+        let Snapshot { revision, resources, .. } = self.snapshot().await?;
+        Ok(WorkspaceState { revision, resources })
     }
 
     async fn get(

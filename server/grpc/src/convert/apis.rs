@@ -19,7 +19,12 @@ use rateguard_engine::secrets::SecretText;
 use rateguard_proto::v1;
 
 use self::upstream::{auth_scheme, base_url};
-use super::{conflict, enumeration, etag, malformed, missing, money, nano_money, out_of_bounds, timestamp};
+use super::{
+    conflict, enumeration, etag, malformed, missing, money, nano_money, out_of_bounds, text, timestamp,
+};
+
+/// Where a credential can be kept.
+const CREDENTIAL_PLACES: [&str; 2] = ["env:", "file:"];
 
 /// An API under an id; an update keeps the present one's credential unless the message says otherwise.
 ///
@@ -44,6 +49,7 @@ pub fn api_draft(
         dialect: dialect(message.dialect)?,
         auth: auth_scheme(message.auth_scheme, message.auth_name)?,
         credential: present.and_then(|present| present.credential.clone()),
+        credential_reference: credential_reference(message.credential_reference)?,
         timeout_ms: timeout_ms(message.timeout_ms)?,
         allow_private_upstream: message.allow_private_upstream,
         price_per_request: price("price_per_request", message.price_per_request.as_deref())?,
@@ -83,6 +89,16 @@ fn credential(message: Option<v1::SecretText>, auth: &AuthScheme) -> Result<Cred
         return Err(malformed("credential", "must be \"user:password\" for the scheme BASIC"));
     }
     Ok(CredentialChange::Set(secret))
+}
+
+fn credential_reference(value: String) -> Result<Option<String>, EngineError> {
+    let value = text("credential_reference", value)?;
+    let names = |prefix: &str| value.strip_prefix(prefix).is_some_and(|name| !name.is_empty());
+    match value.as_str() {
+        "" => Ok(None),
+        _ if CREDENTIAL_PLACES.iter().any(|prefix| names(prefix)) => Ok(Some(value)),
+        _ => Err(malformed("credential_reference", "must be env:NAME or file:PATH, or empty")),
+    }
 }
 
 /// A stored credential cannot be looked at again, and another scheme may need another form of it.
@@ -164,6 +180,7 @@ pub fn api_message(stored: &Stored<Api>, currency: Currency) -> v1::Api {
         auth_name: auth_name.to_owned(),
         credential: None,
         credential_set: api.credential.is_some(),
+        credential_reference: api.credential_reference.clone().unwrap_or_default(),
         timeout_ms: api.timeout_ms,
         active: Some(api.active),
         allow_private_upstream: api.allow_private_upstream,

@@ -60,9 +60,16 @@ fn id_of(desk: &Desk<'_>, id_or_slug: &str) -> String {
 
 /// What is stored of a credential is never read back, so that a mask which names it and a request
 /// without it must be told from a mask that leaves it alone: the first removes it, as empty does.
-fn with_named_credential(mut api: v1::Api, mask: Option<&FieldMask>) -> v1::Api {
-    if mask.is_some_and(|mask| mask.paths.iter().any(|path| path == "credential")) {
+/// Whence the last one came is no longer true of the new one.
+fn with_named_credential(mut api: v1::Api, mask: &mut Option<FieldMask>) -> v1::Api {
+    let Some(FieldMask { paths }) = mask else { return api };
+    let names = |field: &str| paths.iter().any(|path| path == field);
+    if names("credential") {
         api.credential.get_or_insert_default();
+        if !names("credential_reference") {
+            api.credential_reference.clear();
+            paths.push("credential_reference".to_owned());
+        }
     }
     api
 }
@@ -115,8 +122,9 @@ impl ApiService for Apis {
     ) -> Result<Response<v1::UpdateApiResponse>, Status> {
         let (desk, message) = at_desk(&self.0, request)?;
         answer(async {
-            let api = message.api.map(|api| with_named_credential(api, message.update_mask.as_ref()));
-            let updated = desk.update(api, message.update_mask).await?;
+            let mut mask = message.update_mask;
+            let api = message.api.map(|api| with_named_credential(api, &mut mask));
+            let updated = desk.update(api, mask).await?;
             Ok(v1::UpdateApiResponse { api: Some(api_message(&updated.stored, desk.currency())) })
         })
         .await

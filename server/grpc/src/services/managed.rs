@@ -169,7 +169,10 @@ impl Desk<'_> {
 
 /// Runs a change to its end, also when its caller goes away in the middle: a new budget has to take
 /// in what was spent before it.
-async fn to_the_end<T: Send + 'static>(
+///
+/// # Errors
+/// Those of the change.
+pub async fn to_the_end<T: Send + 'static>(
     change: impl Future<Output = Result<T, EngineError>> + Send + 'static,
 ) -> Result<T, EngineError> {
     let ended = tokio::spawn(change).await;

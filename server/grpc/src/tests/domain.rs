@@ -196,6 +196,7 @@ pub fn api() -> impl Strategy<Value = Api> {
     let dialect = select(vec![Dialect::None, Dialect::OpenAi, Dialect::Anthropic]);
     let sealed = option::of(vec(any::<u8>(), 1..40).prop_map(SealedCredential));
     let money = (option::of(price()), policy, option::of(1..=1_000_000_000_000_i64));
+    let sealed = (sealed, option::of("(env:[A-Z_]{1,8}|file:[a-z/]{1,8})"));
     let how = (dialect, sealed, 1_000..=3_600_000_i64, any::<[bool; 3]>());
     (what, how, money).prop_map(
         |((id, slug, display_name, base_url, auth), (dialect, credential, timeout_ms, [a, b, c]), money)| {
@@ -206,7 +207,8 @@ pub fn api() -> impl Strategy<Value = Api> {
                 base_url: base_url.to_owned(),
                 dialect,
                 auth,
-                credential,
+                credential: credential.0,
+                credential_reference: credential.1,
                 timeout_ms,
                 allow_private_upstream: a,
                 price_per_request: money.0,

@@ -13,7 +13,9 @@ mod table;
 use async_trait::async_trait;
 use rateguard_core::ids::WorkspaceId;
 use rateguard_engine::audit::Deed;
-use rateguard_engine::ports::{Change, ConfigStore, Resource, ResourceKind, Snapshot, StoreError, Stored};
+use rateguard_engine::ports::{
+    Change, ConfigStore, Resource, ResourceChange, ResourceKind, Snapshot, StoreError, Stored, WorkspaceState,
+};
 use rateguard_engine::resources::Workspace;
 use sqlx::migrate::Migrator;
 
@@ -40,8 +42,6 @@ pub(crate) const SCHEMA: Schema = Schema {
     writing: Writing::Seldom,
     remedy: crate::installation::RESTORE_CONFIG,
 };
-/// The version of a new resource.
-const FIRST_VERSION: u64 = 1;
 
 /// Managed resources in `config.db`.
 #[derive(Clone, Debug)]
@@ -148,13 +148,7 @@ impl ConfigStore for SqlConfigStore {
         limit: usize,
         by: &Deed,
     ) -> Result<Stored<Resource>, StoreError> {
-        let stored = Stored {
-            workspace: workspace.clone(),
-            value: resource,
-            version: FIRST_VERSION,
-            created_at: by.at,
-            updated_at: by.at,
-        };
+        let stored = change::first_version(workspace, resource, by.at);
         let work = async {
             let mut transaction = self.database.begin().await?;
             change::insert_resource(&mut transaction, &stored, limit, by).await?;
@@ -194,6 +188,37 @@ impl ConfigStore for SqlConfigStore {
             Ok((transaction, ()))
         };
         self.change(work).await
+    }
+
+    async fn apply_all(
+        &self,
+        workspace: &WorkspaceId,
+        changes: Vec<ResourceChange>,
+        seen: u64,
+        by: &Deed,
+    ) -> Result<Vec<Stored<Resource>>, StoreError> {
+        let work = async {
+            let mut transaction = self.database.begin().await?;
+            change::lock_unchanged(&mut transaction, workspace, seen).await?;
+            let mut stored = Vec::new();
+            for change in changes {
+                stored.extend(change::make(&mut transaction, workspace, change, by).await?);
+            }
+            Ok((transaction, stored))
+        };
+        self.change(work).await
+    }
+
+    async fn workspace_state(
+        &self,
+        workspace: &WorkspaceId,
+        limit: usize,
+    ) -> Result<WorkspaceState, StoreError> {
+        let work = async {
+            let mut transaction = self.database.begin_read().await?;
+            read::workspace_state(&mut transaction, workspace, limit).await
+        };
+        self.database.within_deadline(work).await
     }
 
     async fn get(

@@ -1,5 +1,7 @@
 //! What every [`ConfigStore`] promises.
 
+mod together;
+
 pub mod samples;
 mod uniqueness;
 
@@ -8,6 +10,12 @@ use rateguard_core::ids::{Slug, WorkspaceId};
 use rateguard_core::time::Millis;
 use rateguard_engine::audit::{Actor, Deed, Origin};
 use rateguard_engine::ports::{Change, ConfigStore, Resource, ResourceKind, StoreError, Stored};
+
+pub use together::{
+    changes_made_together_are_made_in_their_order, changes_made_together_need_the_state_that_was_seen,
+    of_changes_made_together_a_conflict_in_the_middle_undoes_all, of_many_batches_at_once_one_wins,
+    the_state_of_a_workspace_is_its_own_resources_at_one_revision,
+};
 
 use crate::Backend;
 use samples::{api, key, one_of_each, rule, varied, workspace};
@@ -50,6 +58,11 @@ macro_rules! config_store_suite {
             workspaces_do_not_see_each_other
             each_change_has_one_revision
             a_refused_change_leaves_no_trace
+            changes_made_together_are_made_in_their_order
+            of_changes_made_together_a_conflict_in_the_middle_undoes_all
+            changes_made_together_need_the_state_that_was_seen
+            of_many_batches_at_once_one_wins
+            the_state_of_a_workspace_is_its_own_resources_at_one_revision
             of_many_replacements_at_once_one_wins
             many_writers_at_once_lose_nothing
             a_snapshot_is_of_one_revision

@@ -10,6 +10,7 @@ use rateguard_core::time::CalendarPeriod;
 
 use super::*;
 use crate::audit::{Actor, Origin};
+use crate::manage::Desired;
 use crate::report::RecordOutcome;
 use crate::testing::{World, deed, record, start};
 
@@ -110,6 +111,23 @@ async fn a_budget_whose_opening_failed_is_not_in_force_and_opens_later() {
     world.engine.open_budgets_left().await.unwrap();
     report(&world, "after", 5).await;
     assert_eq!(world.counters.spent(), 47);
+}
+
+#[tokio::test]
+async fn a_budget_of_a_configuration_that_cannot_open_is_stored_with_the_rest_and_opens_later() {
+    let world = World::start().await;
+    let who = Identity::from(world.caller.clone());
+    report(&world, "before", 30).await;
+    let desired = Desired { resources: vec![Resource::Budget(monthly())], prune: false };
+    let state = world.engine.workspace_state(&who).await.unwrap();
+    let applied = world.engine.compare(&who, &state, &desired).unwrap();
+    world.config.frozen.store(true, Ordering::SeqCst);
+    world.engine.apply(&who, &applied, state.revision).await.unwrap();
+    assert_eq!(world.counters.spent(), 0);
+    world.config.frozen.store(false, Ordering::SeqCst);
+    world.engine.open_budgets_left().await.unwrap();
+    report(&world, "after", 5).await;
+    assert_eq!(world.counters.spent(), 35);
 }
 
 #[tokio::test]

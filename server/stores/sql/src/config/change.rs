@@ -3,16 +3,66 @@
 use rateguard_core::ids::WorkspaceId;
 use rateguard_core::time::Millis;
 use rateguard_engine::audit::{AuditKind, Deed, Shown};
-use rateguard_engine::ports::{Resource, ResourceKind, StoreError, Stored};
+use rateguard_engine::ports::{Resource, ResourceChange, ResourceKind, StoreError, Stored};
 use rateguard_engine::resources::Workspace;
 use sqlx::QueryBuilder;
 
 use super::body::{self, BodyError, Columns, Unique};
 use super::shown;
-use super::table::{self, Table, from_column, push_place};
+use super::table::{self, Table, from_column, push_place, to_column};
 use super::{STORE, row_limit};
 use crate::audit::{Fact, record};
 use crate::database::{Connection, failure};
+
+/// The version of a new resource.
+const FIRST_VERSION: u64 = 1;
+
+/// A resource as it is stored when it is made.
+pub(super) fn first_version(workspace: &WorkspaceId, value: Resource, now: Millis) -> Stored<Resource> {
+    let workspace = workspace.clone();
+    Stored { workspace, value, version: FIRST_VERSION, created_at: now, updated_at: now }
+}
+
+/// Makes one change of several; what is stored then, unless it is a removal.
+pub(super) async fn make(
+    connection: &mut Connection,
+    workspace: &WorkspaceId,
+    change: ResourceChange,
+    by: &Deed,
+) -> Result<Option<Stored<Resource>>, StoreError> {
+    match change {
+        ResourceChange::Insert { resource, limit } => {
+            let stored = first_version(workspace, resource, by.at);
+            insert_resource(connection, &stored, limit, by).await.map(|()| Some(stored))
+        }
+        ResourceChange::Replace { resource, expected } => {
+            replace_resource(connection, workspace.clone(), resource, expected, by).await.map(Some)
+        }
+        ResourceChange::Remove { kind, id, expected } => {
+            remove_resource(connection, workspace, kind, &id, Some(expected), by).await.map(|()| None)
+        }
+    }
+}
+
+/// Makes other writers wait until this transaction ends, as taking a revision does, without taking
+/// one; refuses where the workspace has changed after the revision `seen`.
+pub(super) async fn lock_unchanged(
+    connection: &mut Connection,
+    workspace: &WorkspaceId,
+    seen: u64,
+) -> Result<(), StoreError> {
+    sqlx::query("UPDATE revisions SET revision = revision WHERE only_row = 1")
+        .execute(&mut *connection)
+        .await
+        .map_err(failure(STORE))?;
+    let later = sqlx::query("SELECT id FROM changes WHERE revision > $1 AND workspace_id = $2 LIMIT 1")
+        .bind(to_column(seen))
+        .bind(workspace.as_str())
+        .fetch_optional(connection)
+        .await
+        .map_err(failure(STORE))?;
+    if later.is_some() { Err(StoreError::VersionMismatch) } else { Ok(()) }
+}
 
 pub(crate) async fn insert_workspace(
     connection: &mut Connection,

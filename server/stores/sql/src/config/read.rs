@@ -3,7 +3,7 @@
 use rateguard_core::ids::{DisplayName, WorkspaceId};
 use rateguard_core::money::Currency;
 use rateguard_core::time::Zone;
-use rateguard_engine::ports::{Change, Resource, ResourceKind, Snapshot, StoreError, Stored};
+use rateguard_engine::ports::{Change, Resource, ResourceKind, Snapshot, StoreError, Stored, WorkspaceState};
 use rateguard_engine::resources::Workspace;
 use sqlx::{QueryBuilder, Row as _};
 
@@ -66,11 +66,29 @@ async fn fetch_resources(
     rows.iter().map(|row| table::stored(kind, row)).collect()
 }
 
-pub(super) async fn snapshot(connection: &mut Connection) -> Result<Snapshot, StoreError> {
+pub(super) async fn workspace_state(
+    connection: &mut Connection,
+    workspace: &WorkspaceId,
+    limit: usize,
+) -> Result<WorkspaceState, StoreError> {
+    let revision = revision(connection).await?;
+    let mut resources = Vec::new();
+    for kind in ResourceKind::ALL {
+        resources.extend(list(connection, workspace, kind, None, limit).await?);
+    }
+    Ok(WorkspaceState { revision, resources })
+}
+
+async fn revision(connection: &mut Connection) -> Result<u64, StoreError> {
     let revision: i64 = sqlx::query_scalar("SELECT revision FROM revisions WHERE only_row = 1")
-        .fetch_one(&mut *connection)
+        .fetch_one(connection)
         .await
         .map_err(failure(STORE))?;
+    from_column(revision)
+}
+
+pub(super) async fn snapshot(connection: &mut Connection) -> Result<Snapshot, StoreError> {
+    let revision = revision(connection).await?;
     let rows = sqlx::query("SELECT id, name, zone, currency FROM workspaces ORDER BY id")
         .fetch_all(&mut *connection)
         .await
@@ -82,7 +100,7 @@ pub(super) async fn snapshot(connection: &mut Connection) -> Result<Snapshot, St
         query.push(" ORDER BY workspace_id, id");
         resources.extend(fetch_resources(connection, kind, query).await?);
     }
-    Ok(Snapshot { revision: from_column(revision)?, workspaces, resources })
+    Ok(Snapshot { revision, workspaces, resources })
 }
 
 pub(crate) fn workspace(row: &Row) -> Result<Workspace, StoreError> {

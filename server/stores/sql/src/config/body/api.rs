@@ -15,6 +15,9 @@ pub(super) struct ApiBody {
     dialect: DialectBody,
     auth: AuthBody,
     sealed_credential_hex: Option<String>,
+    // Rows of an older version have none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    credential_reference: Option<String>,
     timeout_ms: i64,
     allow_private_upstream: bool,
     price_per_request_picos: Option<i64>,
@@ -58,6 +61,7 @@ impl From<&Api> for ApiBody {
             dialect: api.dialect.into(),
             auth: AuthBody::from(&api.auth),
             sealed_credential_hex: api.credential.as_ref().map(|sealed| hex::encode(&sealed.0)),
+            credential_reference: api.credential_reference.clone(),
             timeout_ms: api.timeout_ms,
             allow_private_upstream: api.allow_private_upstream,
             price_per_request_picos: api.price_per_request.map(Price::picos),
@@ -80,6 +84,7 @@ impl ApiBody {
             dialect: self.dialect.into(),
             auth: self.auth.into(),
             credential: self.sealed_credential_hex.as_deref().map(sealed_from_hex).transpose()?,
+            credential_reference: self.credential_reference,
             timeout_ms: self.timeout_ms,
             allow_private_upstream: self.allow_private_upstream,
             price_per_request: self.price_per_request_picos.map(price).transpose()?,

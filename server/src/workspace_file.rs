@@ -1,0 +1,203 @@
+//! A workspace as a file: YAML that people read, review and keep, and the message that the server
+//! takes.
+//!
+//! Reading is by types alone: a decimal is never a float on its way, a key that does not exist is an
+//! error with its line, its path and the nearest one. Writing leaves defaults out and has one order, so that the
+//! same workspace is always the same bytes.
+
+pub mod document;
+mod enums;
+mod inward;
+mod outward;
+mod values;
+
+use std::path::Path;
+
+use rateguard_proto::v1;
+use serde_saphyr::{Error as YamlError, Options};
+use thiserror::Error;
+
+use document::{Credential, Document, VERSION};
+
+pub use inward::to_message;
+pub use outward::from_message;
+
+/// Largest file that is read: what the server takes is no larger.
+pub const FILE_BYTES_MAX: u64 = 8 * 1024 * 1024;
+/// What is named where no field of a file is at fault by itself.
+const WHOLE_FILE: &str = "the file";
+/// What a written file begins with.
+const HEAD: &str = "\
+# A workspace of RateGuard. `rateguard diff` says what this file would change, `rateguard apply` does it.
+# The schema for editors is docs/workspace.schema.json; the guide is docs/WORKSPACE_FILE.md.
+";
+
+/// Why a file is no workspace, or a workspace no file.
+#[derive(Debug, Error)]
+pub enum WorkspaceFileError {
+    /// The file cannot be read.
+    #[error("cannot read {path}: {source}")]
+    Unreadable {
+        /// The file.
+        path: String,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// The file is too large.
+    #[error("{path} has more than {FILE_BYTES_MAX} bytes")]
+    TooLarge {
+        /// The file.
+        path: String,
+    },
+    /// A key does not exist.
+    #[error("line {line}: {path}: there is no {name:?} here; the nearest is {nearest:?}")]
+    Unknown {
+        /// Where.
+        line: u64,
+        /// Which field, such as `apis[0].timeuot`.
+        path: String,
+        /// What stands there.
+        name: String,
+        /// What may be meant.
+        nearest: String,
+    },
+    /// It is not YAML, or a value is not what it has to be.
+    #[error("line {line}: {path}: {message}")]
+    Malformed {
+        /// Where.
+        line: u64,
+        /// Which field, or the one that holds it; [`WHOLE_FILE`] where none does.
+        path: String,
+        /// What is wrong.
+        message: String,
+    },
+    /// Values do not fit together.
+    #[error("{path}: {message}")]
+    Field {
+        /// Which field.
+        path: String,
+        /// What is wrong.
+        message: String,
+    },
+    /// A credential is not where the file says.
+    #[error("{path}: the credential of API {slug:?} is not there: {message}")]
+    Credential {
+        /// Which field.
+        path: String,
+        /// Which API.
+        slug: String,
+        /// What is wrong.
+        message: String,
+    },
+    /// The server sent what this program does not know.
+    #[error("{0}: the server is newer than this program")]
+    Newer(String),
+    /// It cannot be written.
+    #[error("cannot write YAML: {0}")]
+    Unwritable(String),
+}
+
+/// Finds a credential by what the file says of it; `None` leaves what is stored.
+pub type FindCredential<'f> = &'f dyn Fn(&Credential) -> Result<Option<String>, String>;
+
+/// Reads a file.
+///
+/// # Errors
+/// [`WorkspaceFileError`] with the line and the field at fault.
+pub fn parse(text: &str) -> Result<Document, WorkspaceFileError> {
+    let mut options = Options::default();
+    options.with_snippet = false;
+    // Words such as `no` are text, as in YAML 1.2.
+    options.strict_booleans = true;
+    // The parser knows the line, and what counts the fields on the way down knows the path.
+    let mut path = None;
+    let document: Document =
+        serde_saphyr::with_deserializer_from_str_with_options(text, options, |deserializer| {
+            serde_path_to_error::deserialize(deserializer).map_err(|error| {
+                path = Some(shown(error.path()));
+                error.into_inner()
+            })
+        })
+        .map_err(|error| described(error, path.unwrap_or_default()))?;
+    if document.version != VERSION {
+        let message = format!("version {} is not known; this program reads {VERSION}", document.version);
+        return Err(WorkspaceFileError::Field { path: "version".to_owned(), message });
+    }
+    Ok(document)
+}
+
+/// Writes a file.
+///
+/// # Errors
+/// [`WorkspaceFileError::Unwritable`].
+pub fn render(document: &Document) -> Result<String, WorkspaceFileError> {
+    Ok(format!("{HEAD}{}", to_yaml(document)?))
+}
+
+/// One part of a file as YAML.
+///
+/// # Errors
+/// [`WorkspaceFileError::Unwritable`].
+pub fn to_yaml(part: &impl serde::Serialize) -> Result<String, WorkspaceFileError> {
+    serde_saphyr::to_string(part).map_err(|error| WorkspaceFileError::Unwritable(error.to_string()))
+}
+
+/// Reads a file from disk.
+///
+/// # Errors
+/// [`WorkspaceFileError`].
+pub fn read(path: &Path) -> Result<Document, WorkspaceFileError> {
+    let shown = || path.display().to_string();
+    let unreadable = |source| WorkspaceFileError::Unreadable { path: shown(), source };
+    if std::fs::metadata(path).map_err(unreadable)?.len() > FILE_BYTES_MAX {
+        return Err(WorkspaceFileError::TooLarge { path: shown() });
+    }
+    parse(&std::fs::read_to_string(path).map_err(unreadable)?)
+}
+
+/// `docs/workspace.schema.json`.
+pub fn schema_json() -> String {
+    let schema = schemars::schema_for!(Document);
+    format!("{:#}\n", schema.as_value())
+}
+
+/// The server's answer as a file.
+///
+/// # Errors
+/// As [`from_message`] and [`render`].
+pub fn render_message(message: v1::WorkspaceConfiguration) -> Result<String, WorkspaceFileError> {
+    render(&from_message(message)?)
+}
+
+/// The known part of a path: of a key that stands twice the parser tells the line and the name.
+fn shown(path: &serde_path_to_error::Path) -> String {
+    path.to_string().trim_end_matches('?').trim_end_matches('.').to_owned()
+}
+
+fn described(error: YamlError, path: String) -> WorkspaceFileError {
+    let path = if path.is_empty() { WHOLE_FILE.to_owned() } else { path };
+    let line = error.location().map_or(1, |location| location.line());
+    let unknown = |path: String, name: &str, expected: &[&'static str]| WorkspaceFileError::Unknown {
+        line,
+        path,
+        name: name.to_owned(),
+        nearest: nearest(name, expected),
+    };
+    match error.without_snippet() {
+        YamlError::SerdeUnknownField { field, expected, .. } => unknown(path, field, expected),
+        YamlError::SerdeUnknownVariant { variant, expected, .. } => unknown(path, variant, expected),
+        YamlError::Message { msg, .. } => {
+            WorkspaceFileError::Malformed { line, path, message: msg.to_string() }
+        }
+        other => WorkspaceFileError::Malformed { line, path, message: other.to_string() },
+    }
+}
+
+fn nearest(name: &str, expected: &[&'static str]) -> String {
+    let likeness = |candidate: &&&str| strsim::jaro_winkler(candidate, name);
+    let nearest = expected.iter().max_by(|a, b| likeness(a).total_cmp(&likeness(b)));
+    nearest.copied().unwrap_or_default().to_owned()
+}
+
+#[cfg(test)]
+mod tests;
