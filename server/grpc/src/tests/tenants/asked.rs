@@ -131,6 +131,7 @@ async fn draft(world: &World, tenant: &Tenant, method: &MethodDescriptor) -> Opt
         "UsageService" => desk.of_usage(name).await,
         "AnalyticsService" => of_analytics(name),
         "AuditService" => of_audit(name),
+        "ConfigurationService" => desk.of_configurations(name),
         "rateguard.internal.v1.GatewayService" => desk.of_gateway(name).await,
         "grpc.health.v1.Health" => Some(Draft::of(&HealthCheckRequest::default())),
         "grpc.reflection.v1.ServerReflection" => {
@@ -408,6 +409,37 @@ impl Desk<'_> {
             }
             _ => return None,
         })
+    }
+
+    fn of_configurations(&self, method: &str) -> Option<Draft> {
+        let with = |slug: &str| v1::ApplyWorkspaceRequest {
+            configuration: Some(self.configuration(slug)),
+            ..v1::ApplyWorkspaceRequest::default()
+        };
+        Some(match method {
+            "ExportWorkspace" => Draft::of(&v1::ExportWorkspaceRequest {}),
+            "ApplyWorkspace" => {
+                Draft::of(&with(&self.tenant.thing("slug"))).but_own(&with(&self.tenant.mark()))
+            }
+            _ => return None,
+        })
+    }
+
+    /// An API, and a key and a rule for it, which name each other by their names.
+    fn configuration(&self, slug: &str) -> v1::WorkspaceConfiguration {
+        let (key_name, api_ids) = (self.tenant.name(), vec![slug.to_owned()]);
+        let matched = v1::CallMatch {
+            api_ids: api_ids.clone(),
+            key_ids: vec![key_name.clone()],
+            ..v1::CallMatch::default()
+        };
+        let (base_url, scopes) = ("https://api.example.com/v1".to_owned(), vec![KeyScope::Read.into()]);
+        v1::WorkspaceConfiguration {
+            apis: vec![v1::Api { slug: slug.to_owned(), base_url, ..v1::Api::default() }],
+            keys: vec![v1::Key { display_name: key_name, scopes, api_ids, ..v1::Key::default() }],
+            rules: vec![v1::Rule { r#match: Some(matched), ..self.tenant.rule() }],
+            ..v1::WorkspaceConfiguration::default()
+        }
     }
 
     async fn of_quota(&self, method: &str) -> Option<Draft> {

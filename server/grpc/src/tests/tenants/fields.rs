@@ -69,7 +69,7 @@ const BY_NAME: [(&str, &str); 22] = [
 ];
 
 /// Fields that name nothing of a tenant's: units, rates, zones, versions, secrets, places.
-const NAMES_NOTHING: [&str; 33] = [
+const NAMES_NOTHING: [&str; 34] = [
     "attribute",
     "audio_input",
     "audio_output",
@@ -78,6 +78,7 @@ const NAMES_NOTHING: [&str; 33] = [
     "cache_write_1h",
     "cache_write_5m",
     "cached_input",
+    "credential_reference",
     "currency_code",
     "error_type",
     "etag",
