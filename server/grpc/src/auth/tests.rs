@@ -99,3 +99,19 @@ fn a_refusal_names_the_scopes_that_would_do() {
     let error = scope_missing(&[KeyScope::Manage, KeyScope::Read]);
     assert_eq!(error.to_string(), "the key lacks the scope manage or read");
 }
+
+#[test]
+fn the_audit_trails_headers_are_read_where_something_is_managed_and_not_where_calls_are_made() {
+    let read_by = |service: &str| -> Vec<&str> {
+        let methods = access::METHODS.iter().filter(|method| method.names().0 == service);
+        methods.filter(|method| may_leave_entries(method.access)).map(|method| method.names().1).collect()
+    };
+    for service in ["QuotaService", "UsageService", "AnalyticsService"] {
+        assert_eq!(read_by(&format!("rateguard.v1.{service}")), [""; 0], "{service}");
+    }
+    let every = ["AcceptInvitation", "CreateRule", "UpdateRule", "DeleteRule", "Login", "ChangePassword"];
+    for name in every {
+        let method = access::METHODS.iter().find(|method| method.names().1 == name).unwrap();
+        assert!(may_leave_entries(method.access), "{name}");
+    }
+}
