@@ -26,9 +26,11 @@ const READS_TOO: [&str; 4] = ["Check", "ResolveRoute", "PriceUsage", "ServerRefl
 /// same to everybody.
 const SHOWS_NO_NAMES: [&str; 6] =
     ["GetSummary", "PriceUsage", "Check", "Watch", "WatchRoutes", "ServerReflectionInfo"];
-/// Where the answer may tell whether somebody else's thing exists, and why.
-const TELLS_EXISTENCE: [(&str, &str); 1] =
-    [("/rateguard.v1.AuthService/Register", "an e-mail address has one account in the installation")];
+/// Whose answers about somebody's things and about nobody's differ, and why that is right.
+const MAY_DIFFER: [(&str, &str); 2] = [
+    ("/rateguard.v1.AuthService/Register", "an e-mail address has one account in the installation"),
+    ("/rateguard.v1.ConfigurationService/ApplyWorkspace", "it lists what the call before has made"),
+];
 
 fn is_read(method: &MethodDescriptor) -> bool {
     READS.iter().any(|begin| method.name().starts_with(begin)) || READS_TOO.contains(&method.name())
@@ -199,7 +201,7 @@ impl Walk {
             self.written.join(&marks.found_in(&asked.foreign));
         }
         let twin = marks.twin_of(&asked.foreign);
-        let may_differ = TELLS_EXISTENCE.iter().any(|(known, _)| *known == path);
+        let may_differ = MAY_DIFFER.iter().any(|(known, _)| *known == path);
         if twin != asked.foreign && !may_differ {
             let of_nobody = self.ask(&path, credential, &twin).await;
             assert_eq!(shape(method, &answer), shape(method, &of_nobody), "{what} tells what exists");
@@ -277,9 +279,7 @@ async fn ids_of(rows: &Rows, owners: &BTreeSet<String>) -> Marks {
 fn is_passed_over(path: &str, credential: &Credential) -> bool {
     match access::of(path) {
         Some(Access::Named(named)) => {
-            named.gateway_use == Some(GatewayUse::Itself)
-                && credential.listener == Listener::Gateways
-                && credential.name.starts_with("a gateway for")
+            named.gateway_use == Some(GatewayUse::Itself) && credential.is_of_the_gateway()
         }
         _ => credential.standing == Standing::Guest,
     }
@@ -302,29 +302,23 @@ fn shape(method: &MethodDescriptor, answer: &Answer) -> String {
     if answer.status.code() != Code::Ok {
         return format!("{:?}", told(&answer.status));
     }
-    let shape = |message: &Vec<u8>| {
-        let mut message = DynamicMessage::decode(method.output(), &message[..]).unwrap();
-        without_texts(&mut message);
-        format!("{message:?}")
-    };
-    answer.messages.iter().map(shape).collect()
+    let messages = answer.messages.iter().map(|message| {
+        let message = DynamicMessage::decode(method.output(), &message[..]).unwrap();
+        outline(&Value::Message(message))
+    });
+    messages.collect()
 }
 
-fn without_texts(message: &mut DynamicMessage) {
-    for (_, value) in message.fields_mut() {
-        match value {
-            Value::List(elements) => elements.iter_mut().for_each(blank),
-            Value::Map(entries) => entries.clear(),
-            value => blank(value),
-        }
-    }
-}
-
-fn blank(value: &mut Value) {
+fn outline(value: &Value) -> String {
     match value {
-        Value::String(text) => text.clear(),
-        Value::Message(inner) => without_texts(inner),
-        _ => {}
+        Value::String(_) | Value::Map(_) => "…".to_owned(),
+        Value::List(elements) => format!("[{}]", elements.iter().map(outline).collect::<Vec<_>>().join(", ")),
+        Value::Message(message) => {
+            let fields =
+                message.fields().map(|(field, value)| format!("{}: {}", field.name(), outline(value)));
+            format!("{{{}}}", fields.collect::<Vec<_>>().join(", "))
+        }
+        value => format!("{value:?}"),
     }
 }
 

@@ -57,6 +57,11 @@ impl Credential {
         Self { name: name.into(), headers, listener: Listener::OfMethod, standing }
     }
 
+    /// Whether a gateway shows it, for whomever.
+    pub fn is_of_the_gateway(&self) -> bool {
+        self.listener == Listener::Gateways && self.headers.starts_with(&bearer(GATEWAY_TOKEN))
+    }
+
     fn at(self, listener: Listener) -> Self {
         Self { listener, ..self }
     }
