@@ -123,7 +123,8 @@ async fn a_budget_of_a_configuration_that_cannot_open_is_stored_with_the_rest_an
     let applied = world.engine.compare(&who, &state, &desired).unwrap();
     world.config.frozen.store(true, Ordering::SeqCst);
     world.engine.apply(&who, &applied, state.revision).await.unwrap();
-    assert_eq!(world.counters.spent(), 0);
+    let stored = world.engine.get(&who, ResourceKind::Budget, monthly().id.as_str()).await.unwrap();
+    assert_eq!(stored.value, Resource::Budget(monthly()), "it is stored, and not open");
     world.config.frozen.store(false, Ordering::SeqCst);
     world.engine.open_budgets_left().await.unwrap();
     report(&world, "after", 5).await;

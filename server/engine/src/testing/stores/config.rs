@@ -1,0 +1,180 @@
+//! The fake of managed resources.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use async_trait::async_trait;
+use parking_lot::Mutex;
+use rateguard_core::ids::{DisplayName, WorkspaceId};
+use rateguard_core::money::Currency;
+use rateguard_core::time::Zone;
+
+use super::super::workspace;
+use super::unavailable;
+use crate::audit::Deed;
+use crate::ports::{
+    Change, ConfigStore, Resource, ResourceChange, ResourceKind, Snapshot, StoreError, Stored, WorkspaceState,
+};
+use crate::resources::Workspace;
+
+/// Managed resources.
+#[derive(Default)]
+pub(crate) struct FakeConfig {
+    resources: Mutex<BTreeMap<String, Stored<Resource>>>,
+    changes: Mutex<Vec<Change>>,
+    /// By whom each change was made.
+    pub(crate) deeds: Mutex<Vec<Deed>>,
+    /// Whether every call fails.
+    pub(crate) away: AtomicBool,
+    /// Whether replacing fails.
+    pub(crate) frozen: AtomicBool,
+    /// Whether what has changed cannot be learnt.
+    pub(crate) feed_away: AtomicBool,
+}
+
+impl FakeConfig {
+    fn answers(&self) -> Result<(), StoreError> {
+        if self.away.load(Ordering::SeqCst) { Err(unavailable("config")) } else { Ok(()) }
+    }
+
+    fn tell(&self, kind: ResourceKind, id: &str) {
+        let mut changes = self.changes.lock();
+        let revision = changes.len() as u64 + 1;
+        changes.push(Change { revision, workspace: workspace(), kind, id: id.to_owned() });
+    }
+
+    fn put(&self, value: Resource, version: u64, by: &Deed) -> Stored<Resource> {
+        let (kind, id) = (value.kind(), value.id().to_owned());
+        let stored = Stored { workspace: workspace(), value, version, created_at: by.at, updated_at: by.at };
+        self.deeds.lock().push(by.clone());
+        self.resources.lock().insert(id.clone(), stored.clone());
+        self.tell(kind, &id);
+        stored
+    }
+}
+
+#[async_trait]
+impl ConfigStore for FakeConfig {
+    async fn create_workspace(&self, _: Workspace, _: &Deed) -> Result<(), StoreError> {
+        Err(StoreError::AlreadyExists { field: "id" })
+    }
+
+    async fn insert(
+        &self,
+        _: &WorkspaceId,
+        resource: Resource,
+        _: usize,
+        by: &Deed,
+    ) -> Result<Stored<Resource>, StoreError> {
+        self.answers()?;
+        Ok(self.put(resource, 1, by))
+    }
+
+    async fn replace(
+        &self,
+        _: &WorkspaceId,
+        resource: Resource,
+        expected: u64,
+        by: &Deed,
+    ) -> Result<Stored<Resource>, StoreError> {
+        self.answers()?;
+        if self.frozen.load(Ordering::SeqCst) {
+            return Err(unavailable("config"));
+        }
+        let version = self.resources.lock().get(resource.id()).map(|stored| stored.version);
+        if version != Some(expected) {
+            return Err(StoreError::VersionMismatch);
+        }
+        Ok(self.put(resource, expected + 1, by))
+    }
+
+    async fn remove(
+        &self,
+        _: &WorkspaceId,
+        kind: ResourceKind,
+        id: &str,
+        _: Option<u64>,
+        by: &Deed,
+    ) -> Result<(), StoreError> {
+        self.answers()?;
+        self.resources.lock().remove(id).ok_or(StoreError::NotFound)?;
+        self.deeds.lock().push(by.clone());
+        self.tell(kind, id);
+        Ok(())
+    }
+
+    async fn apply_all(
+        &self,
+        workspace: &WorkspaceId,
+        changes: Vec<ResourceChange>,
+        seen: u64,
+        by: &Deed,
+    ) -> Result<Vec<Stored<Resource>>, StoreError> {
+        self.answers()?;
+        if self.changes.lock().len() as u64 > seen {
+            return Err(StoreError::VersionMismatch);
+        }
+        let mut stored = Vec::new();
+        for change in changes {
+            match change {
+                ResourceChange::Insert { resource, limit } => {
+                    stored.push(self.insert(workspace, resource, limit, by).await?);
+                }
+                ResourceChange::Replace { resource, expected } => {
+                    stored.push(self.replace(workspace, resource, expected, by).await?);
+                }
+                ResourceChange::Remove { kind, id, expected } => {
+                    self.remove(workspace, kind, &id, Some(expected), by).await?;
+                }
+            }
+        }
+        Ok(stored)
+    }
+
+    async fn workspace_state(&self, _: &WorkspaceId, _: usize) -> Result<WorkspaceState, StoreError> {
+        let Snapshot { revision, resources, .. } = self.snapshot().await?;
+        Ok(WorkspaceState { revision, resources })
+    }
+
+    async fn get(
+        &self,
+        _: &WorkspaceId,
+        _: ResourceKind,
+        id: &str,
+    ) -> Result<Option<Stored<Resource>>, StoreError> {
+        self.answers()?;
+        Ok(self.resources.lock().get(id).cloned())
+    }
+
+    async fn list(
+        &self,
+        _: &WorkspaceId,
+        kind: ResourceKind,
+        _: Option<&str>,
+        limit: usize,
+    ) -> Result<Vec<Stored<Resource>>, StoreError> {
+        let resources = self.resources.lock();
+        let of_kind = resources.values().filter(|stored| stored.value.kind() == kind);
+        Ok(of_kind.take(limit).cloned().collect())
+    }
+
+    async fn snapshot(&self) -> Result<Snapshot, StoreError> {
+        self.answers()?;
+        let name = DisplayName::parse("name", "test").expect("a plain name");
+        let tenant = Workspace { id: workspace(), name, zone: Zone::UTC, currency: Currency::USD };
+        Ok(Snapshot {
+            revision: self.changes.lock().len() as u64,
+            workspaces: vec![tenant],
+            resources: self.resources.lock().values().cloned().collect(),
+        })
+    }
+
+    async fn changes_after(&self, revision: u64, limit: usize) -> Result<Vec<Change>, StoreError> {
+        self.answers()?;
+        if self.feed_away.load(Ordering::SeqCst) {
+            return Err(unavailable("config"));
+        }
+        let changes = self.changes.lock();
+        Ok(changes.iter().filter(|change| change.revision > revision).take(limit).cloned().collect())
+    }
+}
