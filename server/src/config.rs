@@ -4,6 +4,7 @@
 mod layers;
 mod listeners;
 mod people;
+mod production;
 pub mod reference;
 
 use std::fmt::Display;
@@ -85,10 +86,22 @@ pub struct Config {
     pub log: Log,
 }
 
+/// What the installation is for: see [`crate::production`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Mode {
+    /// Trying things: nothing is refused that works.
+    Development,
+    /// Serving others: what would be a hole there is refused at the start.
+    Production,
+}
+
 /// Listeners.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Server {
+    /// What for.
+    pub mode: Mode,
     /// Where everything is served.
     pub listen: SocketAddr,
     /// Origins that browsers may call from.
@@ -181,8 +194,10 @@ impl Config {
         flags: &[Override],
     ) -> Result<Self, ConfigError> {
         let tree = merged(file, environment, flags)?;
+        let clear_text_is_meant = production::clear_text_is_meant(&tree);
         let config: Self = tree.try_into().map_err(|error| ConfigError::Value(Box::new(error)))?;
         config.check()?;
+        production::check(&config, clear_text_is_meant)?;
         Ok(config)
     }
 

@@ -8,6 +8,8 @@ pub mod demo;
 pub mod keyfile;
 pub mod logging;
 pub mod mail;
+pub mod production;
+pub mod rotation;
 pub mod running;
 pub mod setup;
 pub mod tls;

@@ -1,5 +1,6 @@
 //! A running server: its listeners, its engine, its gateway, and how they fail and stop.
 
+mod keys;
 mod probes;
 
 use std::io;
@@ -12,7 +13,7 @@ use axum::Router;
 use rateguard_engine::engine::{Background, Engine};
 use rateguard_engine::manage::Recount;
 use rateguard_engine::people::PeopleBackground;
-use rateguard_engine::secrets::random;
+use rateguard_engine::secrets::{Purpose, random};
 use rateguard_gateway_http::{ClientAddress, Drained, Gateway, GatewayConfig, Secret, Transport};
 use rateguard_grpc::server::{gateway_router, health, in_process, public_router};
 use rateguard_serving::{Descriptors, listen, serve_with};
@@ -22,11 +23,12 @@ use tokio::task::{JoinError, JoinSet};
 use tokio_util::sync::CancellationToken;
 use tonic_health::server::HealthReporter;
 
+use self::keys::KeyTasks;
 use self::probes::probes;
 use crate::config::Config;
-use crate::keyfile;
 use crate::tls::Encryption;
 use crate::wiring::Embedded;
+use crate::{keyfile, production};
 
 /// Shortest token that gateways of other processes may present.
 const GATEWAY_TOKEN_CHARS_MIN: usize = 32;
@@ -42,6 +44,7 @@ pub struct Running {
     pub engine: Arc<Engine>,
     background: Background,
     people: PeopleBackground,
+    keys: KeyTasks,
     gateway: Option<Gateway>,
     stores: Embedded,
     health: HealthReporter,
@@ -84,6 +87,7 @@ impl Running {
         let for_gateways = ForGateways::bind(config)?;
         let address = public.local_addr()?;
         let stores = Embedded::open(config, Opening::Existing, recount).await?;
+        production::check(config, &stores).await?;
         let token = match &for_gateways {
             Some(listener) => listener.token.clone(),
             None => draw_token()?,
@@ -93,6 +97,7 @@ impl Running {
         let gateway = gateway(config, &engine, token, descriptors)?;
         let (reporter, health) = health();
         let made = CancellationToken::new();
+        let keys = KeyTasks::start(&stores, config, made.clone()).await?;
         let router = with_proxy(
             probes(&engine, &made, encryption.as_ref()).merge(public_router(
                 &engine,
@@ -112,6 +117,7 @@ impl Running {
             engine,
             background,
             people: people_background,
+            keys,
             gateway,
             stores,
             health: reporter,
@@ -133,12 +139,21 @@ impl Running {
         self.made.cancel();
     }
 
+    /// Marks the installation as a demo, which is refused in production.
+    ///
+    /// # Errors
+    /// Those of the store.
+    pub(crate) async fn mark_as_demo(&self, config: &Config) -> anyhow::Result<()> {
+        self.stores.mark(config, Purpose::Demo).await
+    }
+
     /// Completes with the reason when something ends by itself that has to run until the stop. What is
     /// left to do then is to stop.
     pub async fn failed(&mut self) -> anyhow::Error {
         tokio::select! {
             Some(ended) = self.listeners.join_next() => why_ended(ended),
             () = self.people.failed() => anyhow!("people's background task has ended although nobody stopped it"),
+            () = self.keys.failed() => anyhow!("the watch over the keys has ended although nobody stopped it"),
             () = self.background.failed() => anyhow!("a background task has ended although nobody stopped it"),
         }
     }
@@ -160,6 +175,7 @@ impl Running {
             drain(gateway, self.drain_max).await;
         }
         self.people.stop().await;
+        self.keys.stop().await;
         let written = self.background.stop().await.context("the counters could not be written down");
         self.stores.close().await;
         listened.and(written)

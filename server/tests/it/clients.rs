@@ -9,6 +9,7 @@ use rateguard_proto::v1::api_service_client::ApiServiceClient;
 use rateguard_proto::v1::auth_service_client::AuthServiceClient;
 use rateguard_proto::v1::budget_service_client::BudgetServiceClient;
 use rateguard_proto::v1::key_service_client::KeyServiceClient;
+use rateguard_proto::v1::member_service_client::MemberServiceClient;
 use rateguard_proto::v1::quota_service_client::QuotaServiceClient;
 use rateguard_proto::v1::rule_service_client::RuleServiceClient;
 use rateguard_proto::v1::usage_service_client::UsageServiceClient;
@@ -64,6 +65,10 @@ impl Clients {
 
     pub fn auth(&self) -> AuthServiceClient<Transport> {
         AuthServiceClient::new(self.transport())
+    }
+
+    pub fn members(&self) -> MemberServiceClient<Transport> {
+        MemberServiceClient::new(self.transport())
     }
 
     pub fn budgets(&self) -> BudgetServiceClient<Transport> {

@@ -16,6 +16,8 @@ mod overload;
 mod people;
 mod price;
 mod process;
+mod redaction;
+mod rotation;
 mod stopping;
 mod sync;
 mod upstream;
