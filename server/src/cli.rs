@@ -5,15 +5,19 @@ mod check;
 mod demo;
 mod health;
 mod init;
+mod rotate;
 mod serve;
 mod usage;
 mod workspace;
 
+use std::convert::Infallible;
 use std::ffi::OsString;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
+use rateguard_engine::secrets::SecretText;
 
+use crate::client::{Client, ServerTls};
 use crate::config::{Config, Override};
 
 /// Quota, metering and cost control for every API that a company calls or sells.
@@ -43,6 +47,9 @@ enum Command {
     Diff(workspace::Diff),
     /// Make a workspace what a file says, all of it or nothing
     Apply(workspace::Apply),
+    /// Change the key that seals credentials, while the server serves or while none does. Cut off, it is run
+    /// again
+    RotateEncryptionKey(rotate::Rotate),
     /// Ask a server whether it is ready
     Health(health::Health),
     /// Verify, print or list the audit trail of a data folder
@@ -65,6 +72,7 @@ impl Cli {
             Command::Export(export) => export.run().await,
             Command::Diff(diff) => diff.run().await,
             Command::Apply(apply) => apply.run().await,
+            Command::RotateEncryptionKey(rotate) => rotate.run().await,
             Command::Health(health) => health.run().await,
             Command::Audit(audit) => audit.run().await,
         }
@@ -107,8 +115,21 @@ struct ServerArgs {
     )]
     address: String,
     /// The API key
-    #[arg(long, env = "RATEGUARD_KEY", hide_env_values = true)]
-    key: String,
+    #[arg(long, env = "RATEGUARD_KEY", hide_env_values = true, value_parser = secret)]
+    key: SecretText,
+    #[command(flatten)]
+    tls: ServerTls,
+}
+
+impl ServerArgs {
+    async fn connect(&self) -> anyhow::Result<Client> {
+        Client::connect(&self.address, &self.tls, self.key.expose()).await
+    }
+}
+
+/// A secret on the command line, which does not print from there on.
+fn secret(text: &str) -> Result<SecretText, Infallible> {
+    Ok(SecretText::new(text.to_owned()))
 }
 
 /// The environment as text. Other programs' variables need not be; in one of ours, what is no text

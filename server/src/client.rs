@@ -1,15 +1,18 @@
 //! The commands' own client: the generated one over a channel, with the key on every call.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
-use anyhow::{Context, bail};
+use anyhow::{Context, bail, ensure};
+use clap::Args;
 use rateguard_proto::v1::configuration_service_client::ConfigurationServiceClient;
 use rateguard_proto::v1::quota_service_client::QuotaServiceClient;
 use rateguard_proto::v1::usage_service_client::UsageServiceClient;
+use rateguard_serving::tls::{read_pem, read_private_pem};
 use tonic::metadata::{Ascii, MetadataValue};
 use tonic::service::Interceptor;
 use tonic::service::interceptor::InterceptedService;
-use tonic::transport::{Channel, Endpoint};
+use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity};
 use tonic::{Request, Status};
 
 /// Longest wait for a connection.
@@ -45,6 +48,24 @@ impl Interceptor for Bearer {
     }
 }
 
+/// How a server is known that speaks https, and how this client is known to it.
+#[derive(Clone, Debug, Default, Args)]
+pub struct ServerTls {
+    /// The certificates (PEM) of the authority that an https server's one is under. Default: the roots
+    /// of the web
+    #[arg(long, env = "RATEGUARD_CA_FILE")]
+    pub ca_file: Option<PathBuf>,
+    /// The certificate (PEM) to show to an https server
+    #[arg(long, env = "RATEGUARD_CLIENT_CERTIFICATE_FILE", requires = "client_key_file")]
+    pub client_certificate_file: Option<PathBuf>,
+    /// Its key (PEM), readable by its owner alone
+    #[arg(long, env = "RATEGUARD_CLIENT_KEY_FILE", requires = "client_certificate_file")]
+    pub client_key_file: Option<PathBuf>,
+    /// The name that an https server's certificate has to have. Default: the one in the address
+    #[arg(long, env = "RATEGUARD_SERVER_NAME")]
+    pub server_name: Option<String>,
+}
+
 /// A server with a key.
 pub struct Client {
     channel: Channel,
@@ -57,14 +78,47 @@ pub type Transport = InterceptedService<Channel, Bearer>;
 /// Connects to a server.
 ///
 /// # Errors
-/// When the address is malformed or nobody answers there.
-pub async fn connect(address: &str) -> anyhow::Result<Channel> {
+/// When the address is malformed, a file of TLS cannot be used, or nobody answers there whom these files
+/// let trust.
+pub async fn connect(address: &str, tls: &ServerTls) -> anyhow::Result<Channel> {
     let endpoint = Endpoint::from_shared(address.to_owned())
         .with_context(|| format!("{address:?} is no address such as http://127.0.0.1:8080"))?
         .connect_timeout(CONNECT_TIMEOUT)
         .timeout(CALL_TIMEOUT)
         .tcp_nodelay(true);
+    let endpoint = if endpoint.uri().scheme_str() == Some("https") {
+        endpoint.tls_config(tls.config()?)?
+    } else {
+        ensure!(
+            tls.is_empty(),
+            "{address:?} is not https: files of TLS and a server's name mean nothing there"
+        );
+        endpoint
+    };
     endpoint.connect().await.with_context(|| format!("cannot reach a server at {address}"))
+}
+
+impl ServerTls {
+    fn is_empty(&self) -> bool {
+        let Self { ca_file, client_certificate_file, client_key_file, server_name } = self;
+        let files = [ca_file, client_certificate_file, client_key_file];
+        files.into_iter().all(Option::is_none) && server_name.is_none()
+    }
+
+    fn config(&self) -> anyhow::Result<ClientTlsConfig> {
+        let mut config = ClientTlsConfig::new().timeout(CONNECT_TIMEOUT);
+        config = match &self.ca_file {
+            Some(path) => config.ca_certificate(Certificate::from_pem(read_pem(path)?)),
+            None => config.with_enabled_roots(),
+        };
+        if let (Some(certificate), Some(key)) = (&self.client_certificate_file, &self.client_key_file) {
+            config = config.identity(Identity::from_pem(read_pem(certificate)?, read_private_pem(key)?));
+        }
+        Ok(match &self.server_name {
+            Some(name) => config.domain_name(name),
+            None => config,
+        })
+    }
 }
 
 impl Client {
@@ -72,8 +126,8 @@ impl Client {
     ///
     /// # Errors
     /// As [`connect`], and for a key that cannot be sent.
-    pub async fn connect(address: &str, key: &str) -> anyhow::Result<Self> {
-        Ok(Self { channel: connect(address).await?, bearer: Bearer::new(key)? })
+    pub async fn connect(address: &str, tls: &ServerTls, key: &str) -> anyhow::Result<Self> {
+        Ok(Self { channel: connect(address, tls).await?, bearer: Bearer::new(key)? })
     }
 
     /// Checks.

@@ -2,7 +2,9 @@
 //! then flags, put together as one tree and read once into types that cannot be half-set.
 
 mod layers;
+mod listeners;
 mod people;
+mod production;
 pub mod reference;
 
 use std::fmt::Display;
@@ -17,6 +19,7 @@ use serde::{Deserialize, Deserializer};
 use thiserror::Error;
 
 pub use layers::{DEFAULT, Override, merged};
+pub use listeners::Tls;
 pub use people::{Mail, MailTransport, People, SmtpTls};
 
 /// Why a configuration cannot be used.
@@ -83,15 +86,31 @@ pub struct Config {
     pub log: Log,
 }
 
+/// What the installation is for: see [`crate::production`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Mode {
+    /// Trying things: nothing is refused that works.
+    Development,
+    /// Serving others: what would be a hole there is refused at the start.
+    Production,
+}
+
 /// Listeners.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Server {
+    /// What for.
+    pub mode: Mode,
     /// Where everything is served.
     pub listen: SocketAddr,
     /// Origins that browsers may call from.
     pub cors_origins: Vec<String>,
-    /// Where gateways of other processes connect, on loopback; `None` for nowhere.
+    /// Whether `listen` may leave the machine without TLS.
+    pub allow_clear_text: bool,
+    /// How listeners encrypt.
+    pub tls: Tls,
+    /// Where gateways of other processes connect; `None` for nowhere.
     #[serde(deserialize_with = "unless_empty")]
     pub gateway_listen: Option<SocketAddr>,
     /// The file with their token.
@@ -175,8 +194,10 @@ impl Config {
         flags: &[Override],
     ) -> Result<Self, ConfigError> {
         let tree = merged(file, environment, flags)?;
+        let clear_text_is_meant = production::clear_text_is_meant(&tree);
         let config: Self = tree.try_into().map_err(|error| ConfigError::Value(Box::new(error)))?;
         config.check()?;
+        production::check(&config, clear_text_is_meant)?;
         Ok(config)
     }
 
@@ -206,36 +227,8 @@ impl Config {
                 let description = format!("must be {least} to {most}, not {value}");
                 Err(ConfigError::OutOfBounds { key, description })
             }
-            None => self
-                .mail
-                .check()
-                .and_then(|()| self.check_gateway_listen())
-                .and_then(|()| self.check_gateway_token()),
+            None => self.mail.check().and_then(|()| self.server.check()),
         }
-    }
-
-    /// What passes there is not encrypted, and credentials of upstreams are in it.
-    fn check_gateway_listen(&self) -> Result<(), ConfigError> {
-        match self.server.gateway_listen {
-            Some(address) if !address.ip().to_canonical().is_loopback() => {
-                let description = format!(
-                    "must be a loopback address, not {address}: it carries upstream credentials in clear"
-                );
-                Err(ConfigError::OutOfBounds { key: "server.gateway_listen", description })
-            }
-            _ => Ok(()),
-        }
-    }
-
-    /// Who listens for gateways has to know them by something.
-    fn check_gateway_token(&self) -> Result<(), ConfigError> {
-        if self.server.gateway_listen.is_none() || !self.server.gateway_token_file.as_os_str().is_empty() {
-            return Ok(());
-        }
-        let description = "must name a file with the token that gateways present, since \
-                           server.gateway_listen is set"
-            .to_owned();
-        Err(ConfigError::OutOfBounds { key: "server.gateway_token_file", description })
     }
 }
 

@@ -18,20 +18,21 @@ use rateguard_core::time::Zone;
 use rateguard_demo_upstream::{DemoUpstream, DemoUpstreamConfig};
 use rateguard_engine::manage::Recount;
 use rateguard_engine::people::EmailAddress;
+use rateguard_engine::secrets::Purpose;
 use tokio::net::TcpListener;
 use tokio::task::{JoinError, JoinSet};
 use tokio_util::sync::CancellationToken;
 
 use crate::config::Config;
-use crate::keyfile;
 use crate::running::Running;
-use crate::setup::{FirstWorkspace, Installed, install};
+use crate::setup::{FirstWorkspace, Installed, install_for};
+use crate::{keyfile, production};
 
 pub use keys::DemoKeys;
 pub use welcome::{as_json, as_text};
 
 /// The credential that the demo upstream wants, and the demo's APIs have.
-const UPSTREAM_CREDENTIAL: &str = "demo-upstream-credential";
+pub(crate) const UPSTREAM_CREDENTIAL: &str = "demo-upstream-credential";
 /// What is told of an upstream that ended with an error.
 const UPSTREAM_FAILED: &str = "the demo upstream failed";
 /// The workspace's name.
@@ -61,6 +62,7 @@ impl Demo {
     /// # Errors
     /// When the folder holds something else, or an address is taken.
     pub async fn start(config: &Config) -> anyhow::Result<Self> {
+        production::refuse_demo(config)?;
         let known = DemoKeys::read(&config.data.folder)?;
         if known.is_none() {
             clear_unfinished(&config.data.folder)?;
@@ -81,6 +83,7 @@ impl Demo {
             }
             (None, None) => bail!("the demo was neither found nor made"),
         };
+        running.mark_as_demo(config).await?;
         seed::point_apis_at(&running.engine, &keys, upstream_address).await?;
         running.declare_ready();
         Ok(Self { running, keys, stop_upstream, upstream })
@@ -136,7 +139,7 @@ async fn make(config: &Config) -> anyhow::Result<Installed> {
         currency: Currency::USD,
         owner: EmailAddress::parse("owner", OWNER_EMAIL)?,
     };
-    install(config, first).await.with_context(|| {
+    install_for(config, first, Purpose::Demo).await.with_context(|| {
         let folder = config.data.folder.display();
         format!("{folder} is no finished demo; remove it, or name another folder with --data-dir")
     })

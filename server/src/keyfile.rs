@@ -1,12 +1,20 @@
 //! Files that hold a secret: made for their owner alone.
 
+mod keys;
+mod replace;
+mod source;
+
 use std::fs::OpenOptions;
-use std::io::Write;
+use std::io::{Read, Write};
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::Path;
 
-use anyhow::{Context, bail, ensure};
-use rateguard_engine::secrets::{CredentialCipher, random};
+use anyhow::{Context, ensure};
+use rateguard_engine::secrets::{CredentialCipher, EncryptionKey, SecretText};
+
+pub use keys::KeyFile;
+pub use replace::{RotationLock, replace};
+pub use source::KeyFileSource;
 
 /// Owner reads and writes, nobody else.
 const MODE: u32 = 0o600;
@@ -14,8 +22,8 @@ const MODE: u32 = 0o600;
 const OTHERS: u32 = 0o077;
 /// The permissions of a mode.
 const PERMISSIONS: u32 = 0o7777;
-/// Bytes of a key that seals credentials.
-const KEY_BYTES: usize = 32;
+/// Most that is read of a file: many times what it may hold.
+const FILE_BYTES_MAX: u64 = 16 * 1024;
 
 /// Writes a new file for its owner alone.
 ///
@@ -38,20 +46,29 @@ pub fn create(path: &Path, text: &str) -> anyhow::Result<()> {
 /// # Errors
 /// Without randomness, or when the file cannot be written.
 pub fn create_encryption_key(path: &Path) -> anyhow::Result<()> {
-    create(path, &format!("{}\n", hex::encode(random::<KEY_BYTES>()?)))
+    // It goes to the one file that keeps it.
+    create(path, KeyFile::of(EncryptionKey::draw()?).to_text().expose())
 }
 
-/// Reads the key that seals credentials.
+/// Reads the keys that seal credentials; the cipher follows the file from then on.
 ///
 /// # Errors
-/// When the file is missing, may be read by others, or holds anything but 64 hexadecimal digits.
+/// When the file is missing, may be read by others, or holds anything but keys.
 pub fn read_encryption_key(path: &Path) -> anyhow::Result<CredentialCipher> {
+    let (source, keys) = KeyFileSource::open(path)?;
+    Ok(CredentialCipher::following(keys.ring(), source))
+}
+
+/// Reads a file that its owner alone may read.
+///
+/// # Errors
+/// When it is missing, may be read by others, or is no text.
+pub fn read_private(path: &Path) -> anyhow::Result<SecretText> {
     check_private(path)?;
-    let text = std::fs::read_to_string(path).with_context(|| unreadable(path))?;
-    let Ok(key) = hex::decode(text.trim()) else {
-        bail!("{} must hold 64 hexadecimal digits", path.display());
-    };
-    CredentialCipher::new(&key).with_context(|| path.display().to_string())
+    let file = std::fs::File::open(path).with_context(|| unreadable(path))?;
+    let mut text = String::new();
+    file.take(FILE_BYTES_MAX).read_to_string(&mut text).with_context(|| unreadable(path))?;
+    Ok(SecretText::new(text))
 }
 
 /// Refuses a file that others than its owner can read.

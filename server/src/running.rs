@@ -1,5 +1,6 @@
 //! A running server: its listeners, its engine, its gateway, and how they fail and stop.
 
+mod keys;
 mod probes;
 
 use std::io;
@@ -12,20 +13,22 @@ use axum::Router;
 use rateguard_engine::engine::{Background, Engine};
 use rateguard_engine::manage::Recount;
 use rateguard_engine::people::PeopleBackground;
-use rateguard_engine::secrets::random;
+use rateguard_engine::secrets::{Purpose, random};
 use rateguard_gateway_http::{ClientAddress, Drained, Gateway, GatewayConfig, Secret, Transport};
 use rateguard_grpc::server::{gateway_router, health, in_process, public_router};
-use rateguard_serving::{Descriptors, listen, serve};
+use rateguard_serving::{Descriptors, listen, serve_with};
 use rateguard_store_sql::Opening;
 use tokio::net::TcpListener;
 use tokio::task::{JoinError, JoinSet};
 use tokio_util::sync::CancellationToken;
 use tonic_health::server::HealthReporter;
 
+use self::keys::KeyTasks;
 use self::probes::probes;
 use crate::config::Config;
-use crate::keyfile;
+use crate::tls::Encryption;
 use crate::wiring::Embedded;
+use crate::{keyfile, production};
 
 /// Shortest token that gateways of other processes may present.
 const GATEWAY_TOKEN_CHARS_MIN: usize = 32;
@@ -36,10 +39,12 @@ const WHOLE_SERVER: &str = "";
 pub struct Running {
     /// Where it listens.
     pub address: SocketAddr,
+    is_encrypted: bool,
     /// Its engine, for whoever runs in the same process.
     pub engine: Arc<Engine>,
     background: Background,
     people: PeopleBackground,
+    keys: KeyTasks,
     gateway: Option<Gateway>,
     stores: Embedded,
     health: HealthReporter,
@@ -75,12 +80,14 @@ impl Running {
     /// As [`Running::start`].
     pub async fn start_unready(config: &Config, recount: Recount) -> anyhow::Result<Self> {
         let descriptors = Descriptors::raise().context("the limit of open files cannot be raised")?;
+        let encryption = Encryption::load(config)?;
         // The addresses first: a port that is taken is the commonest mistake, and nothing is open
         // yet.
         let public = bind(config.server.listen)?;
         let for_gateways = ForGateways::bind(config)?;
         let address = public.local_addr()?;
         let stores = Embedded::open(config, Opening::Existing, recount).await?;
+        production::check(config, &stores).await?;
         let token = match &for_gateways {
             Some(listener) => listener.token.clone(),
             None => draw_token()?,
@@ -90,8 +97,9 @@ impl Running {
         let gateway = gateway(config, &engine, token, descriptors)?;
         let (reporter, health) = health();
         let made = CancellationToken::new();
+        let keys = KeyTasks::start(&stores, config, made.clone()).await?;
         let router = with_proxy(
-            probes(&engine, &made).merge(public_router(
+            probes(&engine, &made, encryption.as_ref()).merge(public_router(
                 &engine,
                 &people,
                 health,
@@ -100,19 +108,16 @@ impl Running {
             gateway.clone(),
         );
         let (stop, drain_max) = (CancellationToken::new(), config.drain_max());
-        let mut listeners = JoinSet::new();
-        let mut serve_on = |listener, router| {
-            listeners.spawn(serve(listener, router, stop.clone().cancelled_owned(), drain_max));
-        };
-        serve_on(public, router);
-        if let Some(it) = for_gateways {
-            serve_on(it.listener, gateway_router(&engine, &stop));
-        }
+        let is_encrypted = encryption.is_some();
+        let gateways = for_gateways.map(|it| (it.listener, gateway_router(&engine, &stop)));
+        let listeners = listen_on((public, router), gateways, encryption, &stop, drain_max);
         Ok(Self {
             address,
+            is_encrypted,
             engine,
             background,
             people: people_background,
+            keys,
             gateway,
             stores,
             health: reporter,
@@ -123,9 +128,23 @@ impl Running {
         })
     }
 
+    /// Where it listens, as a URL.
+    pub fn url(&self) -> String {
+        let scheme = if self.is_encrypted { "https" } else { "http" };
+        format!("{scheme}://{}", self.address)
+    }
+
     /// Says that everything is there that callers have to find.
     pub fn declare_ready(&self) {
         self.made.cancel();
+    }
+
+    /// Marks the installation as a demo, which is refused in production.
+    ///
+    /// # Errors
+    /// Those of the store.
+    pub(crate) async fn mark_as_demo(&self, config: &Config) -> anyhow::Result<()> {
+        self.stores.mark(config, Purpose::Demo).await
     }
 
     /// Completes with the reason when something ends by itself that has to run until the stop. What is
@@ -134,6 +153,7 @@ impl Running {
         tokio::select! {
             Some(ended) = self.listeners.join_next() => why_ended(ended),
             () = self.people.failed() => anyhow!("people's background task has ended although nobody stopped it"),
+            () = self.keys.failed() => anyhow!("the watch over the keys has ended although nobody stopped it"),
             () = self.background.failed() => anyhow!("a background task has ended although nobody stopped it"),
         }
     }
@@ -155,6 +175,7 @@ impl Running {
             drain(gateway, self.drain_max).await;
         }
         self.people.stop().await;
+        self.keys.stop().await;
         let written = self.background.stop().await.context("the counters could not be written down");
         self.stores.close().await;
         listened.and(written)
@@ -184,6 +205,29 @@ impl ForGateways {
         );
         Ok(Some(Self { listener: bind(address)?, token }))
     }
+}
+
+/// Serves the public listener, and the one for gateways if there is one, until the stop.
+fn listen_on(
+    public: (TcpListener, Router),
+    gateways: Option<(TcpListener, Router)>,
+    encryption: Option<Encryption>,
+    stop: &CancellationToken,
+    drain_max: Duration,
+) -> JoinSet<io::Result<()>> {
+    let mut listeners = JoinSet::new();
+    let mut serve_on = |(listener, router), tls| {
+        listeners.spawn(serve_with(listener, tls, router, stop.clone().cancelled_owned(), drain_max));
+    };
+    serve_on(public, encryption.as_ref().map(|it| it.public.clone()));
+    if let Some(gateways) = gateways {
+        serve_on(gateways, encryption.as_ref().map(|it| it.gateways.clone()));
+    }
+    if let Some(encryption) = encryption {
+        // Listeners need it for as long as they run, and it fails and stops as they do.
+        listeners.spawn(encryption.keep_current(stop.clone()));
+    }
+    listeners
 }
 
 /// Waits for the listeners that are left; the first failure is told at the end.

@@ -12,7 +12,7 @@ use rateguard_engine::manage::{KEYS_PER_WORKSPACE_MAX, Recount, equip};
 use rateguard_engine::people::{EmailAddress, FirstOwner, MEMBERS_PER_WORKSPACE_MAX, first_owner};
 use rateguard_engine::ports::{ConfigStore, Joining, PeopleStore, Resource};
 use rateguard_engine::resources::{Key, Scope, Scopes, Workspace};
-use rateguard_engine::secrets::{SecretText, random};
+use rateguard_engine::secrets::{Purpose, SecretText, random};
 use rateguard_store_sql::Opening;
 
 use crate::config::Config;
@@ -55,13 +55,30 @@ pub struct Installed {
 /// # Errors
 /// When there is one already.
 pub async fn install(config: &Config, first: FirstWorkspace) -> anyhow::Result<Installed> {
+    install_for(config, first, Purpose::Own).await
+}
+
+/// The same, for a purpose.
+///
+/// # Errors
+/// As [`install`].
+pub async fn install_for(
+    config: &Config,
+    first: FirstWorkspace,
+    purpose: Purpose,
+) -> anyhow::Result<Installed> {
     let stores = Embedded::open(config, Opening::ExistingOrNew, Recount::Exact).await?;
-    let installed = install_in(&stores, config, first).await;
+    let installed = install_in(&stores, config, first, purpose).await;
     stores.close().await;
     installed
 }
 
-async fn install_in(stores: &Embedded, config: &Config, first: FirstWorkspace) -> anyhow::Result<Installed> {
+async fn install_in(
+    stores: &Embedded,
+    config: &Config,
+    first: FirstWorkspace,
+    purpose: Purpose,
+) -> anyhow::Result<Installed> {
     let store = stores.config_store();
     if !store.snapshot().await?.workspaces.is_empty() {
         bail!("{} holds an installation already", config.data.folder.display());
@@ -70,7 +87,7 @@ async fn install_in(stores: &Embedded, config: &Config, first: FirstWorkspace) -
     if !key_file.exists() {
         keyfile::create_encryption_key(&key_file)?;
     }
-    stores.cipher(config).await?;
+    stores.cipher_for(config, purpose).await?;
     first_workspace(&store, &stores.people_store(), first, SystemClock::default().now()).await
 }
 

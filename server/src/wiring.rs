@@ -8,13 +8,16 @@ use rateguard_engine::clock::{Clock, SystemClock};
 use rateguard_engine::engine::{Background, Engine, Setup, Stores};
 use rateguard_engine::manage::{Recount, RecountError, prepare_recount};
 use rateguard_engine::people::{People, PeopleBackground, PeopleSetup};
-use rateguard_engine::ports::{AuditStore, ConfigStore, EventLog as _, PeopleStore, Resource};
-use rateguard_engine::secrets::CredentialCipher;
+use rateguard_engine::ports::{
+    AuditStore, ConfigStore, EventLog as _, PeopleStore, Resource, SealedStore, SealedValues,
+};
+use rateguard_engine::secrets::{CredentialCipher, Purpose, SealedPlace};
 use rateguard_store_memory::{MemoryCounterStore, MemoryCounterStoreConfig};
 use rateguard_store_sql::{
-    DataFolder, OpenError, Opening, SqlAuditStore, SqlCheckpointStore, SqlConfigStore, SqlEventLog,
+    DataFolder, OpenError, Opening, SqlAuditStore, SqlCheckpointStore, SqlConfigStore, SqlEventLog, SqlSealedReader,
     SqlStores, SqlUsageStore,
 };
+use tokio::sync::OnceCell;
 
 use crate::config::Config;
 use crate::{keyfile, mail};
@@ -35,6 +38,8 @@ pub struct Embedded {
     events: Arc<SqlEventLog>,
     usage: Arc<SqlUsageStore>,
     checkpoints: Arc<SqlCheckpointStore>,
+    /// One for all, so that its keys change everywhere at once.
+    cipher: OnceCell<CredentialCipher>,
 }
 
 impl Embedded {
@@ -65,7 +70,22 @@ impl Embedded {
             events: Arc::new(events),
             usage: Arc::new(usage),
             checkpoints: Arc::new(checkpoints),
+            cipher: OnceCell::new(),
         })
+    }
+
+    /// The same, of an installation that is there; `None` while another process has it.
+    ///
+    /// # Errors
+    /// As [`Embedded::open`].
+    pub async fn open_unless_in_use(config: &Config) -> anyhow::Result<Option<Self>> {
+        match Self::open(config, Opening::Existing, Recount::Exact).await {
+            Ok(stores) => Ok(Some(stores)),
+            Err(error) => match error.downcast_ref() {
+                Some(OpenError::Locked { .. }) => Ok(None),
+                _ => Err(error),
+            },
+        }
     }
 
     /// The management store, for set-up before the engine runs.
@@ -76,6 +96,11 @@ impl Embedded {
     /// The store of people, for set-up before the engine runs.
     pub fn people_store(&self) -> Arc<dyn PeopleStore> {
         Arc::new(self.config.people())
+    }
+
+    /// Everything sealed, to be sealed again.
+    pub fn sealed_store(&self) -> Arc<dyn SealedStore> {
+        self.config.clone()
     }
 
     /// Lets people in, to what this engine serves.
@@ -141,13 +166,26 @@ impl Embedded {
         Engine::start(stores, setup).await.context("the engine cannot recover")
     }
 
-    /// The key that seals credentials, when it is the one of this installation.
+    /// The keys that seal credentials, when they are those of this installation.
     pub(crate) async fn cipher(&self, config: &Config) -> anyhow::Result<CredentialCipher> {
+        self.cipher_for(config, Purpose::Own).await
+    }
+
+    /// The same; an installation without a key is for this purpose.
+    pub(crate) async fn cipher_for(
+        &self,
+        config: &Config,
+        purpose: Purpose,
+    ) -> anyhow::Result<CredentialCipher> {
+        self.cipher.get_or_try_init(|| self.open_cipher(config, purpose)).await.cloned()
+    }
+
+    async fn open_cipher(&self, config: &Config, purpose: Purpose) -> anyhow::Result<CredentialCipher> {
         let file = config.encryption_key_file();
         let cipher = keyfile::read_encryption_key(&file)?;
         let is_right = match self.config.encryption_check().await? {
             Some(check) => cipher.knows(&check),
-            None => self.adopt_key(&cipher).await?,
+            None => self.adopt_key(&cipher, purpose).await?,
         };
         ensure!(
             is_right,
@@ -160,17 +198,46 @@ impl Embedded {
     }
 
     /// Takes a key as this installation's, unless something is sealed with another one.
-    async fn adopt_key(&self, cipher: &CredentialCipher) -> anyhow::Result<bool> {
+    async fn adopt_key(&self, cipher: &CredentialCipher, purpose: Purpose) -> anyhow::Result<bool> {
         let sealed = self.config.snapshot().await?.resources.into_iter().any(|stored| {
             let Resource::Api(api) = &stored.value else { return false };
             let credential = api.credential.as_ref();
             credential.is_some_and(|sealed| cipher.open(&stored.workspace, &api.id, sealed).is_err())
         });
         if !sealed {
-            self.config.keep_encryption_check(cipher.seal_check()?).await?;
+            self.config.keep_encryption_check(cipher.seal_check(purpose)?).await?;
         }
         Ok(!sealed)
     }
+
+    /// What the installation is for.
+    pub(crate) async fn purpose(&self, config: &Config) -> anyhow::Result<Option<Purpose>> {
+        let cipher = self.cipher(config).await?;
+        let check = self.config.encryption_check().await?;
+        Ok(check.and_then(|check| cipher.purpose(&check)))
+    }
+
+    /// Says what the installation is for, where it was made by a version that did not.
+    pub(crate) async fn mark(&self, config: &Config, purpose: Purpose) -> anyhow::Result<()> {
+        if self.purpose(config).await? == Some(purpose) {
+            return Ok(());
+        }
+        let sealed = self.cipher(config).await?.seal_check(purpose)?;
+        let singly = self.config.sealed_singly().await?;
+        let check = singly.iter().find(|value| value.place == SealedPlace::Check);
+        let check = check.context("the installation has no check text")?;
+        let is_marked = self.config.replace_sealed(check, sealed, SystemClock::default().now()).await?;
+        ensure!(is_marked, "the installation's check text has changed meanwhile; start once more");
+        Ok(())
+    }
+}
+
+/// What an installation has sealed, also while another process has it.
+///
+/// # Errors
+/// Where there is no installation.
+pub fn sealed_values(config: &Config) -> anyhow::Result<Arc<dyn SealedValues>> {
+    Ok(Arc::new(SqlSealedReader::new(&config.data.folder)?))
 }
 
 /// Lost counters: budgets are counted again from the log, plain limits begin anew.

@@ -15,6 +15,7 @@ use hyper::rt::{Read, Write};
 use hyper::server::conn::{http1, http2};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::time;
 use tokio_io_timeout::TimeoutStream;
@@ -23,6 +24,7 @@ use tokio_util::sync::CancellationToken;
 use tower::{Service, ServiceExt as _};
 
 use crate::first_bytes::{Protocol, protocol};
+use crate::handshakes::Handshakes;
 use crate::sending::{Streams, Watched};
 use crate::{
     HEAD_WAIT_MAX, HTTP2_PING_EVERY, HTTP2_PONG_WAIT_MAX, HTTP2_STREAMS_MAX, LEAVE_WAIT_MAX, WRITE_STALL_MAX,
@@ -44,6 +46,8 @@ pub(crate) struct Terms {
     pub(crate) router: Router,
     pub(crate) peer: SocketAddr,
     pub(crate) waits: Waits,
+    /// How it is encrypted; `None` for in clear.
+    pub(crate) handshakes: Option<Handshakes>,
     /// Cancelled when the shutdown is asked for.
     pub(crate) stopping: CancellationToken,
 }
@@ -53,18 +57,53 @@ impl Waits {
         Self { head: HEAD_WAIT_MAX, leave: LEAVE_WAIT_MAX, write_stall: WRITE_STALL_MAX };
 }
 
+/// A socket whose writes have a deadline.
+type Guarded = Pin<Box<TimeoutStream<TcpStream>>>;
+
 /// Serves until either side closes, the peer keeps something waiting for too long, or a shutdown finds
 /// no call in flight.
-pub(crate) async fn serve(stream: TcpStream, terms: Terms) {
+pub(crate) async fn serve(stream: TcpStream, mut terms: Terms) {
+    match terms.handshakes.take() {
+        None => serve_in_clear(stream, terms).await,
+        Some(handshakes) => serve_encrypted(stream, &handshakes, terms).await,
+    }
+}
+
+async fn serve_in_clear(stream: TcpStream, terms: Terms) {
     let spoken = tokio::select! {
         biased;
         spoken = time::timeout(terms.waits.head, protocol(&stream)) => spoken,
         () = terms.stopping.cancelled() => return,
     };
     let Ok(Ok(Some(protocol))) = spoken else { return };
+    serve_protocol(protocol, guarded(stream, terms.waits), terms).await;
+}
+
+async fn serve_encrypted(stream: TcpStream, handshakes: &Handshakes, terms: Terms) {
+    let shaken = tokio::select! {
+        biased;
+        shaken = handshakes.shake(guarded(stream, terms.waits)) => shaken,
+        () = terms.stopping.cancelled() => return,
+    };
+    match shaken {
+        Ok(stream) => {
+            let protocol = Protocol::agreed(stream.get_ref().1.alpn_protocol());
+            serve_protocol(protocol, Box::new(stream), terms).await;
+        }
+        Err(error) => tracing::debug!(%error, peer = %terms.peer, "a handshake of TLS failed"),
+    }
+}
+
+fn guarded(stream: TcpStream, waits: Waits) -> Guarded {
     let mut stream = TimeoutStream::new(stream);
-    stream.set_write_timeout(Some(terms.waits.write_stall));
-    let stream = Box::pin(stream);
+    stream.set_write_timeout(Some(waits.write_stall));
+    Box::pin(stream)
+}
+
+async fn serve_protocol<S>(protocol: Protocol, stream: S, terms: Terms)
+where
+    S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+{
     let served = match protocol {
         Protocol::Http1 => serve_http1(TokioIo::new(stream), terms).await,
         Protocol::Http2 => serve_http2(stream, terms).await,
@@ -75,7 +114,7 @@ pub(crate) async fn serve(stream: TcpStream, terms: Terms) {
 }
 
 async fn serve_http1(io: impl Read + Write + Unpin + 'static, terms: Terms) -> hyper::Result<()> {
-    let Terms { router, peer, waits, stopping } = terms;
+    let Terms { router, peer, waits, stopping, .. } = terms;
     let first_call = CancellationToken::new();
     let service = answering(router, peer, first_call.clone());
     let mut connection = pin!(
@@ -100,8 +139,11 @@ async fn serve_http1(io: impl Read + Write + Unpin + 'static, terms: Terms) -> h
     connection.await
 }
 
-async fn serve_http2(stream: Pin<Box<TimeoutStream<TcpStream>>>, terms: Terms) -> hyper::Result<()> {
-    let Terms { router, peer, waits, stopping } = terms;
+async fn serve_http2<S>(stream: S, terms: Terms) -> hyper::Result<()>
+where
+    S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+{
+    let Terms { router, peer, waits, stopping, .. } = terms;
     let (first_call, streams) = (CancellationToken::new(), Streams::new(waits.write_stall));
     let heard = Arc::new(AtomicBool::new(false));
     let hears = Arc::clone(&heard);

@@ -1,15 +1,18 @@
-//! Accepts connections and serves a router on them: HTTP/1.1, and HTTP/2 with prior knowledge.
+//! Accepts connections and serves a router on them: HTTP/1.1 and HTTP/2, under TLS or in clear, where
+//! HTTP/2 needs prior knowledge.
 //!
 //! The loop is our own because `axum::serve` knows no wait for a request's head, without which a client
 //! that sends nothing keeps its connection for ever, and no end to its drain. What a single connection
 //! may keep waiting, and for how long, stands in `connection`; `sending` ends streams of HTTP/2 that
-//! their clients do not read.
+//! their clients do not read. [`tls`] is what a listener encrypts with, `handshakes` how it begins to.
 
 mod connection;
 mod descriptors;
 mod first_bytes;
+mod handshakes;
 mod listening;
 mod sending;
+pub mod tls;
 
 use std::io;
 use std::net::SocketAddr;
@@ -26,7 +29,9 @@ use tokio_util::sync::CancellationToken;
 
 use self::connection::{Terms, Waits};
 pub use self::descriptors::{DESCRIPTORS_PER_CALL, DESCRIPTORS_RESERVED, Descriptors};
+use self::handshakes::Handshakes;
 pub use self::listening::{BACKLOG_CONNECTIONS_MAX, listen};
+use self::tls::Tls;
 
 /// Connections served at once, where the limit of open files allows so many, see
 /// [`Descriptors::calls_max`]; more wait in the listener's backlog.
@@ -38,6 +43,15 @@ pub const ACCEPT_FAILURES_MAX: u32 = 1_200;
 
 /// Wait after a failure to accept, so that a process out of descriptors does not spin.
 pub const ACCEPT_RETRY_AFTER: Duration = Duration::from_millis(50);
+
+/// Longest wait for a handshake of TLS, from the moment that the connection is accepted: a few round
+/// trips on a bad line.
+pub const HANDSHAKE_WAIT_MAX: Duration = Duration::from_secs(10);
+
+/// Handshakes of TLS under way at once on one listener; and at most half of its connections, so that
+/// they never keep the others out. A further one ends the one that has been under way for longest. What
+/// is under way for a few round trips on a slow line, at thousands of new connections a second.
+pub const HANDSHAKES_MAX: usize = 1_024;
 
 /// Longest wait for a connection's first bytes, then for a request's whole head, and so for the next
 /// request of an idle HTTP/1.1 connection; on HTTP/2 for the first request. Longer than the idle time of
@@ -75,6 +89,7 @@ pub const DRAIN_WAIT_MAX: Duration = Duration::from_secs(30);
 struct Bounds {
     waits: Waits,
     connections_max: usize,
+    handshake_wait_max: Duration,
 }
 
 /// The connections that are open. Dropping it cuts them.
@@ -84,7 +99,7 @@ struct Connections {
     stopping: CancellationToken,
 }
 
-/// Serves `router` until `shutdown` completes, then lets calls in flight finish for at most
+/// Serves `router` in clear until `shutdown` completes, then lets calls in flight finish for at most
 /// `drain_wait_max`; connections without one are closed at once, or after [`LEAVE_WAIT_MAX`] where a head
 /// has begun to arrive. `TCP_NODELAY` is set on every accepted socket, and the peer's address is among
 /// each request's extensions as axum's `ConnectInfo`. Dropping the future cuts every connection.
@@ -97,20 +112,39 @@ pub async fn serve(
     shutdown: impl Future<Output = ()>,
     drain_wait_max: Duration,
 ) -> io::Result<()> {
-    let connections_max = Descriptors::current()?.calls_max().min(CONNECTIONS_MAX);
-    let bounds = Bounds { waits: Waits::DEFAULT, connections_max };
-    serve_within(bounds, listener, router, shutdown, drain_wait_max).await
+    serve_with(listener, None, router, shutdown, drain_wait_max).await
+}
+
+/// The same under TLS, or in clear where `tls` is `None`.
+///
+/// # Errors
+/// As [`serve`].
+pub async fn serve_with(
+    listener: TcpListener,
+    tls: Option<Tls>,
+    router: Router,
+    shutdown: impl Future<Output = ()>,
+    drain_wait_max: Duration,
+) -> io::Result<()> {
+    let bounds = Bounds {
+        waits: Waits::DEFAULT,
+        connections_max: Descriptors::current()?.calls_max().min(CONNECTIONS_MAX),
+        handshake_wait_max: HANDSHAKE_WAIT_MAX,
+    };
+    serve_within(bounds, listener, tls, router, shutdown, drain_wait_max).await
 }
 
 async fn serve_within(
     bounds: Bounds,
     listener: TcpListener,
+    tls: Option<Tls>,
     router: Router,
     shutdown: impl Future<Output = ()>,
     drain_wait_max: Duration,
 ) -> io::Result<()> {
-    let Bounds { waits, connections_max } = bounds;
-    let mut connections = Connections::new(connections_max);
+    let waits = bounds.waits;
+    let handshakes = tls.map(|tls| bounds.handshakes(tls));
+    let mut connections = Connections::new(bounds.connections_max);
     let mut shutdown = pin!(shutdown);
     loop {
         let (stream, peer, slot) = tokio::select! {
@@ -120,7 +154,8 @@ async fn serve_within(
         };
         // A token of its own, so that connections do not meet at the lock of one.
         let stopping = connections.stopping.child_token();
-        connections.spawn(stream, slot, Terms { router: router.clone(), peer, waits, stopping });
+        let (router, handshakes) = (router.clone(), handshakes.clone());
+        connections.spawn(stream, slot, Terms { router, peer, waits, handshakes, stopping });
     }
     drop(listener);
     connections.drain(drain_wait_max).await;
@@ -147,6 +182,13 @@ async fn accept_patiently(listener: &TcpListener) -> io::Result<(TcpStream, Sock
         }
         tracing::warn!(%error, failures, "a connection could not be accepted");
         time::sleep(ACCEPT_RETRY_AFTER).await;
+    }
+}
+
+impl Bounds {
+    fn handshakes(&self, tls: Tls) -> Handshakes {
+        let at_once_max = HANDSHAKES_MAX.min(self.connections_max / 2).max(1);
+        Handshakes::new(tls, self.handshake_wait_max, at_once_max)
     }
 }
 

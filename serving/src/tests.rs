@@ -1,5 +1,6 @@
 //! The accept loop on real sockets.
 
+mod encrypted;
 mod stalls;
 mod stop;
 
@@ -12,6 +13,12 @@ use super::*;
 
 /// Longest wait for something that is bound to happen.
 const PATIENCE: Duration = Duration::from_secs(20);
+
+const DEFAULT_BOUNDS: Bounds = Bounds {
+    waits: Waits::DEFAULT,
+    connections_max: CONNECTIONS_MAX,
+    handshake_wait_max: HANDSHAKE_WAIT_MAX,
+};
 
 /// How a connection of HTTP/2 begins: the preface, and settings that change nothing.
 const HTTP2_BEGINNING: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0";
@@ -34,11 +41,14 @@ async fn start(router: Router, waits: Waits) -> Running {
 }
 
 async fn start_bounded(router: Router, waits: Waits, connections_max: usize) -> Running {
+    start_with(router, Bounds { waits, connections_max, ..DEFAULT_BOUNDS }, None).await
+}
+
+async fn start_with(router: Router, bounds: Bounds, tls: Option<Tls>) -> Running {
     let (listener, address) = bound();
     let stop = CancellationToken::new();
     let shutdown = stop.clone().cancelled_owned();
-    let bounds = Bounds { waits, connections_max };
-    let served = tokio::spawn(serve_within(bounds, listener, router, shutdown, DRAIN_WAIT_MAX));
+    let served = tokio::spawn(serve_within(bounds, listener, tls, router, shutdown, DRAIN_WAIT_MAX));
     Running { address, stop, served }
 }
 

@@ -5,7 +5,8 @@ use http::{Request, StatusCode, Version};
 use http_body_util::{BodyExt as _, Full};
 use hyper_util::client::legacy::Client;
 use hyper_util::rt::TokioExecutor;
-use rateguard_gateway_http::{Transport, remote};
+use rateguard_gateway_http::Transport;
+use rateguard_gateway_http::remote::{self, ServerTls};
 use tokio_util::sync::CancellationToken;
 
 use crate::support::{
@@ -19,7 +20,7 @@ async fn start_remote() -> World {
     control.set_route(openai(upstream));
     let server = control.routes().into_axum_router();
     let (server, _served) = start_server(server, CancellationToken::new()).await;
-    let channel = remote::channel(&format!("http://{server}"), None).expect("an address");
+    let channel = remote::channel(&format!("http://{server}"), ServerTls::default()).expect("an address");
     start_gateway(control, Transport::new(channel), config(), upstream, observed).await
 }
 
@@ -34,7 +35,7 @@ async fn a_remote_server_decides_and_takes_reports() {
 #[tokio::test]
 async fn a_server_that_is_away_is_503() {
     let (upstream, observed) = start_demo().await;
-    let channel = remote::channel("http://127.0.0.1:9", None).unwrap();
+    let channel = remote::channel("http://127.0.0.1:9", ServerTls::default()).unwrap();
     let world =
         start_gateway(Control::default(), Transport::new(channel), config(), upstream, observed).await;
     let answer = world.post(CHAT, &[], &chat_body()).await;

@@ -19,6 +19,7 @@ pub mod people;
 pub mod ports;
 mod recorder;
 pub mod report;
+pub mod reseal;
 pub mod resources;
 pub mod secrets;
 mod settlement;

@@ -5,7 +5,7 @@ use clap::{Args, ValueEnum};
 use rateguard_proto::v1;
 
 use super::ServerArgs;
-use crate::client::{Client, describe};
+use crate::client::describe;
 
 #[derive(Debug, Args)]
 pub(super) struct Check {
@@ -68,7 +68,7 @@ pub(super) fn amount(text: &str) -> Result<v1::UnitAmount, String> {
 
 impl Check {
     pub(super) async fn run(self) -> anyhow::Result<()> {
-        let client = Client::connect(&self.server.address, &self.server.key).await?;
+        let client = self.server.connect().await?;
         let json = self.json;
         let answer = client.quota().check_quota(self.request()).await.map_err(|s| describe(&s))?.into_inner();
         super::print(&if json { as_json(&answer)? } else { as_text(&answer) })?;

@@ -38,10 +38,10 @@ impl Demo {
     }
 
     fn welcome(&self, demo: &demo::Demo, keys: &DemoKeys) -> String {
-        let address = demo.running.address;
+        let url = demo.running.url();
         if self.print_json {
-            return demo::as_json(address, keys);
+            return demo::as_json(&url, keys);
         }
-        demo::as_text(address, &self.data_dir, keys)
+        demo::as_text(&url, &self.data_dir, keys)
     }
 }

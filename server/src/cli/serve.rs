@@ -26,7 +26,7 @@ impl Serve {
         let mut signals = Signals::listen()?;
         let recount = if self.recount_budgets { Recount::AsTheyStand } else { Recount::Exact };
         let mut running = Running::start_recounting(&config, recount).await?;
-        super::print(&format!("ready at http://{}", running.address))?;
+        super::print(&format!("ready at {}", running.url()))?;
         let ran = until_told_or_failed(&mut signals, running.failed()).await;
         let stopped = signals.unless_told_again(running.stop()).await;
         ran.and(stopped)?;

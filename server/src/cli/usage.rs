@@ -6,7 +6,7 @@ use rateguard_proto::v1;
 
 use super::ServerArgs;
 use super::check::amount;
-use crate::client::{Client, describe};
+use crate::client::describe;
 
 /// Events of one page.
 const PAGE_EVENTS_MAX: i32 = 1_000;
@@ -63,7 +63,7 @@ pub(super) struct Report {
 
 impl Report {
     async fn run(self) -> anyhow::Result<()> {
-        let client = Client::connect(&self.server.address, &self.server.key).await?;
+        let client = self.server.connect().await?;
         let request = v1::ReportUsageRequest { records: vec![self.record()] };
         let answer = client.usage().report_usage(request).await.map_err(|s| describe(&s))?.into_inner();
         let Some(result) = answer.results.first() else { bail!("the server answered nothing") };
@@ -114,7 +114,7 @@ pub(super) struct List {
 
 impl List {
     async fn run(self) -> anyhow::Result<()> {
-        let client = Client::connect(&self.server.address, &self.server.key).await?;
+        let client = self.server.connect().await?;
         let filter = v1::UsageEventFilter {
             request_id: self.request_id,
             event_id: self.event_id,

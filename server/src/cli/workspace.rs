@@ -9,7 +9,7 @@ use clap::Args;
 use rateguard_proto::v1;
 
 use super::{ServerArgs, print};
-use crate::client::{Client, describe};
+use crate::client::describe;
 use crate::workspace_file::document::Credential;
 use crate::workspace_file::{self, FindCredential};
 
@@ -59,7 +59,7 @@ pub(super) struct Apply {
 
 impl Export {
     pub(super) async fn run(self) -> anyhow::Result<()> {
-        let client = Client::connect(&self.server.address, &self.server.key).await?;
+        let client = self.server.connect().await?;
         let answer = client.configurations().export_workspace(v1::ExportWorkspaceRequest {}).await;
         let configuration = answer.map_err(|s| describe(&s))?.into_inner().configuration;
         let text = workspace_file::render_message(configuration.unwrap_or_default())?;
@@ -102,7 +102,7 @@ impl FileArgs {
         let document = workspace_file::read(&self.file).with_context(in_file)?;
         let find: FindCredential<'_> = if dry_run { &find_if_there } else { &find };
         let configuration = workspace_file::to_message(document, find).with_context(in_file)?;
-        let client = Client::connect(&self.server.address, &self.server.key).await?;
+        let client = self.server.connect().await?;
         let request = v1::ApplyWorkspaceRequest {
             configuration: Some(configuration),
             prune: self.prune,

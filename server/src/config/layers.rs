@@ -12,11 +12,15 @@ pub const DEFAULT: &str = include_str!("../../config.default.toml");
 /// What environment variables for keys begin with.
 const ENVIRONMENT_PREFIX: &str = "RATEGUARD_";
 /// Variables of that beginning that belong to programs around the server.
-const ENVIRONMENT_FOREIGN: [&str; 6] = [
+const ENVIRONMENT_FOREIGN: [&str; 10] = [
     "RATEGUARD_BIN",
     "RATEGUARD_CONFIG",
     "RATEGUARD_KEY",
     "RATEGUARD_ADDRESS",
+    "RATEGUARD_CA_FILE",
+    "RATEGUARD_CLIENT_CERTIFICATE_FILE",
+    "RATEGUARD_CLIENT_KEY_FILE",
+    "RATEGUARD_SERVER_NAME",
     "RATEGUARD_SEED",
     "RATEGUARD_SOAK_ROUNDS",
 ];
@@ -43,11 +47,11 @@ pub fn merged(
     }
     for (name, value) in environment {
         if let Some(key) = key_of(name) {
-            set(&mut tree, &defaults, &key, value, name)?;
+            set(&mut tree, &key, value, name)?;
         }
     }
     for (key, value) in flags {
-        set(&mut tree, &defaults, key, value, "a flag")?;
+        set(&mut tree, key, value, "a flag")?;
     }
     Ok(tree)
 }
@@ -82,14 +86,17 @@ fn key_of(name: &str) -> Option<String> {
     Some(rest.to_lowercase().replace("__", "."))
 }
 
-fn set(tree: &mut Table, known: &Table, key: &str, text: &str, origin: &str) -> Result<(), ConfigError> {
-    let place = key.split_once('.').and_then(|(section, name)| {
-        known.get(section)?.get(name)?;
-        tree.get_mut(section)?.get_mut(name)
-    });
-    let place = place.ok_or_else(|| unknown(key, origin))?;
+fn set(tree: &mut Table, key: &str, text: &str, origin: &str) -> Result<(), ConfigError> {
+    let place = place(tree, key).ok_or_else(|| unknown(key, origin))?;
     *place = typed(place, text);
     Ok(())
+}
+
+/// Where the value of a key stands; `None` for a key that does not exist and for a section.
+fn place<'tree>(tree: &'tree mut Table, key: &str) -> Option<&'tree mut Value> {
+    let (sections, name) = key.rsplit_once('.')?;
+    let table = sections.split('.').try_fold(tree, |table, section| table.get_mut(section)?.as_table_mut());
+    table?.get_mut(name).filter(|value| !value.is_table())
 }
 
 /// Text stays text where the default is text; else it is read as TOML, and what cannot be read is
@@ -115,11 +122,14 @@ fn unknown(key: &str, origin: &str) -> ConfigError {
 
 /// Every key that exists, sections and dotted names.
 fn keys() -> Vec<String> {
-    let Ok(defaults) = parse("the built-in default", DEFAULT) else { return Vec::new() };
-    let names = |(section, value): (&String, &Value)| {
-        let dotted = |name: &String| format!("{section}.{name}");
-        let below = value.as_table().into_iter().flat_map(|t| t.keys().map(dotted)).collect::<Vec<_>>();
-        std::iter::once(section.clone()).chain(below).collect::<Vec<_>>()
-    };
-    defaults.iter().flat_map(names).collect()
+    let defaults = parse("the built-in default", DEFAULT).unwrap_or_default();
+    defaults.iter().flat_map(|(name, value)| keys_from(name.clone(), value)).collect()
+}
+
+/// A key with those below it.
+fn keys_from(key: String, value: &Value) -> Vec<String> {
+    let below = value.as_table().into_iter().flatten();
+    let below: Vec<String> =
+        below.flat_map(|(name, value)| keys_from(format!("{key}.{name}"), value)).collect();
+    std::iter::once(key).chain(below).collect()
 }

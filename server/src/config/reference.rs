@@ -41,6 +41,6 @@ pub fn markdown() -> String {
 }
 
 fn row(section: &str, key: &str, default: &str, meaning: &str) -> String {
-    let variable = format!("RATEGUARD_{}__{}", section.to_uppercase(), key.to_uppercase());
+    let variable = format!("RATEGUARD_{}__{}", section.replace('.', "__").to_uppercase(), key.to_uppercase());
     format!("| `{section}.{key}` | `{default}` | {meaning} | `{variable}` |\n")
 }

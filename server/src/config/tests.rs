@@ -1,5 +1,7 @@
 //! The layers, and that the default and the types have the same keys.
 
+use rateguard_serving::tls::ClientCertificates;
+
 use super::{Config, ConfigError, reference};
 
 fn environment(pairs: &[(&str, &str)]) -> Vec<(String, String)> {
@@ -55,21 +57,83 @@ fn a_value_of_the_wrong_type_or_out_of_bounds_names_its_key() {
     assert!(error.contains("server.drain_seconds_max must be 1 to 3600"), "{error}");
 }
 
+/// The keys of TLS with certificates of clients.
+const MUTUAL: &str = "[server.tls]\ncertificate_file = \"c\"\nkey_file = \"k\"\nclient_ca_file = \"a\"\n";
+
 #[test]
-fn the_listener_for_gateways_stays_on_loopback() {
-    let load = |address: &str| {
-        load_text(&format!("[server]\ngateway_listen = \"{address}\"\ngateway_token_file = \"token\"\n"))
+fn the_listener_for_gateways_stays_on_loopback_unless_they_show_certificates() {
+    let load = |address: &str, tls: &str| {
+        load_text(&format!("[server]\ngateway_listen = \"{address}\"\ngateway_token_file = \"token\"\n{tls}"))
     };
-    assert_eq!(load("").unwrap().server.gateway_listen, None);
+    assert_eq!(load("", "").unwrap().server.gateway_listen, None);
     for address in ["127.0.0.1:8090", "127.9.9.9:1", "[::1]:8090", "[::ffff:127.0.0.1]:8090"] {
-        assert_eq!(load(address).unwrap().server.gateway_listen, Some(address.parse().unwrap()));
+        assert_eq!(load(address, "").unwrap().server.gateway_listen, Some(address.parse().unwrap()));
     }
+    let one_sided = "[server.tls]\ncertificate_file = \"c\"\nkey_file = \"k\"\n";
     for address in ["0.0.0.0:8090", "10.0.0.1:8090", "[::]:8090", "[2001:db8::1]:8090"] {
-        let error = load(address).unwrap_err().to_string();
-        assert!(error.contains("server.gateway_listen must be a loopback address"), "{error}");
+        for tls in ["", one_sided] {
+            let error = load(address, tls).unwrap_err().to_string();
+            assert!(error.contains("server.gateway_listen must be a loopback address"), "{error}");
+            assert!(error.contains("server.tls.client_ca_file"), "{error}");
+        }
+        for wanted in ["required", "optional"] {
+            let tls = format!("{MUTUAL}client_certificates = \"{wanted}\"\n");
+            let config = load(address, &tls).unwrap();
+            assert_eq!(config.server.tls.of_gateways(), ClientCertificates::Required);
+        }
     }
-    let error = load("localhost").unwrap_err().to_string();
+    let error = load("localhost", "").unwrap_err().to_string();
     assert!(error.contains("gateway_listen") && error.contains("localhost"), "{error}");
+}
+
+#[test]
+fn nothing_leaves_the_machine_in_clear_unless_that_is_allowed() {
+    let listening = |address: &str| format!("[server]\nlisten = \"{address}\"\n");
+    for address in ["0.0.0.0:8080", "10.0.0.1:8080", "[::]:8080"] {
+        let error = load_text(&listening(address)).unwrap_err().to_string();
+        assert!(error.contains("server.listen must be a loopback address"), "{error}");
+        assert!(error.contains("server.tls.certificate_file"), "{error}");
+        assert!(error.contains("server.allow_clear_text = true"), "{error}");
+        let allowed = load_text(&(listening(address) + "allow_clear_text = true\n")).unwrap();
+        assert!(allowed.server.is_open_in_clear());
+        assert!(!load_text(&(listening(address) + MUTUAL)).unwrap().server.is_open_in_clear());
+    }
+    assert!(!load_text(&listening("[::1]:8080")).unwrap().server.is_open_in_clear());
+}
+
+#[test]
+fn tls_is_configured_whole() {
+    let load = |text: &str| load_text(&format!("[server.tls]\n{text}\n"));
+    let refused = |text: &str| load(text).unwrap_err().to_string();
+    assert!(refused("certificate_file = \"c\"").contains("server.tls.key_file must name"));
+    assert!(refused("key_file = \"k\"").contains("server.tls.certificate_file must name"));
+    assert!(refused("client_ca_file = \"a\"").contains("server.tls.client_ca_file must be empty"));
+    assert!(refused("client_certificates = \"never\"").contains("client_certificates"));
+    let tls = load("").unwrap().server.tls;
+    assert_eq!((tls.files(), tls.of_clients()), (None, ClientCertificates::NotAsked));
+    let tls = load_text(MUTUAL).unwrap().server.tls;
+    assert_eq!(tls.of_clients(), ClientCertificates::Required);
+    assert_eq!(tls.files().unwrap().client_authority.unwrap().to_str(), Some("a"));
+    let tls = load_text(&(MUTUAL.to_owned() + "client_certificates = \"optional\"")).unwrap().server.tls;
+    assert_eq!(tls.of_clients(), ClientCertificates::Optional);
+}
+
+#[test]
+fn a_key_of_a_section_within_a_section_can_be_set_and_misspelt_like_any_other() {
+    let load = |name: &str| Config::load(None, &environment(&[(name, "optional")]), &[]);
+    load("RATEGUARD_SERVER__TLS__CLIENT_CERTIFICATES").unwrap();
+    let error = load("RATEGUARD_SERVER__TLS__CLIENT_CERTIFICATE").unwrap_err().to_string();
+    assert!(error.contains("\"server.tls.client_certificates\""), "{error}");
+    for section in ["RATEGUARD_SERVER__TLS", "RATEGUARD_SERVER"] {
+        assert!(load(section).unwrap_err().to_string().contains("there is no key"));
+    }
+    let error = load_text("[server.tls]\ncertificate = \"c\"\n").unwrap_err().to_string();
+    assert!(
+        error.contains("server.tls.certificate\"") && error.contains("server.tls.certificate_file"),
+        "{error}"
+    );
+    let documented = reference::markdown();
+    assert!(documented.contains("`RATEGUARD_SERVER__TLS__CERTIFICATE_FILE`"), "{documented}");
 }
 
 #[test]

@@ -9,6 +9,7 @@ use rateguard_proto::v1::api_service_client::ApiServiceClient;
 use rateguard_proto::v1::auth_service_client::AuthServiceClient;
 use rateguard_proto::v1::budget_service_client::BudgetServiceClient;
 use rateguard_proto::v1::key_service_client::KeyServiceClient;
+use rateguard_proto::v1::member_service_client::MemberServiceClient;
 use rateguard_proto::v1::quota_service_client::QuotaServiceClient;
 use rateguard_proto::v1::rule_service_client::RuleServiceClient;
 use rateguard_proto::v1::usage_service_client::UsageServiceClient;
@@ -38,7 +39,12 @@ pub struct Clients {
 impl Clients {
     pub async fn connect(address: &str, key: &str) -> Self {
         let endpoint = Endpoint::from_shared(address.to_owned()).unwrap().timeout(CALL_WITHIN);
-        Self { channel: endpoint.connect().await.unwrap(), key: key.to_owned() }
+        Self::over(endpoint.connect().await.unwrap(), key)
+    }
+
+    /// Over a connection that is there.
+    pub fn over(channel: Channel, key: &str) -> Self {
+        Self { channel, key: key.to_owned() }
     }
 
     fn transport(&self) -> Transport {
@@ -59,6 +65,10 @@ impl Clients {
 
     pub fn auth(&self) -> AuthServiceClient<Transport> {
         AuthServiceClient::new(self.transport())
+    }
+
+    pub fn members(&self) -> MemberServiceClient<Transport> {
+        MemberServiceClient::new(self.transport())
     }
 
     pub fn budgets(&self) -> BudgetServiceClient<Transport> {

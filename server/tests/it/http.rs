@@ -15,7 +15,7 @@ use crate::price::MODEL;
 const ANSWER_WITHIN: Duration = Duration::from_secs(30);
 
 /// A gRPC-Web frame that holds an empty message.
-const EMPTY_FRAME: &[u8] = &[0, 0, 0, 0, 0];
+pub const EMPTY_FRAME: &[u8] = &[0, 0, 0, 0, 0];
 
 /// One pool of connections.
 #[derive(Clone)]
@@ -75,6 +75,17 @@ impl ChatCall {
         )
     }
 
+    /// The call as a request.
+    pub fn request(&self) -> Request<Full<Bytes>> {
+        let mut request = Request::post(&self.url)
+            .header("authorization", format!("Bearer {}", self.key))
+            .header("content-type", "application/json");
+        for (name, value) in &self.knobs {
+            request = request.header(*name, value);
+        }
+        request.body(Full::from(self.body())).unwrap()
+    }
+
     /// What the gateway reserves for the input: a token for each three bytes of the body.
     pub fn input_tokens_estimated(&self) -> i64 {
         i64::try_from(self.body().len().div_ceil(3)).unwrap()
@@ -90,14 +101,8 @@ impl Http {
 
     /// Sends a call and waits for the head of its answer.
     pub async fn send(&self, call: &ChatCall) -> Response<Incoming> {
-        let mut request = Request::post(&call.url)
-            .header("authorization", format!("Bearer {}", call.key))
-            .header("content-type", "application/json");
-        for (name, value) in &call.knobs {
-            request = request.header(*name, value);
-        }
-        let request = request.body(Full::from(call.body())).unwrap();
-        tokio::time::timeout(ANSWER_WITHIN, self.0.request(request)).await.expect("no answer").unwrap()
+        let answered = tokio::time::timeout(ANSWER_WITHIN, self.0.request(call.request()));
+        answered.await.expect("no answer").unwrap()
     }
 
     /// Sends a call and reads the whole answer.

@@ -5,8 +5,10 @@
 
 mod admission;
 mod audit;
+mod authority;
 mod base_urls;
 mod clients;
+mod encrypted;
 mod gateway;
 mod http;
 mod kill;
@@ -14,6 +16,8 @@ mod overload;
 mod people;
 mod price;
 mod process;
+mod redaction;
+mod rotation;
 mod stopping;
 mod sync;
 mod upstream;

@@ -84,12 +84,7 @@ impl Installation {
 
     /// Starts a server through another program, which is given the server's command line.
     pub async fn serve_under(&self, mut command: Command) -> Server {
-        command
-            .args(["serve", "--listen", "127.0.0.1:0", "--data-dir"])
-            .arg(self.path())
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .kill_on_drop(true);
+        command.args(["serve", "--listen", "127.0.0.1:0", "--data-dir"]).arg(self.path());
         Server::started(command).await
     }
 }
@@ -114,19 +109,22 @@ impl GatewayServer {
                 &self.gateway_address,
             ])
             .arg("--token-file")
-            .arg(token_file)
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .kill_on_drop(true);
+            .arg(token_file);
         Server::started(command).await
     }
 }
 
 /// The gateway's program, beside the server's. Cargo builds it when it is not there yet.
-async fn gateway_program() -> std::path::PathBuf {
+pub async fn gateway_program() -> std::path::PathBuf {
     let package = ["build", "--quiet", "-p", "rateguard-gateway-http", "--bin", "rateguard-gateway"];
-    let built = Command::new(env!("CARGO")).args(package).status().await.unwrap();
-    assert!(built.success());
+    let mut build = Command::new(env!("CARGO"));
+    build.args(package);
+    // What Cargo tells this test of its own package would make build scripts run anew.
+    let names = std::env::vars_os().map(|(name, _)| name.to_string_lossy().into_owned());
+    for name in names.filter(|name| name.starts_with("CARGO_PKG_") || name.starts_with("CARGO_MANIFEST_")) {
+        build.env_remove(name);
+    }
+    assert!(build.status().await.unwrap().success());
     Path::new(PROGRAM).with_file_name("rateguard-gateway")
 }
 
@@ -139,7 +137,8 @@ pub struct Server {
 
 impl Server {
     /// Starts a command and waits until it says that it is ready.
-    async fn started(mut command: Command) -> Self {
+    pub async fn started(mut command: Command) -> Self {
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).kill_on_drop(true);
         let mut child = command.spawn().unwrap();
         let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
         let ready = tokio::time::timeout(READY_WITHIN, lines.next_line()).await.expect("not ready in time");

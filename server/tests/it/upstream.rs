@@ -8,7 +8,7 @@ use tokio::net::TcpListener;
 
 use crate::clients::Clients;
 
-const CREDENTIAL: &str = "upstream-credential";
+pub const CREDENTIAL: &str = "upstream-credential";
 
 /// Starts an upstream that lives as long as the test.
 pub async fn start() -> (DemoUpstream, SocketAddr) {

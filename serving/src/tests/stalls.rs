@@ -20,7 +20,7 @@ const WAITS: Waits = Waits { write_stall: Duration::from_millis(50), ..Waits::DE
 type Held = Arc<Mutex<Option<oneshot::Sender<()>>>>;
 
 /// A router with an answer without end, and what tells when that is dropped.
-fn endless() -> (Router, oneshot::Receiver<()>) {
+pub(super) fn endless() -> (Router, oneshot::Receiver<()>) {
     let (held, dropped) = oneshot::channel();
     let held: Held = Arc::new(Mutex::new(Some(held)));
     let router =

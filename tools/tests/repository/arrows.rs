@@ -75,6 +75,7 @@ const RESERVED: &[Reserved] = &[
     Reserved { library: "hyper", users: HTTP_USERS },
     Reserved { library: "hyper-util", users: HTTP_USERS },
     Reserved { library: "hyper-rustls", users: &["gateway-http"] },
+    Reserved { library: "tokio-rustls", users: &["serving"] },
     // The benchmarks insert by hand what the store is compared with.
     Reserved { library: "sqlx", users: &["store-sql", "bench"] },
     Reserved { library: "redis", users: &[] },

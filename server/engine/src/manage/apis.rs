@@ -77,6 +77,6 @@ impl Engine {
             .as_ref()
             .map(open)
             .transpose()
-            .map_err(|error| EngineError::internal(&error.to_string()))
+            .map_err(|error| EngineError::internal(&format!("the credential of API {}: {error}", api.id)))
     }
 }

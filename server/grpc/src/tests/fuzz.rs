@@ -41,6 +41,8 @@ const CALLS: u32 = 1_500;
 const SHRINKS_MAX: u32 = 2_000;
 /// What a message for people may be long, so that it fits the head of an answer.
 const MESSAGE_CHARS_MAX: usize = 2_000;
+/// Bytes of a body that a failure shows.
+const SHOWN_BYTES_MAX: usize = 500;
 /// Bytes in front of a message: a flag and its length.
 const FRAME_BYTES: usize = 5;
 /// The variable that names for how long rounds are begun.
@@ -91,8 +93,8 @@ struct Call {
 impl std::fmt::Debug for Call {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let (path, form) = (path(&self.usual.method), if self.from_browser { "browser" } else { "plain" });
-        let shown = &self.body[..self.body.len().min(MESSAGE_CHARS_MAX)];
-        write!(formatter, "{path} ({form}, {} bytes): {shown:?}", self.body.len())
+        let shown = self.body[..self.body.len().min(SHOWN_BYTES_MAX)].escape_ascii();
+        write!(formatter, "{path} ({form}, {} bytes): {shown}", self.body.len())
     }
 }
 

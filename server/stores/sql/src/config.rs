@@ -7,6 +7,8 @@
 mod body;
 mod change;
 mod read;
+mod reseal;
+mod sealed;
 mod shown;
 mod table;
 
@@ -22,6 +24,7 @@ use sqlx::migrate::Migrator;
 pub(crate) use change::insert_workspace;
 pub(crate) use read::workspace as workspace_of;
 pub(crate) use shown::workspace as shown_workspace;
+pub use sealed::SqlSealedReader;
 
 use crate::audit::{SqlAuditStore, Witness};
 use crate::database::{

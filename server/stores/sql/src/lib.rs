@@ -16,7 +16,7 @@ mod people;
 mod usage;
 
 pub use audit::SqlAuditStore;
-pub use config::SqlConfigStore;
+pub use config::{SqlConfigStore, SqlSealedReader};
 pub use counters::SqlCheckpointStore;
 pub use database::{DataFolder, OpenError};
 pub use events::SqlEventLog;

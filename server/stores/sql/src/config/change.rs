@@ -218,7 +218,7 @@ fn at_version(found: Option<Versioned>, expected: Option<u64>) -> Result<Version
 }
 
 /// Takes the next revision. It must be the first statement of a change: see the module.
-async fn next_revision(connection: &mut Connection) -> Result<i64, StoreError> {
+pub(super) async fn next_revision(connection: &mut Connection) -> Result<i64, StoreError> {
     sqlx::query_scalar("UPDATE revisions SET revision = revision + 1 WHERE only_row = 1 RETURNING revision")
         .fetch_one(connection)
         .await
@@ -291,6 +291,6 @@ fn shown_now(resource: &Resource) -> Result<Shown, StoreError> {
     Ok(shown::resource(&columns, &body::encode(resource).map_err(unwritable)?))
 }
 
-fn unwritable(error: BodyError) -> StoreError {
+pub(super) fn unwritable(error: BodyError) -> StoreError {
     StoreError::Unavailable { store: STORE, detail: error.to_string() }
 }

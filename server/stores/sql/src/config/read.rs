@@ -57,7 +57,7 @@ pub(super) async fn changes(
     rows.iter().map(change).collect()
 }
 
-async fn fetch_resources(
+pub(super) async fn fetch_resources(
     connection: &mut Connection,
     kind: ResourceKind,
     mut query: QueryBuilder<Kind>,

@@ -1,0 +1,234 @@
+//! Changing the encryption key, while the server serves or while none does.
+//!
+//! Four steps, each of which leaves a state from which every server starts and this goes on: the new key is
+//! written down beside the present one; it takes its place, and everything new is sealed with it; everything
+//! old is sealed again; the old key is dropped. What step it is stands in the key file and in what is stored,
+//! nowhere else.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context, bail, ensure};
+use rateguard_engine::clock::{Clock, SystemClock};
+use rateguard_engine::ports::SealedValues;
+use rateguard_engine::reseal::{KEYS_READ_INTERVAL, Resealed, reseal, sealed_otherwise};
+use rateguard_engine::secrets::{CredentialCipher, EncryptionKey, SealedPlace};
+use tokio::time::{Instant, sleep};
+
+use crate::config::Config;
+use crate::keyfile::{KeyFile, RotationLock, replace};
+use crate::wiring::{Embedded, sealed_values};
+
+/// How often what a server has sealed again is looked at.
+const LOOK_INTERVAL: Duration = Duration::from_millis(500);
+/// Looks of one pass over what is stored that others may undo by their changes.
+const PASSES_MAX: usize = 100;
+
+/// How far a rotation goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, clap::ValueEnum)]
+pub enum Until {
+    /// The new key stands in the file, and nothing is sealed with it
+    Prepared,
+    /// Everything is sealed with it, and the old key still stands in the file
+    Sealed,
+    /// The old key is gone
+    Finished,
+}
+
+/// How long it waits for servers.
+#[derive(Clone, Copy, Debug)]
+pub struct Patience {
+    /// Within what time every server knows what the file says.
+    pub known_within: Duration,
+    /// Within what time after that it has stored what it sealed before.
+    pub stored_within: Duration,
+    /// How long a server may take without sealing anything again.
+    pub stalled_max: Duration,
+}
+
+impl Default for Patience {
+    fn default() -> Self {
+        Self {
+            known_within: 3 * KEYS_READ_INTERVAL,
+            // A store's deadlines are 10 s for the statements of a change, and as much for its commit.
+            stored_within: Duration::from_secs(20),
+            stalled_max: Duration::from_secs(60),
+        }
+    }
+}
+
+/// Who has sealed everything again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum By {
+    /// This process, which had the data folder for itself.
+    Us,
+    /// The server that has it.
+    Server,
+}
+
+/// Changes the encryption key, or goes on with a change that was cut off. `tell` is told of each step.
+///
+/// # Errors
+/// When the file cannot be replaced, or does not hold the installation's key; when no server seals again what
+/// is there, or something cannot be opened. Both keys stay in the file then.
+pub async fn rotate(
+    config: &Config,
+    until: Until,
+    patience: Patience,
+    mut tell: impl FnMut(String) -> anyhow::Result<()>,
+) -> anyhow::Result<()> {
+    let file = config.encryption_key_file();
+    let _one_at_a_time = RotationLock::take(&file)?;
+    let reader = sealed_values(config)?;
+    let rotation = Rotation { config, file, reader, patience };
+    let keys = rotation.prepare(&mut tell).await?;
+    if until == Until::Prepared {
+        return Ok(());
+    }
+    let keys = rotation.promote(keys, &mut tell).await?;
+    let by = rotation.seal_everything(&keys).await?;
+    if until == Until::Sealed {
+        return tell("Everything is sealed with it; the old key is kept.".to_owned());
+    }
+    rotation.finish(keys, by, &mut tell).await
+}
+
+/// What its steps have in common.
+struct Rotation<'a> {
+    config: &'a Config,
+    file: PathBuf,
+    reader: Arc<dyn SealedValues>,
+    patience: Patience,
+}
+
+/// Told of each step.
+type Tell<'a> = &'a mut dyn FnMut(String) -> anyhow::Result<()>;
+
+impl Rotation<'_> {
+    /// Writes a new key down beside the present one, unless a rotation is under way.
+    async fn prepare(&self, tell: Tell<'_>) -> anyhow::Result<KeyFile> {
+        let mut keys = KeyFile::read(&self.file)?;
+        self.check(&keys).await?;
+        if keys.is_settled() {
+            keys.next = Some(draw_beside(&keys.sealing)?);
+            replace(&self.file, &keys)?;
+        }
+        if let Some(next) = &keys.next {
+            tell(format!("The new key {} stands in {}.", next.id(), self.file.display()))?;
+        }
+        Ok(keys)
+    }
+
+    /// Puts the new key in the place of the present one, once every server knows it.
+    async fn promote(&self, mut keys: KeyFile, tell: Tell<'_>) -> anyhow::Result<KeyFile> {
+        if keys.next.is_some() {
+            if is_served(self.config).await? {
+                tell("Waiting until every server knows it.".to_owned())?;
+                sleep(self.patience.known_within).await;
+            }
+            keys = keys.promoted();
+            replace(&self.file, &keys)?;
+        }
+        tell(format!("Sealing everything with the key {}.", keys.sealing.id()))?;
+        Ok(keys)
+    }
+
+    /// Drops the old key, once nothing can turn up that it has sealed.
+    async fn finish(&self, keys: KeyFile, by: By, tell: Tell<'_>) -> anyhow::Result<()> {
+        if by == By::Server {
+            tell("Waiting until nothing can be on its way that the old key has sealed.".to_owned())?;
+            sleep(self.patience.known_within + self.patience.stored_within).await;
+            self.seal_everything(&keys).await?;
+        }
+        let old: Vec<String> = keys.old_ids().iter().map(ToString::to_string).collect();
+        replace(&self.file, &KeyFile::of(keys.sealing))?;
+        tell(format!("Done: {} no longer stands in {}.", old.join(", "), self.file.display()))
+    }
+
+    /// Keys of another installation would lose what is sealed here.
+    async fn check(&self, keys: &KeyFile) -> anyhow::Result<()> {
+        let singly = self.reader.sealed_singly().await?;
+        let check = singly.iter().find(|value| value.place == SealedPlace::Check);
+        let cipher = CredentialCipher::with_ring(keys.ring());
+        ensure!(
+            check.is_none_or(|check| cipher.knows(&check.sealed)),
+            "{} does not hold the key that this installation's credentials are sealed with; put that one back, for \
+             example from a backup",
+            self.file.display()
+        );
+        Ok(())
+    }
+
+    /// Waits until a server has sealed everything again, or does it where none has the data folder.
+    async fn seal_everything(&self, keys: &KeyFile) -> anyhow::Result<By> {
+        let (mut least, mut moved_at) = (usize::MAX, Instant::now());
+        loop {
+            if let Some(stores) = Embedded::open_unless_in_use(self.config).await? {
+                let sealed = seal_here(&stores, keys).await;
+                stores.close().await;
+                return sealed.map(|()| By::Us);
+            }
+            let left = sealed_otherwise(self.reader.as_ref(), keys.sealing.id()).await?;
+            if left == 0 {
+                return Ok(By::Server);
+            }
+            if left < least {
+                (least, moved_at) = (left, Instant::now());
+            }
+            ensure!(moved_at.elapsed() <= self.patience.stalled_max, self.stalled(left));
+            sleep(LOOK_INTERVAL).await;
+        }
+    }
+
+    fn stalled(&self, left: usize) -> String {
+        format!(
+            "the server that has {} has not sealed {left} values again for {} s: its log says why; is it of this \
+             version, and does it read {}? Both keys are kept, and this can be run again",
+            self.config.data.folder.display(),
+            self.patience.stalled_max.as_secs(),
+            self.file.display()
+        )
+    }
+}
+
+/// Keys are told apart by the first bytes of their hashes.
+fn draw_beside(present: &EncryptionKey) -> anyhow::Result<EncryptionKey> {
+    loop {
+        let drawn = EncryptionKey::draw()?;
+        if drawn.id() != present.id() {
+            return Ok(drawn);
+        }
+    }
+}
+
+/// Whether another process has the data folder.
+async fn is_served(config: &Config) -> anyhow::Result<bool> {
+    match Embedded::open_unless_in_use(config).await? {
+        Some(stores) => {
+            stores.close().await;
+            Ok(false)
+        }
+        None => Ok(true),
+    }
+}
+
+async fn seal_here(stores: &Embedded, keys: &KeyFile) -> anyhow::Result<()> {
+    let cipher = CredentialCipher::with_ring(keys.ring());
+    let store = stores.sealed_store();
+    for _ in 0..PASSES_MAX {
+        let done: Resealed = reseal(store.as_ref(), &cipher, SystemClock::default().now()).await?;
+        if let Some(unopened) = done.unopened() {
+            return Err(unopened).context(
+                "the old key is kept; put the missing key back into the file, or set these credentials anew",
+            );
+        }
+        if done.is_whole() {
+            return Ok(());
+        }
+    }
+    bail!("what is stored changes faster than it can be sealed again; run this once more")
+}
+
+#[cfg(test)]
+mod tests;
