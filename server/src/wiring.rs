@@ -14,8 +14,8 @@ use rateguard_engine::ports::{
 use rateguard_engine::secrets::{CredentialCipher, Purpose, SealedPlace};
 use rateguard_store_memory::{MemoryCounterStore, MemoryCounterStoreConfig};
 use rateguard_store_sql::{
-    DataFolder, OpenError, Opening, SqlAuditStore, SqlCheckpointStore, SqlConfigStore, SqlEventLog, SqlSealedReader,
-    SqlStores, SqlUsageStore,
+    DataFolder, OpenError, Opening, SqlAuditStore, SqlCheckpointStore, SqlConfigStore, SqlEventLog,
+    SqlSealedReader, SqlStores, SqlUsageStore,
 };
 use tokio::sync::OnceCell;
 

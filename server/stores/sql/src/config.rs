@@ -23,8 +23,8 @@ use sqlx::migrate::Migrator;
 
 pub(crate) use change::insert_workspace;
 pub(crate) use read::workspace as workspace_of;
-pub(crate) use shown::workspace as shown_workspace;
 pub use sealed::SqlSealedReader;
+pub(crate) use shown::workspace as shown_workspace;
 
 use crate::audit::{SqlAuditStore, Witness};
 use crate::database::{

@@ -1,6 +1,7 @@
 //! What is sealed again, and by whose leave.
 
 use rateguard_core::ids::{ApiId, SigningKeyId, WorkspaceId};
+use rateguard_engine::audit::Deed;
 use rateguard_engine::ports::{ConfigStore, PeopleStore, Resource, ResourceKind, SealedSigningKey, Stored};
 use rateguard_engine::resources::{Api, SealedCredential};
 use rateguard_engine::secrets::SealedPlace;
@@ -9,6 +10,7 @@ use tempfile::TempDir;
 
 use super::*;
 use crate::database::DataFolder;
+use crate::events::SqlEventLog;
 
 /// APIs with a credential, of each of two workspaces.
 const APIS: u8 = 4;
@@ -21,19 +23,25 @@ fn sealed(number: u8) -> Vec<u8> {
     vec![number; 40]
 }
 
+fn by(ms: i64) -> Deed {
+    Deed::of_server("Test", Millis::new(ms))
+}
+
 async fn filled() -> (TempDir, SqlConfigStore) {
     let folder = tempfile::tempdir().unwrap();
-    let store = SqlConfigStore::open(&DataFolder::open(folder.path()).unwrap()).await.unwrap();
+    let home = DataFolder::open(folder.path()).unwrap();
+    let log = SqlEventLog::open(&home).await.unwrap();
+    let store = SqlConfigStore::open(&home, &log).await.unwrap();
     for of in 1..=2 {
-        store.create_workspace(workspace(&format!("ws_{of}")), Millis::ZERO).await.unwrap();
+        store.create_workspace(workspace(&format!("ws_{of}")), &by(0)).await.unwrap();
         for number in 0..APIS {
             let mut api = api(&format!("api_{of}{number}"), &format!("slug-{number}"));
             api.credential = Some(SealedCredential(sealed(number)));
-            store.insert(&owner(of), Resource::Api(api), 100, Millis::new(5)).await.unwrap();
+            store.insert(&owner(of), Resource::Api(api), 100, &by(5)).await.unwrap();
         }
         let mut bare = api(&format!("api_{of}bare"), "bare");
         bare.credential = None;
-        store.insert(&owner(of), Resource::Api(bare), 100, Millis::new(5)).await.unwrap();
+        store.insert(&owner(of), Resource::Api(bare), 100, &by(5)).await.unwrap();
     }
     store.keep_encryption_check(sealed(50)).await.unwrap();
     let key = SealedSigningKey {
@@ -42,7 +50,7 @@ async fn filled() -> (TempDir, SqlConfigStore) {
         created_at: Millis::ZERO,
         signs_from: Millis::ZERO,
     };
-    assert!(store.people().add_signing_key(key, None).await.unwrap());
+    assert!(store.people().add_signing_key(key, None, &by(0)).await.unwrap());
     (folder, store)
 }
 
@@ -108,15 +116,14 @@ async fn an_edit_and_a_new_seal_never_undo_each_other() {
     let before = stored(&store, &value.place).await;
     // Somebody edits the API between the read and the write.
     let edited = Api { timeout_ms: 1_234, ..before.value.clone() };
-    let edit = store.replace(&before.workspace, Resource::Api(edited), before.version, Millis::new(9)).await;
+    let edit = store.replace(&before.workspace, Resource::Api(edited), before.version, &by(9)).await;
     assert!(!store.replace_sealed(value, sealed(99), Millis::new(9)).await.unwrap());
     let after = stored(&store, &value.place).await;
     assert_eq!((after.value.timeout_ms, after.version), (1_234, edit.unwrap().version));
     // And whoever has read before the seal does not write the old one back.
     let again = SealedValue { version: after.version, ..value.clone() };
     assert!(store.replace_sealed(&again, sealed(99), Millis::new(9)).await.unwrap());
-    let late =
-        store.replace(&before.workspace, Resource::Api(after.value), after.version, Millis::new(9)).await;
+    let late = store.replace(&before.workspace, Resource::Api(after.value), after.version, &by(9)).await;
     assert_eq!(late, Err(StoreError::VersionMismatch));
     assert_eq!(stored(&store, &value.place).await.value.credential, Some(SealedCredential(sealed(99))));
 }
