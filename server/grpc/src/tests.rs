@@ -13,6 +13,7 @@ mod domain;
 mod fuzz;
 mod gateway;
 mod hostile;
+mod key_uses;
 mod managed;
 mod messages;
 mod ownership;
