@@ -15,7 +15,7 @@ use rateguard_core::time::Millis;
 use rateguard_engine::catalogue;
 use rateguard_engine::check::{Call, CheckRequest};
 use rateguard_engine::clock::{Clock, SystemClock};
-use rateguard_engine::engine::{Background, Engine, Setup, Stores};
+use rateguard_engine::engine::{Background, CONFIG_STALE_MS_MAX, Engine, Setup, Stores};
 use rateguard_engine::secrets::{CredentialCipher, random};
 use rateguard_store_memory::{MemoryCounterStore, MemoryCounterStoreConfig};
 use rateguard_store_sql::{DataFolder, SqlCheckpointStore, SqlConfigStore, SqlEventLog, SqlUsageStore};
@@ -81,12 +81,14 @@ async fn start(folder: &Path) -> anyhow::Result<(Arc<Engine>, Background)> {
         counters: Arc::new(MemoryCounterStore::load(checkpoints, BOUNDS, clock.now()).await?),
         usage: Arc::new(SqlUsageStore::open(&folder, &log).await?),
         log,
+        shared: false,
     };
     let setup = Setup {
         clock,
         catalogue: Arc::new(catalogue::load()?),
         cipher: CredentialCipher::new(&random::<32>()?)?,
         gateway_token: None,
+        config_stale_ms_max: CONFIG_STALE_MS_MAX,
     };
     Ok(Engine::start(stores, setup).await?)
 }

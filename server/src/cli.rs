@@ -5,6 +5,7 @@ mod check;
 mod demo;
 mod health;
 mod init;
+mod migrate;
 mod rotate;
 mod serve;
 mod usage;
@@ -34,6 +35,8 @@ enum Command {
     Init(init::Init),
     /// Run the server
     Serve(serve::Serve),
+    /// Bring the stores up to this version, and say from where to where
+    Migrate(migrate::Migrate),
     /// Run a server with demo data and a demo upstream, making both on first use
     Demo(demo::Demo),
     /// Ask whether a call may go ahead
@@ -66,13 +69,15 @@ impl Cli {
         match self.command {
             Command::Init(init) => init.run().await,
             Command::Serve(serve) => serve.run().await,
+            Command::Migrate(migrate) => migrate.run().await,
             Command::Demo(demo) => demo.run().await,
             Command::Check(check) => check.run().await,
             Command::Usage(usage) => usage.run().await,
             Command::Export(export) => export.run().await,
             Command::Diff(diff) => diff.run().await,
             Command::Apply(apply) => apply.run().await,
-            Command::RotateEncryptionKey(rotate) => rotate.run().await,
+            // On the heap: it holds the steps of opening every store.
+            Command::RotateEncryptionKey(rotate) => Box::pin(rotate.run()).await,
             Command::Health(health) => health.run().await,
             Command::Audit(audit) => audit.run().await,
         }

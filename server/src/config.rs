@@ -6,6 +6,7 @@ mod listeners;
 mod people;
 mod production;
 pub mod reference;
+mod stores;
 
 use std::fmt::Display;
 use std::net::SocketAddr;
@@ -21,6 +22,7 @@ use thiserror::Error;
 pub use layers::{DEFAULT, Override, merged};
 pub use listeners::Tls;
 pub use people::{Mail, MailTransport, People, SmtpTls};
+pub use stores::{DatabaseUrl, Postgres, Stores, StoresKind};
 
 /// Why a configuration cannot be used.
 #[derive(Debug, Error)]
@@ -72,6 +74,8 @@ pub struct Config {
     pub server: Server,
     /// Folders.
     pub data: Data,
+    /// Where everything is kept.
+    pub stores: Stores,
     /// Keys of the installation.
     pub secrets: Secrets,
     /// Bounds of the counters.
@@ -117,13 +121,15 @@ pub struct Server {
     pub gateway_token_file: PathBuf,
     /// Longest drain.
     drain_seconds_max: u64,
+    /// How long checks go on while the configuration's store is away.
+    config_stale_seconds_max: u32,
 }
 
 /// Folders.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Data {
-    /// The embedded stores' folder.
+    /// The folder of the embedded stores, or of what a replica keeps for itself.
     pub folder: PathBuf,
 }
 
@@ -206,6 +212,19 @@ impl Config {
         Duration::from_secs(self.server.drain_seconds_max)
     }
 
+    /// Where the installation is, for people.
+    pub fn stores_place(&self) -> String {
+        match self.stores.kind {
+            StoresKind::Sqlite => self.data.folder.display().to_string(),
+            StoresKind::Postgres => "the database of stores.postgres.url".to_owned(),
+        }
+    }
+
+    /// How long checks go on while the configuration's store is away, in milliseconds.
+    pub fn config_stale_ms_max(&self) -> i64 {
+        i64::from(self.server.config_stale_seconds_max) * 1_000
+    }
+
     /// The file with the key that seals credentials.
     pub fn encryption_key_file(&self) -> PathBuf {
         self.data.folder.join(&self.secrets.encryption_key_file)
@@ -213,11 +232,18 @@ impl Config {
 
     fn check(&self) -> Result<(), ConfigError> {
         let wide = |n: usize| u64::try_from(n).unwrap_or(u64::MAX);
-        let bounds: [Bound; 7] = [
+        let bounds: [Bound; 9] = [
             ("server.drain_seconds_max", self.server.drain_seconds_max, 1, 3_600),
+            ("server.config_stale_seconds_max", self.server.config_stale_seconds_max.into(), 10, 604_800),
             ("counters.live_counters_max", wide(self.counters.live_counters_max), 1_000, 100_000_000),
             ("counters.request_ids_bytes_max", wide(self.counters.request_ids_bytes_max), 1 << 20, 1 << 36),
             ("counters.reservations_max", wide(self.counters.reservations_max), 1_000, 100_000_000),
+            (
+                "stores.postgres.connections_max",
+                self.stores.postgres.connections_max.into(),
+                stores::CONNECTIONS_LEAST,
+                stores::CONNECTIONS_MOST,
+            ),
             ("people.access_token_seconds", self.people.access_token_seconds.into(), 60, 3_600),
             ("people.refresh_token_seconds", self.people.refresh_token_seconds.into(), 3_600, 7_776_000),
             ("gateway.concurrent_calls_max", wide(self.gateway.concurrent_calls_max), 1, 1_000_000),
@@ -227,7 +253,7 @@ impl Config {
                 let description = format!("must be {least} to {most}, not {value}");
                 Err(ConfigError::OutOfBounds { key, description })
             }
-            None => self.mail.check().and_then(|()| self.server.check()),
+            None => self.mail.check().and_then(|()| self.stores.check()).and_then(|()| self.server.check()),
         }
     }
 }

@@ -140,8 +140,8 @@ async fn make(config: &Config) -> anyhow::Result<Installed> {
         owner: EmailAddress::parse("owner", OWNER_EMAIL)?,
     };
     install_for(config, first, Purpose::Demo).await.with_context(|| {
-        let folder = config.data.folder.display();
-        format!("{folder} is no finished demo; remove it, or name another folder with --data-dir")
+        let place = config.stores_place();
+        format!("{place} is no finished demo; remove it, or name another folder with --data-dir")
     })
 }
 

@@ -10,7 +10,7 @@ use rateguard_engine::secrets::{CredentialCipher, EncryptionKey, Purpose, Sealed
 
 use crate::config::{Config, Mode};
 use crate::demo::UPSTREAM_CREDENTIAL;
-use crate::wiring::Embedded;
+use crate::wiring::OpenStores;
 
 /// APIs looked at at once.
 const APIS_PER_READ: usize = 200;
@@ -32,7 +32,7 @@ pub fn refuse_demo(config: &Config) -> anyhow::Result<()> {
 ///
 /// # Errors
 /// In production: a demo's data, and a key that was not drawn at random.
-pub async fn check(config: &Config, stores: &Embedded) -> anyhow::Result<()> {
+pub async fn check(config: &Config, stores: &OpenStores) -> anyhow::Result<()> {
     if config.server.mode == Mode::Development {
         return Ok(());
     }

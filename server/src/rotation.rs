@@ -18,7 +18,7 @@ use tokio::time::{Instant, sleep};
 
 use crate::config::Config;
 use crate::keyfile::{KeyFile, RotationLock, replace};
-use crate::wiring::{Embedded, sealed_values};
+use crate::wiring::{OpenStores, sealed_values};
 
 /// How often what a server has sealed again is looked at.
 const LOOK_INTERVAL: Duration = Duration::from_millis(500);
@@ -80,7 +80,7 @@ pub async fn rotate(
 ) -> anyhow::Result<()> {
     let file = config.encryption_key_file();
     let _one_at_a_time = RotationLock::take(&file)?;
-    let reader = sealed_values(config)?;
+    let reader = sealed_values(config).await?;
     let rotation = Rotation { config, file, reader, patience };
     let keys = rotation.prepare(&mut tell).await?;
     if until == Until::Prepared {
@@ -164,7 +164,7 @@ impl Rotation<'_> {
     async fn seal_everything(&self, keys: &KeyFile) -> anyhow::Result<By> {
         let (mut least, mut moved_at) = (usize::MAX, Instant::now());
         loop {
-            if let Some(stores) = Embedded::open_unless_in_use(self.config).await? {
+            if let Some(stores) = OpenStores::open_unless_in_use(self.config).await? {
                 let sealed = seal_here(&stores, keys).await;
                 stores.close().await;
                 return sealed.map(|()| By::Us);
@@ -204,7 +204,7 @@ fn draw_beside(present: &EncryptionKey) -> anyhow::Result<EncryptionKey> {
 
 /// Whether another process has the data folder.
 async fn is_served(config: &Config) -> anyhow::Result<bool> {
-    match Embedded::open_unless_in_use(config).await? {
+    match OpenStores::open_unless_in_use(config).await? {
         Some(stores) => {
             stores.close().await;
             Ok(false)
@@ -213,7 +213,7 @@ async fn is_served(config: &Config) -> anyhow::Result<bool> {
     }
 }
 
-async fn seal_here(stores: &Embedded, keys: &KeyFile) -> anyhow::Result<()> {
+async fn seal_here(stores: &OpenStores, keys: &KeyFile) -> anyhow::Result<()> {
     let cipher = CredentialCipher::with_ring(keys.ring());
     let store = stores.sealed_store();
     for _ in 0..PASSES_MAX {

@@ -2,6 +2,7 @@
 
 mod keys;
 mod probes;
+mod readiness;
 
 use std::io;
 use std::net::SocketAddr;
@@ -25,15 +26,14 @@ use tonic_health::server::HealthReporter;
 
 use self::keys::KeyTasks;
 use self::probes::probes;
+use self::readiness::{Readiness, WHOLE_SERVER};
 use crate::config::Config;
 use crate::tls::Encryption;
-use crate::wiring::Embedded;
+use crate::wiring::OpenStores;
 use crate::{keyfile, production};
 
 /// Shortest token that gateways of other processes may present.
 const GATEWAY_TOKEN_CHARS_MIN: usize = 32;
-/// The name under which the health service knows the server as a whole.
-const WHOLE_SERVER: &str = "";
 
 /// A server that answers.
 pub struct Running {
@@ -46,8 +46,10 @@ pub struct Running {
     people: PeopleBackground,
     keys: KeyTasks,
     gateway: Option<Gateway>,
-    stores: Embedded,
+    stores: OpenStores,
     health: HealthReporter,
+    /// Tells the health service how the server stands.
+    told: JoinSet<()>,
     stop: CancellationToken,
     made: CancellationToken,
     listeners: JoinSet<io::Result<()>>,
@@ -86,7 +88,7 @@ impl Running {
         let public = bind(config.server.listen)?;
         let for_gateways = ForGateways::bind(config)?;
         let address = public.local_addr()?;
-        let stores = Embedded::open(config, Opening::Existing, recount).await?;
+        let stores = OpenStores::open(config, Opening::Existing, recount).await?;
         production::check(config, &stores).await?;
         let token = match &for_gateways {
             Some(listener) => listener.token.clone(),
@@ -98,13 +100,16 @@ impl Running {
         let (reporter, health) = health();
         let made = CancellationToken::new();
         let keys = KeyTasks::start(&stores, config, made.clone()).await?;
+        let readiness = Readiness {
+            engine: engine.clone(),
+            people: people.clone(),
+            made: made.clone(),
+            certificates: encryption.as_ref().map(|it| Arc::clone(&it.certificates)),
+        };
+        let mut told = JoinSet::new();
+        told.spawn(readiness.clone().keep_telling(reporter.clone()));
         let router = with_proxy(
-            probes(&engine, &made, encryption.as_ref()).merge(public_router(
-                &engine,
-                &people,
-                health,
-                &config.server.cors_origins,
-            )?),
+            probes(readiness).merge(public_router(&engine, &people, health, &config.server.cors_origins)?),
             gateway.clone(),
         );
         let (stop, drain_max) = (CancellationToken::new(), config.drain_max());
@@ -121,6 +126,7 @@ impl Running {
             gateway,
             stores,
             health: reporter,
+            told,
             stop,
             made,
             listeners,
@@ -165,6 +171,7 @@ impl Running {
     /// When a listener has failed, or something could not be written down; what was accepted is durable
     /// all the same, and every later step is taken too.
     pub async fn stop(mut self) -> anyhow::Result<()> {
+        self.told.shutdown().await;
         self.health.set_service_status(WHOLE_SERVER, tonic_health::ServingStatus::NotServing).await;
         self.stop.cancel();
         if let Some(gateway) = &self.gateway {

@@ -17,7 +17,7 @@ use rateguard_store_sql::Opening;
 
 use crate::config::Config;
 use crate::keyfile;
-use crate::wiring::Embedded;
+use crate::wiring::OpenStores;
 
 /// What the audit trail calls the making of an installation.
 const INSTALLING: &str = "Install";
@@ -50,7 +50,7 @@ pub struct Installed {
     pub owner: FirstOwner,
 }
 
-/// Makes an installation in the configured data folder.
+/// Makes an installation in the configured data folder or database.
 ///
 /// # Errors
 /// When there is one already.
@@ -67,21 +67,21 @@ pub async fn install_for(
     first: FirstWorkspace,
     purpose: Purpose,
 ) -> anyhow::Result<Installed> {
-    let stores = Embedded::open(config, Opening::ExistingOrNew, Recount::Exact).await?;
+    let stores = OpenStores::open(config, Opening::ExistingOrNew, Recount::Exact).await?;
     let installed = install_in(&stores, config, first, purpose).await;
     stores.close().await;
     installed
 }
 
 async fn install_in(
-    stores: &Embedded,
+    stores: &OpenStores,
     config: &Config,
     first: FirstWorkspace,
     purpose: Purpose,
 ) -> anyhow::Result<Installed> {
     let store = stores.config_store();
     if !store.snapshot().await?.workspaces.is_empty() {
-        bail!("{} holds an installation already", config.data.folder.display());
+        bail!("{} holds an installation already", config.stores_place());
     }
     let key_file = config.encryption_key_file();
     if !key_file.exists() {

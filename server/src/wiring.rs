@@ -6,7 +6,7 @@ use anyhow::{Context, anyhow, ensure};
 use rateguard_engine::catalogue;
 use rateguard_engine::clock::{Clock, SystemClock};
 use rateguard_engine::engine::{Background, Engine, Setup, Stores};
-use rateguard_engine::manage::{Recount, RecountError, prepare_recount};
+use rateguard_engine::manage::{Recount, RecountError, prepare_recount, recount_from};
 use rateguard_engine::people::{People, PeopleBackground, PeopleSetup};
 use rateguard_engine::ports::{
     AuditStore, ConfigStore, EventLog as _, PeopleStore, Resource, SealedStore, SealedValues,
@@ -14,26 +14,32 @@ use rateguard_engine::ports::{
 use rateguard_engine::secrets::{CredentialCipher, Purpose, SealedPlace};
 use rateguard_store_memory::{MemoryCounterStore, MemoryCounterStoreConfig};
 use rateguard_store_sql::{
-    DataFolder, OpenError, Opening, SqlAuditStore, SqlCheckpointStore, SqlConfigStore, SqlEventLog,
-    SqlSealedReader, SqlStores, SqlUsageStore,
+    DataFolder, Migrations, OpenError, Opening, PostgresDatabase, SqlAuditStore, SqlCheckpointStore,
+    SqlConfigStore, SqlEventLog, SqlSealedReader, SqlStores, SqlUsageStore,
 };
 use tokio::sync::OnceCell;
 
-use crate::config::Config;
+use crate::config::{Config, StoresKind};
 use crate::{keyfile, mail};
 
-/// The audit trail of the data folder, only to read it. A server may be at work there.
+/// The audit trail of an installation, to read it. A server may be at work there.
 ///
 /// # Errors
 /// When there is no installation.
 pub async fn audit_trail(config: &Config) -> anyhow::Result<Arc<dyn AuditStore>> {
-    let folder = &config.data.folder;
-    let trail = SqlAuditStore::open_to_read(folder).await;
-    Ok(Arc::new(trail.with_context(|| format!("{} holds no audit trail", folder.display()))?))
+    let place = config.stores_place();
+    let trail = match config.stores.kind {
+        StoresKind::Sqlite => SqlAuditStore::open_to_read(&config.data.folder).await,
+        StoresKind::Postgres => {
+            SqlAuditStore::open_on_server(&database_server(config)?.requiring_migrations()).await
+        }
+    };
+    Ok(Arc::new(trail.with_context(|| format!("{place} holds no audit trail"))?))
 }
 
-/// The embedded stores, open.
-pub struct Embedded {
+/// The stores of an installation, open: in files, or in a database that other replicas share.
+pub struct OpenStores {
+    kind: StoresKind,
     config: Arc<SqlConfigStore>,
     events: Arc<SqlEventLog>,
     usage: Arc<SqlUsageStore>,
@@ -42,30 +48,33 @@ pub struct Embedded {
     cipher: OnceCell<CredentialCipher>,
 }
 
-impl Embedded {
-    /// Opens the four files of a data folder. Rollups and counters that were lost begin again.
+impl OpenStores {
+    /// Opens the stores that are configured. Rollups and counters that were lost begin again.
     ///
     /// # Errors
-    /// When another process has the folder, a file is missing, damaged, foreign or newer than this
-    /// program, or lost counters cannot be counted again exactly and that was asked for.
+    /// When another process has the folder, a store is missing, damaged, foreign or newer than this
+    /// program, the database is away, or lost counters cannot be counted again exactly and that was
+    /// asked for.
     pub async fn open(config: &Config, opening: Opening, recount: Recount) -> anyhow::Result<Self> {
-        let path = &config.data.folder;
-        if opening == Opening::Existing && !path.exists() {
-            // Not even the folder is made for somebody who named a wrong one.
-            return Err(OpenError::NoInstallation { path: path.clone() }.into());
-        }
-        let mut stores = SqlStores::open(&DataFolder::open(path)?, opening).await?;
+        let kind = config.stores.kind;
+        let mut stores = match kind {
+            // On the heap, for both hold the steps of many calls.
+            StoresKind::Sqlite => Box::pin(open_files(config, opening)).await?,
+            StoresKind::Postgres => Box::pin(open_on_server(config, opening)).await?,
+        };
         if stores.usage_was_lost {
-            tracing::warn!("usage.db was missing: its sums are being built again from events.db");
+            tracing::warn!("the rollups were missing: they are being built again from the events");
         }
         if stores.counters_are_lost()
-            && let Err(error) = begin_counters(&mut stores, recount).await
+            && let Err(error) = begin_counters(&mut stores, kind, recount).await
         {
             stores.close().await;
-            return Err(error.context(format!("{} is missing or empty", path.join("counters.db").display())));
+            let file = config.data.folder.join("counters.db");
+            return Err(error.context(format!("{} is missing or empty", file.display())));
         }
         let SqlStores { config, events, usage, checkpoints, .. } = stores;
         Ok(Self {
+            kind,
             config: Arc::new(config),
             events: Arc::new(events),
             usage: Arc::new(usage),
@@ -77,7 +86,7 @@ impl Embedded {
     /// The same, of an installation that is there; `None` while another process has it.
     ///
     /// # Errors
-    /// As [`Embedded::open`].
+    /// As [`OpenStores::open`].
     pub async fn open_unless_in_use(config: &Config) -> anyhow::Result<Option<Self>> {
         match Self::open(config, Opening::Existing, Recount::Exact).await {
             Ok(stores) => Ok(Some(stores)),
@@ -156,12 +165,14 @@ impl Embedded {
             counters: Arc::new(counters),
             log: self.events.clone(),
             usage: self.usage.clone(),
+            shared: self.kind == StoresKind::Postgres,
         };
         let setup = Setup {
             clock,
             catalogue: Arc::new(catalogue::load().context("the price catalogue is damaged")?),
             cipher,
             gateway_token,
+            config_stale_ms_max: config.config_stale_ms_max(),
         };
         Engine::start(stores, setup).await.context("the engine cannot recover")
     }
@@ -236,15 +247,66 @@ impl Embedded {
 ///
 /// # Errors
 /// Where there is no installation.
-pub fn sealed_values(config: &Config) -> anyhow::Result<Arc<dyn SealedValues>> {
-    Ok(Arc::new(SqlSealedReader::new(&config.data.folder)?))
+pub async fn sealed_values(config: &Config) -> anyhow::Result<Arc<dyn SealedValues>> {
+    let reader = match config.stores.kind {
+        StoresKind::Sqlite => SqlSealedReader::open_to_read(&config.data.folder).await?,
+        StoresKind::Postgres => {
+            SqlSealedReader::open_on_server(&database_server(config)?.requiring_migrations()).await?
+        }
+    };
+    Ok(Arc::new(reader))
+}
+
+async fn open_files(config: &Config, opening: Opening) -> anyhow::Result<SqlStores> {
+    let path = &config.data.folder;
+    if opening == Opening::Existing && !path.exists() {
+        // Not even the folder is made for somebody who named a wrong one.
+        return Err(OpenError::NoInstallation { path: path.clone() }.into());
+    }
+    Ok(SqlStores::open(&DataFolder::open(path)?, opening).await?)
+}
+
+async fn open_on_server(config: &Config, opening: Opening) -> anyhow::Result<SqlStores> {
+    let server = database_server(config)?;
+    let folder = DataFolder::open(&config.data.folder)?;
+    let stores = SqlStores::open_on_server(&server, &folder, opening).await?;
+    if server.role_passes_row_security().await? {
+        tracing::warn!(
+            database = server.name(),
+            "the database's role is a superuser or has BYPASSRLS: row-level security, the second wall between \
+             workspaces, does not hold for it; connect as a role without these"
+        );
+    }
+    tracing::warn!(
+        "several replicas may share this database: each counts plain limits by itself; budgets follow the \
+         spending of all"
+    );
+    Ok(stores)
+}
+
+/// The database that is configured, not connected to yet.
+///
+/// # Errors
+/// When its URL cannot be read.
+pub fn database_server(config: &Config) -> anyhow::Result<PostgresDatabase> {
+    let postgres = &config.stores.postgres;
+    let migrations = if postgres.migrate_at_start { Migrations::Apply } else { Migrations::Require };
+    let url = postgres.url()?;
+    // The driver's own type holds it from here on, and shows it to nobody.
+    Ok(PostgresDatabase::new(url.expose(), postgres.connections_max, migrations)?)
 }
 
 /// Lost counters: budgets are counted again from the log, plain limits begin anew.
-async fn begin_counters(stores: &mut SqlStores, recount: Recount) -> anyhow::Result<()> {
+async fn begin_counters(stores: &mut SqlStores, kind: StoresKind, recount: Recount) -> anyhow::Result<()> {
     let end = stores.events.end().await?;
-    let now = SystemClock::default().now();
-    let position = prepare_recount(&stores.config, end, recount, now).await.map_err(|error| match error {
+    let from = match kind {
+        StoresKind::Sqlite => {
+            prepare_recount(&stores.config, end, recount, SystemClock::default().now()).await
+        }
+        // The counters of other replicas are right: nothing is written that would begin them again.
+        StoresKind::Postgres => recount_from(&stores.config, end, recount).await,
+    };
+    let position = from.map_err(|error| match error {
         RecountError::Changed(_) => anyhow!(
             "{error}; restore counters.db from a backup, or start once with --recount-budgets, which counts \
              by what these budgets match today"
@@ -254,8 +316,8 @@ async fn begin_counters(stores: &mut SqlStores, recount: Recount) -> anyhow::Res
     stores.begin_counters(position).await?;
     tracing::warn!(
         from = position.0,
-        "counters.db was missing: budgets are counted again from events.db; plain limits begin anew, and what \
-         reservations held is free"
+        "counters.db was missing, as in a new data folder: budgets are counted again from the events; plain \
+         limits begin anew, and what reservations held is free"
     );
     Ok(())
 }

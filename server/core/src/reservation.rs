@@ -135,6 +135,27 @@ impl Reservation {
         }
     }
 
+    /// The same for a report that another process took, which did not know of the reservation: what it
+    /// used is corrected where it was taken, but its cost is not spent here. The caller charges it as
+    /// a record that no reservation stands for, so that it is the same in every process.
+    pub fn settle_from_elsewhere(&mut self, counters: &mut impl Counters, settlement: &Settlement<'_>) {
+        if self.included >= settlement.position {
+            return;
+        }
+        for captured in &mut self.captured {
+            if captured.is_budget() {
+                captured.free(counters, settlement);
+                continue;
+            }
+            let entry = captured.entry(counters, settlement.now);
+            let Some(entry) = entry.filter(|e| e.included < settlement.position) else { continue };
+            captured.settle(&mut entry.counter, settlement);
+            entry.included = settlement.position;
+        }
+        self.included = settlement.position;
+        self.take_in(settlement);
+    }
+
     fn take_in(&mut self, settlement: &Settlement<'_>) {
         let left = self.floor.get().saturating_sub(settlement.cost.get().max(0)).max(0);
         self.floor = if settlement.is_final { Nanos::ZERO } else { Nanos::from_stored(left) };
@@ -223,6 +244,18 @@ impl Captured {
             }
             (counter, mark) => self.settle_units(counter, mark, settlement),
         }
+    }
+
+    /// Frees held money as a report does, and leaves the counter's position where it was, for the
+    /// charge that follows.
+    fn free(&mut self, counters: &mut impl Counters, settlement: &Settlement<'_>) {
+        let cost = settlement.cost.get().max(0);
+        self.used = Some(self.used.unwrap_or(0).saturating_add(cost));
+        let freed = if settlement.is_final { self.taken } else { self.taken.min(cost) };
+        if let Some(Entry { counter, .. }) = counters.get_mut(self.counter) {
+            counter.correct(self.mark, self.taken, -freed, settlement.now);
+        }
+        self.taken -= freed;
     }
 
     fn settle_units(&mut self, counter: &mut Counter, mark: Mark, settlement: &Settlement<'_>) {

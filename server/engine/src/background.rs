@@ -4,21 +4,21 @@ use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
-use rateguard_core::usage::{LoggedEvent, UsageEvent};
+use rateguard_core::usage::UsageEvent;
 use tokio::task::JoinSet;
-use tokio::time::{Instant, MissedTickBehavior, interval};
+use tokio::time::{MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 
 use crate::engine::Engine;
 use crate::error::EngineError;
 use crate::floor;
 use crate::health::tell_losses;
-use crate::ports::{CounterHealth, StoreError};
-use crate::settlement::command;
+use crate::ports::CounterHealth;
+use crate::telling::Telling;
+use crate::wake::Wake;
 
-/// Events rolled up in one transaction.
-const ROLL_UP_EVENTS: usize = 2_000;
-/// How often the consumer looks by itself, besides being told.
+/// How often the consumer looks by itself, besides being told; and how often another process tries
+/// to take its place.
 const ROLL_UP_INTERVAL: Duration = Duration::from_secs(1);
 /// How often counters are written down. With the time over which a store spreads one round it stays
 /// below the second that a crash may forget of plain limits.
@@ -31,23 +31,28 @@ const EXPIRE_RESERVATIONS: usize = 256;
 const SWEEP_INTERVAL: Duration = Duration::from_secs(1);
 /// How often it is told what the counters' store had to give up for want of room.
 const HEALTH_INTERVAL: Duration = Duration::from_secs(60);
-/// How often the configuration is looked at for changes of other processes.
+/// How often the configuration is looked at for changes of other processes, besides being woken.
 const REFRESH_INTERVAL: Duration = Duration::from_millis(400);
-/// How often budgets are opened that could not be when they were made.
+/// How often budgets are opened that could not be when they were made, besides after each change.
 const OPEN_INTERVAL: Duration = Duration::from_secs(1);
-/// How often the same failing task is told of.
-const FAILURE_TOLD_INTERVAL: Duration = Duration::from_secs(30);
+/// How often the last uses of keys are written down: with the time that it takes, a use is known to
+/// everybody within a minute.
+const KEY_USES_INTERVAL: Duration = Duration::from_secs(30);
+
+const TASKS: [(Task, Duration); 6] = [
+    (Task::Checkpoint, CHECKPOINT_INTERVAL),
+    (Task::Expire, EXPIRE_INTERVAL),
+    (Task::Sweep, SWEEP_INTERVAL),
+    (Task::Refresh, REFRESH_INTERVAL),
+    (Task::OpenBudgets, OPEN_INTERVAL),
+    (Task::KeyUses, KEY_USES_INTERVAL),
+];
 
 pub(crate) fn start(engine: &Arc<Engine>, stop: &CancellationToken) -> JoinSet<()> {
     let mut tasks = JoinSet::new();
-    let every = |tasks: &mut JoinSet<()>, period, task: Task| {
+    for (task, period) in TASKS {
         tasks.spawn(repeat(engine.clone(), stop.clone(), period, task));
-    };
-    every(&mut tasks, CHECKPOINT_INTERVAL, Task::Checkpoint);
-    every(&mut tasks, EXPIRE_INTERVAL, Task::Expire);
-    every(&mut tasks, SWEEP_INTERVAL, Task::Sweep);
-    every(&mut tasks, REFRESH_INTERVAL, Task::Refresh);
-    every(&mut tasks, OPEN_INTERVAL, Task::OpenBudgets);
+    }
     tasks.spawn(consume(engine.clone(), stop.clone()));
     tasks.spawn(watch_health(engine.clone(), stop.clone()));
     tasks
@@ -60,24 +65,38 @@ enum Task {
     Sweep,
     Refresh,
     OpenBudgets,
+    KeyUses,
 }
 
-/// Does one thing again and again. A failure is tried again with the next turn; it is told at once,
-/// and then now and again while it lasts.
+impl Task {
+    /// The task as the log names it.
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Checkpoint => "writing counters down",
+            Self::Expire => "expiring reservations",
+            Self::Sweep => "dropping what is idle",
+            Self::Refresh => "refreshing the configuration",
+            Self::OpenBudgets => "opening budgets",
+            Self::KeyUses => "writing the last uses of keys down",
+        }
+    }
+
+    fn wake(self, engine: &Engine) -> Wake {
+        Wake::by(match self {
+            Self::Refresh => engine.config.wake(),
+            Self::OpenBudgets => Some(engine.directory.watch()),
+            Self::Checkpoint | Self::Expire | Self::Sweep | Self::KeyUses => None,
+        })
+    }
+}
+
+/// Does one thing again and again.
 async fn repeat(engine: Arc<Engine>, stop: CancellationToken, period: Duration, task: Task) {
     let mut ticks = interval(period);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let mut told: Option<Instant> = None;
-    while until_stopped(&stop, ticks.tick()).await.is_some() {
-        match engine.turn(task).await {
-            Ok(()) if told.take().is_some() => tracing::info!(?task, "a background task works again"),
-            Ok(()) => {}
-            Err(error) if told.is_none_or(|at| at.elapsed() >= FAILURE_TOLD_INTERVAL) => {
-                tracing::warn!(?task, %error, "a background task failed and will be tried again");
-                told = Some(Instant::now());
-            }
-            Err(_) => {}
-        }
+    let (mut wake, mut telling) = (task.wake(&engine), Telling::of(task.as_str()));
+    while until_stopped(&stop, wake.turn(&mut ticks)).await.is_some() {
+        telling.tell(&engine.turn(task).await);
     }
 }
 
@@ -89,25 +108,24 @@ async fn until_stopped<T>(stop: &CancellationToken, event: impl Future<Output = 
     }
 }
 
-/// Rolls the log up whenever it grows.
+/// Rolls the log up whenever it grows, while no other process does. Whoever fails does not lead: it
+/// tries again with the next tick, like everybody.
 async fn consume(engine: Arc<Engine>, stop: CancellationToken) {
     let mut settled = engine.recorder.settled();
     let mut ticks = interval(ROLL_UP_INTERVAL);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut telling = Telling::of("rolling events up");
     loop {
-        if let Err(error) = engine.roll_up().await {
-            tracing::warn!(%error, "events could not be rolled up and will be tried again");
-            if until_stopped(&stop, ticks.tick()).await.is_none() {
-                return;
-            }
-        }
-        let grown = async {
+        let turn = engine.roll_up().await;
+        telling.tell(&turn);
+        let leads = matches!(turn, Ok(true));
+        let due = async {
             tokio::select! {
-                changed = settled.changed() => drop(changed),
+                changed = settled.changed(), if leads => drop(changed),
                 _ = ticks.tick() => {}
             }
         };
-        if until_stopped(&stop, grown).await.is_none() {
+        if until_stopped(&stop, due).await.is_none() {
             return;
         }
     }
@@ -118,13 +136,13 @@ async fn watch_health(engine: Arc<Engine>, stop: CancellationToken) {
     let mut told = CounterHealth::default();
     let mut ticks = interval(HEALTH_INTERVAL);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut telling = Telling::of("asking the counters' store how it is");
     while until_stopped(&stop, ticks.tick()).await.is_some() {
-        match engine.counters.health().await {
-            Ok(health) => {
-                tell_losses(&told, &health);
-                told = health;
-            }
-            Err(error) => tracing::warn!(%error, "the counters' store does not say how it is"),
+        let health = engine.counters.health().await;
+        telling.tell(&health);
+        if let Ok(health) = health {
+            tell_losses(&told, &health);
+            told = health;
         }
     }
 }
@@ -137,6 +155,7 @@ impl Engine {
             Task::Sweep => Ok(self.counters.sweep(self.now(), self.directory.as_ref()).await?),
             Task::Refresh => Ok(self.directory.refresh(self.now()).await?),
             Task::OpenBudgets => self.open_budgets_left().await,
+            Task::KeyUses => Ok(self.write_key_uses().await?),
         }
     }
 
@@ -156,46 +175,5 @@ impl Engine {
                 return Ok(());
             }
         }
-    }
-
-    /// Rolls up everything that the log holds.
-    ///
-    /// # Errors
-    /// Those of the stores; the cursor then stays where it was.
-    pub async fn roll_up(&self) -> Result<(), StoreError> {
-        loop {
-            let cursor = self.usage.cursor().await?;
-            let events = self.log.read_after(cursor, ROLL_UP_EVENTS).await?;
-            if events.is_empty() {
-                return Ok(());
-            }
-            self.settle_again(&events).await?;
-            self.correct_floors(&events).await?;
-            self.usage.apply(&events).await?;
-        }
-    }
-
-    /// Takes floors back whose true reports came late. Reports are found in the log itself, so that
-    /// only those that count do it, and the cursor repeats it until it is done.
-    async fn correct_floors(&self, events: &[LoggedEvent]) -> Result<(), StoreError> {
-        for late in events.iter().map(|logged| &logged.event).filter(|event| floor::came_late(event)) {
-            let Some(reservation) = &late.reservation else { continue };
-            let floor = self.log.find(&late.workspace, &floor::event_id(reservation)).await?;
-            let Some(floor) = floor.filter(|floor| floor.event.call.key == late.call.key) else { continue };
-            let correction = floor::correction(&floor.event, late.received_at);
-            self.recorder.append(vec![correction]).await?;
-        }
-        Ok(())
-    }
-
-    /// Settles what the recorder of this process has not: records that another process appended,
-    /// or whose settlement failed. The store passes over what it has.
-    async fn settle_again(&self, events: &[LoggedEvent]) -> Result<(), StoreError> {
-        let settled = *self.recorder.settled().borrow();
-        let now = self.now();
-        let open = events.iter().filter(|logged| logged.position > settled);
-        let commands: Vec<_> =
-            open.map(|logged| command(&self.directory, &logged.event, logged.position, now)).collect();
-        if commands.is_empty() { Ok(()) } else { self.counters.settle(commands).await }
     }
 }

@@ -11,6 +11,7 @@ use subtle::ConstantTimeEq;
 use crate::audit::{Actor, Deed, Origin};
 use crate::directory::{Directory, KnownKey};
 use crate::error::{EngineError, Reason};
+use crate::key_uses::KeyUses;
 use crate::people::{Person, role_missing};
 use crate::ports::Principal;
 use crate::resources::{Key, Scope};
@@ -172,14 +173,19 @@ impl Caller {
 /// Finds out who calls.
 pub struct Authenticator {
     directory: Arc<Directory>,
+    key_uses: Arc<KeyUses>,
     /// The hash of the token that the in-process gateway presents.
     gateway_token_sha256: Option<[u8; 32]>,
 }
 
 impl Authenticator {
     /// An authenticator over the keys in memory. A gateway is known by a token of its own.
-    pub fn new(directory: Arc<Directory>, gateway_token: Option<&str>) -> Self {
-        Self { directory, gateway_token_sha256: gateway_token.map(key_hash) }
+    pub(crate) fn new(
+        directory: Arc<Directory>,
+        key_uses: Arc<KeyUses>,
+        gateway_token: Option<&str>,
+    ) -> Self {
+        Self { directory, key_uses, gateway_token_sha256: gateway_token.map(key_hash) }
     }
 
     /// The caller behind an API key.
@@ -187,8 +193,9 @@ impl Authenticator {
     /// # Errors
     /// [`Reason::CredentialUnknown`], [`Reason::KeyDisabled`], [`Reason::KeyExpired`].
     pub fn by_key(&self, secret: &str, now: Millis) -> Result<Caller, EngineError> {
-        let KnownKey { workspace, key } = known(secret, |hash| self.directory.key(hash))?;
+        let KnownKey { workspace, key, last_use } = known(secret, |hash| self.directory.key(hash))?;
         check_usable(&key, now)?;
+        self.key_uses.note(&last_use, &workspace, &key.id, now);
         Ok(Caller { workspace, key, by_gateway: false })
     }
 
@@ -212,7 +219,7 @@ impl Authenticator {
     /// [`Reason::CredentialUnknown`], also for a key deleted longer ago than a reservation may live
     /// or before this process began.
     pub fn by_gateway_after_call(&self, on_behalf_of: &str, now: Millis) -> Result<Caller, EngineError> {
-        let KnownKey { workspace, key } =
+        let KnownKey { workspace, key, .. } =
             known(on_behalf_of, |hash| self.directory.key_after_call(hash, now))?;
         Ok(Caller { workspace, key, by_gateway: true })
     }

@@ -3,7 +3,6 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, Ordering};
 
 use arc_swap::ArcSwap;
 use parking_lot::RwLock;
@@ -18,7 +17,9 @@ use rateguard_core::time::Millis;
 use rateguard_core::usage::PriceRef;
 use tokio::sync::{Mutex, watch};
 
+use crate::key_uses::LastUse;
 use crate::ports::{Change, ConfigStore, LiveBudgets, Resource, ResourceKind, Snapshot, StoreError, Stored};
+use crate::pulse::{Pulse, StoreState};
 use crate::resources::{Api, Key, PriceOverride, Workspace};
 
 /// How long a key that was deleted still tells whom a call that it admitted belongs to: as long as
@@ -80,6 +81,8 @@ pub struct KnownKey {
     pub workspace: WorkspaceId,
     /// The key.
     pub key: Arc<Key>,
+    /// When it was last noted as used.
+    pub last_use: LastUse,
 }
 
 /// A key that was deleted, or whose secret was replaced.
@@ -101,7 +104,7 @@ pub struct Directory {
     loaded: Mutex<Loaded>,
     revision: watch::Sender<u64>,
     /// When the store was last known to agree with what is in memory.
-    agreed_ms: AtomicI64,
+    pulse: Pulse,
 }
 
 /// The resources behind the views, by workspace and id.
@@ -140,7 +143,7 @@ impl Directory {
             departed: RwLock::default(),
             loaded: Mutex::default(),
             revision: watch::Sender::new(0),
-            agreed_ms: AtomicI64::new(now.get()),
+            pulse: Pulse::new(now),
         };
         directory.install(snapshot, now).await;
         Ok(directory)
@@ -167,17 +170,31 @@ impl Directory {
 
     /// Active budgets that have not opened.
     pub async fn closed_budgets(&self) -> Vec<(WorkspaceId, BudgetId)> {
+        let closed = self.budgets(|_, budget| budget.active && budget.opened_after.is_none()).await;
+        closed.into_iter().map(|(workspace, budget)| (workspace, budget.id)).collect()
+    }
+
+    /// The budgets that pass a test, in force or not.
+    pub(crate) async fn budgets(
+        &self,
+        passes: impl Fn(&WorkspaceId, &Budget) -> bool,
+    ) -> Vec<(WorkspaceId, Budget)> {
         let loaded = self.loaded.lock().await;
         let of_one = |(workspace, resources): (&WorkspaceId, &Resources)| {
-            let closed = resources.budgets.values().filter(|b| b.active && b.opened_after.is_none());
-            closed.map(|budget| (workspace.clone(), budget.id.clone())).collect::<Vec<_>>()
+            let passing = resources.budgets.values().filter(|budget| passes(workspace, budget));
+            passing.map(|budget| (workspace.clone(), budget.clone())).collect::<Vec<_>>()
         };
         loaded.resources.iter().flat_map(of_one).collect()
     }
 
     /// How long the store has not confirmed what is in memory.
     pub fn age_ms(&self, now: Millis) -> i64 {
-        now.since(Millis::new(self.agreed_ms.load(Ordering::Relaxed)))
+        self.pulse.age_ms(now)
+    }
+
+    /// How the store stands.
+    pub fn store_state(&self, now: Millis) -> StoreState {
+        self.pulse.state("config", now)
     }
 
     /// Tells the revision in memory whenever it moves.
@@ -191,13 +208,16 @@ impl Directory {
     /// # Errors
     /// Those of the store; what was taken in before stays.
     pub async fn refresh(&self, now: Millis) -> Result<(), StoreError> {
+        let refreshed = self.read_feed(now).await;
+        self.pulse.note(now, &refreshed);
+        refreshed
+    }
+
+    async fn read_feed(&self, now: Millis) -> Result<(), StoreError> {
         let mut loaded = self.loaded.lock().await;
         loop {
             let changes = self.store.changes_after(loaded.revision, CHANGES_PER_READ).await?;
-            let Some(last) = changes.last() else {
-                self.agreed_ms.fetch_max(now.get(), Ordering::Relaxed);
-                return Ok(());
-            };
+            let Some(last) = changes.last() else { return Ok(()) };
             let revision = last.revision;
             self.take_in(&mut loaded, &changes, now).await?;
             loaded.revision = revision;
@@ -269,7 +289,8 @@ impl Directory {
                 if before.as_ref().is_none_or(|before| before.secret_sha256 != key.secret_sha256) {
                     self.forget_key(&workspace, before, now);
                 }
-                self.keys.write().insert(key.secret_sha256, KnownKey { workspace, key });
+                let last_use = LastUse::default();
+                self.keys.write().insert(key.secret_sha256, KnownKey { workspace, key, last_use });
             }
             Resource::Rule(rule) => drop(resources.rules.insert(id, rule)),
             Resource::Budget(budget) => drop(resources.budgets.insert(id, budget)),
@@ -298,7 +319,7 @@ impl Directory {
         while departed.len() >= DEPARTED_KEYS_MAX || departed.front().is_some_and(over) {
             departed.pop_front();
         }
-        let known = KnownKey { workspace: workspace.clone(), key };
+        let known = KnownKey { workspace: workspace.clone(), key, last_use: LastUse::default() };
         departed.push_back(DepartedKey { secret_sha256, known, at: now });
         self.keys.write().remove(&secret_sha256);
     }

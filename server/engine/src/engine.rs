@@ -1,6 +1,7 @@
 //! The engine: the use cases over the ports, and the tasks that run beside them.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use rateguard_core::ids::WorkspaceId;
 use rateguard_core::pricing::PriceBook;
@@ -13,13 +14,18 @@ use crate::caller::Authenticator;
 use crate::clock::Clock;
 use crate::directory::{Directory, WorkspaceView};
 use crate::error::{EngineError, Reason};
+use crate::key_uses::KeyUses;
+use crate::manage::OpenedHere;
 use crate::ports::{AuditStore, ConfigStore, CounterStore, EventLog, StoreError, UsageStore};
-use crate::recorder::{Recorder, recorder};
+use crate::pulse::{Pulse, StoreState};
+use crate::recorder::{Recorder, RecorderSetup, RecorderTask, recorder};
 use crate::secrets::CredentialCipher;
 
-/// How long decisions go on while the configuration's store is away. Keys may have been revoked
-/// since.
-pub const CONFIGURATION_AGE_MS_MAX: i64 = 60 * 60 * 1_000;
+/// How long decisions go on by default while the configuration's store is away. Keys may have been
+/// revoked since.
+pub const CONFIG_STALE_MS_MAX: i64 = 60 * 60 * 1_000;
+/// Longest wait at the stop for what need not be written: the last uses of keys.
+const LAST_WRITES_MAX: Duration = Duration::from_secs(2);
 
 /// The stores behind the ports. The program's wiring picks them.
 #[derive(Clone)]
@@ -32,6 +38,9 @@ pub struct Stores {
     pub log: Arc<dyn EventLog>,
     /// Raw events and rollups.
     pub usage: Arc<dyn UsageStore>,
+    /// Whether other processes write to the same log: then it is followed also while nothing is
+    /// reported here.
+    pub shared: bool,
     /// Who changed what.
     pub audit: Arc<dyn AuditStore>,
 }
@@ -46,6 +55,8 @@ pub struct Setup {
     pub cipher: CredentialCipher,
     /// The token by which the gateway of this process is known.
     pub gateway_token: Option<String>,
+    /// How long decisions go on while the configuration's store is away, in milliseconds.
+    pub config_stale_ms_max: i64,
 }
 
 /// The use cases. One for all callers of the process.
@@ -59,9 +70,27 @@ pub struct Engine {
     pub(crate) audit: Arc<dyn AuditStore>,
     pub(crate) recorder: Recorder,
     pub(crate) cipher: CredentialCipher,
+    pub(crate) key_uses: Arc<KeyUses>,
+    /// Whether other processes write to the same stores.
+    pub(crate) shared: bool,
+    pub(crate) usage_pulse: Pulse,
+    config_stale_ms_max: i64,
     /// Budgets open one at a time.
-    pub(crate) openings: tokio::sync::Mutex<()>,
+    pub(crate) openings: tokio::sync::Mutex<OpenedHere>,
     authenticator: Authenticator,
+}
+
+/// How the engine stands.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Standing {
+    /// Whether checks are answered: what is in memory is new enough to decide by.
+    pub checks: bool,
+    /// Whether reports are taken, as far as is known.
+    pub reports: bool,
+    /// Whether the stores are those of other processes too, so that these fare no better.
+    pub shared: bool,
+    /// The stores.
+    pub stores: Vec<StoreState>,
 }
 
 /// The tasks beside the use cases.
@@ -70,7 +99,7 @@ pub struct Background {
     recorder_stop: CancellationToken,
     tasks: JoinSet<()>,
     recorder: JoinSet<()>,
-    counters: Arc<dyn CounterStore>,
+    engine: Arc<Engine>,
 }
 
 impl Engine {
@@ -80,31 +109,38 @@ impl Engine {
     /// # Errors
     /// Those of the stores.
     pub async fn start(stores: Stores, setup: Setup) -> Result<(Arc<Self>, Background), EngineError> {
-        let Stores { config, counters, log, usage, audit } = stores;
+        let Stores { config, counters, log, usage, audit, shared } = stores;
         let now = setup.clock.now();
         let directory = Arc::new(Directory::load(config.clone(), setup.catalogue, now).await?);
-        let (recorder, mut recorder_task) =
-            recorder(log.clone(), counters.clone(), directory.clone(), setup.clock.clone());
+        let (recorder, mut recorder_task) = recorder(RecorderSetup {
+            log: log.clone(),
+            counters: counters.clone(),
+            directory: directory.clone(),
+            clock: setup.clock.clone(),
+            shared,
+        });
         recorder_task.recover().await?;
+        let opened = OpenedHere::at_start(&directory).await;
+        let key_uses = Arc::new(KeyUses::default());
+        let token = setup.gateway_token.as_deref();
         let engine = Arc::new(Self {
             clock: setup.clock,
-            authenticator: Authenticator::new(directory.clone(), setup.gateway_token.as_deref()),
+            authenticator: Authenticator::new(directory.clone(), key_uses.clone(), token),
             directory,
             config,
-            counters: counters.clone(),
+            counters,
             log,
             usage,
             audit,
             recorder,
             cipher: setup.cipher,
-            openings: tokio::sync::Mutex::default(),
+            key_uses,
+            shared,
+            usage_pulse: Pulse::new(now),
+            config_stale_ms_max: setup.config_stale_ms_max,
+            openings: tokio::sync::Mutex::new(opened),
         });
-        let (stop, recorder_stop) = (CancellationToken::new(), CancellationToken::new());
-        let mut recorder = JoinSet::new();
-        recorder.spawn(recorder_task.run(recorder_stop.clone()));
-        engine.open_budgets_left().await?;
-        let tasks = background::start(&engine, &stop);
-        Ok((engine, Background { stop, recorder_stop, tasks, recorder, counters }))
+        Ok((engine.clone(), Background::start(engine, recorder_task).await?))
     }
 
     /// Finds out who calls.
@@ -127,6 +163,21 @@ impl Engine {
         self.directory.age_ms(self.now())
     }
 
+    /// How the engine's stores stand, and what that means for its callers.
+    pub fn standing(&self) -> Standing {
+        let now = self.now();
+        let config = self.directory.store_state(now);
+        let mut log = self.recorder.log_pulse().state("event log", now);
+        log.failure = self.event_log_failure().or(log.failure);
+        let usage = self.usage_pulse.state("usage", now);
+        Standing {
+            checks: config.age_ms <= self.config_stale_ms_max,
+            reports: config.age_ms <= self.config_stale_ms_max && log.failure.is_none(),
+            shared: self.shared,
+            stores: vec![config, log, usage],
+        }
+    }
+
     /// Why the event log takes no records at present, if it does not: see
     /// [`Recorder::append_failure`].
     pub fn event_log_failure(&self) -> Option<String> {
@@ -135,7 +186,7 @@ impl Engine {
 
     /// A workspace to decide by, unless what is in memory is too old for that.
     pub(crate) fn view(&self, workspace: &WorkspaceId) -> Result<Arc<WorkspaceView>, EngineError> {
-        if self.configuration_age_ms() > CONFIGURATION_AGE_MS_MAX {
+        if self.configuration_age_ms() > self.config_stale_ms_max {
             let message = "the configuration in memory is too old to decide by: its store is away";
             return Err(EngineError::new(Reason::ConfigStale, message));
         }
@@ -145,6 +196,16 @@ impl Engine {
 }
 
 impl Background {
+    /// Starts the recorder first: budgets open through it.
+    async fn start(engine: Arc<Engine>, recorder_task: RecorderTask) -> Result<Self, EngineError> {
+        let (stop, recorder_stop) = (CancellationToken::new(), CancellationToken::new());
+        let mut recorder = JoinSet::new();
+        recorder.spawn(recorder_task.run(recorder_stop.clone()));
+        engine.open_budgets_left().await?;
+        let tasks = background::start(&engine, &stop);
+        Ok(Self { stop, recorder_stop, tasks, recorder, engine })
+    }
+
     /// Completes when a task has ended by itself. None should: without one of them the process no
     /// longer does what it promises, and had better stop.
     pub async fn failed(&mut self) {
@@ -156,7 +217,8 @@ impl Background {
     }
 
     /// Stops in order: first what makes new events, then the recorder with all that it holds, then
-    /// the counters are written down for a start that forgets nothing.
+    /// the counters are written down for a start that forgets nothing. The last uses of keys are
+    /// written as far as their store answers soon.
     ///
     /// # Errors
     /// Those of the checkpoint; the log has everything that was accepted all the same.
@@ -165,6 +227,10 @@ impl Background {
         while self.tasks.join_next().await.is_some() {}
         self.recorder_stop.cancel();
         while self.recorder.join_next().await.is_some() {}
-        self.counters.checkpoint(true).await
+        let written = self.engine.write_key_uses();
+        if !matches!(tokio::time::timeout(LAST_WRITES_MAX, written).await, Ok(Ok(()))) {
+            tracing::warn!("the last uses of keys since the last half minute could not be written down");
+        }
+        self.engine.counters.checkpoint(true).await
     }
 }

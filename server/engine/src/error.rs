@@ -4,11 +4,17 @@ use rateguard_core::invalid::Invalid;
 use thiserror::Error;
 
 use crate::ports::StoreError;
+use crate::telling::Seldom;
 
 /// How long a caller should wait before it tries a store again.
 pub const STORE_RETRY_MS: i64 = 1_000;
 /// How long a caller should wait for a full queue to drain.
 pub const QUEUE_RETRY_MS: i64 = 100;
+
+/// While a store is away every call meets it: one in a while tells of it.
+static UNAVAILABLE_TOLD: Seldom = Seldom::new();
+/// The same for stores that say nothing.
+static UNKNOWN_TOLD: Seldom = Seldom::new();
 
 /// The reason of an error, stable for programs. The wire carries its name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -279,11 +285,15 @@ impl From<StoreError> for EngineError {
     fn from(error: StoreError) -> Self {
         match error {
             StoreError::Unavailable { store, ref detail } => {
-                tracing::warn!(store, detail, "a store is unavailable");
+                if let Some(untold) = UNAVAILABLE_TOLD.due() {
+                    tracing::warn!(store, detail, untold, "a store is unavailable");
+                }
                 Self::new(Reason::StoreUnavailable, format!("the {store} store is unavailable"))
             }
             StoreError::OutcomeUnknown { store, ref detail } => {
-                tracing::warn!(store, detail, "a store did not say whether it was done");
+                if let Some(untold) = UNKNOWN_TOLD.due() {
+                    tracing::warn!(store, detail, untold, "a store did not say whether it was done");
+                }
                 let message =
                     format!("the {store} store did not say whether it was done; send the same again");
                 Self::new(Reason::OutcomeUnknown, message)

@@ -21,7 +21,8 @@ use crate::ports::{Resource, ResourceKind, StoreError, Stored};
 pub use apis::{ApiDraft, CredentialChange};
 pub use apply::{Applied, CONFIGURATION_RESOURCES_MAX, Desired, Difference};
 pub use audit::AuditPage;
-pub use budgets::{BudgetStanding, Recount, RecountError, prepare_recount};
+pub(crate) use budgets::OpenedHere;
+pub use budgets::{BudgetStanding, Recount, RecountError, prepare_recount, recount_from};
 pub use keys::{NewKey, equip, equip_as};
 pub use prices::{ListedPrice, PriceFilter, PricePage, PricePlace};
 

@@ -31,6 +31,7 @@ use crate::clock::Clock;
 use crate::directory::Directory;
 use crate::error::{EngineError, Reason};
 use crate::ports::{PeopleStore, User};
+use crate::pulse::{Pulse, StoreState};
 use crate::secrets::{CredentialCipher, SecretText};
 
 pub use access_tokens::ACCESS_TOKEN_PREFIX;
@@ -162,6 +163,7 @@ pub struct People {
     attempts: Attempts,
     live: Live,
     revision: AtomicU64,
+    pulse: Pulse,
     /// The feed is read by one at a time.
     reading: tokio::sync::Mutex<()>,
 }
@@ -182,6 +184,7 @@ impl People {
         setup: PeopleSetup,
     ) -> Result<(Arc<Self>, PeopleBackground), EngineError> {
         let PeopleSetup { clock, directory, cipher, policy, mailer } = setup;
+        let pulse = Pulse::new(clock.now());
         let people = Arc::new(Self {
             store,
             clock,
@@ -194,6 +197,7 @@ impl People {
             attempts: Attempts::default(),
             live: Live::default(),
             revision: AtomicU64::new(0),
+            pulse,
             reading: tokio::sync::Mutex::default(),
         });
         people.load().await?;
@@ -217,6 +221,11 @@ impl People {
             .and_then(|(workspace, signed)| self.live.role(workspace, &claims.user, *signed));
         let workspace = claims.place.map(|(workspace, _)| workspace);
         Ok(Person { user: claims.user, session: claims.session, workspace, role })
+    }
+
+    /// How the store stands.
+    pub fn store_state(&self) -> StoreState {
+        self.pulse.state("people", self.now())
     }
 
     fn now(&self) -> Millis {

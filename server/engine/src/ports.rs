@@ -18,14 +18,14 @@ use thiserror::Error;
 pub use audit_store::{AuditFilter, AuditLink, AuditQuery, AuditStore};
 pub use checkpoint::{Checkpoint, CheckpointBatch, CheckpointStore, CounterRow};
 pub use config_store::{
-    Change, ConfigStore, Resource, ResourceChange, ResourceKind, Snapshot, Stored, WorkspaceState,
+    Change, ConfigStore, KeyUse, Resource, ResourceChange, ResourceKind, Snapshot, Stored, WorkspaceState,
 };
 pub use counter_store::{
     CheckCommand, CheckOutcome, CounterHealth, CounterQuery, CounterStore, Decided, ExpiredReservation,
     LiveBudgets, Overflowed, Principal, RESERVATION_RANDOM_BYTES, ReleaseOutcome, RequestFingerprint,
     ReservationRequest, SettleCharge, SettleCommand, SettleReservation, Standing,
 };
-pub use event_log::{AppendOutcome, EventLog};
+pub use event_log::{AppendOutcome, Appended, EventLog};
 pub use people_store::{
     INVITATIONS_FULL, Invitation, JoinBounds, Joining, MEMBERS_FULL, Member, MemberChange, MemberRefusal,
     Membership, PeopleChange, PeopleStore, RefreshHashes, Refreshed, Refreshing, SealedSigningKey, Session,

@@ -1,5 +1,5 @@
-//! From an event to what it charges: the same for the one who appends it, for recovery and for the
-//! log's consumer.
+//! From an event to what it charges: the same for the one who appends it, for recovery and for
+//! whoever follows the log.
 
 use rateguard_core::amounts::Amounts;
 use rateguard_core::counter::Position;
@@ -13,22 +13,43 @@ use rateguard_core::usage::{EventFlags, EventKind, Exactness, UsageEvent};
 use crate::directory::{Directory, WorkspaceView};
 use crate::ports::{SettleCharge, SettleCommand, SettleReservation, Standing};
 
+/// Who else writes to the log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reach {
+    /// Nobody: a reservation that is not known was forgotten by a crash.
+    Own,
+    /// Other processes: one of them may have taken a reservation that is not known.
+    Shared,
+}
+
 /// The settlement of a logged event under the limits of now.
-pub fn command(directory: &Directory, event: &UsageEvent, position: Position, now: Millis) -> SettleCommand {
+pub fn command(
+    directory: &Directory,
+    reach: Reach,
+    event: &UsageEvent,
+    position: Position,
+    now: Millis,
+) -> SettleCommand {
     match directory.view(&event.workspace) {
-        Some(view) => settlement(&view, event, position, now),
+        Some(view) => settlement(&view, reach, event, position, now),
         None => settles_nothing(event, position, now),
     }
 }
 
-fn settlement(view: &WorkspaceView, event: &UsageEvent, position: Position, now: Millis) -> SettleCommand {
+fn settlement(
+    view: &WorkspaceView,
+    reach: Reach,
+    event: &UsageEvent,
+    position: Position,
+    now: Millis,
+) -> SettleCommand {
     let amounts = amounts(event);
     SettleCommand {
         workspace: event.workspace.clone(),
         position,
         now,
         accounted_at: event.accounted_at,
-        reservation: reservation(event),
+        reservation: reservation(reach, event),
         cost: event.cost,
         charges: charges(view, event, position, &amounts, now),
         amounts,
@@ -50,23 +71,26 @@ fn settles_nothing(event: &UsageEvent, position: Position, now: Millis) -> Settl
     }
 }
 
-fn reservation(event: &UsageEvent) -> Option<SettleReservation> {
+fn reservation(reach: Reach, event: &UsageEvent) -> Option<SettleReservation> {
     // A correction takes back the floor of a reservation that is long over.
     let id = event.reservation.clone().filter(|_| event.kind != EventKind::Correction)?;
     Some(SettleReservation {
         id,
         is_final: event.is_final,
         refund: event.exactness == Exactness::Exact,
-        standing: standing(event.flags),
+        standing: standing(reach, event.flags),
         captured_budgets: event.captured_budgets.clone(),
     })
 }
 
-fn standing(flags: EventFlags) -> Standing {
+fn standing(reach: Reach, flags: EventFlags) -> Standing {
     if flags.contains(EventFlags::RESERVATION_EXPIRED) || flags.contains(EventFlags::RESERVATION_RELEASED) {
         Standing::Ended
     } else if flags.contains(EventFlags::RESERVATION_UNKNOWN) {
-        Standing::Unknown
+        match reach {
+            Reach::Own => Standing::Unknown,
+            Reach::Shared => Standing::Elsewhere,
+        }
     } else {
         Standing::Known
     }

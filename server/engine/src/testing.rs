@@ -4,6 +4,7 @@ mod stores;
 mod trail;
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use rateguard_core::amounts::Amounts;
 use rateguard_core::counter::{CounterId, Mark, Position};
@@ -21,7 +22,7 @@ use smallvec::smallvec;
 use crate::audit::Deed;
 use crate::caller::Caller;
 use crate::clock::ManualClock;
-use crate::engine::{Background, Engine, Setup, Stores};
+use crate::engine::{Background, CONFIG_STALE_MS_MAX, Engine, Setup, Stores};
 use crate::ports::RESERVATION_RANDOM_BYTES;
 use crate::report::UsageRecord;
 use crate::resources::{Key, Scope};
@@ -45,14 +46,27 @@ pub(crate) struct World {
     pub(crate) clock: Arc<ManualClock>,
     pub(crate) engine: Arc<Engine>,
     pub(crate) caller: Caller,
-    _background: Background,
+    pub(crate) background: Background,
 }
 
 impl World {
     pub(crate) async fn start() -> Self {
-        let log = Arc::new(FakeLog::default());
+        Self::on(Arc::new(FakeLog::default()), Arc::new(FakeConfig::default()), false).await
+    }
+
+    /// Two processes on the same stores, each with counters of its own. The first one rolls up.
+    pub(crate) async fn pair() -> [Self; 2] {
+        let (log, config) = (Arc::new(FakeLog::default()), Arc::new(FakeConfig::default()));
+        let first = Self::on(log.clone(), config.clone(), true).await;
+        let second = Self::on(log, config, true).await;
+        second.usage.follows.store(true, Ordering::SeqCst);
+        [first, second]
+    }
+
+    /// An engine on these stores, which are other processes' too if they are `shared`.
+    pub(crate) async fn on(log: Arc<FakeLog>, config: Arc<FakeConfig>, shared: bool) -> Self {
         let usage = Arc::new(FakeUsage::of(log.clone()));
-        let (counters, config) = (Arc::new(FakeCounters::default()), Arc::new(FakeConfig::default()));
+        let counters = Arc::new(FakeCounters::default());
         let clock = Arc::new(ManualClock::at(start()));
         let stores = Stores {
             audit: Arc::new(EmptyTrail),
@@ -60,16 +74,18 @@ impl World {
             counters: counters.clone(),
             log: log.clone(),
             usage: usage.clone(),
+            shared,
         };
         let setup = Setup {
             clock: clock.clone(),
             catalogue: Arc::new(PriceBook::default()),
             cipher: CredentialCipher::new(&[7; 32]).expect("a key of 32 bytes"),
             gateway_token: None,
+            config_stale_ms_max: CONFIG_STALE_MS_MAX,
         };
         let (engine, background) = Engine::start(stores, setup).await.expect("the stores answer");
         let caller = caller();
-        Self { log, counters, config, usage, clock, engine, caller, _background: background }
+        Self { log, counters, config, usage, clock, engine, caller, background }
     }
 }
 

@@ -14,6 +14,7 @@ mod fuzz;
 mod gateway;
 mod hostile;
 mod isolation;
+mod key_uses;
 mod managed;
 mod messages;
 mod ownership;

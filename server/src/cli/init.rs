@@ -41,10 +41,11 @@ impl Init {
         let folder = config.data.folder.display();
         // The secrets are shown here and nowhere else: only their hashes are kept.
         super::print(&format!(
-            "Made workspace {} in {folder}.\nIts first key may manage and read. It is shown only now:\n\n    {}\n\n\
+            "Made workspace {} in {}.\nIts first key may manage and read. It is shown only now:\n\n    {}\n\n\
              Its owner logs in with this password, which is shown only now too:\n\n    {}   {}\n\n\
              Start the server with: rateguard serve --data-dir {folder}",
             installed.workspace,
+            config.stores_place(),
             installed.secret.expose(),
             installed.owner.user.email,
             installed.owner.password.expose(),

@@ -9,7 +9,7 @@ Made by `make gen` from `server/config.default.toml`; do not edit.
 
 The built-in default comes first, then the file given with `--config`, then environment variables, then flags. A key
 that does not exist is an error that names the nearest one. The environment variable of a key is its name in capitals
-behind `RATEGUARD_`, with two underscores for the dot: `RATEGUARD_SERVER__LISTEN` is `server.listen`.
+behind `RATEGUARD_`, with two underscores for each dot: `RATEGUARD_SERVER__LISTEN` is `server.listen`.
 
 In a variable or a flag, a text stands as it is, without quotes; numbers and booleans as in the file; and a list as in
 the file too, in brackets with each text in quotes:

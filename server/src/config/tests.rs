@@ -200,6 +200,60 @@ fn mail_is_configured_whole_and_leaves_the_machine_encrypted() {
 }
 
 #[test]
+fn a_key_of_a_section_below_a_section_is_set_like_any_other() {
+    let variables = environment(&[
+        ("RATEGUARD_STORES__KIND", "postgres"),
+        ("RATEGUARD_STORES__POSTGRES__URL", "postgres://role:hidden@db/name"),
+        ("RATEGUARD_STORES__POSTGRES__CONNECTIONS_MAX", "12"),
+    ]);
+    let config = Config::load(None, &variables, &[]).unwrap();
+    assert_eq!(config.stores.postgres.connections_max, 12);
+    assert_eq!(config.stores.postgres.url().unwrap().expose(), "postgres://role:hidden@db/name");
+    assert!(!format!("{config:?}").contains("hidden"));
+    assert!(reference::markdown().contains("| `RATEGUARD_STORES__POSTGRES__URL` |"));
+    for (name, nearest) in [
+        ("RATEGUARD_STORES__POSTGRES__URLS", "stores.postgres.url"),
+        ("RATEGUARD_STORES__POSTGRES", "stores.postgres"),
+    ] {
+        let error = Config::load(None, &environment(&[(name, "x")]), &[]).unwrap_err().to_string();
+        assert!(error.contains(name) && error.contains(nearest), "{error}");
+    }
+}
+
+#[test]
+fn postgres_is_configured_by_one_url() {
+    let load = |text: &str| load_text(&format!("[stores]\nkind = \"postgres\"\n[stores.postgres]\n{text}\n"));
+    let refused = |text: &str| load(text).unwrap_err().to_string();
+    assert!(refused("").contains("stores.postgres.url must name the database"));
+    assert!(refused("url = \"mysql://db\"").contains("must begin with postgres://"));
+    let both = "url = \"postgres://db/name\"\nurl_file = \"file\"";
+    assert!(refused(both).contains("stores.postgres.url_file must be empty"));
+    let few = refused("url = \"postgres://db/name\"\nconnections_max = 7");
+    assert!(few.contains("stores.postgres.connections_max must be 8 to 1000"), "{few}");
+    load("url = \"postgresql://db/name\"").unwrap();
+}
+
+#[test]
+fn the_url_in_a_file_is_read_where_only_its_owner_may() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("database-url");
+    let url = || {
+        let section = format!("[stores]\nkind = \"postgres\"\n[stores.postgres]\nurl_file = {file:?}\n");
+        load_text(&section).unwrap().stores.postgres.url()
+    };
+    let said = |error: anyhow::Error| format!("{error:#}");
+    assert!(said(url().unwrap_err()).contains("database-url"));
+    crate::keyfile::create(&file, "postgres://role:hidden@db/name\n").unwrap();
+    assert_eq!(url().unwrap().expose(), "postgres://role:hidden@db/name");
+    std::fs::set_permissions(&file, std::os::unix::fs::PermissionsExt::from_mode(0o644)).unwrap();
+    assert!(said(url().unwrap_err()).contains("stores.postgres.url_file"));
+    std::fs::remove_file(&file).unwrap();
+    crate::keyfile::create(&file, "hidden\n").unwrap();
+    let error = said(url().unwrap_err());
+    assert!(error.contains("postgres://") && !error.contains("hidden"), "{error}");
+}
+
+#[test]
 fn what_is_wrong_with_a_file_is_said_once() {
     let said = |error: ConfigError| format!("{:#}", anyhow::Error::new(error));
     let absent = said(Config::load(Some("absent.toml".as_ref()), &[], &[]).unwrap_err());

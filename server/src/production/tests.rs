@@ -55,7 +55,7 @@ async fn a_demo_is_not_served_in_production_whether_it_is_marked_or_known_by_its
     Demo::start(&development).await.unwrap().stop().await.unwrap();
     let production = config(&folder, "production");
     for purpose in [Purpose::Demo, Purpose::Own] {
-        let stores = crate::wiring::Embedded::open(
+        let stores = crate::wiring::OpenStores::open(
             &development,
             rateguard_store_sql::Opening::Existing,
             rateguard_engine::manage::Recount::Exact,

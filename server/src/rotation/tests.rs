@@ -107,7 +107,7 @@ impl World {
     }
 
     async fn sealed_otherwise(&self, keys: &KeyFile) -> usize {
-        let reader = sealed_values(&self.config).unwrap();
+        let reader = sealed_values(&self.config).await.unwrap();
         sealed_otherwise(reader.as_ref(), keys.sealing.id()).await.unwrap()
     }
 
@@ -119,8 +119,8 @@ impl World {
         self.serves().await;
     }
 
-    async fn alone(&self) -> Embedded {
-        Embedded::open_unless_in_use(&self.config).await.unwrap().unwrap()
+    async fn alone(&self) -> OpenStores {
+        OpenStores::open_unless_in_use(&self.config).await.unwrap().unwrap()
     }
 }
 

@@ -11,7 +11,7 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::config::Config;
-use crate::wiring::Embedded;
+use crate::wiring::OpenStores;
 
 /// The tasks that do it.
 pub(super) struct KeyTasks {
@@ -22,7 +22,7 @@ pub(super) struct KeyTasks {
 impl KeyTasks {
     /// Begins once everything is made that callers have to find.
     pub(super) async fn start(
-        stores: &Embedded,
+        stores: &OpenStores,
         config: &Config,
         made: CancellationToken,
     ) -> anyhow::Result<Self> {

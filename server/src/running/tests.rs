@@ -68,7 +68,7 @@ async fn a_stop_tells_of_a_listener_that_failed_and_writes_everything_down_all_t
     // The folder is free again: its files were closed.
     let flags = [("data.folder", folder.path().display().to_string())];
     let config = Config::load(None, &[], &flags).unwrap();
-    Embedded::open(&config, Opening::Existing, Recount::Exact).await.unwrap().close().await;
+    OpenStores::open(&config, Opening::Existing, Recount::Exact).await.unwrap().close().await;
 }
 
 #[tokio::test]
@@ -106,6 +106,9 @@ async fn a_server_is_ready_once_it_was_declared_to_be() {
     let (folder, running) = start(&[]).await;
     let answer = readiness(&running).await;
     assert!(answer.starts_with("HTTP/1.1 200") && answer.contains(r#""missing":[]"#), "{answer}");
+    for store in ["config", "people", "event log", "usage"] {
+        assert!(answer.contains(&format!(r#""{store}":{{"age_ms""#)), "{answer}");
+    }
     within(running.stop()).await.unwrap();
     let own = [("data.folder", folder.path().to_str().unwrap()), ("server.listen", "127.0.0.1:0")];
     let config = Config::load(None, &[], &own.map(|(key, value)| (key, value.to_owned()))).unwrap();

@@ -10,7 +10,7 @@ use rateguard_engine::audit::Deed;
 use rateguard_engine::caller::{Caller, Identity};
 use rateguard_engine::catalogue;
 use rateguard_engine::clock::{Clock, ManualClock};
-use rateguard_engine::engine::{Background, Engine, Setup, Stores};
+use rateguard_engine::engine::{Background, CONFIG_STALE_MS_MAX, Engine, Setup, Stores};
 use rateguard_engine::manage::{KEYS_PER_WORKSPACE_MAX, equip};
 use rateguard_engine::ports::{ConfigStore, CounterStore, Resource};
 use rateguard_engine::resources::{Scope, Workspace};
@@ -159,12 +159,14 @@ impl World {
             counters: counters.clone() as Arc<dyn CounterStore>,
             log: files.log.clone(),
             usage: files.usage.clone(),
+            shared: false,
         };
         let setup = Setup {
             clock: self.clock.clone(),
             catalogue: Arc::new(catalogue::load().unwrap()),
             cipher: CredentialCipher::new(&[7; 32]).unwrap(),
             gateway_token: None,
+            config_stale_ms_max: CONFIG_STALE_MS_MAX,
         };
         let (engine, background) = Engine::start(stores, setup).await.unwrap();
         let caller = engine.authenticator().by_key(&self.secret, self.now()).unwrap();

@@ -63,6 +63,10 @@ impl Clients {
         ApiServiceClient::new(self.transport())
     }
 
+    pub fn keys(&self) -> KeyServiceClient<Transport> {
+        KeyServiceClient::new(self.transport())
+    }
+
     pub fn auth(&self) -> AuthServiceClient<Transport> {
         AuthServiceClient::new(self.transport())
     }
@@ -85,14 +89,21 @@ impl Clients {
 
     /// Makes a key with these scopes and returns its secret.
     pub async fn make_key(&self, scopes: &[v1::KeyScope]) -> String {
+        self.try_make_key("test", scopes).await.unwrap().secret.unwrap().value
+    }
+
+    /// Makes a key with a name and these scopes, if that can be done now.
+    pub async fn try_make_key(
+        &self,
+        name: &str,
+        scopes: &[v1::KeyScope],
+    ) -> Result<v1::CreateKeyResponse, Status> {
         let key = v1::Key {
-            display_name: "test".to_owned(),
+            display_name: name.to_owned(),
             scopes: scopes.iter().map(|scope| i32::from(*scope)).collect(),
             ..v1::Key::default()
         };
-        let request = v1::CreateKeyRequest { key: Some(key) };
-        let answer = KeyServiceClient::new(self.transport()).create_key(request).await.unwrap();
-        answer.into_inner().secret.unwrap().value
+        Ok(self.keys().create_key(v1::CreateKeyRequest { key: Some(key) }).await?.into_inner())
     }
 
     /// Makes a rule of so many requests, shared by the workspace, in a window so long that no test

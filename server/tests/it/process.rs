@@ -28,9 +28,11 @@ pub fn command(program: impl AsRef<OsStr>) -> Command {
     command
 }
 
-/// A data folder with an installation in it.
+/// A data folder with an installation in it, or with what one replica of an installation keeps for itself.
 pub struct Installation {
     folder: TempDir,
+    /// What its programs are configured by besides.
+    variables: Vec<(String, String)>,
     /// The first key: manage and read.
     pub first_key: String,
     /// The password of its first owner.
@@ -43,8 +45,31 @@ pub const OWNER_EMAIL: &str = "owner@example.com";
 impl Installation {
     /// Makes one with `rateguard init`.
     pub async fn make() -> Self {
+        Self::make_with(Vec::new()).await
+    }
+
+    /// Makes one whose stores are in a database of PostgreSQL.
+    pub async fn make_on(database_url: &str) -> Self {
+        Self::make_with(on_postgres(database_url)).await
+    }
+
+    /// Another replica of an installation: a folder of its own with the same encryption key, over the same
+    /// database, which it may reach by another URL.
+    pub fn replica(&self, database_url: &str) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::copy(self.path().join(ENCRYPTION_KEY), folder.path().join(ENCRYPTION_KEY)).unwrap();
+        Self {
+            folder,
+            variables: on_postgres(database_url),
+            first_key: self.first_key.clone(),
+            owner_password: self.owner_password.clone(),
+        }
+    }
+
+    async fn make_with(variables: Vec<(String, String)>) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let output = command(PROGRAM)
+            .envs(variables.clone())
             .args(["init", "--workspace", "test", "--data-dir"])
             .arg(folder.path())
             .output()
@@ -55,7 +80,7 @@ impl Installation {
         let first_key = text.split_whitespace().find(|word| word.starts_with("rg_live_")).unwrap().to_owned();
         let mut words = text.split_whitespace().skip_while(|word| *word != OWNER_EMAIL).skip(1);
         let owner_password = words.next().unwrap().to_owned();
-        Self { folder, first_key, owner_password }
+        Self { folder, variables, first_key, owner_password }
     }
 
     /// The data folder.
@@ -84,9 +109,24 @@ impl Installation {
 
     /// Starts a server through another program, which is given the server's command line.
     pub async fn serve_under(&self, mut command: Command) -> Server {
-        command.args(["serve", "--listen", "127.0.0.1:0", "--data-dir"]).arg(self.path());
+        command
+            .envs(self.variables.clone())
+            .args(["serve", "--listen", "127.0.0.1:0", "--data-dir"])
+            .arg(self.path())
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .kill_on_drop(true);
         Server::started(command).await
     }
+}
+
+/// The file of the key that seals credentials, in a data folder.
+const ENCRYPTION_KEY: &str = "encryption.key";
+
+/// The variables by which a program keeps its stores in a database.
+pub fn on_postgres(url: &str) -> Vec<(String, String)> {
+    let variables = [("RATEGUARD_STORES__KIND", "postgres"), ("RATEGUARD_STORES__POSTGRES__URL", url)];
+    variables.map(|(name, value)| (name.to_owned(), value.to_owned())).to_vec()
 }
 
 /// A server with a listener for gateways of other processes.

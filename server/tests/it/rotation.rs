@@ -143,7 +143,7 @@ async fn a_server_takes_a_key_that_somebody_has_put_into_the_file_and_seals_with
     std::fs::write(&unfinished, format!("{new}\n{old}\n")).unwrap();
     std::fs::rename(&unfinished, scene.file()).unwrap();
     scene.server.signal("HUP").await;
-    let reader = rateguard_store_sql::SqlSealedReader::new(scene.installation.path()).unwrap();
+    let reader = rateguard_store_sql::SqlSealedReader::open_to_read(scene.installation.path()).await.unwrap();
     let id = rateguard_engine::secrets::EncryptionKey::new(&hex::decode(&new).unwrap()).unwrap().id();
     eventually("everything is sealed with the new key", || async {
         rateguard_engine::reseal::sealed_otherwise(&reader, id).await.unwrap() == 0

@@ -2,14 +2,15 @@
 //! is away.
 
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use rateguard_core::ids::KeyId;
 
 use super::*;
-use crate::engine::CONFIGURATION_AGE_MS_MAX;
+use crate::engine::CONFIG_STALE_MS_MAX;
 use crate::error::Reason;
 use crate::secrets::key_hash;
-use crate::testing::{FakeConfig, World, deed, key, record, start, workspace};
+use crate::testing::{FakeConfig, Fault, World, deed, key, record, start, workspace};
 
 /// A directory on a store that others change too.
 struct Shared {
@@ -88,9 +89,57 @@ async fn what_is_in_memory_stays_and_grows_old_while_the_store_is_away() {
 async fn nothing_is_decided_by_a_configuration_that_is_too_old() {
     let world = World::start().await;
     world.config.away.store(true, Ordering::SeqCst);
-    world.clock.advance_ms(CONFIGURATION_AGE_MS_MAX);
+    world.clock.advance_ms(CONFIG_STALE_MS_MAX);
     world.engine.report(&world.caller, vec![record("in-time", 1)]).await.unwrap();
     world.clock.advance_ms(1);
     let refused = world.engine.report(&world.caller, vec![record("too-late", 1)]).await.unwrap_err();
     assert_eq!(refused.reason, Reason::ConfigStale);
+}
+
+#[tokio::test]
+async fn checks_go_on_while_the_store_is_away_and_again_once_it_is_back() {
+    let world = World::start().await;
+    let standing = || world.engine.standing();
+    assert!(standing().checks && standing().reports);
+    world.config.away.store(true, Ordering::SeqCst);
+    world.clock.advance_ms(CONFIG_STALE_MS_MAX);
+    world.engine.directory().refresh(world.engine.now()).await.unwrap_err();
+    let away = standing();
+    assert!(away.checks && away.stores[0].failure.is_some(), "{away:?}");
+    assert_eq!(away.stores[0].age_ms, CONFIG_STALE_MS_MAX);
+    world.clock.advance_ms(1);
+    assert!(!standing().checks && !standing().reports);
+
+    world.config.away.store(false, Ordering::SeqCst);
+    world.engine.directory().refresh(world.engine.now()).await.unwrap();
+    let back = standing();
+    assert!(back.checks && back.stores[0].failure.is_none(), "{back:?}");
+    world.engine.report(&world.caller, vec![record("again", 1)]).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_report_that_the_log_refuses_is_unavailable_and_counts_when_it_is_sent_again() {
+    let world = World::start().await;
+    world.log.fail_next(Fault::Unavailable);
+    let refused = world.engine.report(&world.caller, vec![record("one", 1)]).await.unwrap_err();
+    assert_eq!(refused.reason, Reason::StoreUnavailable);
+    assert!(!world.engine.standing().reports);
+    world.engine.report(&world.caller, vec![record("one", 1)]).await.unwrap();
+    assert!(world.engine.standing().reports);
+    assert_eq!(world.log.ids(), ["one"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_notification_makes_a_change_known_before_the_next_look() {
+    let config = Arc::new(FakeConfig::default());
+    config.notifies.store(true, Ordering::SeqCst);
+    let world = World::on(Arc::default(), config, false).await;
+    // The first turn of every task is over.
+    tokio::time::sleep(Duration::from_millis(1)).await;
+    world.config.insert(&workspace(), Resource::Key(key("new")), 10, &deed()).await.unwrap();
+    let begun = tokio::time::Instant::now();
+    while world.engine.directory().key(&key_hash("new")).is_none() {
+        assert!(begun.elapsed() < Duration::from_millis(100), "it waits for the interval");
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
 }

@@ -18,8 +18,10 @@ use crate::audit::Deed;
 use crate::error::EngineError;
 use crate::ports::{PeopleChange, SealedSigningKey};
 use crate::secrets::random;
+use crate::telling::Telling;
+use crate::wake::Wake;
 
-/// How often the feed is read: what ends a session anywhere is known here well within a second.
+/// How often the feed is read, besides being woken: what ends a session anywhere is known here well within a second.
 const REFRESH_INTERVAL: Duration = Duration::from_millis(400);
 /// How often signing keys are looked at, and what is over is dropped.
 const SWEEP_INTERVAL: Duration = Duration::from_secs(60);
@@ -50,18 +52,20 @@ pub(super) fn start(people: &Arc<People>, stop: &CancellationToken) -> JoinSet<(
     tasks
 }
 
-/// Does one thing again and again. A failure is told and tried again with the next turn.
+/// Does one thing again and again.
 async fn repeat(people: Arc<People>, stop: CancellationToken, period: Duration, task: Task) {
     let mut ticks = interval(period);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    while until_stopped(&stop, ticks.tick()).await.is_some() {
+    let (mut wake, mut telling) = match task {
+        Task::Refresh => (Wake::by(people.store.wake()), Telling::of("reading the feed of people")),
+        Task::Sweep => (Wake::by(None), Telling::of("rotating keys, and dropping what is over of people")),
+    };
+    while until_stopped(&stop, wake.turn(&mut ticks)).await.is_some() {
         let done = match task {
             Task::Refresh => people.refresh().await,
             Task::Sweep => people.sweep().await,
         };
-        if let Err(error) = done {
-            tracing::warn!(?task, %error, "a background task failed and will be tried again");
-        }
+        telling.tell(&done);
     }
 }
 
@@ -88,6 +92,13 @@ impl People {
     /// # Errors
     /// Those of the store; what was taken in before stays.
     pub async fn refresh(&self) -> Result<(), EngineError> {
+        let now = self.now();
+        let refreshed = self.read_feed().await;
+        self.pulse.note(now, &refreshed);
+        refreshed
+    }
+
+    async fn read_feed(&self) -> Result<(), EngineError> {
         let _reading = self.reading.lock().await;
         loop {
             let after = self.revision.load(Ordering::Acquire);

@@ -1,9 +1,10 @@
 //! The store of everything that people manage.
 
 use async_trait::async_trait;
-use rateguard_core::ids::WorkspaceId;
+use rateguard_core::ids::{KeyId, WorkspaceId};
 use rateguard_core::rule::{Budget, Rule};
 use rateguard_core::time::Millis;
+use tokio::sync::watch;
 
 use super::StoreError;
 use crate::audit::Deed;
@@ -128,6 +129,17 @@ pub struct Change {
     pub kind: ResourceKind,
     /// Which.
     pub id: String,
+}
+
+/// That a key was used.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KeyUse {
+    /// The tenant.
+    pub workspace: WorkspaceId,
+    /// The key.
+    pub key: KeyId,
+    /// When, the last time.
+    pub at: Millis,
 }
 
 /// Everything, as of one revision.
@@ -287,4 +299,29 @@ pub trait ConfigStore: Send + Sync + 'static {
     /// # Errors
     /// [`StoreError::Unavailable`].
     async fn changes_after(&self, revision: u64, limit: usize) -> Result<Vec<Change>, StoreError>;
+
+    /// Notes when keys were used last. The latest use of a key stays, whoever notes it and in whatever
+    /// order; keys that are gone are passed over. It is no change of the key: neither its version nor
+    /// the feed moves.
+    ///
+    /// # Errors
+    /// [`StoreError::Unavailable`], [`StoreError::OutcomeUnknown`]; to note the same again is harmless.
+    async fn touch_keys(&self, uses: &[KeyUse]) -> Result<(), StoreError>;
+
+    /// When these keys of a workspace were used last, as far as that was noted. A key that was never
+    /// used is left out.
+    ///
+    /// # Errors
+    /// [`StoreError::Unavailable`], [`StoreError::Corrupt`].
+    async fn key_uses(
+        &self,
+        workspace: &WorkspaceId,
+        keys: &[KeyId],
+    ) -> Result<Vec<(KeyId, Millis)>, StoreError>;
+
+    /// Changes its value when the feed has grown, by whatever process. It hurries a reader, who reads
+    /// now and then all the same: a notification may be lost. `None` where nobody notifies.
+    fn wake(&self) -> Option<watch::Receiver<u64>> {
+        None
+    }
 }

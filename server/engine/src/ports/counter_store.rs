@@ -155,6 +155,10 @@ pub enum Standing {
     /// Nobody knew it: a crash may have forgotten it, so that the record counts in full and takes
     /// the place of money that the crash left held.
     Unknown,
+    /// Nobody knew it where the record was taken, and another process may. Whoever has it frees what
+    /// it holds and corrects what it took; the cost counts in full, by the record's own time, so that
+    /// it is the same everywhere. Money that a crash left held is not touched.
+    Elsewhere,
     /// It was released, or expired with its floor charged: the record counts in full, and nothing
     /// is held for it any more.
     Ended,

@@ -29,6 +29,17 @@ pub enum AppendOutcome {
     },
 }
 
+/// What became of one append.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Appended {
+    /// The log's last position when the append began: all that is in the log before the append's own
+    /// events is at or below it, and nothing of others comes between it and them. Zero for an append
+    /// of no events.
+    pub before: Position,
+    /// What became of each event, in order.
+    pub outcomes: Vec<AppendOutcome>,
+}
+
 /// The log. An append is durable when it returns; one sync covers the whole batch.
 #[async_trait]
 pub trait EventLog: Send + Sync + 'static {
@@ -38,7 +49,7 @@ pub trait EventLog: Send + Sync + 'static {
     /// # Errors
     /// [`StoreError::Unavailable`] when surely nothing was appended, [`StoreError::OutcomeUnknown`]
     /// when it may have been.
-    async fn append(&self, events: &[UsageEvent]) -> Result<Vec<AppendOutcome>, StoreError>;
+    async fn append(&self, events: &[UsageEvent]) -> Result<Appended, StoreError>;
 
     /// Reads at most `limit` events after a position, in order. Never skips an event that is
     /// committed later at a lower position.

@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use async_trait::async_trait;
 use rateguard_core::ids::{DisplayName, InvitationId, SessionId, SigningKeyId, UserId, WorkspaceId};
 use rateguard_core::time::Millis;
+use tokio::sync::watch;
 
 use super::StoreError;
 use crate::audit::Deed;
@@ -453,6 +454,12 @@ pub trait PeopleStore: Send + Sync + 'static {
     /// # Errors
     /// [`StoreError::Unavailable`], [`StoreError::OutcomeUnknown`].
     async fn sweep_people(&self, now: Millis, changes_before: Millis) -> Result<(), StoreError>;
+
+    /// Changes its value when the feed has grown: see
+    /// [`ConfigStore::wake`](super::ConfigStore::wake). `None` where nobody notifies.
+    fn wake(&self) -> Option<watch::Receiver<u64>> {
+        None
+    }
 }
 
 /// How many may join.

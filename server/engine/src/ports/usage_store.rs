@@ -166,6 +166,14 @@ pub trait UsageStore: Send + Sync + 'static {
     /// [`StoreError::Unavailable`].
     async fn cursor(&self) -> Result<Position, StoreError>;
 
+    /// Whether this process is the one that rolls up now. Whoever is stays it until it is gone or
+    /// this fails, and is asked before each batch; another process becomes it within seconds then.
+    /// Always true for a store that belongs to one process.
+    ///
+    /// # Errors
+    /// [`StoreError::Unavailable`]: then it is not.
+    async fn try_lead(&self) -> Result<bool, StoreError>;
+
     /// A page of raw events.
     ///
     /// # Errors

@@ -1,18 +1,21 @@
 //! Tests of the recorder: what callers share, what faults of the stores do to them, and what is
 //! cut between two appends.
 
+mod shared;
+
 use std::sync::atomic::Ordering;
 
 use rateguard_core::money::Nanos;
 use rateguard_core::pricing::PriceBook;
-use rateguard_core::reservation::ReservationState;
+use rateguard_core::reservation::{Reservation, ReservationState};
 use rateguard_core::usage::EventFlags;
 use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
 
 use super::*;
 use crate::clock::ManualClock;
 use crate::floor;
-use crate::ports::ExpiredReservation;
+use crate::ports::{AppendOutcome, ExpiredReservation, Standing};
 use crate::testing::{
     FakeConfig, FakeCounters, FakeLog, Fault, event, reservation, reservation_id, start, workspace,
 };
@@ -35,10 +38,21 @@ impl Recording {
 
     /// Starts on stores that have something already.
     async fn on(log: Arc<FakeLog>, counters: Arc<FakeCounters>) -> Self {
+        Self::beside(log, counters, false).await
+    }
+
+    /// The same, on a log that others write to as well if it is `shared`.
+    async fn beside(log: Arc<FakeLog>, counters: Arc<FakeCounters>, shared: bool) -> Self {
         let catalogue = Arc::new(PriceBook::default());
         let directory = Directory::load(Arc::new(FakeConfig::default()), catalogue, start()).await.unwrap();
         let clock = Arc::new(ManualClock::at(start()));
-        let (recorder, mut task) = recorder(log.clone(), counters.clone(), Arc::new(directory), clock);
+        let (recorder, mut task) = recorder(RecorderSetup {
+            log: log.clone(),
+            counters: counters.clone(),
+            directory: Arc::new(directory),
+            clock,
+            shared,
+        });
         task.recover().await.unwrap();
         let stop = CancellationToken::new();
         let running = tokio::spawn(task.run(stop.clone()));

@@ -4,7 +4,7 @@ mod config;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use async_trait::async_trait;
 use parking_lot::Mutex;
@@ -14,13 +14,13 @@ use rateguard_core::money::Nanos;
 use rateguard_core::reservation::{Reservation, ReservationState};
 use rateguard_core::time::Millis;
 use rateguard_core::usage::{LoggedEvent, UsageEvent};
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, watch};
 
 pub(crate) use config::FakeConfig;
 
 use super::workspace;
 use crate::ports::{
-    AppendOutcome, CheckCommand, CheckOutcome, CounterHealth, CounterQuery, CounterStore, EventLog,
+    AppendOutcome, Appended, CheckCommand, CheckOutcome, CounterHealth, CounterQuery, CounterStore, EventLog,
     EventPage, EventQuery, ExpiredReservation, LiveBudgets, Principal, ReleaseOutcome, SeriesPoint,
     SeriesQuery, SettleCharge, SettleCommand, Standing, StoreError, Summary, UsageFilter, UsageStore,
 };
@@ -47,6 +47,7 @@ pub(crate) struct FakeLog {
     events: Mutex<Vec<LoggedEvent>>,
     batches: Mutex<Vec<usize>>,
     faults: Mutex<VecDeque<Fault>>,
+    reads: AtomicUsize,
     /// Whether reading fails.
     pub(crate) unreadable: AtomicBool,
     /// An append takes one; without any it waits.
@@ -59,6 +60,7 @@ impl Default for FakeLog {
             events: Mutex::default(),
             batches: Mutex::default(),
             faults: Mutex::default(),
+            reads: AtomicUsize::new(0),
             unreadable: AtomicBool::new(false),
             passes: Semaphore::new(UNBOUNDED),
         }
@@ -83,6 +85,11 @@ impl FakeLog {
     /// How many events each append had.
     pub(crate) fn batches(&self) -> Vec<usize> {
         self.batches.lock().clone()
+    }
+
+    /// How often it was read on from a position.
+    pub(crate) fn reads(&self) -> usize {
+        self.reads.load(Ordering::SeqCst)
     }
 
     pub(crate) fn events(&self) -> Vec<LoggedEvent> {
@@ -115,7 +122,7 @@ impl FakeLog {
 
 #[async_trait]
 impl EventLog for FakeLog {
-    async fn append(&self, batch: &[UsageEvent]) -> Result<Vec<AppendOutcome>, StoreError> {
+    async fn append(&self, batch: &[UsageEvent]) -> Result<Appended, StoreError> {
         self.passes.acquire().await.expect("the gate is never closed").forget();
         let fault = self.faults.lock().pop_front();
         let unknown = StoreError::OutcomeUnknown { store: "event", detail: "silent".to_owned() };
@@ -125,11 +132,13 @@ impl EventLog for FakeLog {
             _ => self.batches.lock().push(batch.len()),
         }
         let mut events = self.events.lock();
+        let before = events.last().map(|logged| logged.position).unwrap_or_default();
         let outcomes = batch.iter().map(|event| Self::append_one(&mut events, event)).collect();
-        if fault.is_some() { Err(unknown) } else { Ok(outcomes) }
+        if fault.is_some() { Err(unknown) } else { Ok(Appended { before, outcomes }) }
     }
 
     async fn read_after(&self, position: Position, limit: usize) -> Result<Vec<LoggedEvent>, StoreError> {
+        self.reads.fetch_add(1, Ordering::SeqCst);
         if self.unreadable.load(Ordering::SeqCst) {
             return Err(unavailable("event"));
         }
@@ -188,12 +197,16 @@ impl FakeCounters {
         for charge in command.charges.iter().filter(|charge| charge.is_budget()) {
             *self.spent.lock().entry(charge.counter).or_default() += charge.amount;
         }
-        let known = command.reservation.as_ref().filter(|settled| settled.standing == Standing::Known);
+        let known = command.reservation.as_ref().filter(|settled| settles_own(settled.standing));
         if let Some(reservation) = known.and_then(|known| self.reservations.lock().get(&known.id).cloned()) {
             self.keep(after_its_report(reservation));
         }
         settled.push(command);
     }
+}
+
+fn settles_own(standing: Standing) -> bool {
+    matches!(standing, Standing::Known | Standing::Elsewhere)
 }
 
 fn after_its_report(mut reservation: Reservation) -> Reservation {
@@ -290,6 +303,8 @@ pub(crate) struct FakeUsage {
     cursor: Mutex<Position>,
     /// Whether rolling up fails.
     pub(crate) away: AtomicBool,
+    /// Whether another process rolls up.
+    pub(crate) follows: AtomicBool,
 }
 
 impl FakeUsage {
@@ -310,6 +325,10 @@ impl UsageStore for FakeUsage {
 
     async fn cursor(&self) -> Result<Position, StoreError> {
         Ok(*self.cursor.lock())
+    }
+
+    async fn try_lead(&self) -> Result<bool, StoreError> {
+        Ok(!self.follows.load(Ordering::SeqCst))
     }
 
     async fn events(&self, _: &WorkspaceId, query: &EventQuery) -> Result<EventPage, StoreError> {

@@ -107,7 +107,7 @@ pub fn specified(scope: v1::KeyScope) -> Option<Scope> {
     }
 }
 
-/// A key for the wire.
+/// A key for the wire, without its last use, which is no part of it.
 pub fn key_message(stored: &Stored<Key>) -> v1::Key {
     let key = &stored.value;
     v1::Key {
@@ -126,6 +126,7 @@ pub fn key_message(stored: &Stored<Key>) -> v1::Key {
         etag: etag(stored.version),
         create_time: Some(timestamp(stored.created_at)),
         update_time: Some(timestamp(stored.updated_at)),
+        last_use_time: None,
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use rateguard_core::ids::KeyId;
 use rateguard_core::money::Currency;
 use rateguard_engine::engine::Engine;
 use rateguard_engine::error::EngineError;
@@ -16,6 +17,7 @@ use super::answer;
 use super::managed::{Desk, Managed, at_desk, of_kind};
 use super::mask::Maskable;
 use crate::convert::keys::{KeyIdentity, key, key_message};
+use crate::convert::timestamp;
 
 impl Managed for Key {
     type Message = v1::Key;
@@ -23,7 +25,7 @@ impl Managed for Key {
     const FIELD: &'static str = "key";
     const MASKABLE: Maskable = Maskable {
         message: "rateguard.v1.Key",
-        fixed: &["id", "prefix", "label", "etag", "create_time", "update_time"],
+        fixed: &["id", "prefix", "label", "etag", "create_time", "update_time", "last_use_time"],
     };
 
     fn id_and_etag(message: &v1::Key) -> (&str, &str) {
@@ -79,7 +81,7 @@ impl KeyService for Keys {
         let (desk, message) = at_desk(&self.0, request)?;
         answer(async {
             let stored = desk.get("id", &message.id).await?;
-            Ok(v1::GetKeyResponse { key: Some(key_message(&stored)) })
+            Ok(v1::GetKeyResponse { key: Some(with_last_use(&desk, &stored).await?) })
         })
         .await
     }
@@ -91,7 +93,7 @@ impl KeyService for Keys {
         let (desk, message) = at_desk(&self.0, request)?;
         answer(async {
             let page = desk.list(message.page_size, &message.page_token).await?;
-            let keys = page.items.iter().map(key_message).collect();
+            let keys = with_last_uses(&desk, &page.items).await?;
             Ok(v1::ListKeysResponse { keys, next_page_token: page.next_page_token })
         })
         .await
@@ -104,7 +106,7 @@ impl KeyService for Keys {
         let (desk, message) = at_desk(&self.0, request)?;
         answer(async {
             let updated = desk.update(message.key, message.update_mask).await?;
-            Ok(v1::UpdateKeyResponse { key: Some(key_message(&updated.stored)) })
+            Ok(v1::UpdateKeyResponse { key: Some(with_last_use(&desk, &updated.stored).await?) })
         })
         .await
     }
@@ -120,4 +122,19 @@ impl KeyService for Keys {
         })
         .await
     }
+}
+
+async fn with_last_use(desk: &Desk<'_>, stored: &Stored<Key>) -> Result<v1::Key, EngineError> {
+    let told = with_last_uses(desk, std::slice::from_ref(stored)).await?.pop();
+    told.ok_or_else(|| EngineError::internal("a key was not told"))
+}
+
+async fn with_last_uses(desk: &Desk<'_>, page: &[Stored<Key>]) -> Result<Vec<v1::Key>, EngineError> {
+    let ids: Vec<KeyId> = page.iter().map(|stored| stored.value.id.clone()).collect();
+    let uses = desk.engine.key_uses(&desk.who, &ids).await?;
+    let told = |stored: &Stored<Key>| v1::Key {
+        last_use_time: uses.get(&stored.value.id).copied().map(timestamp),
+        ..key_message(stored)
+    };
+    Ok(page.iter().map(told).collect())
 }

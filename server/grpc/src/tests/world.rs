@@ -10,7 +10,7 @@ use rateguard_core::pricing::PriceBook;
 use rateguard_core::time::{Millis, Zone};
 use rateguard_engine::audit::Deed;
 use rateguard_engine::clock::ManualClock;
-use rateguard_engine::engine::{Background, Engine, Setup, Stores};
+use rateguard_engine::engine::{Background, CONFIG_STALE_MS_MAX, Engine, Setup, Stores};
 use rateguard_engine::manage::{KEYS_PER_WORKSPACE_MAX, equip};
 use rateguard_engine::people::{
     Mail, MailError, Mailer, People, PeopleBackground, PeopleSetup, Policy, Registration,
@@ -137,12 +137,14 @@ impl World {
         let bounds = MemoryCounterStoreConfig::default();
         let counters = MemoryCounterStore::load(checkpoints, bounds, Millis::new(START_MS)).await.unwrap();
         let audit = Arc::new(config.audit());
-        let stores = Stores { config: config.clone(), counters: Arc::new(counters), log, usage, audit };
+        let counters = Arc::new(counters);
+        let stores = Stores { config: config.clone(), counters, log, usage, audit, shared: false };
         let setup = Setup {
             clock: clock.clone(),
             catalogue: Arc::new(catalogue),
             cipher: CredentialCipher::new(&[7; 32]).unwrap(),
             gateway_token: Some(GATEWAY_TOKEN.to_owned()),
+            config_stale_ms_max: CONFIG_STALE_MS_MAX,
         };
         let (engine, background) = Engine::start(stores, setup).await.unwrap();
         let drain = CancellationToken::new();

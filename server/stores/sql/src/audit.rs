@@ -14,6 +14,7 @@ use rateguard_core::ids::WorkspaceId;
 use rateguard_engine::audit::{AuditEntry, AuditHead, INSTALLATION_CHAIN};
 use rateguard_engine::ports::{AuditLink, AuditQuery, AuditStore, StoreError};
 
+use crate::database::{Database, OpenError, PostgresDatabase, Scope};
 pub(crate) use append::{Fact, record};
 pub(crate) use witness::Witness;
 
@@ -30,13 +31,23 @@ impl SqlAuditStore {
     pub(crate) fn over(witness: Witness) -> Self {
         Self { witness }
     }
+
+    /// Opens the trail of an installation in a database on a server. Nothing is written over it.
+    ///
+    /// # Errors
+    /// [`OpenError`].
+    pub async fn open_on_server(server: &PostgresDatabase) -> Result<Self, OpenError> {
+        let entries = Database::open_on_server(server, &crate::config::SERVER_SCHEMA).await?;
+        let copies = Database::open_on_server(server, &crate::events::SERVER_SCHEMA).await?;
+        Ok(Self::over(Witness::new(entries, copies)))
+    }
 }
 
 /// Runs one function over a connection that only reads.
 macro_rules! with_reader {
-    ($database:expr, $function:path $(, $argument:expr)*) => {{
+    ($database:expr, $scope:expr, $function:path $(, $argument:expr)*) => {{
         let work = async {
-            let mut reader = $database.reader().await?;
+            let mut reader = $database.reader($scope).await?;
             $function(&mut reader $(, $argument)*).await
         };
         $database.within_deadline(work).await
@@ -51,27 +62,28 @@ impl AuditStore for SqlAuditStore {
         query: &AuditQuery,
     ) -> Result<Vec<AuditEntry>, StoreError> {
         let chain = workspace.map_or(INSTALLATION_CHAIN, WorkspaceId::as_str);
-        with_reader!(self.witness.entries, read::page, chain, query)
+        let scope = workspace.map_or(Scope::Installation, Scope::Workspace);
+        with_reader!(self.witness.entries, scope, read::page, chain, query)
     }
 
     async fn audit_heads(&self) -> Result<Vec<AuditHead>, StoreError> {
-        with_reader!(self.witness.entries, read::heads)
+        with_reader!(self.witness.entries, Scope::Installation, read::heads)
     }
 
     async fn audit_chain(&self, chain: &str, after: u64, limit: usize) -> Result<Vec<AuditLink>, StoreError> {
-        with_reader!(self.witness.entries, read::chain, chain, after, limit)
+        with_reader!(self.witness.entries, Scope::Installation, read::chain, chain, after, limit)
     }
 
     async fn audit_unwitnessed(&self, chain: &str) -> Result<Vec<AuditHead>, StoreError> {
-        with_reader!(self.witness.entries, read::unwitnessed, chain)
+        with_reader!(self.witness.entries, Scope::Installation, read::unwitnessed, chain)
     }
 
     async fn witnessed_heads(&self) -> Result<Vec<AuditHead>, StoreError> {
-        with_reader!(self.witness.copies, witness::heads)
+        with_reader!(self.witness.copies, Scope::Installation, witness::heads)
     }
 
     async fn witnessed(&self, chain: &str, after: u64, through: u64) -> Result<Vec<AuditHead>, StoreError> {
-        with_reader!(self.witness.copies, witness::between, chain, after, through)
+        with_reader!(self.witness.copies, Scope::Installation, witness::between, chain, after, through)
     }
 }
 

@@ -11,15 +11,19 @@ mod reseal;
 mod sealed;
 mod shown;
 mod table;
+mod uses;
 
 use async_trait::async_trait;
-use rateguard_core::ids::WorkspaceId;
+use rateguard_core::ids::{KeyId, WorkspaceId};
+use rateguard_core::time::Millis;
 use rateguard_engine::audit::Deed;
 use rateguard_engine::ports::{
-    Change, ConfigStore, Resource, ResourceChange, ResourceKind, Snapshot, StoreError, Stored, WorkspaceState,
+    Change, ConfigStore, KeyUse, Resource, ResourceChange, ResourceKind, Snapshot, StoreError, Stored,
+    WorkspaceState,
 };
 use rateguard_engine::resources::Workspace;
 use sqlx::migrate::Migrator;
+use tokio::sync::watch;
 
 pub(crate) use change::insert_workspace;
 pub(crate) use read::workspace as workspace_of;
@@ -28,7 +32,8 @@ pub(crate) use shown::workspace as shown_workspace;
 
 use crate::audit::{SqlAuditStore, Witness};
 use crate::database::{
-    Content, DataFolder, Database, Durability, LOAD_MS_MAX, OpenError, Schema, Transaction, Writing, failure,
+    Content, DataFolder, Database, Durability, Feed, LOAD_MS_MAX, OpenError, PostgresDatabase, Schema, Scope,
+    ServerSchema, Transaction, Writing, failure, query, query_scalar,
 };
 use crate::events::SqlEventLog;
 use crate::people::SqlPeopleStore;
@@ -36,6 +41,7 @@ use crate::people::SqlPeopleStore;
 /// The name by which errors know the store.
 const STORE: &str = "config";
 static MIGRATOR: Migrator = sqlx::migrate!("../../../migrations/config/sqlite");
+static SERVER_MIGRATOR: Migrator = sqlx::migrate!("../../../migrations/config/postgres");
 pub(crate) const SCHEMA: Schema = Schema {
     store: STORE,
     file: "config.db",
@@ -44,6 +50,12 @@ pub(crate) const SCHEMA: Schema = Schema {
     content: Content { table: "workspaces", rows: "SELECT 1 FROM workspaces" },
     writing: Writing::Seldom,
     remedy: crate::installation::RESTORE_CONFIG,
+};
+pub(crate) const SERVER_SCHEMA: ServerSchema = ServerSchema {
+    store: STORE,
+    name: "rateguard_config",
+    migrator: &SERVER_MIGRATOR,
+    writer_lock: 0x7261_7465_636f_6e66,
 };
 
 /// Managed resources in `config.db`.
@@ -70,6 +82,16 @@ impl SqlConfigStore {
         Self { database, witness }
     }
 
+    /// Opens the store in a database on a server, beside the log that keeps the second copy of the
+    /// audit trail's hashes.
+    ///
+    /// # Errors
+    /// [`OpenError`].
+    pub async fn open_on_server(server: &PostgresDatabase, log: &SqlEventLog) -> Result<Self, OpenError> {
+        let database = Database::open_on_server(server, &SERVER_SCHEMA).await?;
+        Ok(Self::over(database.listening(server, &SERVER_SCHEMA), log).await)
+    }
+
     /// Closes it; calls afterwards are unavailable.
     pub async fn close(&self) {
         self.database.close().await;
@@ -91,7 +113,10 @@ impl SqlConfigStore {
         work: impl Future<Output = Result<(Transaction, T), StoreError>> + Send,
     ) -> Result<T, StoreError> {
         let changed = self.database.write(work).await;
-        self.witness.catch_up().await;
+        // What was refused, or could not be asked, has left nothing to take over.
+        if matches!(changed, Ok(_) | Err(StoreError::OutcomeUnknown { .. })) {
+            self.witness.catch_up().await;
+        }
         changed
     }
 
@@ -101,9 +126,9 @@ impl SqlConfigStore {
     /// [`StoreError::Unavailable`].
     pub async fn encryption_check(&self) -> Result<Option<Vec<u8>>, StoreError> {
         let work = async {
-            let mut reader = self.database.reader().await?;
-            let query = sqlx::query_scalar("SELECT sealed FROM encryption_check");
-            query.fetch_optional(&mut *reader).await.map_err(failure(STORE))
+            let mut reader = self.database.reader(Scope::Installation).await?;
+            let query = query_scalar("SELECT sealed FROM encryption_check");
+            query.fetch_optional(&mut reader).await.map_err(failure(STORE))
         };
         self.database.within_deadline(work).await
     }
@@ -114,14 +139,12 @@ impl SqlConfigStore {
     /// [`StoreError::Unavailable`] when nothing was written.
     pub async fn keep_encryption_check(&self, sealed: Vec<u8>) -> Result<(), StoreError> {
         let work = async {
-            let mut transaction = self.database.begin().await?;
-            sqlx::query(
-                "INSERT INTO encryption_check (only_row, sealed) VALUES (1, $1) ON CONFLICT DO NOTHING",
-            )
-            .bind(sealed)
-            .execute(&mut *transaction)
-            .await
-            .map_err(failure(STORE))?;
+            let mut transaction = self.database.begin(Scope::Installation).await?;
+            query("INSERT INTO encryption_check (only_row, sealed) VALUES (1, $1) ON CONFLICT DO NOTHING")
+                .bind(sealed)
+                .execute(&mut transaction)
+                .await
+                .map_err(failure(STORE))?;
             Ok((transaction, ()))
         };
         self.database.write(work).await
@@ -137,7 +160,7 @@ impl SqlConfigStore {
 impl ConfigStore for SqlConfigStore {
     async fn create_workspace(&self, workspace: Workspace, by: &Deed) -> Result<(), StoreError> {
         let work = async {
-            let mut transaction = self.database.begin().await?;
+            let mut transaction = self.database.begin(Scope::Workspace(&workspace.id)).await?;
             change::create_workspace(&mut transaction, &workspace, by).await?;
             Ok((transaction, ()))
         };
@@ -153,7 +176,7 @@ impl ConfigStore for SqlConfigStore {
     ) -> Result<Stored<Resource>, StoreError> {
         let stored = change::first_version(workspace, resource, by.at);
         let work = async {
-            let mut transaction = self.database.begin().await?;
+            let mut transaction = self.database.begin(Scope::Workspace(workspace)).await?;
             change::insert_resource(&mut transaction, &stored, limit, by).await?;
             Ok((transaction, ()))
         };
@@ -169,7 +192,8 @@ impl ConfigStore for SqlConfigStore {
         by: &Deed,
     ) -> Result<Stored<Resource>, StoreError> {
         let work = async {
-            let mut transaction = self.database.begin().await?;
+            let scope = table::of(resource.kind()).scope_of_change(workspace);
+            let mut transaction = self.database.begin(scope).await?;
             let stored =
                 change::replace_resource(&mut transaction, workspace.clone(), resource, expected, by).await?;
             Ok((transaction, stored))
@@ -186,7 +210,7 @@ impl ConfigStore for SqlConfigStore {
         by: &Deed,
     ) -> Result<(), StoreError> {
         let work = async {
-            let mut transaction = self.database.begin().await?;
+            let mut transaction = self.database.begin(Scope::Workspace(workspace)).await?;
             change::remove_resource(&mut transaction, workspace, kind, id, expected, by).await?;
             Ok((transaction, ()))
         };
@@ -201,7 +225,7 @@ impl ConfigStore for SqlConfigStore {
         by: &Deed,
     ) -> Result<Vec<Stored<Resource>>, StoreError> {
         let work = async {
-            let mut transaction = self.database.begin().await?;
+            let mut transaction = self.database.begin(change::scope_of(workspace, &changes)).await?;
             change::lock_unchanged(&mut transaction, workspace, seen).await?;
             let mut stored = Vec::new();
             for change in changes {
@@ -218,7 +242,7 @@ impl ConfigStore for SqlConfigStore {
         limit: usize,
     ) -> Result<WorkspaceState, StoreError> {
         let work = async {
-            let mut transaction = self.database.begin_read().await?;
+            let mut transaction = self.database.begin_read(Scope::Workspace(workspace)).await?;
             read::workspace_state(&mut transaction, workspace, limit).await
         };
         self.database.within_deadline(work).await
@@ -231,7 +255,7 @@ impl ConfigStore for SqlConfigStore {
         id: &str,
     ) -> Result<Option<Stored<Resource>>, StoreError> {
         let work = async {
-            let mut reader = self.database.reader().await?;
+            let mut reader = self.database.reader(Scope::Workspace(workspace)).await?;
             read::find(&mut reader, workspace, kind, id).await
         };
         self.database.within_deadline(work).await
@@ -245,7 +269,7 @@ impl ConfigStore for SqlConfigStore {
         limit: usize,
     ) -> Result<Vec<Stored<Resource>>, StoreError> {
         let work = async {
-            let mut reader = self.database.reader().await?;
+            let mut reader = self.database.reader(Scope::Workspace(workspace)).await?;
             read::list(&mut reader, workspace, kind, after, limit).await
         };
         self.database.within_deadline(work).await
@@ -253,7 +277,7 @@ impl ConfigStore for SqlConfigStore {
 
     async fn snapshot(&self) -> Result<Snapshot, StoreError> {
         let work = async {
-            let mut transaction = self.database.begin_read().await?;
+            let mut transaction = self.database.begin_read(Scope::Installation).await?;
             read::snapshot(&mut transaction).await
         };
         self.database.within(LOAD_MS_MAX, work).await
@@ -261,10 +285,38 @@ impl ConfigStore for SqlConfigStore {
 
     async fn changes_after(&self, revision: u64, limit: usize) -> Result<Vec<Change>, StoreError> {
         let work = async {
-            let mut reader = self.database.reader().await?;
+            let mut reader = self.database.reader(Scope::Installation).await?;
             read::changes(&mut reader, revision, limit).await
         };
         self.database.within_deadline(work).await
+    }
+
+    async fn touch_keys(&self, uses: &[KeyUse]) -> Result<(), StoreError> {
+        if uses.is_empty() {
+            return Ok(());
+        }
+        let work = async {
+            let mut transaction = self.database.begin(Scope::Installation).await?;
+            uses::touch(&mut transaction, uses).await?;
+            Ok((transaction, ()))
+        };
+        self.database.write(work).await
+    }
+
+    async fn key_uses(
+        &self,
+        workspace: &WorkspaceId,
+        keys: &[KeyId],
+    ) -> Result<Vec<(KeyId, Millis)>, StoreError> {
+        let work = async {
+            let mut reader = self.database.reader(Scope::Workspace(workspace)).await?;
+            uses::of_keys(&mut reader, workspace, keys).await
+        };
+        self.database.within_deadline(work).await
+    }
+
+    fn wake(&self) -> Option<watch::Receiver<u64>> {
+        self.database.wake(Feed::Config)
     }
 }
 

@@ -11,12 +11,12 @@ use rateguard_core::counter::{CounterId, Position};
 use rateguard_core::ids::{ReservationId, WorkspaceId};
 use rateguard_core::reservation::Reservation;
 use rateguard_engine::ports::{Checkpoint, CheckpointBatch, CheckpointStore, CounterRow, StoreError};
+use sqlx::Error;
 use sqlx::migrate::Migrator;
-use sqlx::{Error, QueryBuilder, Row as _};
 
 use crate::database::{
-    Connection, Content, DataFolder, Database, Durability, LOAD_MS_MAX, OpenError, Row, Schema, Writing,
-    failure,
+    Connection, Content, DataFolder, Database, Durability, LOAD_MS_MAX, OpenError, QueryBuilder, Row, Schema,
+    Scope, Writing, failure, query, query_scalar,
 };
 use crate::installation::Mark;
 
@@ -63,14 +63,14 @@ impl SqlCheckpointStore {
 
     /// The position up to which every counter includes the log.
     pub(crate) async fn position(&self) -> Result<Position, StoreError> {
-        let work = async { read_position(&mut *self.database.reader().await?).await };
+        let work = async { read_position(&mut *self.database.reader(Scope::Installation).await?).await };
         self.database.within_deadline(work).await
     }
 
     /// Begins with no counters at a position, as a file of an installation.
     pub(crate) async fn begin(&self, position: Position, mark: &Mark) -> Result<(), StoreError> {
         let work = async {
-            let mut transaction = self.database.begin().await?;
+            let mut transaction = self.database.begin(Scope::Installation).await?;
             set_position(&mut transaction, position).await?;
             mark.write_in(&mut transaction, STORE).await?;
             Ok((transaction, ()))
@@ -90,7 +90,7 @@ impl SqlCheckpointStore {
 impl CheckpointStore for SqlCheckpointStore {
     async fn save(&self, batch: CheckpointBatch) -> Result<(), StoreError> {
         let work = async {
-            let mut transaction = self.database.begin().await?;
+            let mut transaction = self.database.begin(Scope::Installation).await?;
             for removed in batch.removed.chunks(ROWS_PER_STATEMENT) {
                 delete_counters(&mut transaction, removed).await?;
             }
@@ -109,7 +109,7 @@ impl CheckpointStore for SqlCheckpointStore {
 
     async fn load(&self) -> Result<Checkpoint, StoreError> {
         let work = async {
-            let mut transaction = self.database.begin().await?;
+            let mut transaction = self.database.begin(Scope::Installation).await?;
             let checkpoint = Checkpoint {
                 position: read_position(&mut transaction).await?,
                 rows: read_counters(&mut transaction).await?,
@@ -128,7 +128,7 @@ impl CheckpointStore for SqlCheckpointStore {
         reservations: Vec<(WorkspaceId, Reservation)>,
     ) -> Result<(), StoreError> {
         let work = async {
-            let mut transaction = self.database.begin().await?;
+            let mut transaction = self.database.begin(Scope::Installation).await?;
             delete_reservations(&mut transaction).await?;
             for rows in reservations.chunks(ROWS_PER_STATEMENT) {
                 insert_reservations(&mut transaction, rows).await?;
@@ -171,7 +171,7 @@ async fn delete_counters(
 }
 
 async fn read_counters(connection: &mut Connection) -> Result<Vec<CounterRow>, StoreError> {
-    let mut found = sqlx::query("SELECT workspace_id, id, included, state FROM counters").fetch(connection);
+    let mut found = query("SELECT workspace_id, id, included, state FROM counters").fetch(connection);
     let mut rows: Vec<CounterRow> = Vec::new();
     while let Some(row) = found.try_next().await.map_err(failure(STORE))? {
         let counter = counter_row(&row, rows.last().map(|last| &last.workspace))?;
@@ -217,7 +217,7 @@ impl<'r> RawCounter<'r> {
 }
 
 async fn set_position(connection: &mut Connection, position: Position) -> Result<(), StoreError> {
-    sqlx::query("UPDATE positions SET position = $1 WHERE only_row = 1")
+    query("UPDATE positions SET position = $1 WHERE only_row = 1")
         .bind(position_column(position)?)
         .execute(connection)
         .await
@@ -226,7 +226,7 @@ async fn set_position(connection: &mut Connection, position: Position) -> Result
 }
 
 async fn read_position(connection: &mut Connection) -> Result<Position, StoreError> {
-    let column = sqlx::query_scalar("SELECT position FROM positions WHERE only_row = 1")
+    let column = query_scalar("SELECT position FROM positions WHERE only_row = 1")
         .fetch_one(connection)
         .await
         .map_err(failure(STORE))?;
@@ -234,7 +234,7 @@ async fn read_position(connection: &mut Connection) -> Result<Position, StoreErr
 }
 
 async fn set_clean(connection: &mut Connection, clean: bool) -> Result<(), StoreError> {
-    sqlx::query("UPDATE positions SET clean = $1 WHERE only_row = 1 AND clean <> $1")
+    query("UPDATE positions SET clean = $1 WHERE only_row = 1 AND clean <> $1")
         .bind(clean)
         .execute(connection)
         .await
@@ -243,7 +243,7 @@ async fn set_clean(connection: &mut Connection, clean: bool) -> Result<(), Store
 }
 
 async fn read_clean(connection: &mut Connection) -> Result<bool, StoreError> {
-    sqlx::query_scalar("SELECT clean FROM positions WHERE only_row = 1")
+    query_scalar("SELECT clean FROM positions WHERE only_row = 1")
         .fetch_one(connection)
         .await
         .map_err(failure(STORE))
@@ -265,7 +265,7 @@ async fn insert_reservations(
 async fn read_reservations(
     connection: &mut Connection,
 ) -> Result<Vec<(WorkspaceId, Reservation)>, StoreError> {
-    sqlx::query("SELECT workspace_id, id, state FROM reservations ORDER BY workspace_id, id")
+    query("SELECT workspace_id, id, state FROM reservations ORDER BY workspace_id, id")
         .fetch(connection)
         .map_err(failure(STORE))
         .and_then(|row| async move { reservation_row(&row) })
@@ -285,7 +285,7 @@ fn reservation_row(row: &Row) -> Result<(WorkspaceId, Reservation), StoreError> 
 }
 
 async fn delete_reservations(connection: &mut Connection) -> Result<(), StoreError> {
-    sqlx::query("DELETE FROM reservations").execute(connection).await.map_err(failure(STORE))?;
+    query("DELETE FROM reservations").execute(connection).await.map_err(failure(STORE))?;
     Ok(())
 }
 

@@ -1,22 +1,42 @@
-//! What the stores need of a database: a locked folder, one writing connection and a few reading
-//! ones, deadlines, and errors by their codes. Everything that is SQLite's own is here.
+//! What the stores need of a database: a locked folder, writing connections and reading ones,
+//! statements and their values, deadlines, and errors by their codes. Everything that is SQLite's
+//! own or PostgreSQL's is here.
 
+mod builder;
+mod connection;
 mod failure;
 mod folder;
+mod months;
+mod notices;
 mod open;
+mod postgres;
+mod query;
+mod row;
+mod scope;
+mod sqlite;
+mod value;
 
 use std::future::Future;
 use std::time::Duration;
 
 use rateguard_engine::ports::StoreError;
-use sqlx::Sqlite;
-use sqlx::pool::PoolConnection;
-use sqlx::sqlite::{SqliteConnection, SqlitePool, SqliteRow};
+use tokio::sync::watch;
 
+pub(crate) use builder::QueryBuilder;
+pub(crate) use connection::{Connection, Kind, Reader, Transaction};
 pub(crate) use failure::failure;
 pub use folder::DataFolder;
+pub(crate) use months::make_months;
+pub(crate) use notices::{Feed, notify};
 pub use open::OpenError;
 pub(crate) use open::{Content, Durability, Schema, Writing, refusal};
+use postgres::PostgresPools;
+pub(crate) use postgres::{Leadership, ServerSchema};
+pub use postgres::{Migrations, PostgresDatabase};
+pub(crate) use query::{Query, query, query_as, query_scalar};
+pub(crate) use row::{Column, Row};
+pub(crate) use scope::Scope;
+use sqlite::SqlitePools;
 
 /// Longest wait for a connection and for the statements of one call. Statements take milliseconds;
 /// the bound is for a disk that hangs.
@@ -24,23 +44,17 @@ const CALL_MS_MAX: u64 = 10_000;
 /// Longest wait for a read of a whole store at the start.
 pub(crate) const LOAD_MS_MAX: u64 = 120_000;
 
-/// The kind of database behind the stores.
-pub(crate) type Kind = Sqlite;
-/// A connection to it.
-pub(crate) type Connection = SqliteConnection;
-/// One row of an answer.
-pub(crate) type Row = SqliteRow;
-/// A transaction; dropped without a commit, it is rolled back.
-pub(crate) type Transaction = sqlx::Transaction<'static, Kind>;
-
 /// One opened database.
 #[derive(Clone, Debug)]
 pub struct Database {
     store: &'static str,
-    writer: SqlitePool,
-    readers: SqlitePool,
-    // Keeps the folder locked while any store of it is open.
-    _folder: Option<DataFolder>,
+    pools: Pools,
+}
+
+#[derive(Clone, Debug)]
+enum Pools {
+    Sqlite(SqlitePools),
+    Postgres(PostgresPools),
 }
 
 impl Database {
@@ -49,19 +63,32 @@ impl Database {
         self.store
     }
 
-    /// Begins the one transaction that may write now; another writer waits.
-    pub(crate) async fn begin(&self) -> Result<Transaction, StoreError> {
-        self.writer.begin_with("BEGIN IMMEDIATE").await.map_err(failure(self.store))
+    /// Begins the one transaction that may write now; another writer waits. Its statements see and
+    /// change the rows of the scope.
+    pub(crate) async fn begin(&self, scope: Scope<'_>) -> Result<Transaction, StoreError> {
+        let begun = match &self.pools {
+            Pools::Sqlite(pools) => pools.begin().await,
+            Pools::Postgres(pools) => pools.begin(scope).await,
+        };
+        begun.map(Transaction).map_err(failure(self.store))
     }
 
     /// A connection that only reads.
-    pub(crate) async fn reader(&self) -> Result<PoolConnection<Kind>, StoreError> {
-        self.readers.acquire().await.map_err(failure(self.store))
+    pub(crate) async fn reader(&self, scope: Scope<'_>) -> Result<Reader, StoreError> {
+        let reader = match &self.pools {
+            Pools::Sqlite(pools) => pools.reader().await,
+            Pools::Postgres(pools) => pools.reader(scope).await,
+        };
+        reader.map(Reader).map_err(failure(self.store))
     }
 
     /// Begins a transaction that only reads, in which every statement sees the same state.
-    pub(crate) async fn begin_read(&self) -> Result<Transaction, StoreError> {
-        self.readers.begin().await.map_err(failure(self.store))
+    pub(crate) async fn begin_read(&self, scope: Scope<'_>) -> Result<Transaction, StoreError> {
+        let begun = match &self.pools {
+            Pools::Sqlite(pools) => pools.begin_read().await,
+            Pools::Postgres(pools) => pools.begin_read(scope).await,
+        };
+        begun.map(Transaction).map_err(failure(self.store))
     }
 
     /// Runs the statements of `work`, which began a transaction and hands it back, and commits it.
@@ -105,10 +132,21 @@ impl Database {
         tokio::time::timeout(Duration::from_millis(deadline_ms), work).await.map_err(late)?
     }
 
+    /// What changes whenever a feed may have grown; `None` where no other process makes it grow, or
+    /// nobody listens.
+    pub(crate) fn wake(&self, feed: Feed) -> Option<watch::Receiver<u64>> {
+        match &self.pools {
+            Pools::Sqlite(_) => None,
+            Pools::Postgres(pools) => pools.listener.as_ref().map(|listener| listener.of(feed)),
+        }
+    }
+
     /// Finishes what is under way and closes the files. Calls afterwards are unavailable.
     pub async fn close(&self) {
-        self.readers.close().await;
-        self.writer.close().await;
+        match &self.pools {
+            Pools::Sqlite(pools) => pools.close().await,
+            Pools::Postgres(pools) => pools.close().await,
+        }
     }
 
     async fn commit(&self, deadline_ms: u64, transaction: Transaction) -> Result<(), StoreError> {

@@ -12,11 +12,14 @@ use async_trait::async_trait;
 use rateguard_core::counter::Position;
 use rateguard_core::ids::{EventId, WorkspaceId};
 use rateguard_core::usage::{LoggedEvent, UsageEvent};
-use rateguard_engine::ports::{AppendOutcome, EventLog, StoreError};
+use rateguard_engine::ports::{Appended, EventLog, StoreError};
 use sqlx::migrate::Migrator;
 use sqlx::{AssertSqlSafe, Error};
 
-use crate::database::{Content, DataFolder, Database, Durability, OpenError, Row, Schema, Writing, failure};
+use crate::database::{
+    Content, DataFolder, Database, Durability, Kind, OpenError, PostgresDatabase, Row, Schema, Scope,
+    ServerSchema, Writing, failure, query, query_scalar,
+};
 pub(crate) use hash::{id_hash, request_hash};
 pub(crate) use row::{KIND_USAGE, SELECT, column, read};
 
@@ -25,6 +28,7 @@ pub(crate) const STORE: &str = "event";
 /// Events that one call reads: a caller that wants more asks again.
 pub(crate) const READ_EVENTS_MAX: usize = 10_000;
 static MIGRATOR: Migrator = sqlx::migrate!("../../../migrations/events/sqlite");
+static SERVER_MIGRATOR: Migrator = sqlx::migrate!("../../../migrations/events/postgres");
 pub(crate) const SCHEMA: Schema = Schema {
     store: STORE,
     file: "events.db",
@@ -33,6 +37,12 @@ pub(crate) const SCHEMA: Schema = Schema {
     content: Content { table: "head", rows: "SELECT 1 FROM head WHERE position > 0" },
     writing: Writing::Heavily,
     remedy: crate::installation::RESTORE_EVENTS,
+};
+pub(crate) const SERVER_SCHEMA: ServerSchema = ServerSchema {
+    store: STORE,
+    name: "rateguard_events",
+    migrator: &SERVER_MIGRATOR,
+    writer_lock: 0x7261_7465_6576_6e74,
 };
 
 /// The event log in `events.db`. Clones share its connections.
@@ -50,6 +60,14 @@ impl SqlEventLog {
         Ok(Self { database: Database::open(folder, &SCHEMA).await? })
     }
 
+    /// Opens the log in a database on a server.
+    ///
+    /// # Errors
+    /// [`OpenError`].
+    pub async fn open_on_server(server: &PostgresDatabase) -> Result<Self, OpenError> {
+        Ok(Self { database: Database::open_on_server(server, &SERVER_SCHEMA).await? })
+    }
+
     /// Closes it; calls afterwards are unavailable.
     pub async fn close(&self) {
         self.database.close().await;
@@ -62,35 +80,36 @@ impl SqlEventLog {
 
     async fn read_rows(&self, from: i64, limit: i64) -> Result<Vec<Row>, StoreError> {
         let sql = format!("{SELECT} WHERE e.position > $1 ORDER BY e.position LIMIT $2");
-        let mut reader = self.database.reader().await?;
-        let query = sqlx::query(AssertSqlSafe(sql)).bind(from).bind(limit);
-        query.fetch_all(&mut *reader).await.map_err(failure(STORE))
+        let mut reader = self.database.reader(Scope::Installation).await?;
+        let query = query(AssertSqlSafe(sql)).bind(from).bind(limit);
+        query.fetch_all(&mut reader).await.map_err(failure(STORE))
     }
 
     async fn find_row(&self, workspace: &WorkspaceId, id: &EventId) -> Result<Option<Row>, StoreError> {
-        let sql = format!("{SELECT} WHERE e.event_hash = $1");
-        let mut reader = self.database.reader().await?;
-        let query = sqlx::query(AssertSqlSafe(sql)).bind(id_hash(workspace, id.as_str()));
-        query.fetch_optional(&mut *reader).await.map_err(failure(STORE))
+        let mut reader = self.database.reader(Scope::Workspace(workspace)).await?;
+        let [before, after] = named_by_event(reader.kind());
+        let sql = format!("{SELECT} WHERE {before}$1{after}");
+        let query = query(AssertSqlSafe(sql)).bind(id_hash(workspace, id.as_str()));
+        query.fetch_optional(&mut reader).await.map_err(failure(STORE))
     }
 
     async fn last_position(&self) -> Result<i64, StoreError> {
-        let mut reader = self.database.reader().await?;
-        let query = sqlx::query_scalar("SELECT position FROM head");
-        query.fetch_one(&mut *reader).await.map_err(failure(STORE))
+        let mut reader = self.database.reader(Scope::Installation).await?;
+        let query = query_scalar("SELECT position FROM head");
+        query.fetch_one(&mut reader).await.map_err(failure(STORE))
     }
 }
 
 #[async_trait]
 impl EventLog for SqlEventLog {
-    async fn append(&self, events: &[UsageEvent]) -> Result<Vec<AppendOutcome>, StoreError> {
+    async fn append(&self, events: &[UsageEvent]) -> Result<Appended, StoreError> {
         if events.is_empty() {
-            return Ok(Vec::new());
+            return Ok(Appended::default());
         }
         let work = async {
-            let mut transaction = self.database.begin().await?;
-            let outcomes = append::append(&mut transaction, events).await?;
-            Ok((transaction, outcomes))
+            let mut transaction = self.database.begin(Scope::Installation).await?;
+            let appended = append::append(&mut transaction, events).await?;
+            Ok((transaction, appended))
         };
         self.database.write(work).await
     }
@@ -110,6 +129,19 @@ impl EventLog for SqlEventLog {
     async fn find(&self, workspace: &WorkspaceId, id: &EventId) -> Result<Option<LoggedEvent>, StoreError> {
         let found = self.database.within_deadline(self.find_row(workspace, id)).await?;
         found.as_ref().map(read).transpose()
+    }
+}
+
+/// The condition on an event, named `e`, by the hash of its id: what stands before the hash and after
+/// it. In PostgreSQL the table of ids leads to the month and the place in it.
+pub(crate) fn named_by_event(kind: Kind) -> [&'static str; 2] {
+    match kind {
+        Kind::Sqlite => ["e.event_hash = ", ""],
+        Kind::Postgres => [
+            "(e.position, e.received_at) = \
+             (SELECT i.position, i.received_at FROM event_ids i WHERE i.event_hash = ",
+            ")",
+        ],
     }
 }
 

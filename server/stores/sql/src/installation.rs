@@ -5,6 +5,7 @@
 //! have it, so that a start that was cut off goes on where it stopped. What another file holds can
 //! be built again: rollups from the log here, counters by whoever knows what budgets count.
 
+mod server;
 mod state;
 mod verdict;
 
@@ -12,7 +13,7 @@ use rateguard_core::counter::Position;
 use rateguard_engine::ports::{EventLog as _, StoreError};
 use rateguard_engine::secrets::random;
 
-use crate::database::{DataFolder, Database, OpenError};
+use crate::database::{DataFolder, Database, OpenError, Scope};
 use crate::{SqlCheckpointStore, SqlConfigStore, SqlEventLog, SqlUsageStore};
 pub(crate) use state::Mark;
 use state::inspect;
@@ -69,7 +70,7 @@ impl SqlStores {
         mark(true).write(folder, events.database()).await?;
         let usage = SqlUsageStore::open(folder, &events).await?;
         mark(true).write(folder, usage.database()).await?;
-        let checkpoints = open_checkpoints(folder, &events, &verdict).await?;
+        let checkpoints = open_checkpoints(folder, &events, verdict.counters_are_lost).await?;
         if !verdict.counters_are_lost {
             mark(true).write(folder, checkpoints.database()).await?;
         }
@@ -128,10 +129,10 @@ fn draw_id(folder: &DataFolder) -> Result<String, OpenError> {
 async fn open_checkpoints(
     folder: &DataFolder,
     events: &SqlEventLog,
-    verdict: &Verdict,
+    counters_are_lost: bool,
 ) -> Result<SqlCheckpointStore, OpenError> {
     let checkpoints = SqlCheckpointStore::open(folder).await?;
-    if verdict.counters_are_lost {
+    if counters_are_lost {
         return Ok(checkpoints);
     }
     let path = folder.path().join(crate::counters::SCHEMA.file);
@@ -149,16 +150,20 @@ async fn open_checkpoints(
 impl Mark {
     /// Writes the mark into an open file, unless it stands there.
     async fn write(&self, folder: &DataFolder, database: &Database) -> Result<(), OpenError> {
-        let work = async {
-            let mut transaction = database.begin().await?;
-            self.write_in(&mut transaction, database.store()).await?;
-            Ok((transaction, ()))
-        };
         let unavailable = |error: StoreError| OpenError::Unavailable {
             path: folder.path().to_owned(),
             detail: error.to_string(),
         };
-        database.write(work).await.map_err(unavailable)
+        self.keep_in(database).await.map_err(unavailable)
+    }
+
+    async fn keep_in(&self, database: &Database) -> Result<(), StoreError> {
+        let work = async {
+            let mut transaction = database.begin(Scope::Installation).await?;
+            self.write_in(&mut transaction, database.store()).await?;
+            Ok((transaction, ()))
+        };
+        database.write(work).await
     }
 }
 

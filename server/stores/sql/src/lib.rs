@@ -14,12 +14,14 @@ mod events;
 mod installation;
 mod people;
 mod usage;
+mod versions;
 
 pub use audit::SqlAuditStore;
 pub use config::{SqlConfigStore, SqlSealedReader};
 pub use counters::SqlCheckpointStore;
-pub use database::{DataFolder, OpenError};
+pub use database::{DataFolder, Migrations, OpenError, PostgresDatabase};
 pub use events::SqlEventLog;
 pub use installation::{Opening, SqlStores};
 pub use people::SqlPeopleStore;
 pub use usage::SqlUsageStore;
+pub use versions::{SchemaVersion, migrate, migrate_on_server, versions, versions_on_server};

@@ -25,8 +25,10 @@ use rateguard_engine::ports::{
 };
 use rateguard_engine::resources::Workspace;
 
+use tokio::sync::watch;
+
 use crate::audit::Witness;
-use crate::database::Database;
+use crate::database::{Database, Feed, Scope};
 
 /// The name by which errors know the store.
 const STORE: &str = "people";
@@ -51,23 +53,26 @@ impl SqlPeopleStore {
 
 /// Runs one function over a transaction, commits it unless it fails, and has its audit entries witnessed.
 macro_rules! in_transaction {
-    ($store:expr, $function:path $(, $argument:expr)*) => {{
+    ($store:expr, $scope:expr, $function:path $(, $argument:expr)*) => {{
         let work = async {
-            let mut transaction = $store.database.begin().await?;
+            let mut transaction = $store.database.begin($scope).await?;
             let value = $function(&mut transaction $(, $argument)*).await?;
             Ok((transaction, value))
         };
         let changed = $store.database.write(work).await;
-        $store.witness.catch_up().await;
+        // What was refused, or could not be asked, has left nothing to take over.
+        if matches!(changed, Ok(_) | Err(StoreError::OutcomeUnknown { .. })) {
+            $store.witness.catch_up().await;
+        }
         changed
     }};
 }
 
 /// Runs one function over a connection that only reads.
 macro_rules! with_reader {
-    ($store:expr, $function:path $(, $argument:expr)*) => {{
+    ($store:expr, $scope:expr, $function:path $(, $argument:expr)*) => {{
         let work = async {
-            let mut reader = $store.database.reader().await?;
+            let mut reader = $store.database.reader($scope).await?;
             $function(&mut reader $(, $argument)*).await
         };
         $store.database.within_deadline(work).await
@@ -83,15 +88,15 @@ impl PeopleStore for SqlPeopleStore {
         members_max: usize,
         by: &Deed,
     ) -> Result<Membership, StoreError> {
-        in_transaction!(self, users::create, &user, &joining, members_max, by)
+        in_transaction!(self, Scope::Installation, users::create, &user, &joining, members_max, by)
     }
 
     async fn user_by_email(&self, email: &EmailAddress) -> Result<Option<User>, StoreError> {
-        with_reader!(self, users::by_email, email)
+        with_reader!(self, Scope::Installation, users::by_email, email)
     }
 
     async fn user(&self, id: &UserId) -> Result<Option<User>, StoreError> {
-        with_reader!(self, users::by_id, id)
+        with_reader!(self, Scope::Installation, users::by_id, id)
     }
 
     async fn set_password(
@@ -102,7 +107,7 @@ impl PeopleStore for SqlPeopleStore {
         keep: Option<&SessionId>,
         by: &Deed,
     ) -> Result<(), StoreError> {
-        in_transaction!(self, users::set_password, user, (expected, &password), keep, by)
+        in_transaction!(self, Scope::Installation, users::set_password, user, (expected, &password), keep, by)
     }
 
     async fn create_workspace(
@@ -112,7 +117,15 @@ impl PeopleStore for SqlPeopleStore {
         workspaces_max: usize,
         by: &Deed,
     ) -> Result<StoredWorkspace, StoreError> {
-        in_transaction!(self, members::create_workspace, &workspace, owner, workspaces_max, by)
+        in_transaction!(
+            self,
+            Scope::Installation,
+            members::create_workspace,
+            &workspace,
+            owner,
+            workspaces_max,
+            by
+        )
     }
 
     async fn rename_workspace(
@@ -122,11 +135,19 @@ impl PeopleStore for SqlPeopleStore {
         expected: Option<u64>,
         by: &Deed,
     ) -> Result<StoredWorkspace, StoreError> {
-        in_transaction!(self, members::rename_workspace, workspace, name, expected, by)
+        in_transaction!(
+            self,
+            Scope::Workspace(workspace),
+            members::rename_workspace,
+            workspace,
+            name,
+            expected,
+            by
+        )
     }
 
     async fn memberships(&self, user: &UserId) -> Result<Vec<(Membership, StoredWorkspace)>, StoreError> {
-        with_reader!(self, members::of_user, user)
+        with_reader!(self, Scope::Installation, members::of_user, user)
     }
 
     async fn membership(
@@ -134,7 +155,7 @@ impl PeopleStore for SqlPeopleStore {
         workspace: &WorkspaceId,
         user: &UserId,
     ) -> Result<Option<Membership>, StoreError> {
-        with_reader!(self, members::find, workspace, user)
+        with_reader!(self, Scope::Workspace(workspace), members::find, workspace, user)
     }
 
     async fn members(
@@ -143,7 +164,7 @@ impl PeopleStore for SqlPeopleStore {
         after: Option<&UserId>,
         limit: usize,
     ) -> Result<Vec<Member>, StoreError> {
-        with_reader!(self, members::list, workspace, after, limit)
+        with_reader!(self, Scope::Workspace(workspace), members::list, workspace, after, limit)
     }
 
     async fn change_member(
@@ -151,7 +172,7 @@ impl PeopleStore for SqlPeopleStore {
         change: MemberChange,
         by: &Deed,
     ) -> Result<Result<Membership, MemberRefusal>, StoreError> {
-        in_transaction!(self, members::change, &change, by)
+        in_transaction!(self, Scope::Workspace(&change.workspace), members::change, &change, by)
     }
 
     async fn transfer(
@@ -161,7 +182,7 @@ impl PeopleStore for SqlPeopleStore {
         to: &UserId,
         by: &Deed,
     ) -> Result<Result<Membership, MemberRefusal>, StoreError> {
-        in_transaction!(self, members::transfer, workspace, from, to, by)
+        in_transaction!(self, Scope::Workspace(workspace), members::transfer, workspace, from, to, by)
     }
 
     async fn insert_invitation(
@@ -171,11 +192,19 @@ impl PeopleStore for SqlPeopleStore {
         limit: usize,
         by: &Deed,
     ) -> Result<(), StoreError> {
-        in_transaction!(self, invitations::insert, &invitation, &token_sha256, limit, by)
+        in_transaction!(
+            self,
+            Scope::Workspace(&invitation.workspace),
+            invitations::insert,
+            &invitation,
+            &token_sha256,
+            limit,
+            by
+        )
     }
 
     async fn invitations(&self, workspace: &WorkspaceId, now: Millis) -> Result<Vec<Invitation>, StoreError> {
-        with_reader!(self, invitations::list, workspace, now)
+        with_reader!(self, Scope::Workspace(workspace), invitations::list, workspace, now)
     }
 
     async fn remove_invitation(
@@ -184,7 +213,7 @@ impl PeopleStore for SqlPeopleStore {
         id: &InvitationId,
         by: &Deed,
     ) -> Result<(), StoreError> {
-        in_transaction!(self, invitations::remove, workspace, id, by)
+        in_transaction!(self, Scope::Workspace(workspace), invitations::remove, workspace, id, by)
     }
 
     async fn accept_invitation(
@@ -194,7 +223,7 @@ impl PeopleStore for SqlPeopleStore {
         bounds: JoinBounds,
         by: &Deed,
     ) -> Result<Membership, StoreError> {
-        in_transaction!(self, invitations::accept, token_sha256, user, bounds, by)
+        in_transaction!(self, Scope::Installation, invitations::accept, token_sha256, user, bounds, by)
     }
 
     async fn begin_session(
@@ -204,11 +233,11 @@ impl PeopleStore for SqlPeopleStore {
         sessions_max: usize,
         by: &Deed,
     ) -> Result<(), StoreError> {
-        in_transaction!(self, sessions::begin, &session, &hashes, sessions_max, by)
+        in_transaction!(self, Scope::Installation, sessions::begin, &session, &hashes, sessions_max, by)
     }
 
     async fn refresh_session(&self, refreshing: Refreshing, by: &Deed) -> Result<Refreshed, StoreError> {
-        in_transaction!(self, sessions::refresh, &refreshing, by)
+        in_transaction!(self, Scope::Installation, sessions::refresh, &refreshing, by)
     }
 
     async fn move_session(
@@ -217,19 +246,19 @@ impl PeopleStore for SqlPeopleStore {
         workspace: &WorkspaceId,
         by: &Deed,
     ) -> Result<(), StoreError> {
-        in_transaction!(self, sessions::relocate, id, workspace, by)
+        in_transaction!(self, Scope::Installation, sessions::relocate, id, workspace, by)
     }
 
     async fn sessions(&self, user: &UserId, now: Millis) -> Result<Vec<Session>, StoreError> {
-        with_reader!(self, sessions::list, user, now)
+        with_reader!(self, Scope::Installation, sessions::list, user, now)
     }
 
     async fn end_session(&self, user: &UserId, id: &SessionId, by: &Deed) -> Result<(), StoreError> {
-        in_transaction!(self, sessions::end, user, id, by)
+        in_transaction!(self, Scope::Installation, sessions::end, user, id, by)
     }
 
     async fn signing_keys(&self) -> Result<Vec<SealedSigningKey>, StoreError> {
-        with_reader!(self, keys::list)
+        with_reader!(self, Scope::Installation, keys::list)
     }
 
     async fn add_signing_key(
@@ -238,11 +267,11 @@ impl PeopleStore for SqlPeopleStore {
         newest: Option<&SigningKeyId>,
         by: &Deed,
     ) -> Result<bool, StoreError> {
-        in_transaction!(self, keys::add, &key, newest, by)
+        in_transaction!(self, Scope::Installation, keys::add, &key, newest, by)
     }
 
     async fn revision_before(&self, at: Millis) -> Result<u64, StoreError> {
-        with_reader!(self, feed::revision_before, at)
+        with_reader!(self, Scope::Installation, feed::revision_before, at)
     }
 
     async fn people_changes_after(
@@ -250,11 +279,15 @@ impl PeopleStore for SqlPeopleStore {
         revision: u64,
         limit: usize,
     ) -> Result<Vec<(u64, PeopleChange)>, StoreError> {
-        with_reader!(self, feed::after, revision, limit)
+        with_reader!(self, Scope::Installation, feed::after, revision, limit)
     }
 
     async fn sweep_people(&self, now: Millis, changes_before: Millis) -> Result<(), StoreError> {
-        in_transaction!(self, feed::sweep, now, changes_before)
+        in_transaction!(self, Scope::Installation, feed::sweep, now, changes_before)
+    }
+
+    fn wake(&self) -> Option<watch::Receiver<u64>> {
+        self.database.wake(Feed::People)
     }
 }
 

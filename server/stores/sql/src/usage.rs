@@ -26,7 +26,10 @@ use rateguard_engine::ports::{
 use sqlx::migrate::Migrator;
 use tokio::sync::{Semaphore, SemaphorePermit};
 
-use crate::database::{Content, DataFolder, Database, Durability, OpenError, Schema, Writing};
+use crate::database::{
+    Content, DataFolder, Database, Durability, Leadership, OpenError, PostgresDatabase, Schema, Scope,
+    ServerSchema, Writing,
+};
 use crate::events::{SqlEventLog, from_position_column};
 use query::Question;
 
@@ -37,6 +40,7 @@ const STORE: &str = "usage";
 const RAW_READS_MAX: usize = 2;
 const FILE: &str = "usage.db";
 static MIGRATOR: Migrator = sqlx::migrate!("../../../migrations/usage/sqlite");
+static SERVER_MIGRATOR: Migrator = sqlx::migrate!("../../../migrations/usage/postgres");
 /// A loss of power may take the last rollups with their position; the log gives them again.
 pub(crate) const SCHEMA: Schema = Schema {
     store: STORE,
@@ -47,6 +51,16 @@ pub(crate) const SCHEMA: Schema = Schema {
     writing: Writing::Seldom,
     remedy: crate::installation::REBUILD_USAGE,
 };
+pub(crate) const SERVER_SCHEMA: ServerSchema = ServerSchema {
+    store: STORE,
+    name: "rateguard_usage",
+    migrator: &SERVER_MIGRATOR,
+    writer_lock: 0x7261_7465_7573_6765,
+};
+
+/// The advisory lock of the process that rolls up. Any number will do that nothing else of the stores
+/// has.
+const ROLLING_UP_LOCK: i64 = 0x7261_7465_6c65_6164;
 
 /// Rollups in `usage.db`, and raw events out of the log's `events.db`.
 #[derive(Clone, Debug)]
@@ -54,6 +68,8 @@ pub struct SqlUsageStore {
     rollups: Database,
     log: SqlEventLog,
     raw_reads: Arc<Semaphore>,
+    /// Which process rolls up; `None` for a store that belongs to one process.
+    leadership: Option<Arc<Leadership>>,
 }
 
 impl SqlUsageStore {
@@ -62,31 +78,64 @@ impl SqlUsageStore {
     /// # Errors
     /// [`OpenError`]; [`OpenError::AheadOfLog`] when the rollups hold more than the log.
     pub async fn open(folder: &DataFolder, log: &SqlEventLog) -> Result<Self, OpenError> {
-        let rollups = Database::open(folder, &SCHEMA).await?;
-        let raw_reads = Arc::new(Semaphore::new(RAW_READS_MAX));
-        let store = Self { rollups, log: log.clone(), raw_reads };
-        if let Err(error) = store.check_against_log(folder).await {
-            store.close().await;
-            return Err(error);
+        let path = folder.path().join(FILE);
+        let store = Self::over(Database::open(folder, &SCHEMA).await?, log);
+        let beyond = store.position_beyond_log().await;
+        store
+            .unless(match beyond {
+                Ok(None) => None,
+                Ok(Some((position, end))) => Some(OpenError::AheadOfLog { path, position, end }),
+                Err(error) => Some(OpenError::Unavailable { path, detail: error.to_string() }),
+            })
+            .await
+    }
+
+    /// Opens the store in a database on a server, beside the log whose events it sums.
+    ///
+    /// # Errors
+    /// [`OpenError`]; [`OpenError::ServerAheadOfLog`] when the rollups hold more than the log.
+    pub async fn open_on_server(server: &PostgresDatabase, log: &SqlEventLog) -> Result<Self, OpenError> {
+        let mut store = Self::over(Database::open_on_server(server, &SERVER_SCHEMA).await?, log);
+        store.leadership = Some(Arc::new(Leadership::of(server, &SERVER_SCHEMA, ROLLING_UP_LOCK)));
+        let database = server.name().to_owned();
+        let beyond = store.position_beyond_log().await;
+        store
+            .unless(match beyond {
+                Ok(None) => None,
+                Ok(Some((position, end))) => Some(OpenError::ServerAheadOfLog { database, position, end }),
+                Err(error) => Some(OpenError::Server { database, detail: error.to_string() }),
+            })
+            .await
+    }
+
+    fn over(rollups: Database, log: &SqlEventLog) -> Self {
+        Self {
+            rollups,
+            log: log.clone(),
+            raw_reads: Arc::new(Semaphore::new(RAW_READS_MAX)),
+            leadership: None,
         }
-        Ok(store)
+    }
+
+    async fn unless(self, refusal: Option<OpenError>) -> Result<Self, OpenError> {
+        let Some(refusal) = refusal else { return Ok(self) };
+        self.close().await;
+        Err(refusal)
     }
 
     /// Closes the rollups; calls afterwards are unavailable. The log stays open.
     pub async fn close(&self) {
+        if let Some(leadership) = &self.leadership {
+            leadership.resign().await;
+        }
         self.rollups.close().await;
     }
 
-    async fn check_against_log(&self, folder: &DataFolder) -> Result<(), OpenError> {
-        let path = folder.path().join(FILE);
-        let unavailable =
-            |error: StoreError| OpenError::Unavailable { path: path.clone(), detail: error.to_string() };
-        let cursor = self.cursor().await.map_err(unavailable)?;
-        let end = self.log.end().await.map_err(unavailable)?;
-        if cursor <= end {
-            return Ok(());
-        }
-        Err(OpenError::AheadOfLog { path, position: cursor.0, end: end.0 })
+    /// The position of the rollups and the log's end, where the rollups hold more than the log.
+    async fn position_beyond_log(&self) -> Result<Option<(u64, u64)>, StoreError> {
+        let cursor = self.cursor().await?;
+        let end = self.log.end().await?;
+        Ok((cursor > end).then_some((cursor.0, end.0)))
     }
 
     /// Its database.
@@ -100,7 +149,7 @@ impl SqlUsageStore {
     }
 
     async fn read_cursor(&self) -> Result<i64, StoreError> {
-        let mut reader = self.rollups.reader().await?;
+        let mut reader = self.rollups.reader(Scope::Installation).await?;
         apply::cursor(&mut reader).await
     }
 }
@@ -112,7 +161,7 @@ impl UsageStore for SqlUsageStore {
             return Ok(());
         }
         let work = async {
-            let mut transaction = self.rollups.begin().await?;
+            let mut transaction = self.rollups.begin(Scope::Installation).await?;
             apply::apply(&mut transaction, events).await?;
             Ok((transaction, ()))
         };
@@ -123,10 +172,18 @@ impl UsageStore for SqlUsageStore {
         self.rollups.within_deadline(self.read_cursor()).await.map(from_position_column)
     }
 
+    async fn try_lead(&self) -> Result<bool, StoreError> {
+        match &self.leadership {
+            Some(leadership) => leadership.try_lead().await,
+            // The folder's lock keeps every other process away.
+            None => Ok(true),
+        }
+    }
+
     async fn events(&self, workspace: &WorkspaceId, query: &EventQuery) -> Result<EventPage, StoreError> {
         let page = async {
             let _turn = self.raw_read().await?;
-            let mut reader = self.log.database().reader().await?;
+            let mut reader = self.log.database().reader(Scope::Workspace(workspace)).await?;
             listing::page(&mut reader, workspace, query).await
         };
         self.rollups.within_deadline(page).await
@@ -141,7 +198,7 @@ impl UsageStore for SqlUsageStore {
     ) -> Result<Vec<LoggedEvent>, StoreError> {
         let page = async {
             let _turn = self.raw_read().await?;
-            let mut reader = self.log.database().reader().await?;
+            let mut reader = self.log.database().reader(Scope::Workspace(workspace)).await?;
             listing::accounted_after(&mut reader, workspace, after, through, limit).await
         };
         self.rollups.within_deadline(page).await

@@ -4,6 +4,7 @@ mod together;
 
 pub mod samples;
 mod uniqueness;
+mod uses;
 
 use futures::future::{join_all, try_join_all};
 use rateguard_core::ids::{Slug, WorkspaceId};
@@ -22,6 +23,9 @@ use samples::{api, key, one_of_each, rule, varied, workspace};
 pub use uniqueness::{
     a_model_has_one_price_in_its_workspace, a_secret_is_unique_in_the_installation,
     a_slug_is_unique_in_its_workspace, of_many_prices_of_a_model_at_once_one_is_made,
+};
+pub use uses::{
+    a_key_that_is_gone_has_no_uses, a_use_is_no_change_of_its_key, the_latest_use_of_a_key_stays,
 };
 
 /// A promise is kept unless it panics or meets an error that it does not expect.
@@ -67,6 +71,9 @@ macro_rules! config_store_suite {
             many_writers_at_once_lose_nothing
             a_snapshot_is_of_one_revision
             a_writer_that_is_held_up_hides_nothing
+            the_latest_use_of_a_key_stays
+            a_use_is_no_change_of_its_key
+            a_key_that_is_gone_has_no_uses
             a_restart_keeps_everything
         );
     };

@@ -89,6 +89,8 @@ macro_rules! counter_store_suite {
             charges_a_report_after_the_floor_in_full,
             charges_matching_limits_without_a_reservation,
             charges_a_budget_that_was_not_captured,
+            settles_a_reservation_by_a_report_from_elsewhere,
+            charges_a_report_from_elsewhere_in_full,
             settles_every_position_once,
             adds_an_opening_to_a_new_budget,
             admits_exactly_what_is_left_after_a_crash,

@@ -10,7 +10,7 @@ use rateguard_core::counter::Position;
 use rateguard_core::limits::BATCH_RECORDS_MAX;
 use rateguard_core::money::Nanos;
 use rateguard_core::usage::{EventFlags, LoggedEvent, UsageEvent};
-use rateguard_engine::ports::{AppendOutcome, EventLog, StoreError};
+use rateguard_engine::ports::{AppendOutcome, Appended, EventLog, StoreError};
 
 use crate::Backend;
 use samples::{attempt_of, event, event_id, full_event, varied, workspace};
@@ -38,6 +38,7 @@ macro_rules! event_log_suite {
             an_event_comes_back_as_it_was_appended
             events_are_read_in_the_order_of_appends
             batches_of_every_size_go_in_whole
+            an_append_tells_where_the_log_ended_before_it
             an_id_counts_once
             an_id_counts_once_within_a_batch
             a_duplicate_among_many_is_told_apart
@@ -89,7 +90,7 @@ pub async fn a_new_log_is_empty<B: Backend<Store: EventLog>>(backend: &B) -> Out
     let log = backend.open().await;
     assert_eq!(log.end().await?, Position(0));
     assert_eq!(log.read_after(Position(0), ALL).await?, []);
-    assert_eq!(log.append(&[]).await?, []);
+    assert_eq!(log.append(&[]).await?, Appended::default());
     assert_eq!(log.find(&workspace("ws_a"), &event_id("1")).await?, None);
     Ok(())
 }
@@ -98,7 +99,7 @@ pub async fn a_new_log_is_empty<B: Backend<Store: EventLog>>(backend: &B) -> Out
 pub async fn an_event_comes_back_as_it_was_appended<B: Backend<Store: EventLog>>(backend: &B) -> Outcome {
     let log = backend.open().await;
     let events = [full_event("ws_a", "full"), event("ws_a", "plain")];
-    let positions = appended(log.append(&events).await?);
+    let positions = appended(log.append(&events).await?.outcomes);
     assert_eq!(read_all(&log).await?, logged(&positions, &events));
     for (event, position) in events.iter().zip(positions) {
         let found = log.find(&event.workspace, &event.event_id).await?;
@@ -113,7 +114,7 @@ pub async fn events_are_read_in_the_order_of_appends<B: Backend<Store: EventLog>
     let mut positions = Vec::new();
     let events = varied(1, 60);
     for batch in events.chunks(7) {
-        positions.extend(appended(log.append(batch).await?));
+        positions.extend(appended(log.append(batch).await?.outcomes));
         assert_eq!(Some(&log.end().await?), positions.last());
     }
     assert_eq!(positions[0], Position(1));
@@ -129,9 +130,30 @@ pub async fn batches_of_every_size_go_in_whole<B: Backend<Store: EventLog>>(back
     for (round, size) in sizes.into_iter().enumerate() {
         let events: Vec<_> = (0..size).map(|place| event("ws_a", &format!("{round}-{place}"))).collect();
         let before = log.end().await?;
-        let positions = appended(log.append(&events).await?);
+        let positions = appended(log.append(&events).await?.outcomes);
         assert_eq!(log.read_after(before, ALL).await?, logged(&positions, &events));
     }
+    Ok(())
+}
+
+/// Whoever follows the log learns from an append whether others have written in between, also where
+/// nothing of it goes in.
+pub async fn an_append_tells_where_the_log_ended_before_it<B: Backend<Store: EventLog>>(
+    backend: &B,
+) -> Outcome {
+    let log = backend.open().await;
+    let events = [event("ws_a", "1"), event("ws_a", "2")];
+    for again in [false, true, true] {
+        let end = log.end().await?;
+        let appended = log.append(&events).await?;
+        assert_eq!(appended.before, end);
+        assert_eq!(matches!(appended.outcomes[0], AppendOutcome::Duplicate { .. }), again);
+    }
+    let appended = log.append(&[event("ws_a", "1"), event("ws_a", "3")]).await?;
+    assert_eq!(
+        (appended.before, appended.outcomes.last()),
+        (Position(2), Some(&AppendOutcome::Appended(log.end().await?)))
+    );
     Ok(())
 }
 
@@ -141,8 +163,8 @@ pub async fn an_id_counts_once<B: Backend<Store: EventLog>>(backend: &B) -> Outc
     let log = backend.open().await;
     let (cost, flags) = (Nanos::from_stored(42), EventFlags::PRICE_UNKNOWN);
     let first = UsageEvent { cost, flags, ..event("ws_a", "1") };
-    let position = appended(log.append(std::slice::from_ref(&first)).await?)[0];
-    let outcomes = log.append(&[full_event("ws_a", "1"), event("ws_a", "2")]).await?;
+    let position = appended(log.append(std::slice::from_ref(&first)).await?.outcomes)[0];
+    let outcomes = log.append(&[full_event("ws_a", "1"), event("ws_a", "2")]).await?.outcomes;
     assert_eq!(outcomes[0], AppendOutcome::Duplicate { position, cost, flags });
     assert!(matches!(outcomes[1], AppendOutcome::Appended(next) if next > position), "{outcomes:?}");
     assert_eq!(read_all(&log).await?.len(), 2);
@@ -158,7 +180,7 @@ pub async fn an_id_counts_once_within_a_batch<B: Backend<Store: EventLog>>(backe
     let log = backend.open().await;
     let cost = Nanos::from_stored(7);
     let first = UsageEvent { cost, ..event("ws_a", "1") };
-    let outcomes = log.append(&among_others([first.clone(), event("ws_a", "1")])).await?;
+    let outcomes = log.append(&among_others([first.clone(), event("ws_a", "1")])).await?.outcomes;
     let AppendOutcome::Appended(position) = outcomes[0] else { panic!("{:?}", outcomes[0]) };
     assert_eq!(outcomes[1], AppendOutcome::Duplicate { position, cost, flags: first.flags });
     let others = appended(outcomes[2..].to_vec());
@@ -172,8 +194,8 @@ pub async fn a_duplicate_among_many_is_told_apart<B: Backend<Store: EventLog>>(b
     let log = backend.open().await;
     let events: Vec<_> = (0..BATCH_RECORDS_MAX).map(|place| event("ws_a", &format!("{place}"))).collect();
     let every_third: Vec<_> = events.iter().step_by(3).cloned().collect();
-    let first = appended(log.append(&every_third).await?);
-    let outcomes = log.append(&events).await?;
+    let first = appended(log.append(&every_third).await?.outcomes);
+    let outcomes = log.append(&events).await?.outcomes;
     for (place, outcome) in outcomes.iter().enumerate() {
         match outcome {
             AppendOutcome::Duplicate { position, .. } => {
@@ -192,13 +214,14 @@ pub async fn a_duplicate_among_many_is_told_apart<B: Backend<Store: EventLog>>(b
 pub async fn an_attempt_is_settled_once<B: Backend<Store: EventLog>>(backend: &B) -> Outcome {
     let log = backend.open().await;
     let taken = AppendOutcome::AttemptTaken { first: event_id("1") };
-    let outcomes = log.append(&[attempt_of("ws_a", "1", 1, 1), attempt_of("ws_a", "2", 1, 1)]).await?;
+    let outcomes =
+        log.append(&[attempt_of("ws_a", "1", 1, 1), attempt_of("ws_a", "2", 1, 1)]).await?.outcomes;
     assert_eq!(outcomes[1], taken);
-    assert_eq!(log.append(&[attempt_of("ws_a", "3", 1, 1)]).await?, [taken]);
+    assert_eq!(log.append(&[attempt_of("ws_a", "3", 1, 1)]).await?.outcomes, [taken]);
     let others =
         [attempt_of("ws_a", "4", 1, 2), attempt_of("ws_a", "5", 2, 1), attempt_of("ws_b", "6", 1, 1)];
-    appended(log.append(&others).await?);
-    let again = log.append(&[attempt_of("ws_a", "1", 1, 1)]).await?;
+    appended(log.append(&others).await?.outcomes);
+    let again = log.append(&[attempt_of("ws_a", "1", 1, 1)]).await?.outcomes;
     assert!(matches!(again[0], AppendOutcome::Duplicate { .. }), "the id comes first: {again:?}");
     Ok(())
 }
@@ -206,7 +229,7 @@ pub async fn an_attempt_is_settled_once<B: Backend<Store: EventLog>>(backend: &B
 /// Attempt 0 stands for the server's own events, of which a reservation may have several.
 pub async fn attempts_of_the_servers_own_may_recur<B: Backend<Store: EventLog>>(backend: &B) -> Outcome {
     let log = backend.open().await;
-    appended(log.append(&[attempt_of("ws_a", "1", 1, 0), attempt_of("ws_a", "2", 1, 0)]).await?);
+    appended(log.append(&[attempt_of("ws_a", "1", 1, 0), attempt_of("ws_a", "2", 1, 0)]).await?.outcomes);
     Ok(())
 }
 
@@ -216,7 +239,7 @@ pub async fn a_later_copy_does_not_stand_for_an_earlier_one<B: Backend<Store: Ev
 ) -> Outcome {
     let log = backend.open().await;
     let batch = [attempt_of("ws_a", "1", 1, 1), attempt_of("ws_a", "2", 1, 1), event("ws_a", "2")];
-    let outcomes = log.append(&among_others(batch)).await?;
+    let outcomes = log.append(&among_others(batch)).await?.outcomes;
     assert_eq!(outcomes[1], AppendOutcome::AttemptTaken { first: event_id("1") });
     appended(outcomes[2..].to_vec());
     Ok(())
@@ -226,7 +249,7 @@ pub async fn a_later_copy_does_not_stand_for_an_earlier_one<B: Backend<Store: Ev
 pub async fn workspaces_do_not_see_each_other<B: Backend<Store: EventLog>>(backend: &B) -> Outcome {
     let log = backend.open().await;
     let events = [attempt_of("ws_a", "1", 1, 1), attempt_of("ws_b", "1", 1, 1)];
-    let positions = appended(log.append(&events).await?);
+    let positions = appended(log.append(&events).await?.outcomes);
     for (event, position) in events.iter().zip(positions) {
         let found = log.find(&event.workspace, &event.event_id).await?;
         assert_eq!(found, Some(LoggedEvent { position, event: event.clone() }));
@@ -239,7 +262,7 @@ pub async fn workspaces_do_not_see_each_other<B: Backend<Store: EventLog>>(backe
 pub async fn a_read_gives_no_more_than_its_limit<B: Backend<Store: EventLog>>(backend: &B) -> Outcome {
     let log = backend.open().await;
     let events = varied(2, 10);
-    appended(log.append(&events).await?);
+    appended(log.append(&events).await?.outcomes);
     let mut seen = Vec::new();
     let mut at = Position(0);
     loop {
@@ -263,7 +286,8 @@ pub async fn many_appenders_at_once_lose_nothing<B: Backend<Store: EventLog>>(ba
         let log = &log;
         async move { log.append(&events).await }
     });
-    let outcomes: Vec<_> = try_join_all(appends).await?.into_iter().flatten().collect();
+    let outcomes: Vec<_> =
+        try_join_all(appends).await?.into_iter().flat_map(|appended| appended.outcomes).collect();
     let new = outcomes.iter().filter(|outcome| matches!(outcome, AppendOutcome::Appended(_))).count();
     let places: HashSet<Position> = outcomes.iter().map(place_of).collect();
     let stored = read_all(&log).await?;
@@ -278,7 +302,7 @@ pub async fn many_appenders_at_once_lose_nothing<B: Backend<Store: EventLog>>(ba
 pub async fn a_writer_that_is_held_up_hides_nothing<B: Backend<Store: EventLog>>(backend: &B) -> Outcome {
     let log = backend.open().await;
     let first = event("ws_a", "1");
-    appended(log.append(std::slice::from_ref(&first)).await?);
+    appended(log.append(std::slice::from_ref(&first)).await?.outcomes);
     let Some(held) = backend.hold_writer().await else { return Ok(()) };
     let second = [event("ws_a", "2")];
     let append = log.append(&second);
@@ -290,7 +314,7 @@ pub async fn a_writer_that_is_held_up_hides_nothing<B: Backend<Store: EventLog>>
         Ok(())
     };
     let (outcomes, ()) = futures::try_join!(append, meanwhile)?;
-    appended(outcomes);
+    appended(outcomes.outcomes);
     assert_eq!(read_all(&log).await?.len(), 2);
     Ok(())
 }
@@ -312,7 +336,7 @@ pub async fn an_append_that_is_held_open_is_not_skipped<B: SlowAppends<Store: Ev
         open.commit().await
     };
     let (outcomes, ()) = futures::try_join!(append, meanwhile)?;
-    appended(outcomes);
+    appended(outcomes.outcomes);
     consumer.follow(&log).await?;
     consumer.seen.sort_unstable();
     assert_eq!(consumer.seen, ["quick", "slow"]);
@@ -357,7 +381,7 @@ pub async fn a_full_disk_refuses_and_loses_nothing<B: Fillable<Store: EventLog>>
     assert!(matches!(error, StoreError::Unavailable { .. }), "{error}");
     assert_eq!(read_events(&log).await?, accepted);
     backend.give_room(&log).await;
-    appended(log.append(std::slice::from_ref(&event)).await?);
+    appended(log.append(std::slice::from_ref(&event)).await?.outcomes);
     accepted.push(event);
     backend.close(log).await;
     assert_eq!(read_events(&backend.open().await).await?, accepted);
@@ -368,17 +392,17 @@ pub async fn a_full_disk_refuses_and_loses_nothing<B: Fillable<Store: EventLog>>
 pub async fn a_restart_keeps_events_ids_and_positions<B: Backend<Store: EventLog>>(backend: &B) -> Outcome {
     let log = backend.open().await;
     let events = varied(3, 300);
-    appended(log.append(&events).await?);
-    appended(log.append(&[attempt_of("ws_a", "attempt", 99_999, 1)]).await?);
+    appended(log.append(&events).await?.outcomes);
+    appended(log.append(&[attempt_of("ws_a", "attempt", 99_999, 1)]).await?.outcomes);
     let (before, end) = (read_all(&log).await?, log.end().await?);
     backend.close(log).await;
     let log = backend.open().await;
     assert_eq!((read_all(&log).await?, log.end().await?), (before, end));
-    let again = log.append(&events).await?;
+    let again = log.append(&events).await?.outcomes;
     assert!(again.iter().all(|outcome| matches!(outcome, AppendOutcome::Duplicate { .. })), "{again:?}");
-    let taken = log.append(&[attempt_of("ws_a", "other", 99_999, 1)]).await?;
+    let taken = log.append(&[attempt_of("ws_a", "other", 99_999, 1)]).await?.outcomes;
     assert_eq!(taken, [AppendOutcome::AttemptTaken { first: event_id("attempt") }]);
-    assert!(appended(log.append(&[event("ws_a", "new")]).await?)[0] > end);
+    assert!(appended(log.append(&[event("ws_a", "new")]).await?.outcomes)[0] > end);
     Ok(())
 }
 

@@ -47,23 +47,47 @@ pub async fn prepare_recount(
     now: Millis,
 ) -> Result<Position, RecountError> {
     let resources = config.snapshot().await?.resources;
-    let budgets: Vec<(&Stored<Resource>, &Budget)> = resources.iter().filter_map(opened_budget).collect();
-    let prepaid = |budget: &Budget| matches!(budget.period, BudgetPeriod::Prepaid);
-    let changed: Vec<String> = budgets
-        .iter()
-        .filter(|(stored, budget)| prepaid(budget) && (stored.version > OPENED_VERSION || !budget.active))
+    let from = beginning(&resources, log_end, recount)?;
+    let deed = Deed::of_server(RECOUNTING, now);
+    for (stored, budget) in resources.iter().filter_map(opened_budget).filter(|(_, b)| !is_prepaid(b)) {
+        let closed = Resource::Budget(Budget { opened_after: None, ..budget.clone() });
+        config.replace(&stored.workspace, closed, stored.version, &deed).await?;
+    }
+    Ok(from)
+}
+
+/// The same for a process beside others on the same stores, whose counters are all right: nothing is
+/// written. Budgets of a calendar open in each process at its start.
+///
+/// # Errors
+/// [`RecountError`].
+pub async fn recount_from(
+    config: &dyn ConfigStore,
+    log_end: Position,
+    recount: Recount,
+) -> Result<Position, RecountError> {
+    beginning(&config.snapshot().await?.resources, log_end, recount)
+}
+
+/// The position after which the first of the prepaid budgets began.
+fn beginning(
+    resources: &[Stored<Resource>],
+    log_end: Position,
+    recount: Recount,
+) -> Result<Position, RecountError> {
+    let prepaid = || resources.iter().filter_map(opened_budget).filter(|(_, budget)| is_prepaid(budget));
+    let changed: Vec<String> = prepaid()
+        .filter(|(stored, budget)| stored.version > OPENED_VERSION || !budget.active)
         .map(|(stored, budget)| format!("{} ({}) of {}", budget.id, budget.name, stored.workspace))
         .collect();
     if recount == Recount::Exact && !changed.is_empty() {
         return Err(RecountError::Changed(changed.join(", ")));
     }
-    let deed = Deed::of_server(RECOUNTING, now);
-    for (stored, budget) in budgets.iter().filter(|(_, budget)| !prepaid(budget)) {
-        let closed = Resource::Budget(Budget { opened_after: None, ..(*budget).clone() });
-        config.replace(&stored.workspace, closed, stored.version, &deed).await?;
-    }
-    let beginnings = budgets.iter().filter(|(_, budget)| prepaid(budget));
-    Ok(beginnings.filter_map(|(_, budget)| budget.opened_after).min().unwrap_or(log_end).min(log_end))
+    Ok(prepaid().filter_map(|(_, budget)| budget.opened_after).min().unwrap_or(log_end).min(log_end))
+}
+
+fn is_prepaid(budget: &Budget) -> bool {
+    matches!(budget.period, BudgetPeriod::Prepaid)
 }
 
 fn opened_budget(stored: &Stored<Resource>) -> Option<(&Stored<Resource>, &Budget)> {

@@ -12,7 +12,7 @@ use rateguard_core::ids::{ApiId, KeyId, WorkspaceId};
 use rateguard_core::limits::{OCCURRED_BEFORE_MS_MAX, PAGE_SIZE_MAX};
 use rateguard_core::matching::{CallFacts, Dimension};
 use rateguard_core::plan::PlannedLimit;
-use rateguard_core::time::{Bounds, Zone};
+use rateguard_core::time::{Bounds, Millis, Zone};
 use rateguard_core::usage::LoggedEvent;
 
 use crate::error::EngineError;
@@ -65,13 +65,18 @@ impl Spent {
         }
     }
 
-    /// Adds the events after those that it has, up to a position.
+    /// Nothing spent in all records up to a position.
+    pub fn nothing_through(through: Position) -> Self {
+        Self { through, ..Self::default() }
+    }
+
+    /// Adds the events after those that it has, up to a position, that are accounted from `since` on.
     pub async fn add_from_log(
         &mut self,
         log: &dyn EventLog,
         workspace: &WorkspaceId,
         planned: &PlannedLimit,
-        bounds: Bounds,
+        since: Millis,
         last: Position,
     ) -> Result<(), StoreError> {
         while self.through < last {
@@ -79,7 +84,7 @@ impl Spent {
             let Some(read) = events.last() else { break };
             self.through = read.position.min(last);
             let own = events.iter().filter(|e| e.position <= last && e.event.workspace == *workspace);
-            own.for_each(|logged| self.add_event(planned, bounds, logged));
+            own.for_each(|logged| self.add_event(planned, since, logged));
         }
         Ok(())
     }
@@ -137,12 +142,12 @@ impl Spent {
             let events = usage.accounted_after(workspace, after, barrier, PAGE_SIZE_MAX).await?;
             let Some(last) = events.last() else { return Ok(spent) };
             after = (last.event.accounted_at, last.position);
-            events.iter().for_each(|logged| spent.add_event(planned, bounds, logged));
+            events.iter().for_each(|logged| spent.add_event(planned, bounds.start, logged));
         }
     }
 
-    fn add_event(&mut self, planned: &PlannedLimit, bounds: Bounds, logged: &LoggedEvent) {
-        if logged.event.accounted_at >= bounds.start {
+    fn add_event(&mut self, planned: &PlannedLimit, since: Millis, logged: &LoggedEvent) {
+        if logged.event.accounted_at >= since {
             self.add_call(planned, &facts(&logged.event), logged.event.cost.get().into());
         }
     }

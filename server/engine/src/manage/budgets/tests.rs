@@ -1,7 +1,10 @@
 //! Tests of how budgets begin: what they find spent, and that nothing falls between.
 
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
+use rateguard_core::counter::Position;
 use rateguard_core::ids::{BudgetId, DisplayName};
 use rateguard_core::matching::{Match, Scope};
 use rateguard_core::money::Nanos;
@@ -9,8 +12,9 @@ use rateguard_core::rule::Enforcement;
 use rateguard_core::time::CalendarPeriod;
 
 use super::*;
-use crate::audit::{Actor, Origin};
+use crate::audit::{Actor, Deed, Origin};
 use crate::manage::Desired;
+use crate::ports::ConfigStore as _;
 use crate::report::RecordOutcome;
 use crate::testing::{World, deed, record, start};
 
@@ -174,9 +178,96 @@ async fn a_sum_of_a_period_that_is_over_opens_nothing() {
     let world = World::start().await;
     report(&world, "before", 30).await;
     let stored = world.config.insert(&world.caller.workspace, Resource::Budget(monthly()), 1, &deed()).await;
-    let opening = world.engine.summed_opening(stored.unwrap()).await.unwrap();
+    let opening = world.engine.opening(stored.unwrap()).await.unwrap();
     world.clock.advance_ms(31 * 24 * 60 * 60 * 1_000);
     let opened = world.engine.recorder.between(move |settled| opening.finish(settled)).await.unwrap();
     assert_eq!(opened, Ok(None));
     assert_eq!(world.counters.spent(), 0);
+}
+
+/// Waits until a process has taken in what another has changed, and everything that is in the log.
+async fn follows(world: &World, spent: i64) {
+    let caught_up = async {
+        while world.counters.spent() != spent {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    let waited = tokio::time::timeout(Duration::from_secs(5), caught_up).await;
+    waited.unwrap_or_else(|_| panic!("{} spent, not {spent}", world.counters.spent()));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_budget_that_another_process_opens_begins_here_with_the_same() {
+    for period in [monthly().period, BudgetPeriod::Prepaid] {
+        let [here, there] = World::pair().await;
+        report(&here, "before", 30).await;
+        let before = if period == BudgetPeriod::Prepaid { 0 } else { 30 };
+        create(&there, budget(period)).await.unwrap();
+        // The one that has not heard of the budget reports on.
+        report(&here, "meanwhile", 5).await;
+        report(&there, "after", 7).await;
+        follows(&there, before + 12).await;
+        follows(&here, before + 12).await;
+        report(&here, "later", 1).await;
+        follows(&there, before + 13).await;
+        follows(&here, before + 13).await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_budget_opens_anew_everywhere_when_it_matches_other_calls() {
+    let [here, there] = World::pair().await;
+    report(&here, "any", 30).await;
+    create(&there, monthly()).await.unwrap();
+    follows(&here, 30).await;
+    let posts = Match { methods: vec!["POST".to_owned()], ..Match::default() };
+    let changed = Resource::Budget(Budget { matches: posts, ..monthly() });
+    there.engine.update(&there.caller.clone().into(), changed, 2).await.unwrap();
+    follows(&there, 0).await;
+    follows(&here, 0).await;
+}
+
+#[tokio::test]
+async fn a_start_takes_in_what_the_budgets_of_others_have_seen() {
+    let log = Arc::new(crate::testing::FakeLog::default());
+    let config = Arc::new(crate::testing::FakeConfig::default());
+    let first = World::on(log.clone(), config.clone(), true).await;
+    report(&first, "before", 30).await;
+    create(&first, monthly()).await.unwrap();
+    // Its own checkpoint has the record; what the budget saw of it is in no file of its own.
+    let second = World::on(log, config, true).await;
+    assert_eq!(second.counters.spent(), 30);
+}
+
+#[tokio::test]
+async fn budgets_that_cannot_be_opened_are_opened_once_the_store_is_back() {
+    let world = World::start().await;
+    report(&world, "before", 30).await;
+    world.config.frozen.store(true, Ordering::SeqCst);
+    assert_eq!(create(&world, monthly()).await, Ok(None));
+    world.config.frozen.store(false, Ordering::SeqCst);
+    world.engine.open_budgets_left().await.unwrap();
+    assert_eq!(world.engine.directory().closed_budgets().await, []);
+    assert_eq!(world.counters.spent(), 30);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_prepaid_budget_that_is_switched_on_again_goes_on_everywhere() {
+    let [here, there] = World::pair().await;
+    let prepaid = budget(BudgetPeriod::Prepaid);
+    create(&there, prepaid.clone()).await.unwrap();
+    follows(&here, 0).await;
+    report(&here, "on", 30).await;
+    follows(&there, 30).await;
+    let identity = there.caller.clone().into();
+    let switched = |active| Resource::Budget(Budget { active, ..prepaid.clone() });
+    there.engine.update(&identity, switched(false), 2).await.unwrap();
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    report(&here, "off", 5).await;
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    there.engine.update(&identity, switched(true), 3).await.unwrap();
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    report(&here, "on-again", 7).await;
+    follows(&there, 37).await;
+    follows(&here, 37).await;
 }

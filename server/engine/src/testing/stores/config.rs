@@ -5,15 +5,17 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use async_trait::async_trait;
 use parking_lot::Mutex;
-use rateguard_core::ids::{DisplayName, WorkspaceId};
+use rateguard_core::ids::{DisplayName, KeyId, WorkspaceId};
 use rateguard_core::money::Currency;
-use rateguard_core::time::Zone;
+use rateguard_core::time::{Millis, Zone};
+use tokio::sync::watch;
 
 use super::super::workspace;
 use super::unavailable;
 use crate::audit::Deed;
 use crate::ports::{
-    Change, ConfigStore, Resource, ResourceChange, ResourceKind, Snapshot, StoreError, Stored, WorkspaceState,
+    Change, ConfigStore, KeyUse, Resource, ResourceChange, ResourceKind, Snapshot, StoreError, Stored,
+    WorkspaceState,
 };
 use crate::resources::Workspace;
 
@@ -22,6 +24,10 @@ use crate::resources::Workspace;
 pub(crate) struct FakeConfig {
     resources: Mutex<BTreeMap<String, Stored<Resource>>>,
     changes: Mutex<Vec<Change>>,
+    uses: Mutex<BTreeMap<KeyId, Millis>>,
+    /// Whether it wakes whoever reads its feed.
+    pub(crate) notifies: AtomicBool,
+    notifications: watch::Sender<u64>,
     /// By whom each change was made.
     pub(crate) deeds: Mutex<Vec<Deed>>,
     /// Whether every call fails.
@@ -41,6 +47,7 @@ impl FakeConfig {
         let mut changes = self.changes.lock();
         let revision = changes.len() as u64 + 1;
         changes.push(Change { revision, workspace: workspace(), kind, id: id.to_owned() });
+        self.notifications.send_replace(revision);
     }
 
     fn put(&self, value: Resource, version: u64, by: &Deed) -> Stored<Resource> {
@@ -176,5 +183,25 @@ impl ConfigStore for FakeConfig {
         }
         let changes = self.changes.lock();
         Ok(changes.iter().filter(|change| change.revision > revision).take(limit).cloned().collect())
+    }
+
+    fn wake(&self) -> Option<watch::Receiver<u64>> {
+        self.notifies.load(Ordering::SeqCst).then(|| self.notifications.subscribe())
+    }
+
+    async fn touch_keys(&self, uses: &[KeyUse]) -> Result<(), StoreError> {
+        self.answers()?;
+        let mut noted = self.uses.lock();
+        for used in uses {
+            let last = noted.entry(used.key.clone()).or_insert(used.at);
+            *last = used.at.max(*last);
+        }
+        Ok(())
+    }
+
+    async fn key_uses(&self, _: &WorkspaceId, keys: &[KeyId]) -> Result<Vec<(KeyId, Millis)>, StoreError> {
+        self.answers()?;
+        let noted = self.uses.lock();
+        Ok(keys.iter().filter_map(|key| Some((key.clone(), *noted.get(key)?))).collect())
     }
 }

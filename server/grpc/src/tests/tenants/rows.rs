@@ -24,9 +24,9 @@ const OF_NOBODY: [&str; 9] = [
     "revisions",
     "signing_keys",
 ];
-/// Copies that are written or moved a moment later: of counters, which are compared as their owner sees
-/// them, and of the audit trail's hashes, which stand in its entries too.
-const COPIES: [&str; 3] = ["counters", "audit_outbox", "audit_witness"];
+/// Copies that are written or moved a moment later: of counters and of the last uses of keys, which are
+/// compared as their owner sees them, and of the audit trail's hashes, which stand in its entries too.
+const COPIES: [&str; 4] = ["audit_outbox", "audit_witness", "counters", "key_uses"];
 
 /// The files of an installation.
 pub struct Rows(Vec<SqlitePool>);

@@ -3,7 +3,7 @@
 
 use rateguard_core::counter::{Counter, CounterId};
 use rateguard_core::decision::{Counters, Entry};
-use rateguard_core::reservation::{Settlement, charge_unreserved};
+use rateguard_core::reservation::{Reservation, Settlement, charge_unreserved};
 use rateguard_core::time::Millis;
 use rateguard_engine::ports::{SettleCharge, SettleCommand, SettleReservation, Standing};
 use smallvec::SmallVec;
@@ -40,7 +40,7 @@ struct Settling<'a> {
     now: Millis,
 }
 
-impl Settling<'_> {
+impl<'a> Settling<'a> {
     fn settle(&mut self) {
         let Some(reservation) = &self.command.reservation else {
             return self.charge_all(Anonymous::Untouched);
@@ -50,7 +50,37 @@ impl Settling<'_> {
             (Standing::Known, true) => self.settle_reserved(reservation),
             (Standing::Known, false) => self.charge_forgotten(reservation),
             (Standing::Unknown, false) => self.charge_all(Anonymous::DrawnDown),
-            (Standing::Unknown, true) | (Standing::Ended, _) => self.charge_all(Anonymous::Untouched),
+            (Standing::Elsewhere, true) => self.settle_from_elsewhere(reservation),
+            (Standing::Unknown, true) | (Standing::Elsewhere, false) | (Standing::Ended, _) => {
+                self.charge_all(Anonymous::Untouched);
+            }
+        }
+    }
+
+    /// Another process took the record and did not know the reservation. What it holds is freed, and
+    /// limits that count by units get what was used; the cost is charged as everywhere.
+    fn settle_from_elsewhere(&mut self, reservation: &SettleReservation) {
+        let takes = self.state.reservations.get(&reservation.id).is_some_and(Reservation::takes_reports);
+        if !takes {
+            return self.charge_all(Anonymous::Untouched);
+        }
+        let settlement = self.settlement(reservation);
+        let State { counters, reservations, .. } = &mut *self.state;
+        reservations.change(&reservation.id, |r| r.settle_from_elsewhere(counters, &settlement));
+        for charge in self.command.charges.iter().filter(|charge| charge.is_budget()) {
+            self.charge(charge, Anonymous::Untouched);
+        }
+    }
+
+    fn settlement(&self, reservation: &SettleReservation) -> Settlement<'a> {
+        let command = self.command;
+        Settlement {
+            position: command.position,
+            amounts: &command.amounts,
+            cost: command.cost,
+            is_final: reservation.is_final,
+            refund: reservation.refund,
+            now: self.now,
         }
     }
 
@@ -63,14 +93,7 @@ impl Settling<'_> {
     /// What was captured is corrected; budgets that match now and were not captured are charged.
     fn settle_reserved(&mut self, reservation: &SettleReservation) {
         let command = self.command;
-        let settlement = Settlement {
-            position: command.position,
-            amounts: &command.amounts,
-            cost: command.cost,
-            is_final: reservation.is_final,
-            refund: reservation.refund,
-            now: self.now,
-        };
+        let settlement = self.settlement(reservation);
         let State { counters, reservations, .. } = &mut *self.state;
         let settled = reservations.change(&reservation.id, |r| r.settle(counters, &settlement));
         let captured: SmallVec<[CounterId; 8]> =

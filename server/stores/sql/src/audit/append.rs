@@ -5,7 +5,7 @@ use rateguard_engine::audit::{AuditEntry, AuditKind, Deed, GENESIS, INSTALLATION
 use rateguard_engine::ports::StoreError;
 
 use super::{STORE, from_column, hash_of, to_column};
-use crate::database::{Connection, failure};
+use crate::database::{Connection, failure, query, query_as};
 
 /// What a change has done to one thing.
 pub(crate) struct Fact<'a> {
@@ -54,12 +54,8 @@ async fn next(connection: &mut Connection, chain: &str) -> Result<(u64, [u8; 32]
     let take = "INSERT INTO audit_heads (workspace_id, sequence, hash) VALUES ($1, 1, $2) \
                 ON CONFLICT (workspace_id) DO UPDATE SET sequence = audit_heads.sequence + 1 \
                 RETURNING sequence, hash";
-    let (sequence, hash): (i64, Vec<u8>) = sqlx::query_as(take)
-        .bind(chain)
-        .bind(&GENESIS[..])
-        .fetch_one(connection)
-        .await
-        .map_err(failure(STORE))?;
+    let (sequence, hash): (i64, Vec<u8>) =
+        query_as(take).bind(chain).bind(&GENESIS[..]).fetch_one(connection).await.map_err(failure(STORE))?;
     Ok((from_column(sequence)?, hash_of(hash)?))
 }
 
@@ -67,7 +63,7 @@ async fn insert(connection: &mut Connection, entry: &AuditEntry) -> Result<(), S
     let statement = "INSERT INTO audit_entries (workspace_id, sequence, changed_at, actor_kind, actor_id, method, \
                      kind, id, state_before, state_after, ip, user_agent, request_id, previous_hash, hash) \
                      VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15)";
-    sqlx::query(statement)
+    query(statement)
         .bind(entry.workspace.as_str())
         .bind(to_column(entry.sequence))
         .bind(entry.at.get())
@@ -91,13 +87,13 @@ async fn insert(connection: &mut Connection, entry: &AuditEntry) -> Result<(), S
 
 /// Makes the entry its chain's head, and has it wait for its witness.
 async fn put_head(connection: &mut Connection, entry: &AuditEntry) -> Result<(), StoreError> {
-    sqlx::query("UPDATE audit_heads SET hash = $1 WHERE workspace_id = $2")
+    query("UPDATE audit_heads SET hash = $1 WHERE workspace_id = $2")
         .bind(&entry.hash[..])
         .bind(entry.workspace.as_str())
         .execute(&mut *connection)
         .await
         .map_err(failure(STORE))?;
-    sqlx::query("INSERT INTO audit_outbox (workspace_id, sequence, hash) VALUES ($1, $2, $3)")
+    query("INSERT INTO audit_outbox (workspace_id, sequence, hash) VALUES ($1, $2, $3)")
         .bind(entry.workspace.as_str())
         .bind(to_column(entry.sequence))
         .bind(&entry.hash[..])

@@ -3,10 +3,10 @@
 use rateguard_core::time::Millis;
 use rateguard_engine::audit::{AuditEntry, AuditHead};
 use rateguard_engine::ports::{AuditFilter, AuditLink, AuditQuery, StoreError};
-use sqlx::{Error, QueryBuilder, Row as _};
+use sqlx::Error;
 
 use super::{STORE, corrupt, from_column, hash_of, to_column};
-use crate::database::{Connection, Kind, Row, failure};
+use crate::database::{Connection, QueryBuilder, Row, failure, query};
 
 const SELECT: &str = "SELECT workspace_id, sequence, changed_at, actor_kind, actor_id, method, kind, id, \
                       state_before, state_after, ip, user_agent, request_id, previous_hash, hash FROM audit_entries \
@@ -17,7 +17,7 @@ pub(super) async fn page(
     chain: &str,
     query: &AuditQuery,
 ) -> Result<Vec<AuditEntry>, StoreError> {
-    let mut select = QueryBuilder::<Kind>::new(SELECT);
+    let mut select = QueryBuilder::new(SELECT);
     select.push_bind(chain.to_owned());
     if let Some(before) = query.before {
         select.push(" AND sequence < ").push_bind(to_column(before));
@@ -32,7 +32,7 @@ pub(super) async fn page(
     rows.iter().map(read).collect()
 }
 
-fn push_filter(select: &mut QueryBuilder<Kind>, filter: &AuditFilter) {
+fn push_filter(select: &mut QueryBuilder, filter: &AuditFilter) {
     if let Some(actor) = &filter.actor_id {
         select.push(" AND actor_id = ").push_bind(actor.clone());
     }
@@ -49,8 +49,8 @@ fn push_filter(select: &mut QueryBuilder<Kind>, filter: &AuditFilter) {
 }
 
 pub(super) async fn heads(connection: &mut Connection) -> Result<Vec<AuditHead>, StoreError> {
-    let query = "SELECT workspace_id, sequence, hash FROM audit_heads ORDER BY workspace_id";
-    let rows = sqlx::query(query).fetch_all(connection).await.map_err(failure(STORE))?;
+    let sql = "SELECT workspace_id, sequence, hash FROM audit_heads ORDER BY workspace_id";
+    let rows = query(sql).fetch_all(connection).await.map_err(failure(STORE))?;
     rows.iter().map(head).collect()
 }
 
@@ -60,7 +60,7 @@ pub(super) async fn chain(
     after: u64,
     limit: usize,
 ) -> Result<Vec<AuditLink>, StoreError> {
-    let mut select = QueryBuilder::<Kind>::new(SELECT);
+    let mut select = QueryBuilder::new(SELECT);
     select.push_bind(chain.to_owned()).push(" AND sequence > ").push_bind(to_column(after));
     select.push(" ORDER BY sequence LIMIT ").push_bind(i64::try_from(limit).unwrap_or(i64::MAX));
     let rows = select.build().fetch_all(connection).await.map_err(failure(STORE))?;
@@ -102,8 +102,8 @@ pub(super) async fn unwitnessed(
     connection: &mut Connection,
     chain: &str,
 ) -> Result<Vec<AuditHead>, StoreError> {
-    let query = "SELECT workspace_id, sequence, hash FROM audit_outbox WHERE workspace_id = $1";
-    let rows = sqlx::query(query).bind(chain).fetch_all(connection).await.map_err(failure(STORE))?;
+    let sql = "SELECT workspace_id, sequence, hash FROM audit_outbox WHERE workspace_id = $1";
+    let rows = query(sql).bind(chain).fetch_all(connection).await.map_err(failure(STORE))?;
     rows.iter().map(head).collect()
 }
 

@@ -9,7 +9,7 @@ use tokio::sync::Mutex;
 
 use super::read::head;
 use super::{STORE, to_column};
-use crate::database::{Connection, Database, failure};
+use crate::database::{Connection, Database, Scope, failure, query};
 
 /// Hashes that one transaction takes over.
 const HASHES_PER_TURN: i64 = 500;
@@ -46,13 +46,13 @@ impl Witness {
                 return Ok(());
             }
             let keep = async {
-                let mut transaction = self.copies.begin().await?;
+                let mut transaction = self.copies.begin(Scope::Installation).await?;
                 keep(&mut transaction, &waiting).await?;
                 Ok((transaction, ()))
             };
             self.copies.write(keep).await?;
             let forget = async {
-                let mut transaction = self.entries.begin().await?;
+                let mut transaction = self.entries.begin(Scope::Installation).await?;
                 forget(&mut transaction, &waiting).await?;
                 Ok((transaction, ()))
             };
@@ -62,10 +62,10 @@ impl Witness {
 
     async fn waiting(&self) -> Result<Vec<AuditHead>, StoreError> {
         let read = async {
-            let mut reader = self.entries.reader().await?;
-            let query = "SELECT workspace_id, sequence, hash FROM audit_outbox \
+            let mut reader = self.entries.reader(Scope::Installation).await?;
+            let sql = "SELECT workspace_id, sequence, hash FROM audit_outbox \
                          ORDER BY workspace_id, sequence LIMIT $1";
-            let rows = sqlx::query(query).bind(HASHES_PER_TURN).fetch_all(&mut *reader).await;
+            let rows = query(sql).bind(HASHES_PER_TURN).fetch_all(&mut reader).await;
             rows.map_err(failure(STORE))?.iter().map(head).collect()
         };
         self.entries.within_deadline(read).await
@@ -76,7 +76,7 @@ async fn keep(connection: &mut Connection, hashes: &[AuditHead]) -> Result<(), S
     let insert = "INSERT INTO audit_witness (workspace_id, sequence, hash) VALUES ($1, $2, $3) \
                   ON CONFLICT DO NOTHING";
     for waiting in hashes {
-        let inserted = sqlx::query(insert)
+        let inserted = query(insert)
             .bind(waiting.workspace.as_str())
             .bind(to_column(waiting.sequence))
             .bind(&waiting.hash[..])
@@ -104,7 +104,7 @@ async fn compare(connection: &mut Connection, waiting: &AuditHead) -> Result<(),
 
 async fn forget(connection: &mut Connection, hashes: &[AuditHead]) -> Result<(), StoreError> {
     for head in hashes {
-        sqlx::query("DELETE FROM audit_outbox WHERE workspace_id = $1 AND sequence = $2")
+        query("DELETE FROM audit_outbox WHERE workspace_id = $1 AND sequence = $2")
             .bind(head.workspace.as_str())
             .bind(to_column(head.sequence))
             .execute(&mut *connection)
@@ -116,10 +116,10 @@ async fn forget(connection: &mut Connection, hashes: &[AuditHead]) -> Result<(),
 
 /// The last place of every chain.
 pub(super) async fn heads(connection: &mut Connection) -> Result<Vec<AuditHead>, StoreError> {
-    let query = "SELECT workspace_id, sequence, hash FROM audit_witness AS w WHERE sequence = \
+    let sql = "SELECT workspace_id, sequence, hash FROM audit_witness AS w WHERE sequence = \
                  (SELECT MAX(sequence) FROM audit_witness WHERE workspace_id = w.workspace_id) \
                  ORDER BY workspace_id";
-    let rows = sqlx::query(query).fetch_all(connection).await.map_err(failure(STORE))?;
+    let rows = query(sql).fetch_all(connection).await.map_err(failure(STORE))?;
     rows.iter().map(head).collect()
 }
 
@@ -130,9 +130,9 @@ pub(super) async fn between(
     after: u64,
     through: u64,
 ) -> Result<Vec<AuditHead>, StoreError> {
-    let query = "SELECT workspace_id, sequence, hash FROM audit_witness \
+    let sql = "SELECT workspace_id, sequence, hash FROM audit_witness \
                  WHERE workspace_id = $1 AND sequence > $2 AND sequence <= $3 ORDER BY sequence";
-    let rows = sqlx::query(query)
+    let rows = query(sql)
         .bind(chain)
         .bind(to_column(after))
         .bind(to_column(through))

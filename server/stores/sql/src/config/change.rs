@@ -5,14 +5,13 @@ use rateguard_core::time::Millis;
 use rateguard_engine::audit::{AuditKind, Deed, Shown};
 use rateguard_engine::ports::{Resource, ResourceChange, ResourceKind, StoreError, Stored};
 use rateguard_engine::resources::Workspace;
-use sqlx::QueryBuilder;
 
 use super::body::{self, BodyError, Columns, Unique};
 use super::shown;
 use super::table::{self, Table, from_column, push_place, to_column};
 use super::{STORE, row_limit};
 use crate::audit::{Fact, record};
-use crate::database::{Connection, failure};
+use crate::database::{Connection, Feed, QueryBuilder, Scope, failure, notify, query, query_scalar};
 
 /// The version of a new resource.
 const FIRST_VERSION: u64 = 1;
@@ -21,6 +20,17 @@ const FIRST_VERSION: u64 = 1;
 pub(super) fn first_version(workspace: &WorkspaceId, value: Resource, now: Millis) -> Stored<Resource> {
     let workspace = workspace.clone();
     Stored { workspace, value, version: FIRST_VERSION, created_at: now, updated_at: now }
+}
+
+/// Whose rows several changes must look at.
+pub(super) fn scope_of<'a>(workspace: &'a WorkspaceId, changes: &[ResourceChange]) -> Scope<'a> {
+    let replaced = changes.iter().filter_map(|change| match change {
+        ResourceChange::Replace { resource, .. } => Some(resource.kind()),
+        ResourceChange::Insert { .. } | ResourceChange::Remove { .. } => None,
+    });
+    let mut scopes = replaced.map(|kind| table::of(kind).scope_of_change(workspace));
+    let is_wide = scopes.any(|scope| scope == Scope::Installation);
+    if is_wide { Scope::Installation } else { Scope::Workspace(workspace) }
 }
 
 /// Makes one change of several; what is stored then, unless it is a removal.
@@ -51,11 +61,11 @@ pub(super) async fn lock_unchanged(
     workspace: &WorkspaceId,
     seen: u64,
 ) -> Result<(), StoreError> {
-    sqlx::query("UPDATE revisions SET revision = revision WHERE only_row = 1")
+    query("UPDATE revisions SET revision = revision WHERE only_row = 1")
         .execute(&mut *connection)
         .await
         .map_err(failure(STORE))?;
-    let later = sqlx::query("SELECT id FROM changes WHERE revision > $1 AND workspace_id = $2 LIMIT 1")
+    let later = query("SELECT id FROM changes WHERE revision > $1 AND workspace_id = $2 LIMIT 1")
         .bind(to_column(seen))
         .bind(workspace.as_str())
         .fetch_optional(connection)
@@ -69,7 +79,7 @@ pub(crate) async fn insert_workspace(
     workspace: &Workspace,
     now: Millis,
 ) -> Result<(), StoreError> {
-    let inserted = sqlx::query(
+    let inserted = query(
         "INSERT INTO workspaces (id, name, zone, currency, created_at) \
          VALUES ($1, $2, $3, $4, $5) ON CONFLICT DO NOTHING",
     )
@@ -219,7 +229,7 @@ fn at_version(found: Option<Versioned>, expected: Option<u64>) -> Result<Version
 
 /// Takes the next revision. It must be the first statement of a change: see the module.
 pub(super) async fn next_revision(connection: &mut Connection) -> Result<i64, StoreError> {
-    sqlx::query_scalar("UPDATE revisions SET revision = revision + 1 WHERE only_row = 1 RETURNING revision")
+    query_scalar("UPDATE revisions SET revision = revision + 1 WHERE only_row = 1 RETURNING revision")
         .fetch_one(connection)
         .await
         .map_err(failure(STORE))
@@ -240,7 +250,7 @@ impl Change<'_> {
     async fn record(self, connection: &mut Connection, by: &Deed) -> Result<(), StoreError> {
         let insert = "INSERT INTO changes (revision, workspace_id, kind, id, changed_at) \
                       VALUES ($1, $2, $3, $4, $5)";
-        sqlx::query(insert)
+        query(insert)
             .bind(self.revision)
             .bind(self.workspace.as_str())
             .bind(self.table.code)
@@ -249,13 +259,14 @@ impl Change<'_> {
             .execute(&mut *connection)
             .await
             .map_err(failure(STORE))?;
+        notify(connection, Feed::Config).await.map_err(failure(STORE))?;
         let Self { workspace, table, id, before, after, .. } = self;
         record(connection, Fact { chain: Some(workspace), kind: table.audit, id, before, after }, by).await
     }
 }
 
 async fn workspace_exists(connection: &mut Connection, workspace: &WorkspaceId) -> Result<bool, StoreError> {
-    let found = sqlx::query("SELECT id FROM workspaces WHERE id = $1")
+    let found = query("SELECT id FROM workspaces WHERE id = $1")
         .bind(workspace.as_str())
         .fetch_optional(connection)
         .await;

@@ -5,12 +5,11 @@ use rateguard_core::money::Currency;
 use rateguard_core::time::Zone;
 use rateguard_engine::ports::{Change, Resource, ResourceKind, Snapshot, StoreError, Stored, WorkspaceState};
 use rateguard_engine::resources::Workspace;
-use sqlx::{QueryBuilder, Row as _};
 
 use super::body::BodyError;
 use super::table::{self, from_column, push_place, to_column};
 use super::{STORE, corrupt, row_limit};
-use crate::database::{Connection, Kind, Row, failure};
+use crate::database::{Connection, QueryBuilder, Row, failure, query, query_scalar};
 
 pub(super) async fn find(
     connection: &mut Connection,
@@ -45,7 +44,7 @@ pub(super) async fn changes(
     after: u64,
     limit: usize,
 ) -> Result<Vec<Change>, StoreError> {
-    let rows = sqlx::query(
+    let rows = query(
         "SELECT revision, workspace_id, kind, id FROM changes \
          WHERE revision > $1 ORDER BY revision LIMIT $2",
     )
@@ -60,7 +59,7 @@ pub(super) async fn changes(
 pub(super) async fn fetch_resources(
     connection: &mut Connection,
     kind: ResourceKind,
-    mut query: QueryBuilder<Kind>,
+    mut query: QueryBuilder,
 ) -> Result<Vec<Stored<Resource>>, StoreError> {
     let rows = query.build().fetch_all(connection).await.map_err(failure(STORE))?;
     rows.iter().map(|row| table::stored(kind, row)).collect()
@@ -82,7 +81,7 @@ pub(super) async fn workspace_state(
 /// The revision of a workspace's last change, which the changes of others leave as it is.
 async fn last_change_of(connection: &mut Connection, workspace: &WorkspaceId) -> Result<u64, StoreError> {
     let query = "SELECT revision FROM changes WHERE workspace_id = $1 ORDER BY revision DESC LIMIT 1";
-    let revision: Option<i64> = sqlx::query_scalar(query)
+    let revision: Option<i64> = query_scalar(query)
         .bind(workspace.as_str())
         .fetch_optional(connection)
         .await
@@ -91,7 +90,7 @@ async fn last_change_of(connection: &mut Connection, workspace: &WorkspaceId) ->
 }
 
 async fn revision(connection: &mut Connection) -> Result<u64, StoreError> {
-    let revision: i64 = sqlx::query_scalar("SELECT revision FROM revisions WHERE only_row = 1")
+    let revision: i64 = query_scalar("SELECT revision FROM revisions WHERE only_row = 1")
         .fetch_one(connection)
         .await
         .map_err(failure(STORE))?;
@@ -100,7 +99,7 @@ async fn revision(connection: &mut Connection) -> Result<u64, StoreError> {
 
 pub(super) async fn snapshot(connection: &mut Connection) -> Result<Snapshot, StoreError> {
     let revision = revision(connection).await?;
-    let rows = sqlx::query("SELECT id, name, zone, currency FROM workspaces ORDER BY id")
+    let rows = query("SELECT id, name, zone, currency FROM workspaces ORDER BY id")
         .fetch_all(&mut *connection)
         .await
         .map_err(failure(STORE))?;

@@ -11,14 +11,14 @@ use rateguard_engine::secrets::SealedPlace;
 use super::change::{next_revision, unwritable};
 use super::table;
 use super::{STORE, corrupt, read, row_limit};
-use crate::database::{Connection, failure};
+use crate::database::{Connection, Feed, failure, notify, query, query_as, query_scalar};
 
 pub(super) async fn singly(connection: &mut Connection) -> Result<Vec<SealedValue>, StoreError> {
-    let checks: Vec<Vec<u8>> = sqlx::query_scalar("SELECT sealed FROM encryption_check")
+    let checks: Vec<Vec<u8>> = query_scalar("SELECT sealed FROM encryption_check")
         .fetch_all(&mut *connection)
         .await
         .map_err(failure(STORE))?;
-    let keys: Vec<(String, Vec<u8>)> = sqlx::query_as("SELECT id, sealed FROM signing_keys ORDER BY id")
+    let keys: Vec<(String, Vec<u8>)> = query_as("SELECT id, sealed FROM signing_keys ORDER BY id")
         .fetch_all(connection)
         .await
         .map_err(failure(STORE))?;
@@ -68,14 +68,14 @@ pub(super) async fn replace(
     match &value.place {
         SealedPlace::Check => {
             let update = "UPDATE encryption_check SET sealed = $1 WHERE sealed = $2";
-            let query = sqlx::query(update).bind(sealed).bind(&value.sealed[..]);
-            let updated = query.execute(connection).await.map_err(failure(STORE))?;
+            let update = query(update).bind(sealed).bind(&value.sealed[..]);
+            let updated = update.execute(connection).await.map_err(failure(STORE))?;
             Ok(updated.rows_affected() > 0)
         }
         SealedPlace::SigningKey(id) => {
             let update = "UPDATE signing_keys SET sealed = $1 WHERE id = $2 AND sealed = $3";
-            let query = sqlx::query(update).bind(sealed).bind(id.as_str()).bind(&value.sealed[..]);
-            let updated = query.execute(connection).await.map_err(failure(STORE))?;
+            let update = query(update).bind(sealed).bind(id.as_str()).bind(&value.sealed[..]);
+            let updated = update.execute(connection).await.map_err(failure(STORE))?;
             Ok(updated.rows_affected() > 0)
         }
         SealedPlace::Credential(workspace, api) => {
@@ -106,14 +106,15 @@ async fn replace_credential(
     update.build().execute(&mut *connection).await.map_err(failure(STORE))?;
     let insert = "INSERT INTO changes (revision, workspace_id, kind, id, changed_at) \
                   VALUES ($1, $2, $3, $4, $5)";
-    sqlx::query(insert)
+    query(insert)
         .bind(revision)
         .bind(stored.workspace.as_str())
         .bind(table.code)
         .bind(stored.value.id())
         .bind(now.get())
-        .execute(connection)
+        .execute(&mut *connection)
         .await
         .map_err(failure(STORE))?;
+    notify(connection, Feed::Config).await.map_err(failure(STORE))?;
     Ok(true)
 }

@@ -1,27 +1,21 @@
-//! [`SealedStore`] over the configuration, and its reading half for a process beside the one that has
-//! the data folder.
+//! [`SealedStore`] over the configuration, and its reading half for a process beside the one that
+//! serves the installation.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use async_trait::async_trait;
 use rateguard_core::time::Millis;
 use rateguard_engine::ports::{
     CredentialPlace, SealedPage, SealedStore, SealedValue, SealedValues, StoreError,
 };
-use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection};
-use sqlx::{ConnectOptions as _, Connection as _};
 
-use super::{SCHEMA, STORE, SqlConfigStore, reseal};
-use crate::database::{OpenError, failure};
+use super::{SCHEMA, SERVER_SCHEMA, SqlConfigStore, reseal};
+use crate::database::{Database, OpenError, PostgresDatabase, Scope};
 
 #[async_trait]
 impl SealedValues for SqlConfigStore {
     async fn sealed_singly(&self) -> Result<Vec<SealedValue>, StoreError> {
-        let work = async {
-            let mut reader = self.database.reader().await?;
-            reseal::singly(&mut reader).await
-        };
-        self.database.within_deadline(work).await
+        self.sealed().sealed_singly().await
     }
 
     async fn credentials_after(
@@ -29,11 +23,13 @@ impl SealedValues for SqlConfigStore {
         after: Option<&CredentialPlace>,
         limit: usize,
     ) -> Result<SealedPage, StoreError> {
-        let work = async {
-            let mut reader = self.database.reader().await?;
-            reseal::credentials_after(&mut reader, after, limit).await
-        };
-        self.database.within_deadline(work).await
+        self.sealed().credentials_after(after, limit).await
+    }
+}
+
+impl SqlConfigStore {
+    fn sealed(&self) -> SqlSealedReader {
+        SqlSealedReader { database: self.database.clone() }
     }
 }
 
@@ -46,7 +42,7 @@ impl SealedStore for SqlConfigStore {
         now: Millis,
     ) -> Result<bool, StoreError> {
         let work = async {
-            let mut transaction = self.database.begin().await?;
+            let mut transaction = self.database.begin(Scope::Installation).await?;
             let replaced = reseal::replace(&mut transaction, value, sealed, now).await?;
             Ok((transaction, replaced))
         };
@@ -54,37 +50,43 @@ impl SealedStore for SqlConfigStore {
     }
 }
 
-/// What stands sealed in a data folder, for a process beside the one that has the folder. Nothing is
+/// What stands sealed in an installation, also for a process beside the one that serves it. Nothing is
 /// locked or written.
 #[derive(Clone, Debug)]
 pub struct SqlSealedReader {
-    path: PathBuf,
+    database: Database,
 }
 
 impl SqlSealedReader {
-    /// A reader of a folder's configuration.
+    /// A reader of a data folder's configuration.
     ///
     /// # Errors
-    /// [`OpenError::NoInstallation`] where there is none.
-    pub fn new(folder: &Path) -> Result<Self, OpenError> {
-        let path = folder.join(SCHEMA.file);
-        let found = path.metadata().is_ok_and(|metadata| metadata.len() > 0);
-        found.then_some(Self { path }).ok_or_else(|| OpenError::NoInstallation { path: folder.to_owned() })
+    /// [`OpenError::NoInstallation`] where there is none, else as it cannot be read.
+    pub async fn open_to_read(folder: &Path) -> Result<Self, OpenError> {
+        let found = folder.join(SCHEMA.file).metadata().is_ok_and(|metadata| metadata.len() > 0);
+        if !found {
+            return Err(OpenError::NoInstallation { path: folder.to_owned() });
+        }
+        Ok(Self { database: Database::open_to_read(folder, &SCHEMA).await? })
     }
 
-    async fn connect(&self) -> Result<SqliteConnection, StoreError> {
-        let options = SqliteConnectOptions::new().filename(&self.path).read_only(true);
-        options.connect().await.map_err(failure(STORE))
+    /// A reader of the configuration in a database on a server.
+    ///
+    /// # Errors
+    /// [`OpenError`].
+    pub async fn open_on_server(server: &PostgresDatabase) -> Result<Self, OpenError> {
+        Ok(Self { database: Database::open_on_server(server, &SERVER_SCHEMA).await? })
     }
 }
 
 #[async_trait]
 impl SealedValues for SqlSealedReader {
     async fn sealed_singly(&self) -> Result<Vec<SealedValue>, StoreError> {
-        let mut connection = self.connect().await?;
-        let values = reseal::singly(&mut connection).await?;
-        connection.close().await.map_err(failure(STORE))?;
-        Ok(values)
+        let work = async {
+            let mut reader = self.database.reader(Scope::Installation).await?;
+            reseal::singly(&mut reader).await
+        };
+        self.database.within_deadline(work).await
     }
 
     async fn credentials_after(
@@ -92,10 +94,11 @@ impl SealedValues for SqlSealedReader {
         after: Option<&CredentialPlace>,
         limit: usize,
     ) -> Result<SealedPage, StoreError> {
-        let mut connection = self.connect().await?;
-        let page = reseal::credentials_after(&mut connection, after, limit).await?;
-        connection.close().await.map_err(failure(STORE))?;
-        Ok(page)
+        let work = async {
+            let mut reader = self.database.reader(Scope::Installation).await?;
+            reseal::credentials_after(&mut reader, after, limit).await
+        };
+        self.database.within_deadline(work).await
     }
 }
 

@@ -4,11 +4,11 @@ use rateguard_core::ids::WorkspaceId;
 use rateguard_core::time::Millis;
 use rateguard_engine::audit::AuditKind;
 use rateguard_engine::ports::{Resource, ResourceKind, StoreError, Stored};
-use sqlx::{Error, QueryBuilder, Row as _};
+use sqlx::Error;
 
 use super::body::{self, BodyError, Columns, Unique};
 use super::{STORE, corrupt};
-use crate::database::{Kind, Row, failure};
+use crate::database::{QueryBuilder, Row, Scope, failure};
 
 /// Where the resources of one kind stand.
 pub(super) struct Table {
@@ -101,8 +101,16 @@ impl Table {
         self.unique.as_ref()?.column
     }
 
+    /// Whose rows the change of one must look at: what is unique in the installation may be anyone's.
+    pub fn scope_of_change<'a>(&self, workspace: &'a WorkspaceId) -> Scope<'a> {
+        match &self.unique {
+            Some(unique) if !unique.by_workspace => Scope::Installation,
+            _ => Scope::Workspace(workspace),
+        }
+    }
+
     /// A query of whole rows, to be continued with conditions.
-    pub fn select(&self) -> QueryBuilder<Kind> {
+    pub fn select(&self) -> QueryBuilder {
         let unique = self.unique_column().unwrap_or("NULL");
         QueryBuilder::new(format!(
             "SELECT workspace_id, id, {unique} AS unique_value, version, created_at, updated_at, \
@@ -112,7 +120,7 @@ impl Table {
     }
 
     /// A query of one row's id among those that have a unique value.
-    pub fn select_by_unique(&self, workspace: &WorkspaceId, unique: &Unique) -> Option<QueryBuilder<Kind>> {
+    pub fn select_by_unique(&self, workspace: &WorkspaceId, unique: &Unique) -> Option<QueryBuilder> {
         let by_workspace = self.unique.as_ref()?.by_workspace;
         let mut query = QueryBuilder::new(format!("SELECT workspace_id, id FROM {} WHERE ", self.name));
         if let Unique::Model(provider, model) = unique {
@@ -129,7 +137,7 @@ impl Table {
     }
 
     /// The insertion of a new row; no row is affected where the id or the unique value exists.
-    pub fn insert(&self, stored: &Stored<Resource>) -> Result<QueryBuilder<Kind>, BodyError> {
+    pub fn insert(&self, stored: &Stored<Resource>) -> Result<QueryBuilder, BodyError> {
         let columns = body::columns(&stored.value);
         let unique = self.unique_column().map_or(String::new(), |column| format!(", {column}"));
         let mut query = QueryBuilder::new(format!(
@@ -150,7 +158,7 @@ impl Table {
     }
 
     /// The change of a row.
-    pub fn update(&self, stored: &Stored<Resource>) -> Result<QueryBuilder<Kind>, BodyError> {
+    pub fn update(&self, stored: &Stored<Resource>) -> Result<QueryBuilder, BodyError> {
         let columns = body::columns(&stored.value);
         let mut query = QueryBuilder::new(format!("UPDATE {} SET version = ", self.name));
         query.push_bind(to_column(stored.version));
@@ -167,12 +175,12 @@ impl Table {
 }
 
 /// Continues a query with the place of one resource.
-pub(super) fn push_place(query: &mut QueryBuilder<Kind>, workspace: &WorkspaceId, id: &str) {
+pub(super) fn push_place(query: &mut QueryBuilder, workspace: &WorkspaceId, id: &str) {
     query.push(" WHERE workspace_id = ").push_bind(workspace.as_str().to_owned());
     query.push(" AND id = ").push_bind(id.to_owned());
 }
 
-fn push_unique(query: &mut QueryBuilder<Kind>, unique: &Unique) {
+fn push_unique(query: &mut QueryBuilder, unique: &Unique) {
     match unique {
         Unique::Slug(slug) => query.push_bind(slug.clone()),
         Unique::Secret(secret) => query.push_bind(secret.clone()),

@@ -29,8 +29,8 @@ fn owner() -> WorkspaceId {
 
 async fn after(statement: &'static str) -> StoreError {
     let (_folder, store) = filled().await;
-    let mut transaction = store.database().begin().await.unwrap();
-    sqlx::query(statement).execute(&mut *transaction).await.unwrap();
+    let mut transaction = store.database().begin(Scope::Installation).await.unwrap();
+    query(statement).execute(&mut transaction).await.unwrap();
     transaction.commit().await.unwrap();
     store.snapshot().await.unwrap_err()
 }
@@ -56,9 +56,8 @@ async fn a_row_that_cannot_be_understood_is_corrupt_and_is_named() {
 #[tokio::test]
 async fn a_secret_never_stands_in_a_body() {
     let (_folder, store) = filled().await;
-    let mut reader = store.database().reader().await.unwrap();
-    let bodies: Vec<String> =
-        sqlx::query_scalar("SELECT body FROM keys").fetch_all(&mut *reader).await.unwrap();
+    let mut reader = store.database().reader(Scope::Installation).await.unwrap();
+    let bodies: Vec<String> = query_scalar("SELECT body FROM keys").fetch_all(&mut reader).await.unwrap();
     assert!(bodies.iter().all(|body| !body.contains("secret") && !body.contains(&"01".repeat(32))));
     assert!(!bodies.is_empty());
 }
@@ -66,8 +65,8 @@ async fn a_secret_never_stands_in_a_body() {
 #[tokio::test]
 async fn a_change_of_an_unknown_kind_is_corrupt() {
     let (_folder, store) = filled().await;
-    let mut transaction = store.database().begin().await.unwrap();
-    sqlx::query("UPDATE changes SET kind = 'lease'").execute(&mut *transaction).await.unwrap();
+    let mut transaction = store.database().begin(Scope::Installation).await.unwrap();
+    query("UPDATE changes SET kind = 'lease'").execute(&mut transaction).await.unwrap();
     transaction.commit().await.unwrap();
     let error = store.changes_after(0, 10).await.unwrap_err();
     assert!(matches!(error, StoreError::Corrupt { .. }), "{error}");
@@ -76,8 +75,8 @@ async fn a_change_of_an_unknown_kind_is_corrupt() {
 #[tokio::test]
 async fn a_row_that_cannot_be_understood_can_still_be_removed() {
     let (_folder, store) = filled().await;
-    let mut transaction = store.database().begin().await.unwrap();
-    sqlx::query("UPDATE rules SET body = 'no json'").execute(&mut *transaction).await.unwrap();
+    let mut transaction = store.database().begin(Scope::Installation).await.unwrap();
+    query("UPDATE rules SET body = 'no json'").execute(&mut transaction).await.unwrap();
     transaction.commit().await.unwrap();
     store.get(&owner(), ResourceKind::Rule, "rule_1").await.unwrap_err();
     store.remove(&owner(), ResourceKind::Rule, "rule_1", Some(1), &by()).await.unwrap();

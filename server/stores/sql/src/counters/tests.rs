@@ -10,8 +10,8 @@ async fn after(statement: &'static str) -> StoreError {
     let rows = vec![row("ws_1", 1, 10)];
     store.save(CheckpointBatch { rows, ..CheckpointBatch::default() }).await.unwrap();
     store.save_reservations(vec![(ws("ws_1"), reservation(1))]).await.unwrap();
-    let mut transaction = store.database().begin().await.unwrap();
-    sqlx::query(statement).execute(&mut *transaction).await.unwrap();
+    let mut transaction = store.database().begin(Scope::Installation).await.unwrap();
+    query(statement).execute(&mut transaction).await.unwrap();
     transaction.commit().await.unwrap();
     store.load().await.unwrap_err()
 }

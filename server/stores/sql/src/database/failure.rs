@@ -1,7 +1,12 @@
 //! What an error of the database means, by its code and never by its text.
 
+mod postgres;
+
 use rateguard_engine::ports::StoreError;
 use sqlx::Error;
+
+use postgres::Said;
+pub(crate) use postgres::is_broken;
 
 /// Primary result codes of SQLite (<https://www.sqlite.org/rescode.html>); an extended code keeps
 /// its primary one in the lowest byte.
@@ -24,19 +29,27 @@ pub(crate) fn of_statement(store: &'static str, error: &Error) -> StoreError {
     StoreError::Unavailable { store, detail }
 }
 
-/// The error of a commit. A failed write or sync may leave a whole commit in the log of the file,
-/// which the next opening finds; any other refusal comes before that.
+/// The error of a commit. In SQLite a failed write or sync may leave a whole commit in the log of the
+/// file, which the next opening finds; any other refusal comes before that. In PostgreSQL a connection
+/// that ends may do so after the commit was written.
 pub(crate) fn of_commit(store: &'static str, error: &Error) -> StoreError {
-    match primary_code(error) {
-        Some(code) if code != SQLITE_IOERR => of_statement(store, error),
-        _ => StoreError::OutcomeUnknown { store, detail: error.to_string() },
+    let is_refused = match Said::in_error(error) {
+        Some(said) => said.refuses_commit(),
+        None => primary_code(error).is_some_and(|code| code != SQLITE_IOERR),
+    };
+    match is_refused {
+        true => of_statement(store, error),
+        false => StoreError::OutcomeUnknown { store, detail: error.to_string() },
     }
 }
 
 /// Whether the file, or a value in it, is not what was written.
 pub(crate) fn is_corruption(error: &Error) -> bool {
     match error {
-        Error::Database(_) => matches!(primary_code(error), Some(SQLITE_CORRUPT | SQLITE_NOTADB)),
+        Error::Database(_) => match Said::in_error(error) {
+            Some(said) => said.is_damage(),
+            None => matches!(primary_code(error), Some(SQLITE_CORRUPT | SQLITE_NOTADB)),
+        },
         Error::ColumnDecode { .. }
         | Error::Decode(_)
         | Error::ColumnNotFound(_)

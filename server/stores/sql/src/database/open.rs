@@ -12,7 +12,8 @@ use sqlx::sqlite::{
 use sqlx::{Connection as _, Error};
 use thiserror::Error;
 
-use super::{CALL_MS_MAX, DataFolder, Database, failure};
+use super::sqlite::SqlitePools;
+use super::{CALL_MS_MAX, DataFolder, Database, Pools, failure};
 
 /// SQLite has one writer at a time; more connections would only wait for each other.
 const WRITERS: u32 = 1;
@@ -166,6 +167,96 @@ pub enum OpenError {
         /// Where the log ends.
         end: u64,
     },
+    /// A URL that names no database.
+    #[error("the URL of the database cannot be read: {detail}")]
+    Url {
+        /// What is wrong, without the URL.
+        detail: String,
+    },
+    /// A database on a server cannot be used now.
+    #[error("{database} cannot be opened now: {detail}")]
+    Server {
+        /// The database and its server.
+        database: String,
+        /// What the server said.
+        detail: String,
+    },
+    /// A database holds nothing.
+    #[error("{database} holds no installation; make one with `rateguard init`, or name the right database")]
+    ServerEmpty {
+        /// The database and its server.
+        database: String,
+    },
+    /// The schemas of a database do not belong together.
+    #[error(
+        "{schema} of {database} does not belong to its rateguard_config, or lacks what belongs to it; restore \
+         all schemas from one backup, or name another database"
+    )]
+    ServerForeign {
+        /// The database and its server.
+        database: String,
+        /// The schema that does not fit.
+        schema: &'static str,
+    },
+    /// The counters of a folder are of another installation than a database.
+    #[error(
+        "{} belongs to another installation than {database}; name the data folder that belongs to it, or a new \
+         one, in which the counters begin again",
+        path.display()
+    )]
+    ForeignCounters {
+        /// The file.
+        path: PathBuf,
+        /// The database and its server.
+        database: String,
+    },
+    /// A newer version has been at a database.
+    #[error(
+        "{database} has the version {version} of {schema}, which this version of the program does not know; \
+         start the one that made it, or restore a backup from before the upgrade"
+    )]
+    ServerNewer {
+        /// The database and its server.
+        database: String,
+        /// The schema.
+        schema: &'static str,
+        /// The first migration that is not known.
+        version: i64,
+    },
+    /// A database lacks migrations that may not be applied now.
+    #[error(
+        "{database} has not the {schema} of this version yet; bring it up to date with `rateguard migrate`"
+    )]
+    ServerOlder {
+        /// The database and its server.
+        database: String,
+        /// The schema.
+        schema: &'static str,
+    },
+    /// The rollups of a database include more of the log than there is.
+    #[error(
+        "the rollups of {database} include the events up to position {position}, and its log ends at {end}: \
+         restore both schemas from one backup, or, if the log is right, drop the schema rateguard_usage: it \
+         is then built again"
+    )]
+    ServerAheadOfLog {
+        /// The database and its server.
+        database: String,
+        /// The position that the rollups include.
+        position: u64,
+        /// Where the log ends.
+        end: u64,
+    },
+    /// What a database holds is not what its migrations made.
+    #[error("{schema} of {database} is not what its migrations make; restore it from a backup: {detail}")]
+    ServerSchema {
+        /// The database and its server.
+        database: String,
+        /// The schema.
+        schema: &'static str,
+        /// What is wrong.
+        detail: String,
+    },
     /// The file cannot be read or written now.
     #[error("{} cannot be opened now: {detail}", path.display())]
     Unavailable {
@@ -189,12 +280,12 @@ impl Database {
             .await
             .map_err(|error| refusal(&path, schema, &error))?;
         let readers = pool_options(READERS_MAX).connect_lazy_with(options.pragma("query_only", "ON"));
-        let database = Self { store: schema.store, writer, readers, _folder: Some(folder.clone()) };
-        if let Err(error) = database.prepare(&path, schema).await {
-            database.close().await;
+        let pools = SqlitePools { writer, readers, _folder: Some(folder.clone()) };
+        if let Err(error) = prepare(&pools.writer, &path, schema).await {
+            pools.close().await;
             return Err(error);
         }
-        Ok(database)
+        Ok(Self { store: schema.store, pools: Pools::Sqlite(pools) })
     }
 
     /// Opens a file that is there already, only to read it, whoever else is at work in it.
@@ -210,15 +301,16 @@ impl Database {
             .pragma("query_only", "ON");
         let readers = pool_options(READERS_MAX).connect_with(options).await;
         let readers = readers.map_err(|error| refusal(&path, schema, &error))?;
-        Ok(Self { store: schema.store, writer: readers.clone(), readers, _folder: None })
+        let pools = SqlitePools { writer: readers.clone(), readers, _folder: None };
+        Ok(Self { store: schema.store, pools: Pools::Sqlite(pools) })
     }
+}
 
-    async fn prepare(&self, path: &Path, schema: &Schema) -> Result<(), OpenError> {
-        let mut writer = self.writer.acquire().await.map_err(|error| refusal(path, schema, &error))?;
-        check_file(path, schema, &mut writer).await?;
-        let migrated = schema.migrator.run_direct(None, &mut *writer, false).await;
-        migrated.map_err(|error| migration_refusal(path, schema, &error))
-    }
+async fn prepare(writer: &SqlitePool, path: &Path, schema: &Schema) -> Result<(), OpenError> {
+    let mut writer = writer.acquire().await.map_err(|error| refusal(path, schema, &error))?;
+    check_file(path, schema, &mut writer).await?;
+    let migrated = schema.migrator.run_direct(None, &mut *writer, false).await;
+    migrated.map_err(|error| migration_refusal(path, schema, &error))
 }
 
 fn connect_options(path: &Path, durability: Durability) -> SqliteConnectOptions {

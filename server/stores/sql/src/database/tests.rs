@@ -10,6 +10,7 @@ use rateguard_engine::audit::Deed;
 use rateguard_engine::ports::ConfigStore;
 use rateguard_engine::resources::Workspace;
 use sqlx::migrate::Migrator;
+use sqlx::sqlite::SqlitePool;
 use tempfile::TempDir;
 
 use super::*;
@@ -40,12 +41,12 @@ async fn refusal(folder: &TempDir) -> OpenError {
 
 async fn insert_workspace(database: &Database, id: &str) -> Result<(), StoreError> {
     let work = async {
-        let mut transaction = database.begin().await?;
-        sqlx::query(
+        let mut transaction = database.begin(Scope::Installation).await?;
+        query(
             "INSERT INTO workspaces (id, name, zone, currency, created_at) VALUES ($1, 'w', 'UTC', 'USD', 0)",
         )
         .bind(id)
-        .execute(&mut *transaction)
+        .execute(&mut transaction)
         .await
         .map_err(failure(database.store))?;
         Ok((transaction, ()))
@@ -54,13 +55,20 @@ async fn insert_workspace(database: &Database, id: &str) -> Result<(), StoreErro
 }
 
 async fn workspaces(database: &Database) -> i64 {
-    let mut reader = database.reader().await.unwrap();
-    sqlx::query_scalar("SELECT count(*) FROM workspaces").fetch_one(&mut *reader).await.unwrap()
+    let mut reader = database.reader(Scope::Installation).await.unwrap();
+    query_scalar("SELECT count(*) FROM workspaces").fetch_one(&mut reader).await.unwrap()
+}
+
+fn writer(database: &Database) -> &SqlitePool {
+    match &database.pools {
+        Pools::Sqlite(pools) => &pools.writer,
+        Pools::Postgres(_) => panic!("not a file"),
+    }
 }
 
 /// Runs a statement on the connection that writes, which is always the same one.
 async fn on_writer(database: &Database, statement: &'static str) {
-    sqlx::query(statement).execute(&database.writer).await.unwrap();
+    sqlx::query(statement).execute(writer(database)).await.unwrap();
 }
 
 async fn pragma(pool: &SqlitePool, statement: &'static str) -> String {
@@ -122,13 +130,13 @@ async fn every_commit_is_synced_unless_the_schema_says_otherwise() {
     let synced = Database::open(&data_folder, &SCHEMA).await.unwrap();
     let (full, normal) = ("2", "1");
     assert_eq!(
-        pragma(&synced.writer, "SELECT cast(synchronous AS text) FROM pragma_synchronous").await,
+        pragma(writer(&synced), "SELECT cast(synchronous AS text) FROM pragma_synchronous").await,
         full
     );
-    assert_eq!(pragma(&synced.writer, "PRAGMA journal_mode").await, "wal");
+    assert_eq!(pragma(writer(&synced), "PRAGMA journal_mode").await, "wal");
     let relaxed = Schema { file: "other.db", durability: Durability::Checkpoints, ..SCHEMA };
     let relaxed = Database::open(&data_folder, &relaxed).await.unwrap();
-    let found = pragma(&relaxed.writer, "SELECT cast(synchronous AS text) FROM pragma_synchronous").await;
+    let found = pragma(writer(&relaxed), "SELECT cast(synchronous AS text) FROM pragma_synchronous").await;
     assert_eq!(found, normal);
 }
 
@@ -157,7 +165,7 @@ async fn a_file_that_is_written_heavily_keeps_its_log_bounded_and_survives_a_cra
     }
     let found = Database::open(&DataFolder::open(crashed.path()).unwrap(), &schema).await.unwrap();
     let name = "SELECT name FROM workspaces";
-    assert_eq!(pragma(&found.writer, name).await, pragma(&database.writer, name).await);
+    assert_eq!(pragma(writer(&found), name).await, pragma(writer(&database), name).await);
 }
 
 #[tokio::test]
@@ -288,9 +296,9 @@ async fn a_write_that_fails_midway_leaves_nothing() {
     let folder = temporary();
     let database = opened(&folder).await;
     let work = async {
-        let mut transaction = database.begin().await?;
-        sqlx::query("INSERT INTO workspaces (id, name, zone, currency, created_at) VALUES ('ws_1', 'w', 'UTC', 'USD', 0)")
-            .execute(&mut *transaction)
+        let mut transaction = database.begin(Scope::Installation).await?;
+        query("INSERT INTO workspaces (id, name, zone, currency, created_at) VALUES ('ws_1', 'w', 'UTC', 'USD', 0)")
+            .execute(&mut transaction)
             .await
             .map_err(failure("test"))?;
         Err::<(Transaction, ()), _>(StoreError::NotFound)
@@ -303,8 +311,8 @@ async fn a_write_that_fails_midway_leaves_nothing() {
 async fn readers_cannot_write() {
     let folder = temporary();
     let database = opened(&folder).await;
-    let mut reader = database.reader().await.unwrap();
-    let refused = sqlx::query("DELETE FROM workspaces").execute(&mut *reader).await;
+    let mut reader = database.reader(Scope::Installation).await.unwrap();
+    let refused = query("DELETE FROM workspaces").execute(&mut reader).await;
     let refused = failure("test")(refused.unwrap_err());
     assert!(matches!(refused, StoreError::Unavailable { .. }), "{refused}");
 }
@@ -335,12 +343,12 @@ async fn a_commit_that_broke_a_promise_to_a_parent_is_surely_not_done() {
     let folder = temporary();
     let database = opened(&folder).await;
     let work = async {
-        let mut transaction = database.begin().await?;
+        let mut transaction = database.begin(Scope::Installation).await?;
         for statement in [
             "PRAGMA defer_foreign_keys = ON",
             "INSERT INTO changes VALUES (1, 'ws_missing', 'rule', 'rule_1', 0)",
         ] {
-            sqlx::query(statement).execute(&mut *transaction).await.map_err(failure("test"))?;
+            query(statement).execute(&mut transaction).await.map_err(failure("test"))?;
         }
         Ok((transaction, ()))
     };

@@ -8,17 +8,11 @@ use rateguard_core::usage::{
     CallIdentity, CallOutcome, EventFlags, EventKind, LoggedEvent, TokenCounts, UsageEvent,
 };
 use rateguard_engine::ports::StoreError;
-use sqlx::query::Query;
-use sqlx::sqlite::SqliteArguments;
-use sqlx::{ColumnIndex, Decode, Row as _, Type};
 
 use super::details::{Checked, DETAILS_VERSION, Details};
 use super::hash::{id_hash, request_hash, reservation_hash};
 use super::{column_failure, corrupt, from_position_column};
-use crate::database::{Kind, Row};
-
-/// A statement with its arguments.
-pub(super) type Statement<'q> = Query<'q, Kind, SqliteArguments>;
+use crate::database::{Column, Query, Row};
 
 /// The columns of an insert, in the order in which [`bind`] binds them.
 pub(super) const COLUMNS: [&str; 31] = [
@@ -55,9 +49,13 @@ pub(super) const COLUMNS: [&str; 31] = [
     "details",
 ];
 
-/// Reads whole events, named `e`; to be continued with conditions.
-pub(crate) const SELECT: &str = "SELECT e.*, w.id AS workspace_id FROM events e \
-    JOIN workspaces w ON w.number = e.workspace";
+/// Reads whole events, named `e`; to be continued with conditions. Each column is named: a running
+/// process must not stumble over one that a later migration adds.
+pub(crate) const SELECT: &str = "SELECT w.id AS workspace_id, e.position, e.event_id, e.kind, e.request_id, \
+    e.reservation, e.attempt, e.occurred_at, e.accounted_at, e.received_at, e.api, e.key_id, e.endpoint, e.method, \
+    e.subject, e.model, e.status, e.error_type, e.rate_limited, e.cache_hit, e.latency_ms, e.input_tokens, \
+    e.cached_input_tokens, e.output_tokens, e.cost_nanos, e.flags, e.details_version, e.details \
+    FROM events e JOIN workspaces w ON w.number = e.workspace";
 
 /// Kinds as their column holds them.
 pub(crate) const KIND_USAGE: i64 = 0;
@@ -65,12 +63,12 @@ const KIND_EXPIRED: i64 = 1;
 const KIND_CORRECTION: i64 = 2;
 
 /// Binds one row.
-pub(super) fn bind<'q>(
-    statement: Statement<'q>,
+pub(super) fn bind(
+    statement: Query,
     position: i64,
     workspace_number: i64,
     event: &UsageEvent,
-) -> Result<Statement<'q>, StoreError> {
+) -> Result<Query, StoreError> {
     let statement = statement.bind(position).bind(workspace_number);
     let statement = bind_ids(statement, event);
     let statement =
@@ -84,7 +82,7 @@ pub(super) fn bind<'q>(
         .bind(Details::write(event)?))
 }
 
-fn bind_ids<'q>(statement: Statement<'q>, event: &UsageEvent) -> Statement<'q> {
+fn bind_ids(statement: Query, event: &UsageEvent) -> Query {
     let workspace = &event.workspace;
     let (request, reservation) = (event.request_id.as_ref(), event.reservation.as_ref());
     statement
@@ -98,7 +96,7 @@ fn bind_ids<'q>(statement: Statement<'q>, event: &UsageEvent) -> Statement<'q> {
         .bind(i64::from(event.attempt))
 }
 
-fn bind_call<'q>(statement: Statement<'q>, call: &CallIdentity) -> Statement<'q> {
+fn bind_call(statement: Query, call: &CallIdentity) -> Query {
     statement
         .bind(call.api.as_ref().map_or("", ApiId::as_str).to_owned())
         .bind(call.key.as_str().to_owned())
@@ -108,7 +106,7 @@ fn bind_call<'q>(statement: Statement<'q>, call: &CallIdentity) -> Statement<'q>
         .bind(call.model.clone())
 }
 
-fn bind_outcome<'q>(statement: Statement<'q>, outcome: &CallOutcome) -> Statement<'q> {
+fn bind_outcome(statement: Query, outcome: &CallOutcome) -> Query {
     statement
         .bind(i64::from(outcome.status_code))
         .bind(outcome.error_type.clone())
@@ -117,7 +115,7 @@ fn bind_outcome<'q>(statement: Statement<'q>, outcome: &CallOutcome) -> Statemen
         .bind(outcome.latency_ms)
 }
 
-fn bind_tokens<'q>(statement: Statement<'q>, tokens: &TokenCounts) -> Statement<'q> {
+fn bind_tokens(statement: Query, tokens: &TokenCounts) -> Query {
     statement.bind(tokens.input_total).bind(tokens.cached_input).bind(tokens.output)
 }
 
@@ -243,11 +241,7 @@ fn kind(column: i64) -> Result<EventKind, StoreError> {
 }
 
 /// Reads a column of any type that fits it.
-pub(crate) fn column<'r, T>(row: &'r Row, name: &'static str) -> Result<T, StoreError>
-where
-    T: Decode<'r, Kind> + Type<Kind>,
-    &'static str: ColumnIndex<Row>,
-{
+pub(crate) fn column<'r, T: Column<'r>>(row: &'r Row, name: &'static str) -> Result<T, StoreError> {
     row.try_get(name).map_err(column_failure)
 }
 

@@ -2,20 +2,25 @@
 //! cannot be read.
 
 use async_trait::async_trait;
+use rateguard_engine::ports::AppendOutcome;
 use rateguard_store_suite::event_log::samples::{event, full_event, workspace};
 use rateguard_store_suite::event_log::{
     Fillable, OpenAppend, SlowAppends, a_full_disk_refuses_and_loses_nothing,
     an_append_that_is_held_open_is_not_skipped,
 };
 use rateguard_store_suite::{Backend, HeldWriter};
+use rateguard_test_servers::PostgresServer;
 use sqlx::AssertSqlSafe;
 use tempfile::TempDir;
 
 use super::*;
-use crate::database::Transaction;
+use crate::database::{Migrations, Transaction};
 
 /// Pages that a log without room may still take: a few events fit.
 const PAGES_LEFT: i64 = 4;
+
+/// Connections of a process to a server.
+const CONNECTIONS_MAX: u32 = 14;
 
 struct Sqlite {
     folder: DataFolder,
@@ -46,16 +51,54 @@ impl Backend for Sqlite {
     }
 }
 
+/// A database on a server.
+struct Server(PostgresDatabase);
+
+impl Server {
+    async fn fresh() -> Self {
+        let server = PostgresServer::shared().await.unwrap();
+        let url = server.new_database().await.unwrap();
+        Self(PostgresDatabase::new(&url, CONNECTIONS_MAX, Migrations::Apply).unwrap())
+    }
+}
+
+#[async_trait]
+impl Backend for Server {
+    type Store = SqlEventLog;
+
+    async fn open(&self) -> SqlEventLog {
+        SqlEventLog::open_on_server(&self.0).await.unwrap()
+    }
+
+    async fn close(&self, store: SqlEventLog) {
+        store.close().await;
+    }
+
+    async fn hold_writer(&self) -> Option<Box<dyn HeldWriter>> {
+        None
+    }
+}
+
 struct HeldAppend(SqlEventLog, Transaction);
+
+#[async_trait]
+impl SlowAppends for Server {
+    async fn begin_append(&self, event: UsageEvent) -> Box<dyn OpenAppend> {
+        begin_append(self.open().await, event).await
+    }
+}
 
 #[async_trait]
 impl SlowAppends for Sqlite {
     async fn begin_append(&self, event: UsageEvent) -> Box<dyn OpenAppend> {
-        let log = self.open().await;
-        let mut transaction = log.database.begin().await.unwrap();
-        append::append(&mut transaction, &[event]).await.unwrap();
-        Box::new(HeldAppend(log, transaction))
+        begin_append(self.open().await, event).await
     }
+}
+
+async fn begin_append(log: SqlEventLog, event: UsageEvent) -> Box<dyn OpenAppend> {
+    let mut transaction = log.database.begin(Scope::Installation).await.unwrap();
+    append::append(&mut transaction, &[event]).await.unwrap();
+    Box::new(HeldAppend(log, transaction))
 }
 
 #[async_trait]
@@ -79,26 +122,31 @@ impl Fillable for Sqlite {
 }
 
 async fn limit_pages(store: &SqlEventLog, pages: i64) {
-    let mut transaction = store.database.begin().await.unwrap();
+    let mut transaction = store.database.begin(Scope::Installation).await.unwrap();
     let sql = format!("PRAGMA max_page_count = {pages}");
-    sqlx::query(AssertSqlSafe(sql)).execute(&mut *transaction).await.unwrap();
+    query(AssertSqlSafe(sql)).execute(&mut transaction).await.unwrap();
     transaction.commit().await.unwrap();
 }
 
 async fn number(store: &SqlEventLog, sql: &'static str) -> i64 {
-    let mut reader = store.database.reader().await.unwrap();
-    sqlx::query_scalar(sql).fetch_one(&mut *reader).await.unwrap()
+    let mut reader = store.database.reader(Scope::Installation).await.unwrap();
+    query_scalar(sql).fetch_one(&mut reader).await.unwrap()
 }
 
 async fn change(store: &SqlEventLog, sql: &'static str) {
-    let mut transaction = store.database.begin().await.unwrap();
-    sqlx::query(sql).execute(&mut *transaction).await.unwrap();
+    let mut transaction = store.database.begin(Scope::Installation).await.unwrap();
+    query(sql).execute(&mut transaction).await.unwrap();
     transaction.commit().await.unwrap();
 }
 
 #[tokio::test]
 async fn an_open_append_is_not_skipped() -> Result<(), StoreError> {
     an_append_that_is_held_open_is_not_skipped(&Sqlite::fresh()).await
+}
+
+#[tokio::test]
+async fn an_open_append_of_another_process_is_not_skipped() -> Result<(), StoreError> {
+    an_append_that_is_held_open_is_not_skipped(&Server::fresh().await).await
 }
 
 #[tokio::test]
@@ -115,7 +163,7 @@ async fn a_batch_that_fails_midway_leaves_nothing() -> Result<(), StoreError> {
     assert!(matches!(log.append(&batch).await, Err(StoreError::Unavailable { .. })));
     assert_eq!((log.end().await?, log.read_after(Position(0), 1).await?), (Position(0), vec![]));
     backend.give_room(&log).await;
-    assert_eq!(log.append(&batch).await?[599], AppendOutcome::Appended(Position(600)));
+    assert_eq!(log.append(&batch).await?.outcomes[599], AppendOutcome::Appended(Position(600)));
     Ok(())
 }
 
@@ -125,7 +173,11 @@ async fn a_position_is_not_given_again_after_its_event_was_deleted() -> Result<(
     let log = backend.open().await;
     log.append(&[event("ws_a", "1"), event("ws_a", "2")]).await?;
     change(&log, "DELETE FROM events WHERE position = 2").await;
-    assert_eq!(log.append(&[event("ws_a", "3")]).await?, [AppendOutcome::Appended(Position(3))]);
+    let appended = log.append(&[event("ws_a", "3")]).await?;
+    assert_eq!(
+        (appended.before, appended.outcomes),
+        (Position(2), vec![AppendOutcome::Appended(Position(3))])
+    );
     Ok(())
 }
 
@@ -169,10 +221,10 @@ async fn lookups_go_by_their_index() {
         ("SELECT 1 FROM events WHERE position > 5 ORDER BY position", "PRIMARY KEY"),
     ];
     for (sql, index) in plans {
-        let mut reader = log.database.reader().await.unwrap();
+        let mut reader = log.database.reader(Scope::Installation).await.unwrap();
         let explain = AssertSqlSafe(format!("EXPLAIN QUERY PLAN {sql}"));
-        let plan = sqlx::query(explain).fetch_all(&mut *reader).await.unwrap();
-        let plan: Vec<String> = plan.iter().map(|row| sqlx::Row::get(row, "detail")).collect();
+        let plan = query(explain).fetch_all(&mut reader).await.unwrap();
+        let plan: Vec<String> = plan.iter().map(|row| row.try_get("detail").unwrap()).collect();
         assert!(plan.concat().contains(index), "{sql}: {plan:?}");
     }
 }
@@ -184,4 +236,40 @@ async fn after_closing_calls_are_unavailable() {
     log.close().await;
     let refused = log.find(&workspace("ws_a"), &event("ws_a", "1").event_id).await;
     assert!(matches!(refused, Err(StoreError::Unavailable { .. })), "{refused:?}");
+}
+
+/// A month, in milliseconds, and more.
+const MONTH_MS: i64 = 31 * 24 * 60 * 60 * 1_000;
+
+/// How PostgreSQL goes about a statement when it may not read whole tables.
+async fn server_plan(log: &SqlEventLog, sql: &str, hash: &[u8]) -> String {
+    let mut transaction = log.database.begin_read(Scope::Workspace(&workspace("ws_a"))).await.unwrap();
+    query("SET LOCAL enable_seqscan = off").execute(&mut transaction).await.unwrap();
+    let explain = query(AssertSqlSafe(format!("EXPLAIN {sql}"))).bind(hash);
+    let rows = explain.fetch_all(&mut transaction).await.unwrap();
+    rows.iter().map(|row| row.try_get::<String, _>(0).unwrap()).collect::<Vec<_>>().join("\n")
+}
+
+/// Behind row-level security too, and in each month.
+#[tokio::test]
+async fn lookups_on_a_server_go_by_their_index_in_every_month() {
+    let log = Server::fresh().await.open().await;
+    for month in 0..3 {
+        let mut one = full_event("ws_a", &month.to_string());
+        one.received_at = one.received_at.plus(month * MONTH_MS);
+        log.append(&[one]).await.unwrap();
+    }
+    let [before, after] = named_by_event(Kind::Postgres);
+    for (condition, index) in [
+        (format!("{before}$1{after}"), "_pkey"),
+        ("e.reservation_hash = $1".to_owned(), "_reservation_hash_idx"),
+    ] {
+        let plan = server_plan(&log, &format!("{SELECT} WHERE {condition}"), &[0; 16]).await;
+        assert!(!plan.contains("Seq Scan on events"), "{plan}");
+        assert!(plan.matches(index).count() >= 3, "{plan}");
+    }
+    let plan =
+        server_plan(&log, &format!("{SELECT} WHERE e.position > 1 AND $1::bytea IS NOT NULL LIMIT 10"), &[0])
+            .await;
+    assert!(!plan.contains("Seq Scan on events"), "{plan}");
 }

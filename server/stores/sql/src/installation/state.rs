@@ -5,7 +5,9 @@ use rateguard_engine::ports::StoreError;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection};
 use sqlx::{AssertSqlSafe, ConnectOptions as _, Connection as _, Error};
 
-use crate::database::{Connection, DataFolder, OpenError, Schema, failure, refusal};
+use crate::database::{
+    Connection, Content, DataFolder, Database, OpenError, Schema, Scope, failure, query, refusal,
+};
 
 /// The mark of an installation in one of its files.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -32,6 +34,16 @@ pub(super) enum State {
         /// Whether there is nothing else in it.
         blank: bool,
     },
+}
+
+impl State {
+    /// The mark, where there is one.
+    pub(super) fn mark(&self) -> Option<&Mark> {
+        match self {
+            Self::Marked { mark, .. } => Some(mark),
+            Self::Missing | Self::Blank | Self::Unmarked => None,
+        }
+    }
 }
 
 /// Looks at a file.
@@ -71,6 +83,21 @@ async fn state(connection: &mut SqliteConnection, schema: &Schema) -> Result<Sta
     })
 }
 
+/// Looks at a store that is open.
+pub(super) async fn state_of(database: &Database, content: &Content) -> Result<State, StoreError> {
+    let mut reader = database.reader(Scope::Installation).await?;
+    let failed = failure(database.store());
+    let content = query(content.rows).fetch_optional(&mut reader).await.map_err(&failed)?;
+    let found =
+        query("SELECT id, whole FROM installation").fetch_optional(&mut reader).await.map_err(&failed)?;
+    let Some(row) = found else {
+        return Ok(if content.is_some() { State::Unmarked } else { State::Blank });
+    };
+    let whole: i64 = row.try_get("whole").map_err(&failed)?;
+    let mark = Mark { id: row.try_get("id").map_err(&failed)?, whole: whole != 0 };
+    Ok(State::Marked { mark, blank: content.is_none() })
+}
+
 async fn read_mark(connection: &mut SqliteConnection) -> Result<Option<Mark>, Error> {
     let found: Option<(String, bool)> =
         sqlx::query_as("SELECT id, whole FROM installation").fetch_optional(connection).await?;
@@ -86,7 +113,7 @@ impl Mark {
     ) -> Result<(), StoreError> {
         let sql = "INSERT INTO installation (only_row, id, whole) VALUES (1, $1, $2) \
                    ON CONFLICT (only_row) DO UPDATE SET id = excluded.id, whole = excluded.whole";
-        let query = sqlx::query(sql).bind(self.id.clone()).bind(self.whole);
+        let query = query(sql).bind(self.id.clone()).bind(self.whole);
         query.execute(connection).await.map(drop).map_err(failure(store))
     }
 }

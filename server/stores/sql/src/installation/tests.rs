@@ -250,7 +250,7 @@ async fn forget_marks(folder: &TempDir, files: &[&str]) {
 }
 
 async fn execute(database: &Database, sql: &str) {
-    let mut transaction = database.begin().await.unwrap();
-    sqlx::query(sqlx::AssertSqlSafe(sql)).execute(&mut *transaction).await.unwrap();
+    let mut transaction = database.begin(Scope::Installation).await.unwrap();
+    crate::database::query(sqlx::AssertSqlSafe(sql)).execute(&mut transaction).await.unwrap();
     transaction.commit().await.unwrap();
 }

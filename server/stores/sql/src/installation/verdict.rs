@@ -134,7 +134,7 @@ impl Found {
 
 impl State {
     /// Whether a file holds anything.
-    fn is_there(&self) -> bool {
+    pub(super) fn is_there(&self) -> bool {
         !matches!(self, Self::Missing | Self::Blank)
     }
 

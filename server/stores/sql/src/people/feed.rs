@@ -7,8 +7,7 @@ use rateguard_engine::ports::{PeopleChange, StoreError};
 use super::row::{number, parsed, role, text, version};
 use super::{STORE, corrupt, row_limit};
 use crate::config::workspace_of;
-use crate::database::{Connection, Row, failure};
-use sqlx::Row as _;
+use crate::database::{Connection, Feed, Row, failure, notify, query, query_scalar};
 
 const SESSION: &str = "session";
 const ROLE: &str = "role";
@@ -26,7 +25,7 @@ pub(super) enum Entry<'a> {
 
 /// Waits for the writer before. It must be the first statement of a transaction that calls it.
 pub(super) async fn lock(connection: &mut Connection) -> Result<(), StoreError> {
-    sqlx::query("UPDATE people_revisions SET revision = revision WHERE only_row = 1")
+    query("UPDATE people_revisions SET revision = revision WHERE only_row = 1")
         .execute(connection)
         .await
         .map_err(failure(STORE))?;
@@ -45,26 +44,26 @@ pub(super) async fn record(
         Entry::SigningKeys => (SIGNING_KEYS, None, None, None),
     };
     let take = "UPDATE people_revisions SET revision = revision + 1 WHERE only_row = 1 RETURNING revision";
-    let revision: i64 = sqlx::query_scalar(take).fetch_one(&mut *connection).await.map_err(failure(STORE))?;
+    let revision: i64 = query_scalar(take).fetch_one(&mut *connection).await.map_err(failure(STORE))?;
     let insert = "INSERT INTO people_changes (revision, kind, session_id, workspace_id, user_id, changed_at) \
                   VALUES ($1, $2, $3, $4, $5, $6)";
-    sqlx::query(insert)
+    query(insert)
         .bind(revision)
         .bind(kind)
         .bind(session)
         .bind(workspace)
         .bind(user)
         .bind(now.get())
-        .execute(connection)
+        .execute(&mut *connection)
         .await
         .map_err(failure(STORE))?;
-    Ok(())
+    notify(connection, Feed::People).await.map_err(failure(STORE))
 }
 
 pub(super) async fn revision_before(connection: &mut Connection, at: Millis) -> Result<u64, StoreError> {
-    let query = "SELECT COALESCE(MAX(revision), 0) FROM people_changes WHERE changed_at < $1";
+    let sql = "SELECT COALESCE(MAX(revision), 0) FROM people_changes WHERE changed_at < $1";
     let revision: i64 =
-        sqlx::query_scalar(query).bind(at.get()).fetch_one(connection).await.map_err(failure(STORE))?;
+        query_scalar(sql).bind(at.get()).fetch_one(connection).await.map_err(failure(STORE))?;
     u64::try_from(revision).map_err(|_| corrupt(format!("revision {revision} is negative")))
 }
 
@@ -73,7 +72,7 @@ pub(super) async fn after(
     revision: u64,
     limit: usize,
 ) -> Result<Vec<(u64, PeopleChange)>, StoreError> {
-    let query = "SELECT people_changes.revision, people_changes.kind, people_changes.session_id, \
+    let sql = "SELECT people_changes.revision, people_changes.kind, people_changes.session_id, \
                  people_changes.workspace_id, people_changes.user_id, memberships.role, \
                  workspaces.id, workspaces.name, workspaces.zone, workspaces.currency \
                  FROM people_changes \
@@ -81,7 +80,7 @@ pub(super) async fn after(
                  AND memberships.user_id = people_changes.user_id \
                  LEFT JOIN workspaces ON workspaces.id = people_changes.workspace_id \
                  WHERE people_changes.revision > $1 ORDER BY people_changes.revision LIMIT $2";
-    let rows = sqlx::query(query)
+    let rows = query(sql)
         .bind(i64::try_from(revision).unwrap_or(i64::MAX))
         .bind(row_limit(limit))
         .fetch_all(connection)
@@ -124,7 +123,7 @@ pub(super) async fn sweep(
         ("DELETE FROM people_changes WHERE changed_at < $1", changes_before),
     ];
     for (statement, at) in statements {
-        sqlx::query(statement).bind(at.get()).execute(&mut *connection).await.map_err(failure(STORE))?;
+        query(statement).bind(at.get()).execute(&mut *connection).await.map_err(failure(STORE))?;
     }
     Ok(())
 }

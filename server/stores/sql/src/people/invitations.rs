@@ -6,13 +6,12 @@ use rateguard_engine::audit::Deed;
 use rateguard_engine::ports::{
     INVITATIONS_FULL, Invitation, JoinBounds, MEMBERS_FULL, Membership, StoreError,
 };
-use sqlx::QueryBuilder;
 
 use super::feed::lock;
 use super::row::{INVITATION_COLUMNS, invitation};
 use super::shown::audit;
 use super::{STORE, members, row_limit, users};
-use crate::database::{Connection, failure};
+use crate::database::{Connection, QueryBuilder, failure, query, query_scalar};
 
 pub(super) async fn insert(
     connection: &mut Connection,
@@ -30,7 +29,7 @@ pub(super) async fn insert(
     let statement = "INSERT INTO invitations \
                      (id, workspace_id, token_sha256, email, role, inviter_id, created_at, expires_at) \
                      VALUES ($1, $2, $3, $4, $5, $6, $7, $8) ON CONFLICT DO NOTHING";
-    let inserted = sqlx::query(statement)
+    let inserted = query(statement)
         .bind(invitation.id.as_str())
         .bind(workspace.as_str())
         .bind(&token_sha256[..])
@@ -153,8 +152,8 @@ async fn open_to(
 
 async fn count(
     connection: &mut Connection,
-    query: &'static str,
+    sql: &'static str,
     workspace: &WorkspaceId,
 ) -> Result<i64, StoreError> {
-    sqlx::query_scalar(query).bind(workspace.as_str()).fetch_one(connection).await.map_err(failure(STORE))
+    query_scalar(sql).bind(workspace.as_str()).fetch_one(connection).await.map_err(failure(STORE))
 }

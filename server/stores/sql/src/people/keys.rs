@@ -8,11 +8,11 @@ use super::STORE;
 use super::feed::{Entry, lock, record};
 use super::row::signing_key;
 use super::shown::audit;
-use crate::database::{Connection, failure};
+use crate::database::{Connection, failure, query};
 
 pub(super) async fn list(connection: &mut Connection) -> Result<Vec<SealedSigningKey>, StoreError> {
-    let query = "SELECT id, sealed, created_at, signs_from FROM signing_keys ORDER BY created_at, id";
-    let rows = sqlx::query(query).fetch_all(connection).await.map_err(failure(STORE))?;
+    let sql = "SELECT id, sealed, created_at, signs_from FROM signing_keys ORDER BY created_at, id";
+    let rows = query(sql).fetch_all(connection).await.map_err(failure(STORE))?;
     rows.iter().map(signing_key).collect()
 }
 
@@ -28,14 +28,14 @@ pub(super) async fn add(
         return Ok(false);
     }
     for old in present.iter().filter(|old| Some(&old.id) != newest) {
-        sqlx::query("DELETE FROM signing_keys WHERE id = $1")
+        query("DELETE FROM signing_keys WHERE id = $1")
             .bind(old.id.as_str())
             .execute(&mut *connection)
             .await
             .map_err(failure(STORE))?;
         audit(connection, None, (Some(old), None), by).await?;
     }
-    sqlx::query("INSERT INTO signing_keys (id, sealed, created_at, signs_from) VALUES ($1, $2, $3, $4)")
+    query("INSERT INTO signing_keys (id, sealed, created_at, signs_from) VALUES ($1, $2, $3, $4)")
         .bind(key.id.as_str())
         .bind(&key.sealed[..])
         .bind(key.created_at.get())

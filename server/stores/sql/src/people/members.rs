@@ -8,14 +8,13 @@ use rateguard_engine::ports::{
     Member, MemberChange, MemberRefusal, Membership, StoreError, StoredWorkspace, WORKSPACES_FULL,
 };
 use rateguard_engine::resources::Workspace;
-use sqlx::QueryBuilder;
 
 use super::feed::{Entry, lock, record};
 use super::row::{MEMBERSHIP_COLUMNS, USER_COLUMNS, WORKSPACE_COLUMNS, membership, stored_workspace, user};
 use super::shown::audit;
 use super::{STORE, invitations, row_limit};
 use crate::config::insert_workspace;
-use crate::database::{Connection, failure};
+use crate::database::{Connection, QueryBuilder, failure, query, query_scalar};
 
 /// The version of what is new.
 const FIRST_VERSION: u64 = 1;
@@ -57,9 +56,9 @@ pub(super) async fn check_workspaces(
     user: &UserId,
     workspaces_max: usize,
 ) -> Result<(), StoreError> {
-    let query = "SELECT count(*) FROM memberships WHERE user_id = $1";
+    let sql = "SELECT count(*) FROM memberships WHERE user_id = $1";
     let count: i64 =
-        sqlx::query_scalar(query).bind(user.as_str()).fetch_one(connection).await.map_err(failure(STORE))?;
+        query_scalar(sql).bind(user.as_str()).fetch_one(connection).await.map_err(failure(STORE))?;
     if count > row_limit(workspaces_max) { Err(StoreError::Full { what: WORKSPACES_FULL }) } else { Ok(()) }
 }
 
@@ -75,7 +74,7 @@ pub(super) async fn rename_workspace(
     if expected.is_some_and(|expected| expected != before.version) {
         return Err(StoreError::VersionMismatch);
     }
-    sqlx::query("UPDATE workspaces SET name = $1, version = version + 1, updated_at = $2 WHERE id = $3")
+    query("UPDATE workspaces SET name = $1, version = version + 1, updated_at = $2 WHERE id = $3")
         .bind(name.as_str())
         .bind(by.at.get())
         .bind(id.as_str())
@@ -109,7 +108,7 @@ pub(super) async fn insert(
     let now = by.at;
     let statement = "INSERT INTO memberships (workspace_id, user_id, role, version, joined_at) \
                      VALUES ($1, $2, $3, 1, $4) ON CONFLICT DO NOTHING";
-    let inserted = sqlx::query(statement)
+    let inserted = query(statement)
         .bind(workspace.as_str())
         .bind(user.as_str())
         .bind(i64::from(role.number()))
@@ -231,7 +230,7 @@ async fn set_role(
 ) -> Result<Membership, StoreError> {
     let statement = "UPDATE memberships SET role = $1, version = version + 1 \
                      WHERE workspace_id = $2 AND user_id = $3";
-    sqlx::query(statement)
+    query(statement)
         .bind(i64::from(role.number()))
         .bind(before.workspace.as_str())
         .bind(before.user.as_str())
@@ -249,7 +248,7 @@ async fn remove(
     before: Membership,
     by: &Deed,
 ) -> Result<Membership, StoreError> {
-    sqlx::query("DELETE FROM memberships WHERE workspace_id = $1 AND user_id = $2")
+    query("DELETE FROM memberships WHERE workspace_id = $1 AND user_id = $2")
         .bind(before.workspace.as_str())
         .bind(before.user.as_str())
         .execute(&mut *connection)
@@ -261,12 +260,11 @@ async fn remove(
 }
 
 async fn owners(connection: &mut Connection, workspace: &WorkspaceId) -> Result<u64, StoreError> {
-    let count: i64 =
-        sqlx::query_scalar("SELECT count(*) FROM memberships WHERE workspace_id = $1 AND role = $2")
-            .bind(workspace.as_str())
-            .bind(i64::from(Role::Owner.number()))
-            .fetch_one(connection)
-            .await
-            .map_err(failure(STORE))?;
+    let count: i64 = query_scalar("SELECT count(*) FROM memberships WHERE workspace_id = $1 AND role = $2")
+        .bind(workspace.as_str())
+        .bind(i64::from(Role::Owner.number()))
+        .fetch_one(connection)
+        .await
+        .map_err(failure(STORE))?;
     Ok(u64::try_from(count).unwrap_or(0))
 }

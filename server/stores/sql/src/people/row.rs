@@ -8,7 +8,6 @@ use rateguard_engine::people::{EmailAddress, PasswordHash, Role};
 use rateguard_engine::ports::{
     Invitation, Membership, SealedSigningKey, Session, StoreError, StoredWorkspace, User,
 };
-use sqlx::Row as _;
 
 use super::{STORE, corrupt};
 use crate::config::workspace_of;

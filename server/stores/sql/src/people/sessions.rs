@@ -4,13 +4,12 @@ use rateguard_core::ids::{SessionId, UserId, WorkspaceId};
 use rateguard_core::time::Millis;
 use rateguard_engine::audit::Deed;
 use rateguard_engine::ports::{RefreshHashes, Refreshed, Refreshing, Session, StoreError};
-use sqlx::QueryBuilder;
 
 use super::feed::{Entry, lock, record};
 use super::row::{SESSION_COLUMNS, session};
 use super::shown::audit;
 use super::{STORE, members, row_limit, users};
-use crate::database::{Connection, Kind, failure};
+use crate::database::{Connection, QueryBuilder, failure, query, query_scalar};
 
 pub(super) async fn begin(
     connection: &mut Connection,
@@ -33,7 +32,7 @@ async fn insert(
 ) -> Result<(), StoreError> {
     let statement = "INSERT INTO sessions (id, user_id, workspace_id, family_sha256, secret_sha256, user_agent, ip, \
                      created_at, refreshed_at, expires_at) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)";
-    sqlx::query(statement)
+    query(statement)
         .bind(session.id.as_str())
         .bind(session.user.as_str())
         .bind(session.workspace.as_ref().map(|workspace| workspace.as_str()))
@@ -57,9 +56,9 @@ async fn make_room(
     sessions_max: usize,
     by: &Deed,
 ) -> Result<(), StoreError> {
-    let query = "SELECT id FROM sessions WHERE user_id = $1 \
+    let sql = "SELECT id FROM sessions WHERE user_id = $1 \
                  ORDER BY refreshed_at DESC, created_at DESC, id LIMIT $2 OFFSET $3";
-    let over: Vec<String> = sqlx::query_scalar(query)
+    let over: Vec<String> = query_scalar(sql)
         .bind(user.as_str())
         .bind(i64::MAX)
         .bind(row_limit(sessions_max))
@@ -75,7 +74,7 @@ pub(super) async fn end_others(
     keep: &SessionId,
     by: &Deed,
 ) -> Result<(), StoreError> {
-    let others: Vec<String> = sqlx::query_scalar("SELECT id FROM sessions WHERE user_id = $1 AND id <> $2")
+    let others: Vec<String> = query_scalar("SELECT id FROM sessions WHERE user_id = $1 AND id <> $2")
         .bind(user.as_str())
         .bind(keep.as_str())
         .fetch_all(&mut *connection)
@@ -86,7 +85,7 @@ pub(super) async fn end_others(
 
 async fn end_all(connection: &mut Connection, ids: &[String], by: &Deed) -> Result<(), StoreError> {
     for id in ids {
-        let mut delete = QueryBuilder::<Kind>::new("DELETE FROM sessions WHERE id = ");
+        let mut delete = QueryBuilder::new("DELETE FROM sessions WHERE id = ");
         delete.push_bind(id.clone());
         remove(connection, delete, by).await?;
     }
@@ -96,7 +95,7 @@ async fn end_all(connection: &mut Connection, ids: &[String], by: &Deed) -> Resu
 /// Ends the session that a deletion names, if there is one.
 async fn remove(
     connection: &mut Connection,
-    mut delete: QueryBuilder<Kind>,
+    mut delete: QueryBuilder,
     by: &Deed,
 ) -> Result<Option<Session>, StoreError> {
     delete.push(format!(" RETURNING {SESSION_COLUMNS}"));
@@ -128,7 +127,7 @@ async fn place_of<'s>(
 }
 
 async fn find(connection: &mut Connection, id: &SessionId) -> Result<Option<Session>, StoreError> {
-    let mut query = QueryBuilder::<Kind>::new(format!("SELECT {SESSION_COLUMNS} FROM sessions WHERE id = "));
+    let mut query = QueryBuilder::new(format!("SELECT {SESSION_COLUMNS} FROM sessions WHERE id = "));
     query.push_bind(id.as_str().to_owned());
     let row = query.build().fetch_optional(connection).await.map_err(failure(STORE))?;
     row.as_ref().map(session).transpose()
@@ -141,7 +140,7 @@ pub(super) async fn refresh(
 ) -> Result<Refreshed, StoreError> {
     let (Refreshing { presented, next_secret_sha256, expires_at }, now) = (refreshing, by.at);
     // One statement: of two that present the same token, the second finds another secret.
-    let mut update = QueryBuilder::<Kind>::new("UPDATE sessions SET secret_sha256 = ");
+    let mut update = QueryBuilder::new("UPDATE sessions SET secret_sha256 = ");
     update.push_bind(next_secret_sha256.to_vec());
     update.push(", refreshed_at = ").push_bind(now.get());
     update.push(", expires_at = ").push_bind(expires_at.get());
@@ -162,7 +161,7 @@ async fn end_family(
     presented: &RefreshHashes,
     by: &Deed,
 ) -> Result<Refreshed, StoreError> {
-    let mut delete = QueryBuilder::<Kind>::new("DELETE FROM sessions WHERE family_sha256 = ");
+    let mut delete = QueryBuilder::new("DELETE FROM sessions WHERE family_sha256 = ");
     delete.push_bind(presented.family_sha256.to_vec());
     delete.push(" AND expires_at > ").push_bind(by.at.get());
     let ended = remove(connection, delete, by).await?;
@@ -178,7 +177,7 @@ pub(super) async fn relocate(
     lock(connection).await?;
     let before = find(connection, id).await?.filter(|session| session.expires_at > by.at);
     let before = before.ok_or(StoreError::NotFound)?;
-    sqlx::query("UPDATE sessions SET workspace_id = $1 WHERE id = $2")
+    query("UPDATE sessions SET workspace_id = $1 WHERE id = $2")
         .bind(workspace.as_str())
         .bind(id.as_str())
         .execute(&mut *connection)
@@ -200,8 +199,7 @@ pub(super) async fn list(
     user: &UserId,
     now: Millis,
 ) -> Result<Vec<Session>, StoreError> {
-    let mut query =
-        QueryBuilder::<Kind>::new(format!("SELECT {SESSION_COLUMNS} FROM sessions WHERE user_id = "));
+    let mut query = QueryBuilder::new(format!("SELECT {SESSION_COLUMNS} FROM sessions WHERE user_id = "));
     query.push_bind(user.as_str().to_owned());
     query.push(" AND expires_at > ").push_bind(now.get()).push(" ORDER BY created_at DESC, id");
     let rows = query.build().fetch_all(connection).await.map_err(failure(STORE))?;
@@ -215,7 +213,7 @@ pub(super) async fn end(
     by: &Deed,
 ) -> Result<(), StoreError> {
     lock(connection).await?;
-    let mut delete = QueryBuilder::<Kind>::new("DELETE FROM sessions WHERE id = ");
+    let mut delete = QueryBuilder::new("DELETE FROM sessions WHERE id = ");
     delete.push_bind(id.as_str().to_owned()).push(" AND user_id = ").push_bind(user.as_str().to_owned());
     delete.push(" AND expires_at > ").push_bind(by.at.get());
     remove(connection, delete, by).await?.map(drop).ok_or(StoreError::NotFound)

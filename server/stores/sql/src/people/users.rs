@@ -10,7 +10,7 @@ use super::feed::lock;
 use super::row::{USER_COLUMNS, user};
 use super::shown::audit;
 use super::{STORE, invitations, members, sessions};
-use crate::database::{Connection, failure};
+use crate::database::{Connection, QueryBuilder, failure, query};
 
 pub(super) async fn create(
     connection: &mut Connection,
@@ -36,7 +36,7 @@ pub(super) async fn create(
 async fn insert(connection: &mut Connection, user: &User, now: Millis) -> Result<(), StoreError> {
     let statement = "INSERT INTO users (id, email, display_name, password_hash, created_at, updated_at) \
                      VALUES ($1, $2, $3, $4, $5, $6) ON CONFLICT DO NOTHING";
-    let inserted = sqlx::query(statement)
+    let inserted = query(statement)
         .bind(user.id.as_str())
         .bind(user.email.as_str())
         .bind(user.display_name.as_str())
@@ -69,7 +69,7 @@ async fn find(
     column: &'static str,
     value: &str,
 ) -> Result<Option<User>, StoreError> {
-    let mut query = sqlx::QueryBuilder::new(format!("SELECT {USER_COLUMNS} FROM users WHERE {column} = "));
+    let mut query = QueryBuilder::new(format!("SELECT {USER_COLUMNS} FROM users WHERE {column} = "));
     query.push_bind(value.to_owned());
     let row = query.build().fetch_optional(connection).await.map_err(failure(STORE))?;
     row.as_ref().map(user).transpose()
@@ -86,7 +86,7 @@ pub(super) async fn set_password(
     let before = by_id(connection, id).await?.ok_or(StoreError::NotFound)?;
     let statement =
         "UPDATE users SET password_hash = $1, updated_at = $2 WHERE id = $3 AND password_hash = $4";
-    let updated = sqlx::query(statement)
+    let updated = query(statement)
         .bind(password.as_str())
         .bind(by.at.get())
         .bind(id.as_str())

@@ -11,7 +11,7 @@ use sqlx::AssertSqlSafe;
 use super::rollup::{ROLLUPS, Rollup, RowKey};
 use super::sums::{Sums, from_columns, to_columns};
 use super::{STORE, corrupt};
-use crate::database::{Connection, Kind, Row, failure};
+use crate::database::{Connection, Kind, Query, Row, failure, make_months, query, query_scalar};
 use crate::events::{column, to_position_column};
 
 /// Rows of one statement. Rows are cut into these sizes and no others, so that each statement is
@@ -31,26 +31,34 @@ const SUM_COLUMNS: [&str; 10] = [
     "latencies",
 ];
 
-type Statement<'q> = sqlx::query::Query<'q, Kind, sqlx::sqlite::SqliteArguments>;
 type KeyedSums<'a> = (RowKey<'a>, Sums);
 
 /// The position up to which events are rolled up.
 pub(super) async fn cursor(connection: &mut Connection) -> Result<i64, StoreError> {
-    let query = sqlx::query_scalar("SELECT position FROM progress");
+    let query = query_scalar("SELECT position FROM progress");
     query.fetch_one(connection).await.map_err(failure(STORE))
+}
+
+/// The same, held until the transaction ends.
+async fn held_cursor(connection: &mut Connection) -> Result<i64, StoreError> {
+    let sql = format!("SELECT position FROM progress{}", connection.kind().for_update());
+    query_scalar(AssertSqlSafe(sql)).fetch_one(connection).await.map_err(failure(STORE))
 }
 
 /// Adds the events beyond the cursor, and moves it.
 pub(super) async fn apply(connection: &mut Connection, logged: &[LoggedEvent]) -> Result<(), StoreError> {
-    let cursor = cursor(connection).await?;
+    let cursor = held_cursor(connection).await?;
     let (events, last) = beyond(cursor, logged);
     if events.is_empty() {
         return Ok(());
     }
+    let accounted = events.iter().map(|event| event.accounted_at);
+    let tables = ROLLUPS.each_ref().map(|rollup| rollup.table);
+    make_months(connection, &tables, accounted).await.map_err(failure(STORE))?;
     for rollup in &ROLLUPS {
         add_rows(connection, rollup, rollup.fold(&events)).await?;
     }
-    let query = sqlx::query("UPDATE progress SET position = $1").bind(last);
+    let query = query("UPDATE progress SET position = $1").bind(last);
     query.execute(connection).await.map(drop).map_err(failure(STORE))
 }
 
@@ -89,8 +97,8 @@ async fn add_stored(
     rollup: &Rollup,
     rows: &mut [KeyedSums<'_>],
 ) -> Result<(), StoreError> {
-    let sql = select_sql(rollup, rows.len());
-    let mut statement = sqlx::query(AssertSqlSafe(sql));
+    let sql = select_sql(connection.kind(), rollup, rows.len());
+    let mut statement = query(AssertSqlSafe(sql));
     for (place, (key, _)) in rows.iter().enumerate() {
         statement = bind_key(statement.bind(i64::try_from(place).unwrap_or(i64::MAX)), key);
     }
@@ -109,20 +117,20 @@ async fn write(
     rollup: &Rollup,
     rows: &[KeyedSums<'_>],
 ) -> Result<(), StoreError> {
-    let sql = upsert_sql(rollup, rows.len());
-    let mut statement = sqlx::query(AssertSqlSafe(sql));
+    let sql = upsert_sql(connection.kind(), rollup, rows.len());
+    let mut statement = query(AssertSqlSafe(sql));
     for (key, sums) in rows {
         statement = bind_sums(bind_key(statement, key), sums);
     }
     statement.execute(connection).await.map(drop).map_err(failure(STORE))
 }
 
-fn bind_key<'q>(statement: Statement<'q>, key: &RowKey<'_>) -> Statement<'q> {
+fn bind_key(statement: Query, key: &RowKey<'_>) -> Query {
     let statement = statement.bind(key.workspace.to_owned()).bind(key.grain_ms).bind(key.start);
     key.values.iter().fold(statement, |statement, value| statement.bind(value.clone().into_owned()))
 }
 
-fn bind_sums<'q>(statement: Statement<'q>, sums: &Sums) -> Statement<'q> {
+fn bind_sums(statement: Query, sums: &Sums) -> Query {
     let (cost_high, cost_low) = to_columns(sums.cost_nanos);
     statement
         .bind(sums.requests)
@@ -159,20 +167,20 @@ fn key_columns(rollup: &Rollup) -> Vec<&'static str> {
     ["workspace", "grain_ms", "start"].into_iter().chain(dimensions).collect()
 }
 
-fn select_sql(rollup: &Rollup, rows: usize) -> String {
+fn select_sql(kind: Kind, rollup: &Rollup, rows: usize) -> String {
     let keys = key_columns(rollup);
     let same: Vec<String> = keys.iter().map(|key| format!("stored.{key} = wanted.{key}")).collect();
     format!(
         "WITH wanted (place, {}) AS (VALUES {}) SELECT wanted.place, {} FROM wanted CROSS JOIN {} stored WHERE {}",
         keys.join(", "),
-        placeholders(keys.len() + 1, rows),
+        kind.placeholders(keys.len() + 1, rows),
         SUM_COLUMNS.join(", "),
         rollup.table,
         same.join(" AND "),
     )
 }
 
-fn upsert_sql(rollup: &Rollup, rows: usize) -> String {
+fn upsert_sql(kind: Kind, rollup: &Rollup, rows: usize) -> String {
     let keys = key_columns(rollup);
     let changes: Vec<String> = SUM_COLUMNS.iter().map(|sum| format!("{sum} = excluded.{sum}")).collect();
     format!(
@@ -180,14 +188,8 @@ fn upsert_sql(rollup: &Rollup, rows: usize) -> String {
         rollup.table,
         keys.join(", "),
         SUM_COLUMNS.join(", "),
-        placeholders(keys.len() + SUM_COLUMNS.len(), rows),
+        kind.placeholders(keys.len() + SUM_COLUMNS.len(), rows),
         keys.join(", "),
         changes.join(", "),
     )
-}
-
-/// Nameless placeholders: SQLite looks a named one up by walking all before it.
-fn placeholders(columns: usize, rows: usize) -> String {
-    let row = format!("({})", vec!["?"; columns].join(","));
-    vec![row; rows].join(",")
 }

@@ -11,13 +11,12 @@ use rateguard_core::ids::WorkspaceId;
 use rateguard_core::time::Millis;
 use rateguard_core::usage::LoggedEvent;
 use rateguard_engine::ports::{EventFilter, EventPage, EventQuery, StoreError};
-use sqlx::{QueryBuilder, Row as _};
 
 use super::scan::RAW_EVENTS_MAX;
-use crate::database::{Connection, Kind, failure};
+use crate::database::{Connection, Kind, QueryBuilder, failure, query_scalar};
 use crate::events::{
-    READ_EVENTS_MAX, SELECT, STORE, column_failure, from_position_column, id_hash, read, request_hash,
-    to_limit, to_position_column,
+    READ_EVENTS_MAX, SELECT, STORE, column_failure, from_position_column, id_hash, named_by_event, read,
+    request_hash, to_limit, to_position_column,
 };
 
 /// Entries of the index of times that are counted to learn where a range lies.
@@ -27,8 +26,8 @@ const TIME_ENTRIES_MAX: i64 = 1_000_000;
 enum Candidates {
     /// None.
     None,
-    /// Those that an index names.
-    Named,
+    /// Those that an index names, as this kind of database has it.
+    Named(Kind),
     /// Those of the range of time.
     Timed,
     /// The workspace's between these positions, both included.
@@ -52,7 +51,7 @@ impl Candidates {
     fn order(&self) -> &'static str {
         match self {
             Self::Timed => " ORDER BY +e.position DESC",
-            Self::None | Self::Named | Self::Walked { .. } => " ORDER BY e.position DESC",
+            Self::None | Self::Named(_) | Self::Walked { .. } => " ORDER BY e.position DESC",
         }
     }
 }
@@ -94,7 +93,7 @@ pub(super) async fn accounted_after(
     limit: usize,
 ) -> Result<Vec<LoggedEvent>, StoreError> {
     let Some(number) = workspace_number(connection, workspace).await? else { return Ok(Vec::new()) };
-    let mut select = QueryBuilder::<Kind>::new(SELECT);
+    let mut select = QueryBuilder::new(SELECT);
     select.push(" WHERE e.workspace = ").push_bind(number);
     select.push(" AND (e.accounted_at, e.position) > (").push_bind(accounted_at.get());
     select.push(", ").push_bind(to_position_column(position)).push(")");
@@ -113,7 +112,7 @@ fn statement(
     number: i64,
     query: &EventQuery,
     candidates: &Candidates,
-) -> QueryBuilder<Kind> {
+) -> QueryBuilder {
     let mut statement = QueryBuilder::new(select);
     push_candidates(&mut statement, workspace, number, &query.filter, candidates);
     push_conditions(&mut statement, &query.filter);
@@ -135,7 +134,7 @@ async fn workspace_number(
     connection: &mut Connection,
     workspace: &WorkspaceId,
 ) -> Result<Option<i64>, StoreError> {
-    let query = sqlx::query_scalar("SELECT number FROM workspaces WHERE id = $1");
+    let query = query_scalar("SELECT number FROM workspaces WHERE id = $1");
     query.bind(workspace.as_str().to_owned()).fetch_optional(connection).await.map_err(failure(STORE))
 }
 
@@ -146,7 +145,7 @@ async fn candidates(
     before: i64,
 ) -> Result<Candidates, StoreError> {
     if filter.event_id.is_some() || filter.request_id.is_some() || filter.reservation.is_some() {
-        return Ok(Candidates::Named);
+        return Ok(Candidates::Named(connection.kind()));
     }
     if filter.occurred.is_none() {
         return walk(connection, workspace, 0, before - 1).await;
@@ -171,7 +170,7 @@ async fn extent(
     select.push("SELECT CASE WHEN e.position < ").push_bind(before);
     select.push(" THEN e.position END AS before FROM events e WHERE e.workspace = ").push_bind(workspace);
     push_occurred(&mut select, filter, "");
-    select.push(" LIMIT ").push_bind(TIME_ENTRIES_MAX + 1).push(")");
+    select.push(" LIMIT ").push_bind(TIME_ENTRIES_MAX + 1).push(") AS timed");
     let row = select.build().fetch_one(connection).await.map_err(failure(STORE))?;
     let number = |place: usize| row.try_get::<Option<i64>, _>(place).map_err(column_failure);
     let number = |place: usize| Ok::<i64, StoreError>(number(place)?.unwrap_or(0));
@@ -187,7 +186,7 @@ async fn walk(
 ) -> Result<Candidates, StoreError> {
     let sql = "SELECT position FROM events WHERE workspace = $1 AND position <= $2 AND position >= $3 \
          ORDER BY position DESC LIMIT 1 OFFSET $4";
-    let query = sqlx::query_scalar(sql).bind(workspace).bind(highest).bind(lowest);
+    let query = query_scalar(sql).bind(workspace).bind(highest).bind(lowest);
     let beyond: Option<i64> =
         query.bind(to_limit(RAW_EVENTS_MAX)).fetch_optional(connection).await.map_err(failure(STORE))?;
     Ok(match beyond {
@@ -197,7 +196,7 @@ async fn walk(
 }
 
 fn push_candidates(
-    select: &mut QueryBuilder<Kind>,
+    select: &mut QueryBuilder,
     workspace: &WorkspaceId,
     number: i64,
     filter: &EventFilter,
@@ -207,8 +206,8 @@ fn push_candidates(
         Candidates::None => {
             select.push(" WHERE 1 = 0");
         }
-        Candidates::Named => {
-            push_named(select, workspace, filter);
+        Candidates::Named(kind) => {
+            push_named(*kind, select, workspace, filter);
             select.push(" AND +e.workspace = ").push_bind(number);
             push_occurred(select, filter, "+");
         }
@@ -226,9 +225,10 @@ fn push_candidates(
 }
 
 /// The narrowest name first; the others are checked on the rows that it finds.
-fn push_named(select: &mut QueryBuilder<Kind>, workspace: &WorkspaceId, filter: &EventFilter) {
+fn push_named(kind: Kind, select: &mut QueryBuilder, workspace: &WorkspaceId, filter: &EventFilter) {
     if let Some(event) = &filter.event_id {
-        select.push(" WHERE e.event_hash = ").push_bind(id_hash(workspace, event.as_str()));
+        let [before, after] = named_by_event(kind);
+        select.push(" WHERE ").push(before).push_bind(id_hash(workspace, event.as_str())).push(after);
     } else if let Some(reservation) = &filter.reservation {
         select.push(" WHERE e.reservation_hash = ").push_bind(id_hash(workspace, reservation.as_str()));
     } else if let Some(request) = &filter.request_id {
@@ -236,14 +236,14 @@ fn push_named(select: &mut QueryBuilder<Kind>, workspace: &WorkspaceId, filter: 
     }
 }
 
-fn push_occurred(select: &mut QueryBuilder<Kind>, filter: &EventFilter, no_index: &str) {
+fn push_occurred(select: &mut QueryBuilder, filter: &EventFilter, no_index: &str) {
     if let Some(occurred) = &filter.occurred {
         select.push(format!(" AND {no_index}e.occurred_at >= ")).push_bind(occurred.start.get());
         select.push(format!(" AND {no_index}e.occurred_at < ")).push_bind(occurred.end.get());
     }
 }
 
-fn push_conditions(select: &mut QueryBuilder<Kind>, filter: &EventFilter) {
+fn push_conditions(select: &mut QueryBuilder, filter: &EventFilter) {
     let conditions = [
         ("api", filter.api.as_ref().map(|id| id.as_str())),
         ("key_id", filter.key.as_ref().map(|id| id.as_str())),

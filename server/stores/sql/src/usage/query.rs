@@ -15,6 +15,7 @@ use super::rollup::{Dimension, HOUR_MS, MINUTE_MS, ROLLUPS, Rollup, floor};
 use super::scan::{Scan, Scanned};
 use super::sums::Sums;
 use super::{SqlUsageStore, apply};
+use crate::database::Scope;
 use crate::events::from_position_column;
 
 /// Days of one series: more than the longest range that may be asked for.
@@ -140,7 +141,7 @@ impl SqlUsageStore {
         workspace: &WorkspaceId,
         question: Question,
     ) -> Result<Answer, StoreError> {
-        let mut transaction = self.rollups.begin_read().await?;
+        let mut transaction = self.rollups.begin_read(Scope::Workspace(workspace)).await?;
         let through = apply::cursor(&mut transaction).await?;
         let rollup = question.rollup();
         let scan = Scan { workspace, question: &question, through };
@@ -173,7 +174,7 @@ impl SqlUsageStore {
             return Ok(());
         }
         let _turn = self.raw_read().await?;
-        let mut reader = self.log.database().reader().await?;
+        let mut reader = self.log.database().reader(Scope::Workspace(scan.workspace)).await?;
         scan.check_raw_bound(&mut reader, segments).await?;
         for segment in segments {
             let statement = scan.raw(scan.question.unit_ms(Source::Raw), segment);

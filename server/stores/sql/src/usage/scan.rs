@@ -10,7 +10,7 @@ use super::query::Question;
 use super::rollup::{Dimension, Rollup};
 use super::sums::{ERROR_STATUS_MIN, LOW_END, Sums, bounded, from_columns};
 use super::{STORE, corrupt};
-use crate::database::{Connection, Row, failure};
+use crate::database::{Connection, Row, failure, query, query_scalar};
 use crate::events::{KIND_USAGE, column, to_limit};
 
 /// Raw events that one query may add up, or look through: some tenths of a second.
@@ -54,8 +54,9 @@ impl Scan<'_> {
     ) -> Statement {
         let start = unit_ms.map_or("NULL", |_| "start");
         let sql = format!(
-            "SELECT {start} AS unit, {group} AS part, {ROLLUP_SUMS} FROM {table} \
+            "SELECT {start} AS unit, {group} AS part, {sums} FROM {table} \
              WHERE grain_ms = $1 AND start >= $2 AND start < $3 AND workspace = $4{conditions}{grouping}",
+            sums = rollup_sums(),
             table = rollup.table,
             group = self.group(Dimension::column),
             conditions = self.conditions(4, Dimension::column),
@@ -99,10 +100,10 @@ impl Scan<'_> {
         segments: &[Segment],
     ) -> Result<(), StoreError> {
         let sql = "SELECT count(*) FROM (SELECT 1 FROM events WHERE accounted_at >= $1 AND accounted_at < $2 \
-             AND workspace = (SELECT number FROM workspaces WHERE id = $3) LIMIT $4)";
+             AND workspace = (SELECT number FROM workspaces WHERE id = $3) LIMIT $4) AS found";
         let mut left = to_limit(RAW_EVENTS_MAX);
         for segment in segments {
-            let query = sqlx::query_scalar(sql).bind(segment.from).bind(segment.to);
+            let query = query_scalar(sql).bind(segment.from).bind(segment.to);
             let query = query.bind(self.workspace.as_str().to_owned()).bind(left + 1);
             let found: i64 = query.fetch_one(&mut *connection).await.map_err(failure(STORE))?;
             left -= found;
@@ -145,7 +146,7 @@ impl Statement {
         connection: &mut Connection,
         mut give: impl FnMut(Scanned) -> Result<(), StoreError>,
     ) -> Result<(), StoreError> {
-        let mut query = sqlx::query(AssertSqlSafe(self.sql));
+        let mut query = query(AssertSqlSafe(self.sql));
         for number in self.numbers {
             query = query.bind(number);
         }
@@ -161,38 +162,54 @@ impl Statement {
 }
 
 /// Sums that may pass 64 bits are taken in two halves.
-const ROLLUP_SUMS: &str = "sum(requests) AS requests, sum(errors) AS errors, \
-    sum(rate_limited) AS rate_limited, sum(cache_hits) AS cache_hits, \
-    sum(cost_high) AS cost_high, sum(cost_low) AS cost_low, \
-    sum(input_tokens / 1000000000) AS input_high, sum(input_tokens % 1000000000) AS input_low, \
-    sum(cached_input_tokens / 1000000000) AS cached_high, \
-    sum(cached_input_tokens % 1000000000) AS cached_low, \
-    sum(output_tokens / 1000000000) AS output_high, sum(output_tokens % 1000000000) AS output_low, \
-    string_agg(latencies, '') AS latencies";
+fn rollup_sums() -> String {
+    format!(
+        "{}, string_agg(latencies, '') AS latencies",
+        sums([
+            ("requests", "requests".to_owned()),
+            ("errors", "errors".to_owned()),
+            ("rate_limited", "rate_limited".to_owned()),
+            ("cache_hits", "cache_hits".to_owned()),
+            ("cost_high", "cost_high".to_owned()),
+            ("cost_low", "cost_low".to_owned()),
+            ("input_high", format!("input_tokens / {LOW_END}")),
+            ("input_low", format!("input_tokens % {LOW_END}")),
+            ("cached_high", format!("cached_input_tokens / {LOW_END}")),
+            ("cached_low", format!("cached_input_tokens % {LOW_END}")),
+            ("output_high", format!("output_tokens / {LOW_END}")),
+            ("output_low", format!("output_tokens % {LOW_END}")),
+        ])
+    )
+}
 
 fn raw_sums() -> String {
     let call = format!("kind = {KIND_USAGE}");
-    let calls = |condition: &str| format!("sum(CASE WHEN {call} AND {condition} THEN 1 ELSE 0 END)");
+    let calls = |condition: &str| format!("CASE WHEN {call} AND {condition} THEN 1 ELSE 0 END");
     let amount = |column: &str, half: char| {
-        format!("sum(CASE WHEN {call} THEN coalesce({column}, 0) {half} {LOW_END} ELSE 0 END)")
+        format!("CASE WHEN {call} THEN coalesce({column}, 0) {half} {LOW_END} ELSE 0 END")
     };
     format!(
-        "{} AS requests, {} AS errors, {} AS rate_limited, {} AS cache_hits, \
-         sum(cost_nanos / {LOW_END}) AS cost_high, sum(cost_nanos % {LOW_END}) AS cost_low, \
-         {} AS input_high, {} AS input_low, {} AS cached_high, {} AS cached_low, \
-         {} AS output_high, {} AS output_low, \
-         string_agg(CASE WHEN {call} THEN cast(latency_ms AS text) END, ';') AS latencies",
-        calls("1 = 1"),
-        calls(&format!("(status >= {ERROR_STATUS_MIN} OR error_type <> '')")),
-        calls("rate_limited <> 0"),
-        calls("cache_hit <> 0"),
-        amount("input_tokens", '/'),
-        amount("input_tokens", '%'),
-        amount("cached_input_tokens", '/'),
-        amount("cached_input_tokens", '%'),
-        amount("output_tokens", '/'),
-        amount("output_tokens", '%'),
+        "{}, string_agg(CASE WHEN {call} THEN cast(latency_ms AS text) END, ';') AS latencies",
+        sums([
+            ("requests", calls("1 = 1")),
+            ("errors", calls(&format!("(status >= {ERROR_STATUS_MIN} OR error_type <> '')"))),
+            ("rate_limited", calls("rate_limited <> 0")),
+            ("cache_hits", calls("cache_hit <> 0")),
+            ("cost_high", format!("cost_nanos / {LOW_END}")),
+            ("cost_low", format!("cost_nanos % {LOW_END}")),
+            ("input_high", amount("input_tokens", '/')),
+            ("input_low", amount("input_tokens", '%')),
+            ("cached_high", amount("cached_input_tokens", '/')),
+            ("cached_low", amount("cached_input_tokens", '%')),
+            ("output_high", amount("output_tokens", '/')),
+            ("output_low", amount("output_tokens", '%')),
+        ])
     )
+}
+
+/// Sums under their names. A sum over 64 bits is wider than that in PostgreSQL.
+fn sums<const N: usize>(sums: [(&str, String); N]) -> String {
+    sums.map(|(name, of)| format!("cast(sum({of}) AS bigint) AS {name}")).join(", ")
 }
 
 fn scanned(row: &Row, read_latencies: fn(&mut Sums, &str) -> Option<()>) -> Result<Scanned, StoreError> {

@@ -27,8 +27,8 @@ async fn opened() -> Opened {
 }
 
 async fn change(database: &Database, sql: String) {
-    let mut transaction = database.begin().await.unwrap();
-    sqlx::query(AssertSqlSafe(sql)).execute(&mut *transaction).await.unwrap();
+    let mut transaction = database.begin(Scope::Installation).await.unwrap();
+    crate::database::query(AssertSqlSafe(sql)).execute(&mut transaction).await.unwrap();
     transaction.commit().await.unwrap();
 }
 

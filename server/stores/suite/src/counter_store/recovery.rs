@@ -4,6 +4,7 @@ use rateguard_core::counter::Position;
 use rateguard_core::limits::RESERVATION_TTL_MS_MAX;
 use rateguard_core::reservation::ReservationState;
 use rateguard_core::unit::Unit;
+use rateguard_engine::ports::Standing;
 
 use super::world::{
     Ask, RESERVATION_MS, Report, World, a_minute, an_hour, any_minute, ask, at, bucket, hourly, prepaid,
@@ -186,13 +187,17 @@ pub async fn draws_nothing_down_for_a_reservation_that_had_ended(backend: &impl 
     let ended = world.reserve(std::slice::from_ref(&budget), at(0)).await.expect("there is room");
     assert!(world.reserve(std::slice::from_ref(&budget), at(0)).await.is_some());
     world.release(&ended.id, at(1)).await;
-    world.log_only(Report::settling(&ended, 700).ended().charging(&budget, 700), at(2)).await;
+    world
+        .log_only(Report::settling(&ended, 700).standing(Standing::Ended).charging(&budget, 700), at(2))
+        .await;
     world.checkpoint().await;
     world.reopen(Stop::Crash, at(10)).await;
     let held = world.held(&budget, at(11)).await;
     assert!(held >= 1_000, "the other one is held still, but {held} is");
     let used = world.used(&budget, at(11)).await;
-    world.report(Report::settling(&ended, 300).ended().charging(&budget, 300), at(12)).await;
+    world
+        .report(Report::settling(&ended, 300).standing(Standing::Ended).charging(&budget, 300), at(12))
+        .await;
     assert_eq!(world.held(&budget, at(13)).await, held);
     assert_eq!(world.used(&budget, at(13)).await, used + 300);
 }

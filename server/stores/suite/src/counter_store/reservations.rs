@@ -3,7 +3,7 @@
 use rateguard_core::ids::{KeyId, ReservationId};
 use rateguard_core::reservation::ReservationState;
 use rateguard_core::unit::Unit;
-use rateguard_engine::ports::{ExpiredReservation, Principal, ReleaseOutcome};
+use rateguard_engine::ports::{ExpiredReservation, Principal, ReleaseOutcome, Standing};
 
 use super::CounterBackend;
 use super::world::{Ask, MINUTE_MS, RESERVATION_MS, Report, World, an_hour, ask, at, bucket, hourly};
@@ -182,7 +182,8 @@ pub async fn charges_a_report_after_the_floor_in_full(backend: &impl CounterBack
     let later = at(RESERVATION_MS + 1);
     world.report(Report::settling(&open, 25).guessed().charging(&budget, 25), later).await;
     let requests = ask(3, an_hour(1_000), 1);
-    let late = Report::settling(&open, 60).used(Unit::Tokens, 30).ended().charging(&requests, 1);
+    let late =
+        Report::settling(&open, 60).used(Unit::Tokens, 30).standing(Standing::Ended).charging(&requests, 1);
     world.report(late.charging(&budget, 60).charging(&tokens, 30), later).await;
     world.report(Report::of_cost(-25).charging(&budget, -25), later).await;
     assert_eq!(used(&world, RESERVATION_MS + 2).await, (60, 30));

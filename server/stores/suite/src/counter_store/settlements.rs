@@ -2,9 +2,10 @@
 
 use rateguard_core::counter::Position;
 use rateguard_core::unit::Unit;
+use rateguard_engine::ports::Standing;
 
-use super::CounterBackend;
-use super::world::{MINUTE_MS, Report, World, a_minute, ask, at, hourly, prepaid};
+use super::world::{MINUTE_MS, RESERVATION_MS, Report, World, a_minute, ask, at, hourly, prepaid};
+use super::{CounterBackend, Stop};
 
 /// A record without a reservation charges every limit that it names, never asking.
 pub async fn charges_matching_limits_without_a_reservation(backend: &impl CounterBackend) {
@@ -35,6 +36,51 @@ pub async fn charges_a_budget_that_was_not_captured(backend: &impl CounterBacken
         figures.push(world.used(limited, at(2)).await);
     }
     assert_eq!(figures, [80, 80, 0]);
+}
+
+/// A report that another process took, without knowing the reservation, frees what it holds and corrects
+/// what it took of units; its cost is charged once, by its own time, as everywhere else.
+pub async fn settles_a_reservation_by_a_report_from_elsewhere(backend: &impl CounterBackend) {
+    let world = World::open(backend).await;
+    let (budget, tokens) = (ask(1, hourly(1_000), 100), ask(2, a_minute(500), 50).of(Unit::Tokens));
+    let open = world.reserve_with_floor(&[budget.clone(), tokens.clone()], 30, at(0)).await;
+    let open = open.expect("there is room");
+    let partial =
+        Report::settling(&open, 40).used(Unit::Tokens, 20).not_final().standing(Standing::Elsewhere);
+    let partial = partial.charging(&budget, 40).charging(&tokens, 20);
+    world.report(partial, at(1)).await;
+    assert_eq!((world.used(&budget, at(2)).await, world.held(&budget, at(2)).await), (100, 60));
+    assert_eq!(world.used(&tokens, at(2)).await, 50);
+
+    let last = Report::settling(&open, 25).used(Unit::Tokens, 10).standing(Standing::Elsewhere);
+    let last = world.report(last.charging(&budget, 25).charging(&tokens, 10), at(3)).await;
+    world.store.settle(vec![last]).await.expect("a store that is well settles");
+    assert_eq!((world.used(&budget, at(4)).await, world.held(&budget, at(4)).await), (65, 0));
+    assert_eq!(world.used(&tokens, at(4)).await, 30);
+    let over = at(RESERVATION_MS + 1);
+    assert_eq!(world.store.expire_due(over, 10).await.expect("a store that is well expires"), []);
+}
+
+/// Where the reservation is not known, or nothing is held for it any more, a report from elsewhere
+/// counts in full, and draws nothing down of what a crash has left held.
+pub async fn charges_a_report_from_elsewhere_in_full(backend: &impl CounterBackend) {
+    let mut world = World::open(backend).await;
+    let budget = ask(1, prepaid(1_000), 100);
+    let released = world.reserve(std::slice::from_ref(&budget), at(0)).await.expect("there is room");
+    world.release(&released.id, at(1)).await;
+    world
+        .report(Report::settling(&released, 40).standing(Standing::Elsewhere).charging(&budget, 40), at(2))
+        .await;
+    assert_eq!(world.used(&budget, at(3)).await, 40);
+
+    let lost = world.reserve(std::slice::from_ref(&budget), at(4)).await.expect("there is room");
+    world.reopen(Stop::Crash, at(5)).await;
+    let held = world.held(&budget, at(5)).await;
+    assert!(held >= 100, "{held}");
+    world
+        .report(Report::settling(&lost, 60).standing(Standing::Elsewhere).charging(&budget, 60), at(6))
+        .await;
+    assert_eq!((world.used(&budget, at(7)).await, world.held(&budget, at(7)).await), (100 + held, held));
 }
 
 /// Settling a position again changes nothing, whoever does it.

@@ -198,13 +198,9 @@ impl Report {
         self.standing(Standing::Unknown)
     }
 
-    /// The same on a reservation that had ended when the record was taken.
+    /// The same that found its reservation so when it was taken.
     #[must_use]
-    pub fn ended(self) -> Self {
-        self.standing(Standing::Ended)
-    }
-
-    fn standing(mut self, standing: Standing) -> Self {
+    pub fn standing(mut self, standing: Standing) -> Self {
         if let Some(reservation) = &mut self.reservation {
             reservation.standing = standing;
             reservation.captured_budgets.clear();

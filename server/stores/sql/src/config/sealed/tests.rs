@@ -77,7 +77,7 @@ async fn stored(store: &SqlConfigStore, place: &SealedPlace) -> Stored<Api> {
 #[tokio::test]
 async fn everything_sealed_is_found_once_whatever_the_pages_and_from_beside_too() {
     let (folder, store) = filled().await;
-    let reader = SqlSealedReader::new(folder.path()).unwrap();
+    let reader = SqlSealedReader::open_to_read(folder.path()).await.unwrap();
     let expected = all(&store, 100).await;
     assert_eq!(expected.len(), 2 + 2 * usize::from(APIS));
     for limit in 1..=11 {
@@ -136,10 +136,11 @@ async fn a_resource_that_is_gone_is_not_brought_back() {
     assert!(!store.replace_sealed(&value, sealed(99), Millis::ZERO).await.unwrap());
 }
 
-#[test]
-fn a_folder_without_an_installation_is_read_by_nobody_and_not_made() {
+#[tokio::test]
+async fn a_folder_without_an_installation_is_read_by_nobody_and_not_made() {
     let parent = tempfile::tempdir().unwrap();
     let wrong = parent.path().join("wrong");
-    assert!(matches!(SqlSealedReader::new(&wrong), Err(OpenError::NoInstallation { .. })));
+    let refused = SqlSealedReader::open_to_read(&wrong).await;
+    assert!(matches!(refused, Err(OpenError::NoInstallation { .. })));
     assert!(!wrong.exists());
 }

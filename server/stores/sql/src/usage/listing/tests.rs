@@ -4,9 +4,9 @@ use rateguard_core::ids::{KeyId, RequestId};
 use rateguard_core::usage::UsageEvent;
 use rateguard_engine::ports::EventLog;
 use rateguard_store_suite::event_log::samples::{event, reservation, workspace};
-use sqlx::Row as _;
 
 use super::*;
+use crate::database::Scope;
 use crate::{DataFolder, SqlEventLog};
 
 async fn plan(connection: &mut Connection, query: &EventQuery) -> Result<String, StoreError> {
@@ -16,7 +16,7 @@ async fn plan(connection: &mut Connection, query: &EventQuery) -> Result<String,
     let explain = format!("EXPLAIN QUERY PLAN {SELECT}");
     let mut select = statement(&explain, &owner, number, query, &found);
     let rows = select.build().fetch_all(connection).await.map_err(failure(STORE))?;
-    Ok(rows.iter().map(|row| row.get::<String, _>("detail")).collect::<Vec<_>>().join("; "))
+    Ok(rows.iter().map(|row| row.try_get::<String, _>("detail").unwrap()).collect::<Vec<_>>().join("; "))
 }
 
 #[tokio::test]
@@ -45,7 +45,7 @@ async fn every_list_goes_by_the_index_meant_for_it() -> Result<(), StoreError> {
     ];
     for (index, filter) in lists {
         let query = EventQuery { filter, before: Some(Position(10)), limit: 10 };
-        let mut reader = log.database().reader().await?;
+        let mut reader = log.database().reader(Scope::Installation).await?;
         let plan = plan(&mut reader, &query).await?;
         assert!(plan.contains(&format!("SEARCH e USING INDEX {index}")), "{index}: {plan}");
     }

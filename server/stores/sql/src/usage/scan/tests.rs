@@ -3,9 +3,9 @@
 use rateguard_core::time::Millis;
 use rateguard_engine::ports::UsageFilter;
 use rateguard_store_suite::event_log::samples::workspace;
-use sqlx::Row as _;
 
 use super::*;
+use crate::database::Scope;
 use crate::usage::plan::Source;
 use crate::{DataFolder, SqlEventLog};
 
@@ -21,10 +21,9 @@ async fn sums_over_raw_events_go_by_the_time_of_accounting() -> Result<(), Store
     for unit_ms in [None, Some(60_000)] {
         let statement = scan.raw(unit_ms, &Segment { source: Source::Raw, from: 0, to: 1_000 });
         let explain = format!("EXPLAIN QUERY PLAN {}", statement.sql);
-        let mut reader = log.database().reader().await?;
-        let rows =
-            sqlx::query(AssertSqlSafe(explain)).fetch_all(&mut *reader).await.map_err(failure(STORE))?;
-        let plan: Vec<String> = rows.iter().map(|row| row.get("detail")).collect();
+        let mut reader = log.database().reader(Scope::Installation).await?;
+        let rows = query(AssertSqlSafe(explain)).fetch_all(&mut reader).await.map_err(failure(STORE))?;
+        let plan: Vec<String> = rows.iter().map(|row| row.try_get("detail").unwrap()).collect();
         let index = "events_by_accounting (workspace=? AND accounted_at>? AND accounted_at<?)";
         assert!(plan[0].ends_with(index), "{plan:?}");
     }
