@@ -1,0 +1,193 @@
+//! The way to the servers: a connection that all share, made anew when it breaks, and what a failure
+//! of it means.
+
+mod wire;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
+
+use arc_swap::ArcSwapOption;
+use futures::FutureExt;
+use futures::future::{BoxFuture, Shared};
+use parking_lot::Mutex;
+use rateguard_engine::ports::StoreError;
+use redis::{Cmd, ErrorKind, RedisError, ServerErrorKind, Value};
+use tokio::time::{Instant, timeout_at};
+
+use self::wire::{Door, Wire};
+use crate::config::RedisCounterStoreConfig;
+use crate::scripts::NamedScript;
+
+/// The name by which errors know the store.
+pub(crate) const STORE: &str = "counter";
+/// Calls in a row without an answer after which the connection is given up: the other side may be gone
+/// without a word.
+const SILENT_CALLS_MAX: u32 = 16;
+
+type Connecting = Shared<BoxFuture<'static, Result<Arc<Wire>, String>>>;
+
+/// The way to the servers.
+pub(crate) struct Link {
+    door: Arc<Door>,
+    connect_timeout: Duration,
+    wire: ArcSwapOption<Wire>,
+    connecting: Mutex<Option<Connecting>>,
+    silent_calls: AtomicU32,
+}
+
+/// Nothing was done.
+pub(crate) fn unavailable(detail: impl Into<String>) -> StoreError {
+    StoreError::Unavailable { store: STORE, detail: detail.into() }
+}
+
+/// It may have been done.
+fn unknown(detail: impl Into<String>) -> StoreError {
+    StoreError::OutcomeUnknown { store: STORE, detail: detail.into() }
+}
+
+impl Link {
+    /// A link that connects with its first call.
+    pub(crate) fn new(config: &RedisCounterStoreConfig) -> Result<Self, StoreError> {
+        let door = Door::new(config).map_err(|error| unavailable(error.to_string()))?;
+        Ok(Self {
+            door: Arc::new(door),
+            connect_timeout: config.connect_timeout,
+            wire: ArcSwapOption::empty(),
+            connecting: Mutex::new(None),
+            silent_calls: AtomicU32::new(0),
+        })
+    }
+
+    /// Runs a script, and teaches it to a server that does not know it.
+    pub(crate) async fn run(
+        &self,
+        script: &NamedScript,
+        keys: &[String],
+        command: &[u8],
+        within: Duration,
+    ) -> Result<Value, StoreError> {
+        let deadline = Instant::now() + within;
+        match self.ask(&script.by_name(keys, command), deadline).await {
+            Err(Failure::Refused(error)) if is_unknown_script(&error) => {
+                self.ask(&script.by_code(keys, command), deadline).await.map_err(Failure::into_error)
+            }
+            outcome => outcome.map_err(Failure::into_error),
+        }
+    }
+
+    /// Sends one command.
+    pub(crate) async fn send(&self, command: &Cmd, within: Duration) -> Result<Value, StoreError> {
+        self.ask(command, Instant::now() + within).await.map_err(Failure::into_error)
+    }
+
+    async fn ask(&self, command: &Cmd, deadline: Instant) -> Result<Value, Failure> {
+        let wire = match timeout_at(deadline, self.wire()).await {
+            Ok(wire) => wire.map_err(Failure::NotSent)?,
+            Err(_) => return Err(Failure::NotSent("there was no connection in time".to_owned())),
+        };
+        match timeout_at(deadline, wire.send(command)).await {
+            Ok(outcome) => {
+                self.silent_calls.store(0, Ordering::Relaxed);
+                outcome.map_err(|error| self.broken(&wire, error))
+            }
+            Err(_) => {
+                if self.silent_calls.fetch_add(1, Ordering::Relaxed) >= SILENT_CALLS_MAX {
+                    self.drop_wire(&wire);
+                }
+                Err(Failure::Silent("no answer came in time".to_owned()))
+            }
+        }
+    }
+
+    fn broken(&self, wire: &Arc<Wire>, error: RedisError) -> Failure {
+        if !wire.mends_itself() && (error.is_unrecoverable_error() || error.is_io_error() || is_demoted(&error)) {
+            self.drop_wire(wire);
+        }
+        if was_refused(&error) { Failure::Refused(error) } else { Failure::Silent(error.to_string()) }
+    }
+
+    /// Gives a connection up, unless there is another one by now.
+    fn drop_wire(&self, wire: &Arc<Wire>) {
+        self.silent_calls.store(0, Ordering::Relaxed);
+        let current = self.wire.load();
+        if current.as_ref().is_some_and(|current| Arc::ptr_eq(current, wire)) {
+            self.wire.compare_and_swap(&*current, None);
+        }
+    }
+
+    async fn wire(&self) -> Result<Arc<Wire>, String> {
+        if let Some(wire) = self.wire.load_full() {
+            return Ok(wire);
+        }
+        let connecting = self.connecting();
+        let wire = connecting.clone().await;
+        let mut known = self.connecting.lock();
+        // Whoever comes first after it ended puts it in force, or lets the next one try again.
+        if known.as_ref().is_some_and(|known| known.ptr_eq(&connecting)) {
+            *known = None;
+            self.wire.store(wire.as_ref().ok().cloned());
+        }
+        wire
+    }
+
+    /// The one connection in the making. It goes on when a caller's time is over.
+    fn connecting(&self) -> Connecting {
+        let mut known = self.connecting.lock();
+        if let Some(connecting) = &*known {
+            return connecting.clone();
+        }
+        let (door, within) = (self.door.clone(), self.connect_timeout);
+        let task = tokio::spawn(async move {
+            match tokio::time::timeout(within, door.open()).await {
+                Ok(wire) => wire.map(Arc::new).map_err(|error| error.to_string()),
+                Err(_) => Err("no connection was made in time".to_owned()),
+            }
+        });
+        let ended = async move { task.await.unwrap_or_else(|error| Err(error.to_string())) };
+        known.insert(ended.boxed().shared()).clone()
+    }
+}
+
+/// Why a call has no answer.
+enum Failure {
+    /// It was never sent.
+    NotSent(String),
+    /// The server refused it, and did nothing.
+    Refused(RedisError),
+    /// It was sent, and nobody knows.
+    Silent(String),
+}
+
+impl Failure {
+    fn into_error(self) -> StoreError {
+        match self {
+            Self::NotSent(detail) => unavailable(detail),
+            Self::Silent(detail) => unknown(detail),
+            Self::Refused(error) if is_script_failure(&error) => {
+                StoreError::Corrupt { store: STORE, detail: error.to_string() }
+            }
+            Self::Refused(error) => unavailable(error.to_string()),
+        }
+    }
+}
+
+/// Whether the server said that it did nothing. Scripts write at their end, so one that fails has done
+/// nothing either.
+fn was_refused(error: &RedisError) -> bool {
+    error.is_connection_refusal() || error.code().is_some() || error.is_cluster_error()
+}
+
+fn is_unknown_script(error: &RedisError) -> bool {
+    error.kind() == ErrorKind::Server(ServerErrorKind::NoScript)
+}
+
+/// A server that leads no more, or does not know whom it follows.
+fn is_demoted(error: &RedisError) -> bool {
+    matches!(error.kind(), ErrorKind::Server(ServerErrorKind::ReadOnly | ServerErrorKind::MasterDown))
+}
+
+fn is_script_failure(error: &RedisError) -> bool {
+    error.kind() == ErrorKind::Server(ServerErrorKind::ResponseError)
+}
+

@@ -1,0 +1,252 @@
+-- The counters, as the core reads and changes them; see `server/core/src/counter`.
+--
+-- A limit is an array: kind, own id, overflow id, need, take, enforcement, size, and three numbers of
+-- its kind. A counter is an array: kind, position included, and what its kind keeps.
+
+local BUCKET, WINDOW, SLIDING, BUDGET, CALENDAR = 1, 2, 3, 4, 5
+local MILLIS_MAX = 253402128000000
+local SUB_WINDOWS = 60
+-- After memory was lost, windows up to this long count as used up until they have passed.
+local LOST_WINDOW_MS_MAX = 3600000
+local lost_at = 0
+
+-- An instant, within the years 1970 to 9999.
+local function instant(ms)
+  if type(ms) == 'table' then return ms.negative and 0 or MILLIS_MAX end
+  if ms < 0 then return 0 end
+  return ms < MILLIS_MAX and ms or MILLIS_MAX
+end
+
+local function since(later, earlier)
+  return later > earlier and later - earlier or 0
+end
+
+local function kind_of(limit)
+  local kind = limit[1]
+  return kind == CALENDAR and WINDOW or kind
+end
+
+-- The window of an instant under a fixed or calendar limit or a budget; zeros for a prepaid one.
+local function span(limit, now)
+  local kind = limit[1]
+  if kind == WINDOW then
+    local start = now - fmod(now, limit[8])
+    return start, instant(start + limit[8])
+  end
+  if kind == BUDGET and limit[9] == 0 then return 0, 0 end
+  if now < limit[9] then return limit[8], limit[9] end
+  return limit[9], limit[10]
+end
+
+local function step_of(window_ms)
+  local step = floor((window_ms + SUB_WINDOWS - 1) / SUB_WINDOWS)
+  return step > 1 and step or 1
+end
+
+local function slot_of(at, step)
+  return (at - fmod(at, step)) / step
+end
+
+local function leaves_at(slot, step)
+  return instant((slot + SUB_WINDOWS + 1) * step)
+end
+
+local function fresh(limit, now, included)
+  local kind = limit[1]
+  if kind == BUCKET then return { BUCKET, included, 0, 0, 1, 1, 0, 0 } end
+  if kind == SLIDING then return { SLIDING, included, 0, step_of(limit[8]) } end
+  local start, finish = span(limit, now)
+  if kind == BUDGET then return { BUDGET, included, start, finish, 0, 0 } end
+  return { WINDOW, included, start, finish, 0 }
+end
+
+-- What is used of a bucket, in parts of a unit.
+local function bucket_ticks(counter, units, period, now)
+  local part = counter[4]
+  if counter[5] ~= period then part = divide_up(multiply(part, period), counter[5]) end
+  local ticks = add(multiply(counter[3], period), part)
+  local left = subtract(ticks, multiply(units, since(now, counter[7])))
+  if less(left, 0) then return 0 end
+  return left
+end
+
+local function bucket_take(counter, units, period, amount, now)
+  local ticks = bucket_ticks(counter, units, period, now)
+  local whole, part = divide(ticks, period)
+  counter[3], counter[4] = bounded(saturated(whole), amount), part
+  counter[5], counter[6] = period, units
+  if now > counter[7] then counter[7] = now end
+  local left = add(multiply(counter[3], period), part)
+  counter[8] = instant(add(counter[7], divide_up(left, units)))
+end
+
+-- The slots that have left: the place of the first that counts, and the units before it.
+local function slid(counter, current)
+  local place, gone = 5, 0
+  while counter[place] and counter[place] + SUB_WINDOWS < current do
+    gone, place = add(gone, counter[place + 1]), place + 2
+  end
+  return place, gone
+end
+
+local function sliding_slot(counter, step, now)
+  local current, newest = slot_of(now, step), counter[#counter - 1]
+  if #counter > 4 and newest > current then return newest end
+  return current
+end
+
+local function slide(counter, window_ms, now)
+  counter[4] = step_of(window_ms)
+  local place, gone = slid(counter, slot_of(now, counter[4]))
+  local shift = place - 5
+  if shift > 0 then
+    local last = #counter
+    for at = 5, last do counter[at] = counter[at + shift] end
+    counter[3] = subtract(counter[3], gone)
+  end
+  return sliding_slot(counter, counter[4], now)
+end
+
+local function sliding_add(counter, slot, delta)
+  if delta == 0 then return end
+  local place = #counter + 1
+  while place > 5 and counter[place - 2] >= slot do place = place - 2 end
+  if counter[place] ~= slot then
+    table.insert(counter, place, 0)
+    table.insert(counter, place, slot)
+  end
+  local before = counter[place + 1]
+  local room = delta
+  if type(counter[3]) == 'table' or type(delta) == 'table' then
+    room = least(delta, subtract(big().most, counter[3]))
+  end
+  local after = bounded(before, room)
+  counter[3] = add(counter[3], subtract(after, before))
+  counter[place + 1] = after
+  if after == 0 then
+    table.remove(counter, place)
+    table.remove(counter, place)
+  end
+end
+
+-- The budget's period of an instant: start, end, spent, held.
+local function budget_money(counter, limit, now)
+  local start, finish = span(limit, now)
+  if start > counter[3] then return start, finish, 0, 0 end
+  return counter[3], counter[4], counter[5], counter[6]
+end
+
+local function budget_roll(counter, start, finish)
+  if start > counter[3] then
+    counter[7], counter[8], counter[9], counter[10] = counter[3], counter[4], counter[5], counter[6]
+    counter[3], counter[4], counter[5], counter[6] = start, finish, 0, 0
+  end
+end
+
+local NEVER = -2
+local PASSES = -1
+
+-- What is used, what of it is held, and when all of it is given back (-1: never).
+local function used_of(counter, limit, now)
+  local kind = counter[1]
+  if kind == BUCKET then
+    local ticks = bucket_ticks(counter, limit[8], limit[9], now)
+    local from = instant(now + since(counter[7], now))
+    return saturated(divide_up(ticks, limit[9])), 0, instant(add(from, divide_up(ticks, limit[8])))
+  elseif kind == WINDOW then
+    local start, finish = span(limit, now)
+    -- A window that begins before the stored one means a clock that stepped back: it renews nothing.
+    if start < counter[3] then finish = counter[4] end
+    return start > counter[3] and 0 or counter[5], 0, finish
+  elseif kind == SLIDING then
+    local step = step_of(limit[8])
+    local _, gone = slid(counter, slot_of(now, step))
+    local used = subtract(counter[3], gone)
+    if used == 0 then return used, 0, now end
+    return used, 0, leaves_at(counter[#counter - 1], step)
+  end
+  local _, finish, spent, held = budget_money(counter, limit, now)
+  if limit[9] == 0 then finish = -1 end
+  return add(spent, held), held, finish
+end
+
+-- How long a denied need has to wait.
+local function wait_of(counter, limit, need, now, used, reset)
+  local kind = counter[1]
+  if kind == BUCKET then
+    local ticks = bucket_ticks(counter, limit[8], limit[9], now)
+    local free = multiply(subtract(limit[7], need), limit[9])
+    return add(divide_up(subtract(ticks, free), limit[8]), since(counter[7], now))
+  elseif kind == SLIDING then
+    local step = step_of(limit[8])
+    local first = slid(counter, slot_of(now, step))
+    local excess, freed = subtract(used, subtract(limit[7], need)), 0
+    for at = first, #counter, 2 do
+      freed = bounded(freed, counter[at + 1])
+      if not less(freed, excess) then return since(leaves_at(counter[at], step), now) end
+    end
+    return 0
+  end
+  return reset < 0 and NEVER or since(reset, now)
+end
+
+-- How a counter stands, and whether `need` passes now.
+local function read(counter, limit, need, now)
+  if counter[1] ~= kind_of(limit) then counter = fresh(limit, now, 0) end
+  local used, held, reset = used_of(counter, limit, now)
+  if need == 0 or not less(limit[7], add(need, used)) then return used, held, reset, PASSES end
+  if less(limit[7], need) then return used, held, reset, NEVER end
+  return used, held, reset, wait_of(counter, limit, need, now, used, reset)
+end
+
+-- Takes an amount and says where, by two numbers.
+local function take(counter, limit, amount, now)
+  local kind = counter[1]
+  if kind == BUCKET then
+    bucket_take(counter, limit[8], limit[9], amount, now)
+    return now, 0
+  elseif kind == WINDOW then
+    local start, finish = span(limit, now)
+    if start > counter[3] then counter[3], counter[4], counter[5] = start, finish, 0 end
+    counter[5] = bounded(counter[5], amount)
+    return counter[3], counter[4]
+  elseif kind == SLIDING then
+    local slot = slide(counter, limit[8], now)
+    sliding_add(counter, slot, amount)
+    return slot, limit[8]
+  end
+  budget_roll(counter, span(limit, now))
+  counter[6] = add(counter[6], amount)
+  return counter[3], counter[4]
+end
+
+-- Where an amount would be taken.
+local function place_of_charge(counter, limit, now)
+  local kind = counter[1]
+  if kind == BUCKET then return now, 0 end
+  if kind == SLIDING then return sliding_slot(counter, step_of(limit[8]), now), limit[8] end
+  local start, finish = span(limit, now)
+  if start > counter[3] then return start, finish end
+  return counter[3], counter[4]
+end
+
+-- A counter that is missing. After a loss of memory nobody knows what stood in it.
+local function missing(limit, now, included)
+  local counter = fresh(limit, now, included)
+  if lost_at == 0 then return counter end
+  local kind, size = counter[1], limit[7]
+  if kind == WINDOW then
+    local start, finish = counter[3], counter[4]
+    if start <= lost_at and finish - start <= LOST_WINDOW_MS_MAX then counter[5] = size end
+  elseif kind == SLIDING and limit[8] <= LOST_WINDOW_MS_MAX then
+    if now < leaves_at(slot_of(lost_at, counter[4]), counter[4]) then
+      sliding_add(counter, slot_of(lost_at, counter[4]), size)
+    end
+  elseif kind == BUCKET then
+    local lasts = divide_up(multiply(size, limit[9]), limit[8])
+    if not less(LOST_WINDOW_MS_MAX, lasts) and now < lost_at + lasts then
+      bucket_take(counter, limit[8], limit[9], size, lost_at)
+    end
+  end
+  return counter
+end

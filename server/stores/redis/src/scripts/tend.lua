@@ -1,0 +1,169 @@
+-- Everything besides decisions and settlements. The command: now, generation offered, generation and
+-- sequence seen, what to do, and what that needs.
+
+local DONE = 0
+local SHOWN_FLOORS_MAX = 256
+local EXPIRED_AT_ONCE = 256
+local RECORD_MS = 86400000
+-- How long a budget has to be unknown before its counters go, and how long that is remembered.
+local RETIRED_MS_MIN, RETIRED_KEPT_MS = 3600000, 7200000
+
+local command = cmsgpack.unpack(ARGV[1])
+local book, lib = books(), reservations()
+
+local function append(reply, values)
+  for place = 1, #values do reply[#reply + 1] = values[place] end
+end
+
+local does = {}
+
+-- Limits: the counters on which a check over all of them would fall.
+function does.read(limits, live_max)
+  local ids = {}
+  for place, limit in ipairs(limits) do
+    ids[place], limit[7] = limit[2], integer(limit[7])
+  end
+  begin(command, ids)
+  local places, figures = fall(limits, live_max), {}
+  for place, limit in ipairs(limits) do
+    local used, held, reset = read(get_or_fresh(places[place], limit), limit, 0, now)
+    append(figures, { shown(used), shown(held), reset })
+  end
+  finish()
+  local reply = answer(DONE)
+  append(reply, figures)
+  return reply
+end
+
+function does.reservation(id)
+  begin(command, {})
+  if loss ~= NOT_LOST then finish() end
+  local reply, record = answer(DONE), lib.load(id)
+  if record then append(reply, lib.show(id, record)) end
+  return reply
+end
+
+function does.release(id, holder, by_gateway)
+  begin(command, {})
+  local record, state = lib.load(id), -1
+  if record and record[HOLDER] == holder and record[BY_GATEWAY] == by_gateway then
+    local before = lib.stage(record)
+    if record[STATE] == OPEN and record[EXPIRES_AT] <= now then
+      lib.expire(record)
+    elseif record[STATE] == OPEN then
+      lib.release(record)
+    end
+    lib.moved(record, id, before)
+    state = record[STATE]
+  end
+  finish()
+  local reply = answer(DONE)
+  reply[6] = state
+  return reply
+end
+
+-- Expires what is due; says whether that was all, and shows reservations whose floor has no event yet.
+function does.expire(limit)
+  begin(command, {})
+  local is_all = lib.expire_due(EXPIRED_AT_ONCE)
+  finish()
+  local reply = answer(DONE)
+  reply[6] = is_all and 1 or 0
+  for _, id in ipairs(redis.call('ZRANGE', key('f'), 0, math.min(limit, SHOWN_FLOORS_MAX) - 1)) do
+    local record = lib.load(id)
+    if record then reply[#reply + 1] = lib.show(id, record) end
+  end
+  return reply
+end
+
+function does.open(openings, through, live_max)
+  begin(command, {})
+  local places, begun = {}, {}
+  for place, limit in ipairs(openings) do
+    limit[4], limit[7] = integer(limit[4]), integer(limit[7])
+    if limit[4] ~= 0 or get(limit[2]) or get(limit[3]) then
+      places[place] = fallen(limit[2], limit[3], live_max)
+    end
+  end
+  for place, limit in ipairs(openings) do
+    local id = places[place]
+    if id then
+      local counter = get_to_take(id, limit)
+      if counter[2] < through then counter[2] = through end
+      book.open(counter, limit, limit[4], not begun[id], now)
+      begun[id] = true
+    end
+  end
+  finish()
+  return answer(DONE)
+end
+
+-- Whether a budget of this family has been gone for long enough.
+local function is_retired(family, live)
+  if live[family] then
+    redis.call('HDEL', key('g'), family)
+    return false
+  end
+  local gone_since = tonumber(redis.call('HGET', key('g'), family) or -1)
+  if gone_since < 0 then
+    gone_since = now
+    redis.call('HSET', key('g'), family, now)
+    redis.call('PEXPIRE', key('g'), RETIRED_KEPT_MS)
+  end
+  return now >= gone_since + RETIRED_MS_MIN
+end
+
+local function sweep_reservations(limit)
+  for _ = 1, limit do
+    local id = redis.call('ZRANGE', key('o'), 0, 0)[1]
+    if not id then return end
+    local record = lib.load(id)
+    if record and now < instant(record[EXPIRES_AT] + RECORD_MS) then return end
+    redis.call('ZREM', key('o'), id)
+    redis.call('HDEL', key('r'), id)
+    redis.call('HDEL', key('b'), id)
+  end
+end
+
+local function sweep_gone()
+  local gone = redis.call('HGETALL', key('g'))
+  for place = 1, #gone, 2 do
+    if now >= tonumber(gone[place + 1]) + RETIRED_KEPT_MS then redis.call('HDEL', key('g'), gone[place]) end
+  end
+end
+
+-- `families` are those of the budgets that there are, or false where nothing is known.
+function does.sweep(families, looked_at, dropped_max)
+  begin(command, {})
+  local live = {}
+  for _, family in ipairs(families or {}) do live[family] = true end
+  local scanned = redis.call('HSCAN', KEY, meta[SCAN], 'COUNT', looked_at)
+  meta[SCAN] = scanned[1]
+  for place = 1, #scanned[2], 2 do
+    local id = scanned[2][place]
+    local counter = id ~= 'm' and get(id)
+    if counter then
+      local drops = book.is_idle(counter, now)
+      if not drops and counter[1] == BUDGET and families and book.holds_nothing(counter) then
+        drops = is_retired(string.sub(id, -4), live)
+      end
+      if drops then
+        counters[id] = false
+        change(id)
+      end
+    end
+  end
+  sweep_reservations(dropped_max)
+  sweep_gone()
+  finish()
+  return answer(DONE)
+end
+
+function does.health()
+  local raw = redis.call('HGET', KEY, 'm')
+  if not raw then return { 0, 0, 0, 0 } end
+  local m = { cmsgpack.unpack(raw) }
+  return { redis.call('HLEN', KEY) - 1, m[OVERFLOWED], m[FORGOTTEN], m[LOSSES] }
+end
+
+return does[command[5]](command[6], command[7], command[8])

@@ -1,0 +1,154 @@
+-- One workspace: a hash of its counters by id, with one field `m` for everything that there is once.
+-- All its keys have the same hash tag, and differ in their last letter: c counters, r reservations,
+-- b calls of these, d due, f floors that wait, o over, g budgets that are gone, i ids of decisions.
+
+local KEY = KEYS[1]
+-- Keys are garbage when nobody has touched the workspace for longer than the longest window.
+local KEPT_MS = 43200000000
+local KEPT_RENEWED_MS = 86400000
+local GENERATION, CLOCK, SETTLED, SEQUENCE, NEXT_DUE, OVERFLOWED = 1, 2, 3, 4, 5, 6
+local FORGOTTEN, LOST_AT, ENDED, KEPT_AT, SCAN, LOSSES = 7, 8, 9, 10, 11, 12
+local NOT_LOST, LOST, WENT_BACK = 0, 1, 2
+
+local meta, now
+local loss = NOT_LOST
+local counters, changed, is_changed = {}, {}, {}
+local created, stored_live = 0, nil
+
+local function key(kind)
+  return string.sub(KEY, 1, -2) .. kind
+end
+
+-- Reads the workspace with the counters named. `head` is: now (0: the server's clock), a generation
+-- to begin with, the generation and the sequence number that the caller has seen.
+local function begin(head, ids)
+  local raw = redis.call('HMGET', KEY, 'm', unpack(ids))
+  now = head[1]
+  if now == 0 then
+    local time = redis.call('TIME')
+    now = time[1] * 1000 + floor(time[2] / 1000)
+  end
+  if raw[1] then
+    meta = { cmsgpack.unpack(raw[1]) }
+    if meta[GENERATION] == head[3] and meta[SEQUENCE] < head[4] then
+      loss, meta[LOSSES] = WENT_BACK, meta[LOSSES] + 1
+    end
+    if now < meta[CLOCK] then now = meta[CLOCK] end
+  else
+    meta = { head[2], now, 0, 0, 0, 0, 0, 0, 0, 0, '0', 0 }
+    if head[3] ~= '' then loss, meta[LOST_AT], meta[LOSSES] = LOST, now, 1 end
+  end
+  -- Whoever expects the number that was lost must not take this one for it.
+  if loss ~= NOT_LOST and meta[SEQUENCE] < head[4] then meta[SEQUENCE] = head[4] end
+  meta[CLOCK], lost_at = now, meta[LOST_AT]
+  for place = 1, #ids do
+    counters[ids[place]] = raw[place + 1] or false
+  end
+end
+
+-- A counter that exists, or false.
+local function get(id)
+  local counter = counters[id]
+  if counter == nil then counter = redis.call('HGET', KEY, id) end
+  if type(counter) == 'string' then
+    counter = { cmsgpack.unpack(counter) }
+    for place = 3, #counter do
+      if type(counter[place]) == 'string' then counter[place] = integer(counter[place]) end
+    end
+  end
+  counters[id] = counter
+  return counter
+end
+
+local function change(id)
+  if not is_changed[id] then
+    is_changed[id] = true
+    changed[#changed + 1] = id
+  end
+end
+
+local function live()
+  if not stored_live then
+    stored_live = redis.call('HLEN', KEY)
+    if redis.call('HEXISTS', KEY, 'm') == 1 then stored_live = stored_live - 1 end
+  end
+  return stored_live + created
+end
+
+-- A counter to change, made where there is none.
+local function get_or_insert(id, limit, at)
+  local counter = get(id)
+  if not counter then
+    counter = missing(limit, at, meta[SETTLED])
+    counters[id], created = counter, created + 1
+  end
+  change(id)
+  return counter
+end
+
+-- The same, of the limit's own kind.
+local function get_to_take(id, limit)
+  local counter = get_or_insert(id, limit, now)
+  if counter[1] ~= kind_of(limit) then
+    counter = fresh(limit, now, counter[2])
+    counters[id] = counter
+  end
+  return counter
+end
+
+local function get_or_fresh(id, limit)
+  return get(id) or missing(limit, now, meta[SETTLED])
+end
+
+-- The counter that a charge falls on: its own, or the overflow counter when its own would be one too
+-- many.
+local function fallen(own, overflow, live_max)
+  if get(own) or live() < live_max then return own end
+  return overflow
+end
+
+-- Where several fall, one after the other: each new counter takes one of the places that are left.
+local function fall(limits, live_max)
+  local places, free = {}, nil
+  for place = 1, #limits do
+    local own = limits[place][2]
+    places[place] = own
+    if not get(own) then
+      free = free or live_max - live()
+      if free <= 0 then places[place] = limits[place][3] end
+      free = free - 1
+    end
+  end
+  return places
+end
+
+local function pack_state(state)
+  local packed = {}
+  for place = 1, #state do packed[place] = shown(state[place]) end
+  return cmsgpack.pack(unpack(packed))
+end
+
+-- Writes everything that changed.
+local function finish()
+  meta[SEQUENCE] = meta[SEQUENCE] + 1
+  local renewed = now - meta[KEPT_AT] >= KEPT_RENEWED_MS
+  if renewed then meta[KEPT_AT] = now end
+  local fields, gone = { 'm', cmsgpack.pack(unpack(meta)) }, {}
+  for place = 1, #changed do
+    local id = changed[place]
+    local counter = counters[id]
+    if counter then
+      fields[#fields + 1], fields[#fields + 2] = id, pack_state(counter)
+    else
+      gone[#gone + 1] = id
+    end
+  end
+  redis.call('HSET', KEY, unpack(fields))
+  if #gone > 0 then redis.call('HDEL', KEY, unpack(gone)) end
+  if renewed then redis.call('PEXPIRE', KEY, KEPT_MS) end
+end
+
+-- How every answer begins.
+local function answer(code)
+  return { code, meta[GENERATION], meta[SEQUENCE], loss, now }
+end

@@ -1,0 +1,194 @@
+//! What is done beside decisions and settlements, for all workspaces in turns.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use futures::{StreamExt, TryStreamExt, stream};
+use rateguard_core::counter::{CounterFamily, Position};
+use rateguard_core::ids::WorkspaceId;
+use rateguard_core::time::Millis;
+use rateguard_engine::ports::{CounterHealth, ExpiredReservation, LiveBudgets, Overflowed, StoreError};
+use redis::{Value, cmd};
+
+use crate::decode;
+use crate::reply::{Reply, corrupt};
+use crate::store::{AT_ONCE, RedisCounterStore};
+use crate::workspaces::Known;
+
+/// Workspaces that one round looks at: those beyond have their turn in the next ones.
+const WORKSPACES_PER_ROUND: usize = 256;
+/// Workspaces that are learnt of at once.
+const LEARNT_AT_ONCE: usize = 1_000;
+/// Counters that a sweep looks at, about, in one workspace.
+const SWEPT_COUNTERS: usize = 200;
+/// Records of old reservations dropped by one script.
+const DROPPED_RESERVATIONS: usize = 100;
+/// How long what all workspaces have in common is kept when nobody touches it: 500 days.
+const KEPT_MS: i64 = 43_200_000_000;
+/// Raises a position, and never lowers it.
+const RAISE: &str = "
+local known = tonumber(redis.call('GET', KEYS[1]) or '0')
+local raised = math.max(known, tonumber(ARGV[1]))
+redis.call('SET', KEYS[1], string.format('%.0f', raised), 'PX', ARGV[2])
+return 1
+";
+
+impl RedisCounterStore {
+    fn common_key(&self, name: &str) -> String {
+        format!("{}:{{all}}:{name}", self.config.key_prefix)
+    }
+
+    /// Puts a workspace into the list of all of them, so that whoever is left expires what it holds.
+    pub(crate) async fn register(&self, known: &Known) -> Result<(), StoreError> {
+        let key = self.common_key("workspaces");
+        let within = self.config.deadline;
+        self.link.send(cmd("SADD").arg(&key).arg(known.id.as_str()), within).await?;
+        self.link.send(cmd("PEXPIRE").arg(&key).arg(KEPT_MS), within).await.map(drop)
+    }
+
+    /// Learns of workspaces that others have written to.
+    async fn learn(&self) -> Result<(), StoreError> {
+        let mut cursor = b"0".to_vec();
+        loop {
+            let mut scan = cmd("SSCAN");
+            scan.arg(self.common_key("workspaces")).arg(&cursor).arg("COUNT").arg(LEARNT_AT_ONCE);
+            let mut page = Reply::of(self.link.send(&scan, self.config.batch_deadline).await?)?;
+            cursor = page.bytes()?;
+            let mut ids = page.list()?;
+            while !ids.is_empty() {
+                let id = WorkspaceId::parse("workspace", &ids.text()?);
+                let id = id.map_err(|error| corrupt(format!("in the list of workspaces: {error}")))?;
+                self.workspaces.get(&id).set_registered();
+            }
+            if cursor == b"0" {
+                return Ok(());
+            }
+        }
+    }
+
+    pub(crate) async fn expire(&self, now: Millis, limit: usize) -> Result<Vec<ExpiredReservation>, StoreError> {
+        self.learn().await?;
+        let round = self.workspaces.next(WORKSPACES_PER_ROUND);
+        let expired: Vec<Vec<ExpiredReservation>> =
+            stream::iter(round.into_iter().map(|known| self.expire_in(known, now, limit)))
+                .buffered(AT_ONCE)
+                .try_collect()
+                .await?;
+        Ok(expired.into_iter().flatten().take(limit).collect())
+    }
+
+    async fn expire_in(
+        &self,
+        known: Arc<Known>,
+        now: Millis,
+        limit: usize,
+    ) -> Result<Vec<ExpiredReservation>, StoreError> {
+        loop {
+            let mut packer = self.head(&known, 2, now);
+            packer.text("expire").count(limit);
+            let mut reply = self.tend(&known, packer, self.config.batch_deadline).await?;
+            let is_all = reply.small()? == 1;
+            let mut expired = Vec::new();
+            while !reply.is_empty() {
+                let reservation = decode::reservation(&mut reply.list()?)?;
+                expired.push(ExpiredReservation { workspace: known.id.clone(), reservation });
+            }
+            if is_all {
+                return Ok(expired);
+            }
+        }
+    }
+
+    pub(crate) async fn drop_idle(&self, now: Millis, budgets: &dyn LiveBudgets) -> Result<(), StoreError> {
+        let round = self.workspaces.next(WORKSPACES_PER_ROUND);
+        let sweeps = round.into_iter().map(|known| {
+            let live = budgets.families(&known.id);
+            self.drop_idle_in(known, now, live)
+        });
+        stream::iter(sweeps).buffer_unordered(AT_ONCE).try_collect::<()>().await
+    }
+
+    async fn drop_idle_in(
+        &self,
+        known: Arc<Known>,
+        now: Millis,
+        live: Option<Arc<HashSet<CounterFamily>>>,
+    ) -> Result<(), StoreError> {
+        let mut packer = self.head(&known, 4, now);
+        packer.text("sweep");
+        match live {
+            Some(live) => {
+                packer.array(live.len());
+                for family in live.iter() {
+                    packer.text(family.0.to_be_bytes());
+                }
+            }
+            None => drop(packer.none()),
+        }
+        packer.count(SWEPT_COUNTERS).count(DROPPED_RESERVATIONS);
+        self.tend(&known, packer, self.config.batch_deadline).await.map(drop)
+    }
+
+    pub(crate) async fn look_after(&self) -> Result<CounterHealth, StoreError> {
+        self.learn().await?;
+        let all = self.workspaces.all();
+        let figures: Vec<(WorkspaceId, Figures)> =
+            stream::iter(all.into_iter().map(|known| self.figures(known))).buffered(AT_ONCE).try_collect().await?;
+        let mut health = CounterHealth::default();
+        for (workspace, figures) in figures {
+            health.live_counters += figures.live;
+            health.request_ids_forgotten_early += figures.forgotten;
+            if figures.overflowed > 0 {
+                health.overflowed.push(Overflowed { workspace, charges: figures.overflowed });
+            }
+        }
+        Ok(health)
+    }
+
+    async fn figures(&self, known: Arc<Known>) -> Result<(WorkspaceId, Figures), StoreError> {
+        let mut packer = self.head(&known, 1, Millis::ZERO);
+        packer.text("health");
+        let keys = [self.key(&known.id)];
+        let command = packer.finish();
+        let value = self.link.run(&crate::scripts::TEND, &keys, &command, self.config.batch_deadline).await?;
+        let mut reply = Reply::of(value)?;
+        let mut next = || reply.small().map(i64::unsigned_abs);
+        let figures = Figures { live: next()?, overflowed: next()?, forgotten: next()?, losses: next()? };
+        Ok((known.id.clone(), figures))
+    }
+
+    pub(crate) async fn write_position(&self) -> Result<(), StoreError> {
+        let through = self.settled_through();
+        if through <= self.written_through.load(Ordering::Acquire) {
+            return Ok(());
+        }
+        let mut raise = cmd("EVAL");
+        raise.arg(RAISE).arg(1).arg(self.common_key("position")).arg(through).arg(KEPT_MS);
+        self.link.send(&raise, self.config.batch_deadline).await?;
+        self.written_through.fetch_max(through, Ordering::AcqRel);
+        Ok(())
+    }
+
+    pub(crate) async fn read_position(&self) -> Result<Position, StoreError> {
+        let mut get = cmd("GET");
+        get.arg(self.common_key("position"));
+        match self.link.send(&get, self.config.batch_deadline).await? {
+            Value::Nil => Ok(Position::default()),
+            Value::BulkString(text) => {
+                let number = std::str::from_utf8(&text).ok().and_then(|text| text.parse().ok());
+                number.map(Position).ok_or_else(|| corrupt("the position of the log"))
+            }
+            _ => Err(corrupt("the position of the log")),
+        }
+    }
+}
+
+/// What one workspace has, and has given up.
+#[derive(Clone, Copy, Debug)]
+struct Figures {
+    live: u64,
+    overflowed: u64,
+    forgotten: u64,
+    losses: u64,
+}

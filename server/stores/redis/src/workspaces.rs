@@ -1,0 +1,110 @@
+//! What this process has seen of each workspace: the generation of its memory and how far it was
+//! written.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+
+use hashbrown::HashMap;
+use parking_lot::{Mutex, RwLock};
+use rateguard_core::ids::WorkspaceId;
+use rateguard_core::time::Millis;
+
+use crate::pack::Packer;
+use crate::reply::{Generation, Head, Loss};
+
+/// One workspace, as this process knows it.
+pub(crate) struct Known {
+    pub(crate) id: WorkspaceId,
+    seen: Mutex<Seen>,
+    /// Whether it stands in the list of all workspaces.
+    registered: AtomicBool,
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+struct Seen {
+    generation: Option<Generation>,
+    sequence: i64,
+}
+
+impl Known {
+    fn new(id: WorkspaceId) -> Self {
+        Self { id, seen: Mutex::default(), registered: AtomicBool::new(false) }
+    }
+
+    /// How every command begins: when, which generation a workspace without memory begins, and what
+    /// memory the caller has seen.
+    pub(crate) fn head(&self, length: usize, now: Millis, offered: Generation) -> Packer {
+        let Seen { generation, sequence } = *self.seen.lock();
+        let mut packer = Packer::default();
+        packer.array(HEAD_FIELDS + length).integer(now.get()).text(offered);
+        packer.text(generation.as_ref().map_or(&[][..], |generation| generation));
+        packer.integer(sequence);
+        packer
+    }
+
+    /// Takes in what an answer says of the memory. Answers may come in another order than they were
+    /// given.
+    pub(crate) fn take_in(&self, head: &Head) {
+        let mut seen = self.seen.lock();
+        if seen.generation == Some(head.generation) {
+            seen.sequence = seen.sequence.max(head.sequence);
+        } else if seen.generation.is_none() || head.sequence > 0 {
+            *seen = Seen { generation: Some(head.generation), sequence: head.sequence };
+        }
+        let Head { loss, now, .. } = head;
+        match loss {
+            Loss::None => {}
+            Loss::Gone => tracing::error!(workspace = %self.id, at_ms = now.get(), "the counters of a workspace were lost"),
+            Loss::WentBack => {
+                tracing::error!(workspace = %self.id, at_ms = now.get(), "the last writes to a workspace's counters were lost");
+            }
+        }
+    }
+
+    pub(crate) fn is_registered(&self) -> bool {
+        self.registered.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn set_registered(&self) {
+        self.registered.store(true, Ordering::Release);
+    }
+}
+
+/// Fields with which every command begins.
+const HEAD_FIELDS: usize = 4;
+
+/// All workspaces that this process knows of.
+#[derive(Default)]
+pub(crate) struct Workspaces {
+    by_id: RwLock<HashMap<WorkspaceId, Arc<Known>>>,
+    /// In the order in which they were first seen.
+    order: RwLock<Vec<Arc<Known>>>,
+    next: AtomicUsize,
+}
+
+impl Workspaces {
+    pub(crate) fn get(&self, id: &WorkspaceId) -> Arc<Known> {
+        if let Some(known) = self.by_id.read().get(id) {
+            return known.clone();
+        }
+        let mut by_id = self.by_id.write();
+        let known = by_id.entry(id.clone()).or_insert_with(|| {
+            let known = Arc::new(Known::new(id.clone()));
+            self.order.write().push(known.clone());
+            known
+        });
+        known.clone()
+    }
+
+    /// The next `count` of them, in turns.
+    pub(crate) fn next(&self, count: usize) -> Vec<Arc<Known>> {
+        let order = self.order.read();
+        let count = count.min(order.len());
+        let first = self.next.fetch_add(count, Ordering::Relaxed);
+        (first..first + count).filter_map(|place| order.get(place % order.len()).cloned()).collect()
+    }
+
+    pub(crate) fn all(&self) -> Vec<Arc<Known>> {
+        self.order.read().clone()
+    }
+}
