@@ -14,6 +14,14 @@ pub enum ServerError {
         /// The oldest major version that will do.
         version_min: u32,
     },
+    /// A program that a package of the distribution brings is not on PATH.
+    #[error("`{program}` was not found; `scripts/setup` installs Debian's {package}")]
+    ProgramMissing {
+        /// The program.
+        program: &'static str,
+        /// Its package.
+        package: &'static str,
+    },
     /// The server refuses to run as root, and there is nobody else to run it as.
     #[error("the tests run as root, and the account `{0}`, which PostgreSQL would run as, does not exist")]
     NoAccount(&'static str),

@@ -331,7 +331,7 @@ fn finish(mut command: Command, program: &'static str) -> Result<String, ServerE
 }
 
 /// Starting and killing wait for other processes, which an async test must not do on its own thread.
-async fn blocking<T: Send + 'static>(
+pub(crate) async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, ServerError> + Send + 'static,
 ) -> Result<T, ServerError> {
     tokio::task::spawn_blocking(work).await.map_err(|error| ServerError::System {

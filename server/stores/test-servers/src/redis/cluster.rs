@@ -1,0 +1,134 @@
+//! A Redis Cluster of three servers and a replica of each.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use super::folder::Folder;
+use super::node::Node;
+use crate::ServerError;
+use crate::ports::free_port;
+use crate::postgres::blocking;
+
+const MASTERS: usize = 3;
+const NODES: usize = 2 * MASTERS;
+/// A node also listens so far above its port.
+const BUS_OFFSET: u16 = 10_000;
+const FORMED_WITHIN: Duration = Duration::from_secs(60);
+const FORMED_POLL: Duration = Duration::from_millis(50);
+/// A node that is silent for two seconds has failed, so that tests need not wait for the fifteen that
+/// are usual.
+const SETTINGS: [&str; 16] = [
+    "--cluster-enabled",
+    "yes",
+    "--cluster-config-file",
+    "nodes",
+    "--cluster-node-timeout",
+    "2000",
+    "--cluster-require-full-coverage",
+    "no",
+    "--cluster-replica-validity-factor",
+    "0",
+    "--repl-diskless-sync-delay",
+    "0",
+    "--repl-ping-replica-period",
+    "1",
+    "--appendonly",
+    "no",
+];
+
+/// A running cluster, gone when this is dropped.
+#[derive(Debug)]
+pub struct RedisCluster {
+    nodes: Arc<Vec<Node>>,
+    _folder: Folder,
+}
+
+impl RedisCluster {
+    /// A cluster of one's own. Takes about three seconds.
+    ///
+    /// # Errors
+    ///
+    /// [`ServerError`]; where Redis is not installed it says what to install.
+    pub async fn start() -> Result<Self, ServerError> {
+        blocking(|| {
+            let folder = Folder::new()?;
+            let nodes = (0..NODES).map(|number| start_node(&folder, number)).collect::<Result<Vec<_>, _>>()?;
+            form(&nodes)?;
+            Ok(Self { nodes: Arc::new(nodes), _folder: folder })
+        })
+        .await
+    }
+
+    /// The addresses of all nodes.
+    #[must_use]
+    pub fn urls(&self) -> Vec<String> {
+        self.nodes.iter().map(Node::url).collect()
+    }
+
+    /// Gives every node that leads a command, and answers what each says.
+    ///
+    /// # Errors
+    ///
+    /// [`ServerError::Failed`] when one cannot be asked.
+    pub async fn ask_masters(&self, words: &[&str]) -> Result<Vec<String>, ServerError> {
+        let (nodes, words) = (self.nodes.clone(), words.iter().map(ToString::to_string).collect::<Vec<_>>());
+        blocking(move || {
+            nodes.iter().filter(|node| leads(node)).map(|node| node.ask(&words)).collect()
+        })
+        .await
+    }
+
+    /// Kills the node that leads for a key, without a word, once its replica has all that was written.
+    ///
+    /// # Errors
+    ///
+    /// [`ServerError::NotRunning`] when nobody leads for it.
+    pub async fn kill_master_of(&self, key: &str) -> Result<(), ServerError> {
+        let (nodes, key) = (self.nodes.clone(), key.to_owned());
+        blocking(move || {
+            let has_key = |node: &&Node| leads(node) && node.ask(&["EXISTS", &key]).is_ok_and(|answer| answer == "1");
+            let master = nodes.iter().find(has_key).ok_or(ServerError::NotRunning)?;
+            master.ask(&["WAIT", "1", "1000"])?;
+            master.kill()
+        })
+        .await
+    }
+}
+
+fn leads(node: &Node) -> bool {
+    node.ask(&["ROLE"]).is_ok_and(|role| role.starts_with("master"))
+}
+
+fn start_node(folder: &Folder, number: usize) -> Result<Node, ServerError> {
+    let port = free_port().map_err(ServerError::system("find a free port"))?;
+    let bus = (port + BUS_OFFSET).to_string();
+    let mut settings = SETTINGS.to_vec();
+    settings.extend(["--cluster-port", &bus]);
+    Node::start_on(folder, &format!("node{number}"), port, &settings)
+}
+
+fn form(nodes: &[Node]) -> Result<(), ServerError> {
+    let Some(first) = nodes.first() else { return Err(ServerError::NotRunning) };
+    let addresses: Vec<String> = nodes.iter().map(|node| format!("127.0.0.1:{}", node.port())).collect();
+    let mut words = vec!["--cluster", "create"];
+    words.extend(addresses.iter().map(String::as_str));
+    words.extend(["--cluster-replicas", "1", "--cluster-yes"]);
+    first.ask(&words)?;
+    let deadline = Instant::now() + FORMED_WITHIN;
+    while !nodes.iter().all(is_formed) {
+        if Instant::now() > deadline {
+            return Err(ServerError::NotReady("the cluster did not form".to_owned()));
+        }
+        std::thread::sleep(FORMED_POLL);
+    }
+    Ok(())
+}
+
+/// Whether a node knows all others, and has its replica or its master.
+fn is_formed(node: &Node) -> bool {
+    let says = |words: &[&str], what: &str| node.ask(words).is_ok_and(|answer| answer.contains(what));
+    let replicas = node.ask(&["CLUSTER", "NODES"]).map_or(0, |nodes| nodes.matches("slave").count());
+    let linked = says(&["INFO", "replication"], "master_link_status:up")
+        || says(&["INFO", "replication"], "connected_slaves:1");
+    says(&["CLUSTER", "INFO"], "cluster_state:ok") && replicas == MASTERS && linked
+}
