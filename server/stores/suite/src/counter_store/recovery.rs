@@ -59,6 +59,7 @@ pub async fn frees_what_a_crash_left_held_in_time(backend: &impl CounterBackend)
     assert_eq!(world.reserve_until_denied(std::slice::from_ref(&budget), 3, at(0)).await, 3);
     world.reopen(Stop::Crash, at(10)).await;
     let freed = RESERVATION_TTL_MS_MAX.max(RESERVATION_MS) + 10;
+    world.expire(at(freed)).await;
     assert_eq!(world.reserve_until_denied(&[budget], 30, at(freed)).await, 20);
 }
 
@@ -159,6 +160,7 @@ pub async fn frees_what_a_crash_left_held_after_a_clean_stop(backend: &impl Coun
     world.reopen(Stop::Clean, at(20)).await;
     assert!(world.held(&budget, at(21)).await >= 3_000, "an hour is not over by a restart");
     assert_eq!(world.held(&other, at(21)).await, 1_000, "the clean stop forgot nobody");
+    world.expire(at(RESERVATION_TTL_MS_MAX + 10)).await;
     assert_eq!(world.held(&budget, at(RESERVATION_TTL_MS_MAX + 10)).await, 0);
     assert_eq!(world.reserve_until_denied(&[budget], 30, at(RESERVATION_TTL_MS_MAX + 11)).await, 20);
 }
@@ -176,6 +178,7 @@ pub async fn holds_for_a_crash_no_longer_over_further_restarts(backend: &impl Co
         world.reopen(stop, at(half)).await;
         assert!(world.held(&budget, at(half)).await >= 3_000, "it is not over after {stop:?}");
     }
+    world.expire(at(RESERVATION_TTL_MS_MAX + 10)).await;
     assert_eq!(world.held(&budget, at(RESERVATION_TTL_MS_MAX + 10)).await, 0);
 }
 

@@ -31,6 +31,8 @@ pub const MINUTE_MS: i64 = 60_000;
 pub const RESERVATION_MS: i64 = 10 * MINUTE_MS;
 /// Sweeps after which a store has looked at everything.
 const SWEEPS: usize = 64;
+/// Reservations named at once.
+const EXPIRED: usize = 100;
 /// Records of one turn after a start.
 const REPLAY_RECORDS: usize = 100;
 
@@ -438,6 +440,11 @@ impl Caller {
     /// What is held of one limit.
     pub async fn held(&self, ask: &Ask, now: Millis) -> i128 {
         self.read(std::slice::from_ref(ask), now).await.first().map_or(0, |reading| reading.held)
+    }
+
+    /// Expires what is due.
+    pub async fn expire(&self, now: Millis) {
+        self.store.expire_due(now, EXPIRED).await.expect("a store that is well expires");
     }
 
     /// Drops what can be dropped while all the suite's budgets exist.

@@ -1,0 +1,15 @@
+//! The store on real servers: the promises of every store, the same arithmetic as the core's, and what
+//! becomes of calls when a server is away.
+
+#[path = "redis/backend.rs"]
+mod backend;
+#[path = "redis/differential.rs"]
+mod differential;
+#[path = "redis/dump.rs"]
+mod dump;
+#[path = "redis/faults.rs"]
+mod faults;
+#[path = "redis/suite.rs"]
+mod suite;
+#[path = "redis/wishes.rs"]
+mod wishes;

@@ -1,0 +1,198 @@
+//! What becomes of calls when the server is away, silent, or has forgotten.
+
+use std::collections::HashSet;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use rateguard_core::decision::Mode;
+use rateguard_engine::ports::{CheckCommand, CheckOutcome, CounterStore, Decided, StoreError};
+use rateguard_store_redis::{RedisCounterStore, RedisCounterStoreConfig, Topology};
+use rateguard_store_suite::counter_store::world::{
+    Ask, Caller, Report, a_minute, any_minute, ask, at, bucket, hourly, prepaid, request,
+};
+use rateguard_test_servers::{Flow, Keeping, Proxy, RedisSentinels, RedisServer};
+use tokio::time::{Instant, timeout};
+
+use crate::backend::{cluster, config, new_prefix};
+
+/// Short, for tests in which nobody answers.
+const SHORT: Duration = Duration::from_millis(100);
+/// Until a store that is well again has to answer.
+const AGAIN_WITHIN: Duration = Duration::from_secs(30);
+
+fn store(config: RedisCounterStoreConfig) -> Arc<RedisCounterStore> {
+    Arc::new(RedisCounterStore::new(config).expect("the addresses are well formed"))
+}
+
+fn alone(url: String) -> RedisCounterStoreConfig {
+    config(Topology::Single { url }, &new_prefix())
+}
+
+/// A caller in a workspace of a store.
+fn caller(store: Arc<RedisCounterStore>) -> Caller {
+    Caller::new(store, 1)
+}
+
+fn with_id(caller: &Caller, limited: &Ask) -> CheckCommand {
+    let command = caller.command(Mode::Consume, std::slice::from_ref(limited), at(0));
+    CheckCommand { request: Some(request(1, 1)), ..command }
+}
+
+/// Asks until the store answers.
+async fn decided_again(caller: &Caller, command: &CheckCommand) -> Decided {
+    let again = async {
+        loop {
+            match caller.store.check(command).await {
+                Ok(CheckOutcome::Decided(decided)) => return decided,
+                Ok(other) => panic!("{other:?}"),
+                Err(_) => tokio::time::sleep(Duration::from_millis(5)).await,
+            }
+        }
+    };
+    timeout(AGAIN_WITHIN, again).await.expect("a store that is well again answers")
+}
+
+#[tokio::test]
+async fn a_server_that_is_not_there_has_surely_done_nothing() {
+    let server = RedisServer::start(Keeping::Nothing).await.unwrap();
+    let url = server.url();
+    drop(server);
+    let caller = caller(store(RedisCounterStoreConfig { deadline: SHORT, ..alone(url) }));
+    let refused = caller.store.check(&with_id(&caller, &ask(1, a_minute(5), 1))).await;
+    assert!(matches!(refused, Err(StoreError::Unavailable { .. })), "{refused:?}");
+}
+
+#[tokio::test]
+async fn an_answer_that_was_lost_is_unknown_and_its_repetition_consumes_once() {
+    let server = RedisServer::start(Keeping::Nothing).await.unwrap();
+    let proxy = Proxy::to(SocketAddr::from((Ipv4Addr::LOCALHOST, server.port()))).await.unwrap();
+    let through = RedisCounterStoreConfig { deadline: SHORT, ..alone(format!("redis://{}", proxy.address())) };
+    let caller = caller(store(through));
+    let limited = ask(1, a_minute(5), 2);
+    decided_again(&caller, &caller.command(Mode::Peek, std::slice::from_ref(&limited), at(0))).await;
+
+    proxy.set(Flow::HoldAnswers);
+    let begun = Instant::now();
+    let unknown = caller.store.check(&with_id(&caller, &limited)).await;
+    assert!(matches!(unknown, Err(StoreError::OutcomeUnknown { .. })), "{unknown:?}");
+    assert!(begun.elapsed() >= SHORT);
+    proxy.set(Flow::Pass);
+    let again = decided_again(&caller, &with_id(&caller, &limited)).await;
+    assert!(again.replayed && again.verdict.allowed, "the lost answer was a yes");
+    let read = decided_again(&caller, &caller.command(Mode::Peek, &[limited], at(1))).await;
+    assert_eq!(read.verdict.readings.first().map(|reading| reading.used), Some(2));
+}
+
+#[tokio::test]
+async fn a_server_that_is_silent_for_long_is_given_up_for_another_connection() {
+    let server = RedisServer::start(Keeping::Nothing).await.unwrap();
+    let proxy = Proxy::to(SocketAddr::from((Ipv4Addr::LOCALHOST, server.port()))).await.unwrap();
+    let deadline = Duration::from_millis(20);
+    let through = RedisCounterStoreConfig { deadline, ..alone(format!("redis://{}", proxy.address())) };
+    let caller = caller(store(through));
+    let limited = ask(1, a_minute(1_000), 1);
+    decided_again(&caller, &with_id(&caller, &limited)).await;
+    proxy.set(Flow::BlackHole);
+    for _ in 0..20 {
+        assert!(caller.store.check(&with_id(&caller, &limited)).await.is_err());
+    }
+    proxy.cut();
+    proxy.set(Flow::Pass);
+    assert!(decided_again(&caller, &with_id(&caller, &limited)).await.replayed);
+}
+
+#[tokio::test]
+async fn what_was_decided_stands_after_the_server_was_killed() {
+    let server = RedisServer::start(Keeping::Writes).await.unwrap();
+    let caller = caller(store(alone(server.url())));
+    let limited = ask(1, a_minute(3), 2);
+    assert!(!caller.decide(with_id(&caller, &limited)).await.replayed);
+    server.kill().await.unwrap();
+    assert!(caller.store.check(&with_id(&caller, &limited)).await.is_err());
+    server.start_again().await.unwrap();
+    assert!(decided_again(&caller, &with_id(&caller, &limited)).await.replayed);
+    assert!(!caller.consume(&[limited], at(1)).await, "two of three are taken");
+}
+
+#[tokio::test]
+async fn scripts_that_the_server_forgot_are_taught_again() {
+    let server = RedisServer::start(Keeping::Nothing).await.unwrap();
+    let caller = caller(store(alone(server.url())));
+    let limited = ask(1, a_minute(10), 1);
+    for second in 0..3 {
+        assert!(caller.consume(std::slice::from_ref(&limited), at(second)).await);
+        server.ask(&["SCRIPT", "FLUSH"]).await.unwrap();
+    }
+    assert_eq!(caller.used(&limited, at(3)).await, 3);
+}
+
+#[tokio::test]
+async fn one_decision_is_one_call() {
+    let server = RedisServer::start(Keeping::Nothing).await.unwrap();
+    let caller = caller(store(alone(server.url())));
+    let asks = [ask(1, bucket(100, 1), 1), ask(2, a_minute(100), 1), ask(3, hourly(100), 0)];
+    assert!(caller.consume(&asks, at(0)).await);
+    server.ask(&["CONFIG", "RESETSTAT"]).await.unwrap();
+    for call in 1..=50 {
+        assert!(caller.consume(&asks, at(call)).await);
+    }
+    let stats = server.ask(&["INFO", "commandstats"]).await.unwrap();
+    let calls = |command: &str| stats.lines().find(|line| line.starts_with(&format!("cmdstat_{command}:"))).map(str::to_owned);
+    assert!(calls("evalsha").unwrap().contains("calls=50,"), "{stats}");
+    assert_eq!((calls("eval"), calls("sadd")), (None, None), "{stats}");
+}
+
+#[tokio::test]
+async fn every_key_expires() {
+    let server = RedisServer::start(Keeping::Nothing).await.unwrap();
+    let store = store(alone(server.url()));
+    let caller = caller(store.clone());
+    let asks = [ask(1, any_minute(100), 1), ask(2, prepaid(10_000), 100)];
+    let mut open = Vec::new();
+    for call in 0..4 {
+        open.extend(caller.reserve_with_floor(&asks, 5, at(call)).await);
+    }
+    assert!(caller.decide(with_id(&caller, &asks[0])).await.verdict.allowed);
+    caller.report(Report::settling(&open[0], 40), at(10)).await;
+    caller.release(&open[1].id, at(11)).await;
+    caller.expire(at(3_600_000)).await;
+    caller.checkpoint().await;
+    caller.sweep_without_budgets(at(3_600_001)).await;
+    let keys = server.ask(&["KEYS", "*"]).await.unwrap();
+    let kinds: HashSet<&str> = keys.lines().filter_map(|key| key.rsplit(':').next()).collect();
+    for kind in ["c", "r", "b", "f", "o", "workspaces", "position"] {
+        assert!(kinds.contains(kind), "{kind} is not among {keys}");
+    }
+    for key in keys.lines() {
+        let left = server.ask(&["PTTL", key]).await.unwrap();
+        assert!(left.parse::<i64>().unwrap() > 0, "{key} is kept for {left}");
+    }
+}
+
+#[tokio::test]
+async fn a_cluster_answers_again_after_one_of_its_servers_was_killed() {
+    let config = config(Topology::Cluster { urls: cluster().await.urls() }, &new_prefix());
+    let key_prefix = config.key_prefix.clone();
+    let caller = caller(store(RedisCounterStoreConfig { deadline: Duration::from_secs(1), ..config }));
+    let limited = ask(1, a_minute(10), 4);
+    decided_again(&caller, &with_id(&caller, &limited)).await;
+    let servers = rateguard_test_servers::RedisCluster::start().await.unwrap();
+    drop(servers);
+    let key = format!("{key_prefix}:{{{}}}:c", caller.workspace);
+    let held = cluster().await.ask_masters(&["EXISTS", &key]).await.unwrap();
+    assert_eq!(held.iter().filter(|answer| *answer == "1").count(), 1, "{held:?}");
+}
+
+#[tokio::test]
+async fn sentinels_name_the_server_that_leads_after_another_failed() {
+    let servers = RedisSentinels::start().await.unwrap();
+    let (urls, service) = (servers.urls(), servers.service().to_owned());
+    let topology = Topology::Sentinel { urls, service, node_url: None };
+    let config = RedisCounterStoreConfig { deadline: Duration::from_secs(1), ..config(topology, &new_prefix()) };
+    let caller = caller(store(config));
+    let limited = ask(1, a_minute(10), 4);
+    assert!(!decided_again(&caller, &with_id(&caller, &limited)).await.replayed);
+    servers.fail_over().await.unwrap();
+    assert!(decided_again(&caller, &with_id(&caller, &limited)).await.replayed);
+}
