@@ -5,6 +5,7 @@ mod layers;
 mod listeners;
 mod people;
 mod production;
+mod redis;
 pub mod reference;
 mod stores;
 
@@ -22,6 +23,7 @@ use thiserror::Error;
 pub use layers::{DEFAULT, Override, merged};
 pub use listeners::Tls;
 pub use people::{Mail, MailTransport, People, SmtpTls};
+pub use redis::{Redis, RedisTopology};
 pub use stores::{DatabaseUrl, Postgres, Stores, StoresKind};
 
 /// Why a configuration cannot be used.
@@ -231,7 +233,7 @@ impl Config {
 
     fn check(&self) -> Result<(), ConfigError> {
         let wide = |n: usize| u64::try_from(n).unwrap_or(u64::MAX);
-        let bounds: [Bound; 9] = [
+        let bounds: [Bound; 12] = [
             ("server.drain_seconds_max", self.server.drain_seconds_max, 1, 3_600),
             ("server.config_stale_seconds_max", self.server.config_stale_seconds_max.into(), 10, 604_800),
             ("counters.live_counters_max", wide(self.counters.live_counters_max), 1_000, 100_000_000),
@@ -243,6 +245,9 @@ impl Config {
                 stores::CONNECTIONS_LEAST,
                 stores::CONNECTIONS_MOST,
             ),
+            ("stores.redis.deadline_ms", self.stores.redis.deadline_ms.into(), 1, 10_000),
+            ("stores.redis.batch_deadline_ms", self.stores.redis.batch_deadline_ms.into(), 10, 60_000),
+            ("stores.redis.connect_timeout_ms", self.stores.redis.connect_timeout_ms.into(), 10, 60_000),
             ("people.access_token_seconds", self.people.access_token_seconds.into(), 60, 3_600),
             ("people.refresh_token_seconds", self.people.refresh_token_seconds.into(), 3_600, 7_776_000),
             ("gateway.concurrent_calls_max", wide(self.gateway.concurrent_calls_max), 1, 1_000_000),

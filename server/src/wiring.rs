@@ -3,23 +3,25 @@
 use std::sync::Arc;
 
 use anyhow::{Context, anyhow, ensure};
+use rateguard_core::time::Millis;
 use rateguard_engine::catalogue;
 use rateguard_engine::clock::{Clock, SystemClock};
 use rateguard_engine::engine::{Background, Engine, Setup, Stores};
 use rateguard_engine::manage::{Recount, RecountError, prepare_recount, recount_from};
 use rateguard_engine::people::{People, PeopleBackground, PeopleSetup};
 use rateguard_engine::ports::{
-    AuditStore, ConfigStore, EventLog as _, PeopleStore, Resource, SealedStore, SealedValues,
+    AuditStore, ConfigStore, CounterStore, EventLog as _, PeopleStore, Resource, SealedStore, SealedValues,
 };
 use rateguard_engine::secrets::{CredentialCipher, Purpose, SealedPlace};
 use rateguard_store_memory::{MemoryCounterStore, MemoryCounterStoreConfig};
+use rateguard_store_redis::{RedisCounterStore, RedisCounterStoreConfig};
 use rateguard_store_sql::{
     DataFolder, Migrations, OpenError, Opening, PostgresDatabase, SqlAuditStore, SqlCheckpointStore,
     SqlConfigStore, SqlEventLog, SqlSealedReader, SqlStores, SqlUsageStore,
 };
 use tokio::sync::OnceCell;
 
-use crate::config::{Config, StoresKind};
+use crate::config::{Config, RedisTopology, StoresKind};
 use crate::{keyfile, mail};
 
 /// The audit trail of an installation, to read it. A server may be at work there.
@@ -66,7 +68,7 @@ impl OpenStores {
             tracing::warn!("the rollups were missing: they are being built again from the events");
         }
         if stores.counters_are_lost()
-            && let Err(error) = begin_counters(&mut stores, kind, recount).await
+            && let Err(error) = begin_counters(&mut stores, config, recount).await
         {
             stores.close().await;
             let file = config.data.folder.join("counters.db");
@@ -151,18 +153,11 @@ impl OpenStores {
     ) -> anyhow::Result<(Arc<Engine>, Background)> {
         let clock = Arc::new(SystemClock::default());
         let cipher = self.cipher(config).await?;
-        let bounds = MemoryCounterStoreConfig {
-            live_counters_max: config.counters.live_counters_max,
-            request_ids_bytes_max: config.counters.request_ids_bytes_max,
-            reservations_max: config.counters.reservations_max,
-        };
-        let counters = MemoryCounterStore::load(self.checkpoints.clone(), bounds, clock.now())
-            .await
-            .context("the counters cannot be loaded")?;
+        let counters = self.counters(config, clock.now()).await?;
         let stores = Stores {
             audit: Arc::new(self.config.audit()),
             config: self.config.clone(),
-            counters: Arc::new(counters),
+            counters,
             log: self.events.clone(),
             usage: self.usage.clone(),
             shared: self.kind == StoresKind::Postgres,
@@ -175,6 +170,40 @@ impl OpenStores {
             config_stale_ms_max: config.config_stale_ms_max(),
         };
         Engine::start(stores, setup).await.context("the engine cannot recover")
+    }
+
+    /// The counters: in Redis, where that is configured, else in this process.
+    async fn counters(&self, config: &Config, now: Millis) -> anyhow::Result<Arc<dyn CounterStore>> {
+        let counters = &config.counters;
+        if let Some(redis) = config.stores.redis.store()? {
+            let redis = RedisCounterStoreConfig {
+                live_counters_max: counters.live_counters_max,
+                request_ids_bytes_max: counters.request_ids_bytes_max,
+                reservations_max: counters.reservations_max,
+                ..redis
+            };
+            return self.counters_in_redis(redis).await.context("the counters in Redis cannot be used");
+        }
+        let bounds = MemoryCounterStoreConfig {
+            live_counters_max: counters.live_counters_max,
+            request_ids_bytes_max: counters.request_ids_bytes_max,
+            reservations_max: counters.reservations_max,
+        };
+        let loaded = MemoryCounterStore::load(self.checkpoints.clone(), bounds, now).await;
+        Ok(Arc::new(loaded.context("the counters cannot be loaded")?))
+    }
+
+    async fn counters_in_redis(&self, config: RedisCounterStoreConfig) -> anyhow::Result<Arc<dyn CounterStore>> {
+        let store = RedisCounterStore::new(config)?;
+        let workspaces = self.config.snapshot().await?.workspaces;
+        let workspaces: Vec<_> = workspaces.into_iter().map(|workspace| workspace.id).collect();
+        if store.begin(&workspaces, self.events.end().await?).await? {
+            tracing::warn!(
+                "Redis knows nothing of this installation: budgets are counted again from the events; plain \
+                 limits begin anew, and what reservations held is free"
+            );
+        }
+        Ok(Arc::new(store))
     }
 
     /// The keys that seal credentials, when they are those of this installation.
@@ -277,10 +306,12 @@ async fn open_on_server(config: &Config, opening: Opening) -> anyhow::Result<Sql
              workspaces, does not hold for it; connect as a role without these"
         );
     }
-    tracing::warn!(
-        "several replicas may share this database: each counts plain limits by itself; budgets follow the \
-         spending of all"
-    );
+    if config.stores.redis.topology == RedisTopology::Off {
+        tracing::warn!(
+            "several replicas may share this database: each counts plain limits by itself; budgets follow the \
+             spending of all"
+        );
+    }
     Ok(stores)
 }
 
@@ -297,9 +328,13 @@ pub fn database_server(config: &Config) -> anyhow::Result<PostgresDatabase> {
 }
 
 /// Lost counters: budgets are counted again from the log, plain limits begin anew.
-async fn begin_counters(stores: &mut SqlStores, kind: StoresKind, recount: Recount) -> anyhow::Result<()> {
+async fn begin_counters(stores: &mut SqlStores, config: &Config, recount: Recount) -> anyhow::Result<()> {
     let end = stores.events.end().await?;
-    let from = match kind {
+    if config.stores.redis.topology != RedisTopology::Off {
+        // Nothing is counted here.
+        return Ok(stores.begin_counters(end).await?);
+    }
+    let from = match config.stores.kind {
         StoresKind::Sqlite => {
             prepare_recount(&stores.config, end, recount, SystemClock::default().now()).await
         }

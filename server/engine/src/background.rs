@@ -166,7 +166,9 @@ impl Engine {
     pub async fn expire_reservations(&self) -> Result<(), EngineError> {
         loop {
             let now = self.now();
-            let expired = self.counters.expire_due(now, EXPIRE_RESERVATIONS).await?;
+            let expired = self.counters.expire_due(now, EXPIRE_RESERVATIONS).await;
+            self.counters_pulse.note(now, &expired);
+            let expired = expired?;
             let events: Vec<UsageEvent> =
                 expired.iter().map(|expired| floor::expired(expired, now)).collect();
             let full = events.len() == EXPIRE_RESERVATIONS;

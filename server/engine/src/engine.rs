@@ -74,6 +74,7 @@ pub struct Engine {
     /// Whether other processes write to the same stores.
     pub(crate) shared: bool,
     pub(crate) usage_pulse: Pulse,
+    pub(crate) counters_pulse: Pulse,
     config_stale_ms_max: i64,
     /// Budgets open one at a time.
     pub(crate) openings: tokio::sync::Mutex<OpenedHere>,
@@ -137,6 +138,7 @@ impl Engine {
             key_uses,
             shared,
             usage_pulse: Pulse::new(now),
+            counters_pulse: Pulse::new(now),
             config_stale_ms_max: setup.config_stale_ms_max,
             openings: tokio::sync::Mutex::new(opened),
         });
@@ -170,11 +172,13 @@ impl Engine {
         let mut log = self.recorder.log_pulse().state("event log", now);
         log.failure = self.event_log_failure().or(log.failure);
         let usage = self.usage_pulse.state("usage", now);
+        // Counters in this process's own memory always answer.
+        let counters = self.counters.is_shared().then(|| self.counters_pulse.state("counters", now));
         Standing {
             checks: config.age_ms <= self.config_stale_ms_max,
             reports: config.age_ms <= self.config_stale_ms_max && log.failure.is_none(),
             shared: self.shared,
-            stores: vec![config, log, usage],
+            stores: [config, log, usage].into_iter().chain(counters).collect(),
         }
     }
 

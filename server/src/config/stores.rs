@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use anyhow::Context;
 use serde::Deserialize;
 
-use super::ConfigError;
+use super::{ConfigError, Redis};
 use crate::keyfile;
 
 /// Each of the three stores writes over one connection and reads over some, one listens to changes, and
@@ -26,6 +26,8 @@ pub struct Stores {
     pub kind: StoresKind,
     /// How PostgreSQL is reached, where it is used.
     pub postgres: Postgres,
+    /// How Redis is reached, where it keeps the counters.
+    pub redis: Redis,
 }
 
 /// In what everything is kept.
@@ -74,6 +76,7 @@ impl Stores {
         let wrong = |key, description: &str| {
             Err(ConfigError::OutOfBounds { key, description: description.to_owned() })
         };
+        self.redis.check()?;
         let Postgres { url: DatabaseUrl(url), url_file, .. } = &self.postgres;
         if self.kind == StoresKind::Sqlite {
             return Ok(());

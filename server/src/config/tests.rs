@@ -234,6 +234,27 @@ fn postgres_is_configured_by_one_url() {
 }
 
 #[test]
+fn redis_is_configured_by_its_servers() {
+    let load = |text: &str| load_text(&format!("[stores.redis]\n{text}\n"));
+    let refused = |text: &str| load(text).unwrap_err().to_string();
+    assert!(load("").unwrap().stores.redis.store().unwrap().is_none());
+    assert!(refused("topology = \"single\"").contains("stores.redis.urls must name the servers"));
+    let of = |urls: &str| format!("topology = \"single\"\nurls = {urls}");
+    assert!(refused(&of("[\"http://a\"]")).contains("must each begin with redis://"));
+    assert!(refused(&of("[\"redis://a\", \"redis://b\"]")).contains("must be one"));
+    let one = of("[\"redis://user:hidden@a\"]");
+    assert!(refused(&format!("{one}\nurls_file = \"file\"")).contains("stores.redis.urls_file must be empty"));
+    assert!(refused(&format!("{one}\nkey_prefix = \"a{{b\"")).contains("stores.redis.key_prefix"));
+    assert!(refused(&format!("{one}\ndeadline_ms = 0")).contains("stores.redis.deadline_ms must be 1 to"));
+    let sentinel = "topology = \"sentinel\"\nurls = [\"redis://a\"]";
+    assert!(refused(sentinel).contains("stores.redis.sentinel_service"));
+    let config = load(&format!("{one}\ndeadline_ms = 15")).unwrap();
+    assert!(!format!("{config:?}").contains("hidden"));
+    let store = config.stores.redis.store().unwrap().unwrap();
+    assert_eq!(store.deadline, std::time::Duration::from_millis(15));
+}
+
+#[test]
 fn the_url_in_a_file_is_read_where_only_its_owner_may() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("database-url");

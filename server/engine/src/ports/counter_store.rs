@@ -372,6 +372,30 @@ pub trait CounterStore: Send + Sync + 'static {
     /// # Errors
     /// [`StoreError::Unavailable`].
     async fn recovered_through(&self) -> Result<Position, StoreError>;
+
+    /// Whether other processes decide on the same counters. What one of them has opened is then open
+    /// for all.
+    fn is_shared(&self) -> bool {
+        false
+    }
+
+    /// Workspaces whose counters, or the last writes to them, the store found to be lost. Their budgets
+    /// deny until they are opened again, each with what the log says, and [`CounterStore::rebuilt`] is
+    /// called. Nothing where a store cannot lose what it has.
+    ///
+    /// # Errors
+    /// [`StoreError::Unavailable`].
+    async fn lost(&self) -> Result<Vec<WorkspaceId>, StoreError> {
+        Ok(Vec::new())
+    }
+
+    /// Lets the budgets of a workspace decide again that was lost.
+    ///
+    /// # Errors
+    /// [`StoreError::Unavailable`]; the caller does it again.
+    async fn rebuilt(&self, _workspace: &WorkspaceId) -> Result<(), StoreError> {
+        Ok(())
+    }
 }
 
 #[cfg(test)]

@@ -25,6 +25,9 @@ pub(crate) const STORE: &str = "counter";
 /// without a word.
 const SILENT_CALLS_MAX: u32 = 16;
 
+/// Between two questions to a cluster whose keys move.
+const MOVED_PAUSE: Duration = Duration::from_millis(2);
+
 type Connecting = Shared<BoxFuture<'static, Result<Arc<Wire>, String>>>;
 
 /// The way to the servers.
@@ -68,9 +71,9 @@ impl Link {
         within: Duration,
     ) -> Result<Value, StoreError> {
         let deadline = Instant::now() + within;
-        match self.ask(&script.by_name(keys, command), deadline).await {
+        match self.ask_again(&script.by_name(keys, command), deadline).await {
             Err(Failure::Refused(error)) if is_unknown_script(&error) => {
-                self.ask(&script.by_code(keys, command), deadline).await.map_err(Failure::into_error)
+                self.ask_again(&script.by_code(keys, command), deadline).await.map_err(Failure::into_error)
             }
             outcome => outcome.map_err(Failure::into_error),
         }
@@ -78,7 +81,20 @@ impl Link {
 
     /// Sends one command.
     pub(crate) async fn send(&self, command: &Cmd, within: Duration) -> Result<Value, StoreError> {
-        self.ask(command, Instant::now() + within).await.map_err(Failure::into_error)
+        self.ask_again(command, Instant::now() + within).await.map_err(Failure::into_error)
+    }
+
+    /// Asks again while a cluster says that another of its servers has the keys, or soon will: then
+    /// nothing was done.
+    async fn ask_again(&self, command: &Cmd, deadline: Instant) -> Result<Value, Failure> {
+        loop {
+            match self.ask(command, deadline).await {
+                Err(Failure::Refused(error)) if has_moved(&error) && Instant::now() + MOVED_PAUSE < deadline => {
+                    tokio::time::sleep(MOVED_PAUSE).await;
+                }
+                outcome => return outcome,
+            }
+        }
     }
 
     async fn ask(&self, command: &Cmd, deadline: Instant) -> Result<Value, Failure> {
@@ -175,7 +191,7 @@ impl Failure {
 /// Whether the server said that it did nothing. Scripts write at their end, so one that fails has done
 /// nothing either.
 fn was_refused(error: &RedisError) -> bool {
-    error.is_connection_refusal() || error.code().is_some() || error.is_cluster_error()
+    error.is_connection_refusal() || error.code().is_some() || has_moved(error)
 }
 
 fn is_unknown_script(error: &RedisError) -> bool {
@@ -185,6 +201,16 @@ fn is_unknown_script(error: &RedisError) -> bool {
 /// A server that leads no more, or does not know whom it follows.
 fn is_demoted(error: &RedisError) -> bool {
     matches!(error.kind(), ErrorKind::Server(ServerErrorKind::ReadOnly | ServerErrorKind::MasterDown))
+}
+
+/// Whether the answer tells of another place, or of a cluster that looks for one. The client learns of
+/// it meanwhile.
+fn has_moved(error: &RedisError) -> bool {
+    use ServerErrorKind::{ClusterDown, MasterDown, Moved, ReadOnly, TryAgain};
+    match error.kind() {
+        ErrorKind::Server(kind) => matches!(kind, Moved | TryAgain | ClusterDown | MasterDown | ReadOnly),
+        kind => kind == ErrorKind::ClusterConnectionNotFound,
+    }
 }
 
 fn is_script_failure(error: &RedisError) -> bool {

@@ -37,6 +37,8 @@ pub(crate) enum Loss {
     Gone,
     /// The last of it is gone.
     WentBack,
+    /// It was lost before, and its budgets are not counted again yet.
+    NotRebuilt,
 }
 
 /// Data that no script of this version answers.
@@ -124,6 +126,7 @@ impl Reply {
             loss: match self.small()? {
                 1 => Loss::Gone,
                 2 => Loss::WentBack,
+                3 => Loss::NotRebuilt,
                 _ => Loss::None,
             },
             now: self.instant()?,

@@ -40,13 +40,15 @@ const ID_BYTES: usize = 60;
 /// Fewest ids that a key holds before some are forgotten early.
 const BUCKET_IDS_MIN: usize = 8;
 
-/// The answers of the check's script.
+/// The answers of the scripts.
 mod code {
     pub(super) const DECIDED: i64 = 0;
     pub(super) const CONTENT_DIFFERS: i64 = 1;
     pub(super) const UNDECIDED: i64 = 2;
     pub(super) const FULL: i64 = 3;
     pub(super) const TAKEN: i64 = 4;
+    /// An opening's, whose numbers begin anew.
+    pub(super) const STALE: i64 = 1;
 }
 
 /// Counters in Redis.
@@ -84,6 +86,27 @@ impl RedisCounterStore {
             settled_through: AtomicU64::new(0),
             written_through: AtomicU64::new(0),
         })
+    }
+
+    /// Prepares servers that know nothing of an installation for its log: budgets of its workspaces deny
+    /// until they are counted from it, and other limits begin anew. Says whether there was anything to
+    /// prepare; where the servers know the installation, nothing is changed.
+    ///
+    /// # Errors
+    /// [`StoreError::Unavailable`] when the servers cannot be asked; it may be repeated.
+    pub async fn begin(&self, workspaces: &[WorkspaceId], log_end: Position) -> Result<bool, StoreError> {
+        if self.read_position().await? > Position::default() || log_end == Position::default() {
+            return Ok(false);
+        }
+        for workspace in workspaces {
+            let known = self.enter(workspace).await?;
+            let mut packer = self.head(&known, 1, Millis::ZERO);
+            packer.text("doubt");
+            self.tend(&known, packer, self.config.batch_deadline).await?;
+        }
+        self.settled_through.fetch_max(log_end.0, Ordering::AcqRel);
+        self.write_position().await?;
+        Ok(true)
     }
 
     /// The instant that a script is given; zero lets it take the server's.
@@ -276,7 +299,11 @@ impl CounterStore for RedisCounterStore {
             packer.text("open").array(openings.len());
             openings.iter().for_each(|opening| encode::limit(&mut packer, opening));
             packer.integer(through.0).count(self.bounds.live_counters_max);
-            self.tend(&known, packer, self.config.batch_deadline).await?;
+            let keys = [self.key(workspace)];
+            let (head, _) = self.run(&TEND, &known, &keys, packer, self.config.batch_deadline).await?;
+            if head.code == code::STALE {
+                return Err(unavailable("records were settled meanwhile that the opening does not include"));
+            }
         }
         Ok(())
     }
@@ -295,5 +322,21 @@ impl CounterStore for RedisCounterStore {
 
     async fn recovered_through(&self) -> Result<Position, StoreError> {
         self.read_position().await
+    }
+
+    fn is_shared(&self) -> bool {
+        true
+    }
+
+    async fn lost(&self) -> Result<Vec<WorkspaceId>, StoreError> {
+        let all = self.workspaces.all();
+        Ok(all.iter().filter(|known| known.is_lost()).map(|known| known.id.clone()).collect())
+    }
+
+    async fn rebuilt(&self, workspace: &WorkspaceId) -> Result<(), StoreError> {
+        let known = self.enter(workspace).await?;
+        let mut packer = self.head(&known, 1, Millis::ZERO);
+        packer.text("rebuilt");
+        self.tend(&known, packer, self.config.batch_deadline).await.map(drop)
     }
 }

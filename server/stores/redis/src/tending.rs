@@ -154,7 +154,7 @@ impl RedisCounterStore {
         let value = self.link.run(&crate::scripts::TEND, &keys, &command, self.config.batch_deadline).await?;
         let mut reply = Reply::of(value)?;
         let mut next = || reply.small().map(i64::unsigned_abs);
-        let figures = Figures { live: next()?, overflowed: next()?, forgotten: next()?, losses: next()? };
+        let figures = Figures { live: next()?, overflowed: next()?, forgotten: next()? };
         Ok((known.id.clone(), figures))
     }
 
@@ -190,5 +190,4 @@ struct Figures {
     live: u64,
     overflowed: u64,
     forgotten: u64,
-    losses: u64,
 }

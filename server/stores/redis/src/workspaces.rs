@@ -18,6 +18,8 @@ pub(crate) struct Known {
     seen: Mutex<Seen>,
     /// Whether it stands in the list of all workspaces.
     registered: AtomicBool,
+    /// Whether its budgets have to be counted again.
+    is_lost: AtomicBool,
 }
 
 #[derive(Clone, Copy, Debug, Default)]
@@ -28,7 +30,7 @@ struct Seen {
 
 impl Known {
     fn new(id: WorkspaceId) -> Self {
-        Self { id, seen: Mutex::default(), registered: AtomicBool::new(false) }
+        Self { id, seen: Mutex::default(), registered: AtomicBool::new(false), is_lost: AtomicBool::new(false) }
     }
 
     /// How every command begins: when, which generation a workspace without memory begins, and what
@@ -48,17 +50,23 @@ impl Known {
         let mut seen = self.seen.lock();
         if seen.generation == Some(head.generation) {
             seen.sequence = seen.sequence.max(head.sequence);
-        } else if seen.generation.is_none() || head.sequence > 0 {
+        } else if head.sequence > 0 {
+            // What was never written begins with the next write, and is not lost by then.
             *seen = Seen { generation: Some(head.generation), sequence: head.sequence };
         }
-        let Head { loss, now, .. } = head;
-        match loss {
-            Loss::None => {}
-            Loss::Gone => tracing::error!(workspace = %self.id, at_ms = now.get(), "the counters of a workspace were lost"),
-            Loss::WentBack => {
-                tracing::error!(workspace = %self.id, at_ms = now.get(), "the last writes to a workspace's counters were lost");
-            }
+        drop(seen);
+        self.is_lost.store(head.loss != Loss::None, Ordering::Release);
+        let (workspace, at_ms) = (&self.id, head.now.get());
+        match head.loss {
+            Loss::None | Loss::NotRebuilt => {}
+            Loss::Gone => tracing::error!(%workspace, at_ms, "the counters of a workspace were lost"),
+            Loss::WentBack => tracing::error!(%workspace, at_ms, "the last writes to counters were lost"),
         }
+    }
+
+    /// Whether its budgets have to be counted again.
+    pub(crate) fn is_lost(&self) -> bool {
+        self.is_lost.load(Ordering::Acquire)
     }
 
     pub(crate) fn is_registered(&self) -> bool {

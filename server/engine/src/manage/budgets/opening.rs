@@ -107,7 +107,25 @@ impl Engine {
                 self.open_budget(&stored).await?;
             }
         }
+        if self.counters.is_shared() {
+            return self.rebuild_lost_budgets().await;
+        }
         if self.shared { self.open_budgets_here().await } else { Ok(()) }
+    }
+
+    /// Counts budgets again from the log whose counters their store has lost, in calendars' periods and
+    /// since prepaid ones began. Several processes may do it at once: what is set is the same.
+    async fn rebuild_lost_budgets(&self) -> Result<(), EngineError> {
+        for workspace in self.counters.lost().await? {
+            let _one_at_a_time = self.openings.lock().await;
+            let of_it = |id: &WorkspaceId, budget: &Budget| *id == workspace && budget.opened_after.is_some();
+            for (_, budget) in self.directory.budgets(of_it).await {
+                self.open_here(&workspace, &budget).await?;
+            }
+            self.counters.rebuilt(&workspace).await?;
+            tracing::warn!(%workspace, "budgets whose counters were lost are counted again from the event log");
+        }
+        Ok(())
     }
 
     /// Takes into the counters of this process what others have put in force.

@@ -9,6 +9,8 @@ local SUB_WINDOWS = 60
 -- After memory was lost, windows up to this long count as used up until they have passed.
 local LOST_WINDOW_MS_MAX = 3600000
 local lost_at = 0
+-- Until the budgets of a workspace that was lost are counted again, they deny.
+local is_unsure = false
 
 -- An instant, within the years 1970 to 9999.
 local function instant(ms)
@@ -167,7 +169,9 @@ local function used_of(counter, limit, now)
   end
   local _, finish, spent, held = budget_money(counter, limit, now)
   if limit[9] == 0 then finish = -1 end
-  return add(spent, held), held, finish
+  local used = add(spent, held)
+  if is_unsure then used = most(used, limit[7]) end
+  return used, held, finish
 end
 
 -- How long a denied need has to wait.

@@ -1,7 +1,7 @@
 -- Everything besides decisions and settlements. The command: now, generation offered, generation and
 -- sequence seen, what to do, and what that needs.
 
-local DONE = 0
+local DONE, STALE = 0, 1
 local SHOWN_FLOORS_MAX = 256
 local EXPIRED_AT_ONCE = 256
 local RECORD_MS = 86400000
@@ -78,6 +78,11 @@ end
 
 function does.open(openings, through, live_max)
   begin(command, {})
+  -- Others have settled further: what was summed is less than what the counters have.
+  if through < meta[SETTLED] then
+    finish()
+    return answer(STALE)
+  end
   local places, begun = {}, {}
   for place, limit in ipairs(openings) do
     limit[4], limit[7] = integer(limit[4]), integer(limit[7])
@@ -159,11 +164,27 @@ function does.sweep(families, looked_at, dropped_max)
   return answer(DONE)
 end
 
+-- Marks a workspace of which nothing is known as one whose budgets have to be counted.
+function does.doubt()
+  begin(command, {})
+  if meta[SEQUENCE] == 0 then meta[UNSURE] = 1 end
+  if loss == NOT_LOST and meta[UNSURE] == 1 then loss = NOT_REBUILT end
+  finish()
+  return answer(DONE)
+end
+
+function does.rebuilt()
+  begin(command, {})
+  meta[UNSURE], loss = 0, NOT_LOST
+  finish()
+  return answer(DONE)
+end
+
 function does.health()
   local raw = redis.call('HGET', KEY, 'm')
-  if not raw then return { 0, 0, 0, 0 } end
+  if not raw then return { 0, 0, 0 } end
   local m = { cmsgpack.unpack(raw) }
-  return { redis.call('HLEN', KEY) - 1, m[OVERFLOWED], m[FORGOTTEN], m[LOSSES] }
+  return { redis.call('HLEN', KEY) - 1, m[OVERFLOWED], m[FORGOTTEN] }
 end
 
 return does[command[5]](command[6], command[7], command[8])

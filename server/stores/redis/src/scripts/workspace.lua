@@ -7,8 +7,8 @@ local KEY = KEYS[1]
 local KEPT_MS = 43200000000
 local KEPT_RENEWED_MS = 86400000
 local GENERATION, CLOCK, SETTLED, SEQUENCE, NEXT_DUE, OVERFLOWED = 1, 2, 3, 4, 5, 6
-local FORGOTTEN, LOST_AT, ENDED, KEPT_AT, SCAN, LOSSES = 7, 8, 9, 10, 11, 12
-local NOT_LOST, LOST, WENT_BACK = 0, 1, 2
+local FORGOTTEN, LOST_AT, ENDED, KEPT_AT, SCAN, UNSURE = 7, 8, 9, 10, 11, 12
+local NOT_LOST, LOST, WENT_BACK, NOT_REBUILT = 0, 1, 2, 3
 
 local meta, now
 local loss = NOT_LOST
@@ -31,16 +31,17 @@ local function begin(head, ids)
   if raw[1] then
     meta = { cmsgpack.unpack(raw[1]) }
     if meta[GENERATION] == head[3] and meta[SEQUENCE] < head[4] then
-      loss, meta[LOSSES] = WENT_BACK, meta[LOSSES] + 1
+      loss, meta[UNSURE] = WENT_BACK, 1
     end
     if now < meta[CLOCK] then now = meta[CLOCK] end
   else
     meta = { head[2], now, 0, 0, 0, 0, 0, 0, 0, 0, '0', 0 }
-    if head[3] ~= '' then loss, meta[LOST_AT], meta[LOSSES] = LOST, now, 1 end
+    if head[3] ~= '' then loss, meta[LOST_AT], meta[UNSURE] = LOST, now, 1 end
   end
   -- Whoever expects the number that was lost must not take this one for it.
   if loss ~= NOT_LOST and meta[SEQUENCE] < head[4] then meta[SEQUENCE] = head[4] end
-  meta[CLOCK], lost_at = now, meta[LOST_AT]
+  if loss == NOT_LOST and meta[UNSURE] == 1 then loss = NOT_REBUILT end
+  meta[CLOCK], lost_at, is_unsure = now, meta[LOST_AT], meta[UNSURE] == 1
   for place = 1, #ids do
     counters[ids[place]] = raw[place + 1] or false
   end
