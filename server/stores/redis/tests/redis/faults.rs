@@ -5,16 +5,17 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
+use rateguard_core::counter::{Limit, Position};
 use rateguard_core::decision::Mode;
-use rateguard_engine::ports::{CheckCommand, CheckOutcome, CounterStore, Decided, StoreError};
+use rateguard_engine::ports::{CheckCommand, CheckOutcome, Decided, StoreError};
 use rateguard_store_redis::{RedisCounterStore, RedisCounterStoreConfig, Topology};
 use rateguard_store_suite::counter_store::world::{
     Ask, Caller, Report, a_minute, any_minute, ask, at, bucket, hourly, prepaid, request,
 };
-use rateguard_test_servers::{Flow, Keeping, Proxy, RedisSentinels, RedisServer};
+use rateguard_test_servers::{Flow, Keeping, Proxy, RedisCluster, RedisSentinels, RedisServer};
 use tokio::time::{Instant, timeout};
 
-use crate::backend::{cluster, config, new_prefix};
+use crate::backend::{config, new_prefix};
 
 /// Short, for tests in which nobody answers.
 const SHORT: Duration = Duration::from_millis(100);
@@ -172,16 +173,102 @@ async fn every_key_expires() {
 
 #[tokio::test]
 async fn a_cluster_answers_again_after_one_of_its_servers_was_killed() {
-    let config = config(Topology::Cluster { urls: cluster().await.urls() }, &new_prefix());
+    let cluster = RedisCluster::start().await.unwrap();
+    let config = config(Topology::Cluster { urls: cluster.urls() }, &new_prefix());
     let key_prefix = config.key_prefix.clone();
     let caller = caller(store(RedisCounterStoreConfig { deadline: Duration::from_secs(1), ..config }));
     let limited = ask(1, a_minute(10), 4);
-    decided_again(&caller, &with_id(&caller, &limited)).await;
-    let servers = rateguard_test_servers::RedisCluster::start().await.unwrap();
-    drop(servers);
-    let key = format!("{key_prefix}:{{{}}}:c", caller.workspace);
-    let held = cluster().await.ask_masters(&["EXISTS", &key]).await.unwrap();
-    assert_eq!(held.iter().filter(|answer| *answer == "1").count(), 1, "{held:?}");
+    assert!(!decided_again(&caller, &with_id(&caller, &limited)).await.replayed);
+    cluster.kill_master_of(&format!("{key_prefix}:{{{}}}:c", caller.workspace)).await.unwrap();
+    assert!(decided_again(&caller, &with_id(&caller, &limited)).await.replayed, "its replica has the decision");
+}
+
+/// What was open and short counts as used up until it has passed; what is long begins anew.
+#[tokio::test]
+async fn lost_memory_is_noticed_and_gives_nothing_twice() {
+    let server = RedisServer::start(Keeping::Nothing).await.unwrap();
+    let caller = caller(store(alone(server.url())));
+    let short = [ask(1, a_minute(10), 1), ask(2, any_minute(10), 1), ask(3, bucket(10, 10), 1)];
+    let day = ask(4, Limit::FixedWindow { limit: 10, window_ms: 86_400_000 }, 1);
+    let budget = ask(5, prepaid(1_000), 100);
+    assert!(caller.consume(&short, at(0)).await);
+    caller.report(Report::of_cost(400).charging(&budget, 400), at(0)).await;
+    assert_eq!(caller.store.lost().await, Ok(Vec::new()));
+
+    server.ask(&["FLUSHALL"]).await.unwrap();
+    for limited in &short {
+        assert!(!caller.consume(std::slice::from_ref(limited), at(1)).await, "{limited:?}");
+    }
+    assert_eq!(caller.store.lost().await, Ok(vec![caller.workspace.clone()]));
+    assert!(caller.consume(&[day], at(1)).await);
+    assert!(caller.reserve(std::slice::from_ref(&budget), at(1)).await.is_none());
+    for limited in &short {
+        assert!(caller.consume(std::slice::from_ref(limited), at(62_000)).await, "{limited:?}");
+    }
+}
+
+/// The engine counts budgets from the log; then they decide again, by what they have spent.
+#[tokio::test]
+async fn budgets_of_lost_memory_deny_until_they_are_counted_again() {
+    let server = RedisServer::start(Keeping::Nothing).await.unwrap();
+    let caller = caller(store(alone(server.url())));
+    let (budget, fresh) = (ask(1, prepaid(1_000), 100), ask(2, hourly(1_000), 100));
+    caller.report(Report::of_cost(400).charging(&budget, 400), at(0)).await;
+    server.ask(&["FLUSHALL"]).await.unwrap();
+    let second = caller.report(Report::of_cost(50).charging(&budget, 50), at(1)).await;
+    for limited in [&budget, &fresh] {
+        assert!(caller.reserve(std::slice::from_ref(limited), at(2)).await.is_none());
+    }
+    let open = async |spent, through| {
+        caller.store.open_budget(&caller.workspace, vec![budget.charged(spent)], through, at(3)).await
+    };
+    let stale = open(400, Position(1)).await;
+    assert!(matches!(stale, Err(StoreError::Unavailable { .. })), "a record came after: {stale:?}");
+    open(450, second.position).await.unwrap();
+    assert!(caller.reserve(std::slice::from_ref(&budget), at(4)).await.is_none(), "others are not counted yet");
+    caller.store.rebuilt(&caller.workspace).await.unwrap();
+    assert_eq!(caller.store.lost().await, Ok(Vec::new()));
+    assert_eq!(caller.used(&budget, at(5)).await, 450);
+    assert_eq!(caller.reserve_until_denied(std::slice::from_ref(&budget), 20, at(5)).await, 5);
+    assert!(caller.reserve(&[fresh], at(5)).await.is_some());
+}
+
+/// A failover may lose the last writes: the workspace's count of them went back.
+#[tokio::test]
+async fn lost_writes_are_noticed() {
+    let server = RedisServer::start(Keeping::Nothing).await.unwrap();
+    let config = alone(server.url());
+    let prefix = config.key_prefix.clone();
+    let caller = caller(store(config));
+    let limited = ask(1, a_minute(10), 1);
+    let key = format!("{prefix}:{{{}}}:c", caller.workspace);
+    assert!(caller.consume(std::slice::from_ref(&limited), at(0)).await);
+    server.ask(&["COPY", &key, "kept"]).await.unwrap();
+    assert!(caller.consume(std::slice::from_ref(&limited), at(1)).await);
+    server.ask(&["COPY", "kept", &key, "REPLACE"]).await.unwrap();
+    assert!(caller.consume(std::slice::from_ref(&limited), at(2)).await);
+    assert_eq!(caller.store.lost().await, Ok(vec![caller.workspace.clone()]));
+    caller.store.rebuilt(&caller.workspace).await.unwrap();
+    assert_eq!(caller.used(&limited, at(3)).await, 2, "one is lost");
+    assert_eq!(caller.store.lost().await, Ok(Vec::new()));
+}
+
+/// Servers that know nothing of an installation with a log deny budgets until they are counted.
+#[tokio::test]
+async fn an_empty_server_begins_where_the_log_ends() {
+    let server = RedisServer::start(Keeping::Nothing).await.unwrap();
+    let config = alone(server.url());
+    let caller = caller(store(config.clone()));
+    let workspaces = [caller.workspace.clone()];
+    let budget = ask(1, prepaid(1_000), 100);
+    assert_eq!(store(config.clone()).begin(&workspaces, Position(0)).await, Ok(false), "there is no log yet");
+    assert_eq!(store(config.clone()).begin(&workspaces, Position(7)).await, Ok(true));
+    assert_eq!(store(config).begin(&workspaces, Position(9)).await, Ok(false));
+    assert_eq!(caller.store.recovered_through().await, Ok(Position(7)));
+    assert!(caller.reserve(std::slice::from_ref(&budget), at(0)).await.is_none());
+    assert_eq!(caller.store.lost().await, Ok(workspaces.to_vec()));
+    caller.store.rebuilt(&caller.workspace).await.unwrap();
+    assert!(caller.reserve(&[budget], at(1)).await.is_some());
 }
 
 #[tokio::test]

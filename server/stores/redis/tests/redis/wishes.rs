@@ -355,7 +355,9 @@ fn size_of(dice: &mut Dice, shape: &Shape) -> i64 {
 
 /// A rate that a bucket of this size may have.
 fn refill(dice: &mut Dice, capacity: i64) -> Refill {
-    let period_max = (LIMIT_MAX / capacity.max(1)).min(366 * DAY_MS);
+    // Budgets are larger, and have none.
+    let capacity = capacity.clamp(1, LIMIT_MAX);
+    let period_max = (LIMIT_MAX / capacity).min(366 * DAY_MS);
     let (units, period_ms) = (1 + dice.sized(LIMIT_MAX - 1), 1 + dice.sized(period_max - 1));
     Refill::new(units, period_ms, capacity).expect("the period was chosen to fit")
 }
