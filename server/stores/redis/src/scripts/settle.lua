@@ -185,6 +185,8 @@ for _, record in ipairs(records) do
   end
 end
 begin(command, ids)
+-- Of what is settled already, not even the time is noted.
+if loss == NOT_LOST and records[#records][1] <= meta[SETTLED] then return answer(SETTLED_CODE) end
 for _, record in ipairs(records) do
   if record[1] > meta[SETTLED] then
     position, accounted_at, cost, charged = record[1], record[2], integer(record[3]), record[6]

@@ -102,6 +102,8 @@ impl World {
     }
 
     async fn live(mut self) {
+        // From here on both know the workspace and its time.
+        self.read().await;
         while self.step < COMMANDS_PER_WORLD {
             self.step += 1;
             self.wishes.pass_time();
@@ -140,13 +142,13 @@ impl World {
         let Self { seed, step, done, .. } = self;
         assert!(
             same,
-            "RATEGUARD_DIFFERENTIAL_SEED={seed}, step {step}\n{done}\n memory: {memory:#?}\n redis: {redis:#?}"
+            "RATEGUARD_DIFFERENTIAL_SEED={seed}, step {step}\n{done}\n memory: {memory:?}\n redis: {redis:?}"
         );
     }
 
     async fn check(&mut self) {
         let command = self.wishes.check();
-        self.done = format!("{command:#?}");
+        self.done = format!("{command:?}");
         let (memory, redis) = (self.memory.check(&command).await, self.redis.check(&command).await);
         self.same(&memory, &redis);
         if let Ok(CheckOutcome::Decided(decided)) = memory {
@@ -156,13 +158,13 @@ impl World {
 
     async fn recall(&mut self) {
         let command = self.wishes.check();
-        self.done = format!("recalling {command:#?}");
+        self.done = format!("recalling {command:?}");
         self.same(&self.memory.recall(&command).await, &self.redis.recall(&command).await);
     }
 
     async fn read(&mut self) {
         let (queries, now) = (self.wishes.queries(), self.wishes.now);
-        self.done = format!("reading {queries:#?} at {now:?}");
+        self.done = format!("reading {queries:?} at {now:?}");
         let workspace = &self.wishes.workspace;
         let memory = self.memory.read(workspace, &queries, now).await;
         self.same(&memory, &self.redis.read(workspace, &queries, now).await);
@@ -170,7 +172,7 @@ impl World {
 
     async fn settle(&mut self) {
         let records = self.wishes.records();
-        self.done = format!("settling {records:#?}");
+        self.done = format!("settling {records:?}");
         self.same(&self.memory.settle(records.clone()).await, &self.redis.settle(records).await);
     }
 
@@ -200,7 +202,7 @@ impl World {
     async fn open(&mut self) {
         let (openings, through) = self.wishes.openings();
         let (workspace, now) = (&self.wishes.workspace, self.wishes.now);
-        self.done = format!("opening {openings:#?} through {through:?} at {now:?}");
+        self.done = format!("opening {openings:?} through {through:?} at {now:?}");
         let memory = self.memory.open_budget(workspace, openings.clone(), through, now).await;
         self.same(&memory, &self.redis.open_budget(workspace, openings, through, now).await);
     }

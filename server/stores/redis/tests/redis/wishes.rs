@@ -311,10 +311,9 @@ impl Wishes {
         (openings, Position(self.position))
     }
 
-    /// The families of some of the budgets.
-    pub fn families(&mut self) -> Vec<CounterFamily> {
-        let numbers: Vec<u32> = self.limits.iter().map(|limit| limit.number).collect();
-        numbers.into_iter().filter(|_| !self.dice.one_in(4)).map(CounterFamily).collect()
+    /// The families of all limits.
+    pub fn families(&self) -> Vec<CounterFamily> {
+        self.limits.iter().map(|limit| CounterFamily(limit.number)).collect()
     }
 }
 
