@@ -193,7 +193,10 @@ impl OpenStores {
         Ok(Arc::new(loaded.context("the counters cannot be loaded")?))
     }
 
-    async fn counters_in_redis(&self, config: RedisCounterStoreConfig) -> anyhow::Result<Arc<dyn CounterStore>> {
+    async fn counters_in_redis(
+        &self,
+        config: RedisCounterStoreConfig,
+    ) -> anyhow::Result<Arc<dyn CounterStore>> {
         let store = RedisCounterStore::new(config)?;
         let workspaces = self.config.snapshot().await?.workspaces;
         let workspaces: Vec<_> = workspaces.into_iter().map(|workspace| workspace.id).collect();

@@ -70,7 +70,9 @@ impl Redis {
             return wrong("stores.redis.sentinel_node_url", "must begin with redis:// or rediss://");
         }
         match (self.urls.is_empty(), self.urls_file.as_os_str().is_empty()) {
-            (true, true) => wrong("stores.redis.urls", "must name the servers, since stores.redis.topology is set"),
+            (true, true) => {
+                wrong("stores.redis.urls", "must name the servers, since stores.redis.topology is set")
+            }
             (false, false) => wrong("stores.redis.urls_file", "must be empty where stores.redis.urls is set"),
             _ if !self.urls.iter().all(|url| is_url(url.expose())) => {
                 wrong("stores.redis.urls", "must each begin with redis:// or rediss://")

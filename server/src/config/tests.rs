@@ -243,7 +243,9 @@ fn redis_is_configured_by_its_servers() {
     assert!(refused(&of("[\"http://a\"]")).contains("must each begin with redis://"));
     assert!(refused(&of("[\"redis://a\", \"redis://b\"]")).contains("must be one"));
     let one = of("[\"redis://user:hidden@a\"]");
-    assert!(refused(&format!("{one}\nurls_file = \"file\"")).contains("stores.redis.urls_file must be empty"));
+    assert!(
+        refused(&format!("{one}\nurls_file = \"file\"")).contains("stores.redis.urls_file must be empty")
+    );
     assert!(refused(&format!("{one}\nkey_prefix = \"a{{b\"")).contains("stores.redis.key_prefix"));
     assert!(refused(&format!("{one}\ndeadline_ms = 0")).contains("stores.redis.deadline_ms must be 1 to"));
     let sentinel = "topology = \"sentinel\"\nurls = [\"redis://a\"]";

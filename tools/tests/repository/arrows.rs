@@ -24,6 +24,11 @@ const ARROWS: &[Arrow] = &[
     Arrow { from: "core", to: &[], to_in_tests: &[] },
     Arrow { from: "engine", to: &["core"], to_in_tests: &["store-memory"] },
     Arrow { from: "store-memory", to: &["engine", "core"], to_in_tests: &["store-suite"] },
+    Arrow {
+        from: "store-redis",
+        to: &["engine", "core"],
+        to_in_tests: &["store-memory", "store-suite", "test-servers"],
+    },
     Arrow { from: "store-sql", to: &["engine", "core"], to_in_tests: &["store-suite", "test-servers"] },
     Arrow { from: "store-suite", to: &["engine", "core"], to_in_tests: &[] },
     Arrow { from: "test-servers", to: &[], to_in_tests: &[] },
@@ -42,6 +47,7 @@ const ARROWS: &[Arrow] = &[
             "proto",
             "serving",
             "store-memory",
+            "store-redis",
             "store-sql",
         ],
         to_in_tests: &["test-servers"],
@@ -79,7 +85,7 @@ const RESERVED: &[Reserved] = &[
     Reserved { library: "tokio-rustls", users: &["serving"] },
     // The benchmarks insert by hand what the store is compared with.
     Reserved { library: "sqlx", users: &["store-sql", "bench"] },
-    Reserved { library: "redis", users: &[] },
+    Reserved { library: "redis", users: &["store-redis"] },
     Reserved { library: "rdkafka", users: &[] },
     Reserved { library: "clickhouse", users: &[] },
 ];

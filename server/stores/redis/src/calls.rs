@@ -44,7 +44,8 @@ pub(crate) fn unpack_call(bytes: &[u8]) -> Result<(CallIdentity, Option<RequestI
     let row: Row = serde_json::from_slice(bytes).map_err(|_| corrupt("a reservation's call"))?;
     let invalid = |error: rateguard_core::invalid::Invalid| corrupt(format!("a reservation's call: {error}"));
     let api = row.api.map(|api| ApiId::parse("api", &api)).transpose().map_err(invalid)?;
-    let request = row.request_id.map(|id| RequestId::parse("request_id", &id)).transpose().map_err(invalid)?;
+    let request =
+        row.request_id.map(|id| RequestId::parse("request_id", &id)).transpose().map_err(invalid)?;
     let call = CallIdentity {
         key: KeyId::parse("key", &row.key).map_err(invalid)?,
         api,

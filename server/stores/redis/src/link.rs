@@ -89,7 +89,9 @@ impl Link {
     async fn ask_again(&self, command: &Cmd, deadline: Instant) -> Result<Value, Failure> {
         loop {
             match self.ask(command, deadline).await {
-                Err(Failure::Refused(error)) if has_moved(&error) && Instant::now() + MOVED_PAUSE < deadline => {
+                Err(Failure::Refused(error))
+                    if has_moved(&error) && Instant::now() + MOVED_PAUSE < deadline =>
+                {
                     tokio::time::sleep(MOVED_PAUSE).await;
                 }
                 outcome => return outcome,
@@ -117,7 +119,9 @@ impl Link {
     }
 
     fn broken(&self, wire: &Arc<Wire>, error: RedisError) -> Failure {
-        if !wire.mends_itself() && (error.is_unrecoverable_error() || error.is_io_error() || is_demoted(&error)) {
+        if !wire.mends_itself()
+            && (error.is_unrecoverable_error() || error.is_io_error() || is_demoted(&error))
+        {
             self.drop_wire(wire);
         }
         if was_refused(&error) { Failure::Refused(error) } else { Failure::Silent(error.to_string()) }
@@ -216,4 +220,3 @@ fn has_moved(error: &RedisError) -> bool {
 fn is_script_failure(error: &RedisError) -> bool {
     error.kind() == ErrorKind::Server(ServerErrorKind::ResponseError)
 }
-

@@ -67,7 +67,11 @@ impl RedisCounterStore {
         }
     }
 
-    pub(crate) async fn expire(&self, now: Millis, limit: usize) -> Result<Vec<ExpiredReservation>, StoreError> {
+    pub(crate) async fn expire(
+        &self,
+        now: Millis,
+        limit: usize,
+    ) -> Result<Vec<ExpiredReservation>, StoreError> {
         self.learn().await?;
         let round = self.workspaces.next(WORKSPACES_PER_ROUND);
         let expired: Vec<Vec<ExpiredReservation>> =
@@ -134,7 +138,10 @@ impl RedisCounterStore {
         self.learn().await?;
         let all = self.workspaces.all();
         let figures: Vec<(WorkspaceId, Figures)> =
-            stream::iter(all.into_iter().map(|known| self.figures(known))).buffered(AT_ONCE).try_collect().await?;
+            stream::iter(all.into_iter().map(|known| self.figures(known)))
+                .buffered(AT_ONCE)
+                .try_collect()
+                .await?;
         let mut health = CounterHealth::default();
         for (workspace, figures) in figures {
             health.live_counters += figures.live;

@@ -30,7 +30,12 @@ struct Seen {
 
 impl Known {
     fn new(id: WorkspaceId) -> Self {
-        Self { id, seen: Mutex::default(), registered: AtomicBool::new(false), is_lost: AtomicBool::new(false) }
+        Self {
+            id,
+            seen: Mutex::default(),
+            registered: AtomicBool::new(false),
+            is_lost: AtomicBool::new(false),
+        }
     }
 
     /// How every command begins: when, which generation a workspace without memory begins, and what

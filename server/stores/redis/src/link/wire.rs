@@ -20,11 +20,7 @@ pub(super) enum Door {
     /// One server.
     Single(Client),
     /// Whoever leads.
-    Sentinel {
-        sentinel: Box<Mutex<Sentinel>>,
-        service: String,
-        node: SentinelNodeConnectionInfo,
-    },
+    Sentinel { sentinel: Box<Mutex<Sentinel>>, service: String, node: SentinelNodeConnectionInfo },
     /// A cluster.
     Cluster(ClusterClient),
 }

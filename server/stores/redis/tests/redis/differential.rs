@@ -29,8 +29,9 @@ const WORLDS: u64 = 12;
 const COMMANDS_PER_WORLD: u64 = 1_000;
 /// Commands between two looks at all counters.
 const LOOK_EVERY: u64 = 50;
-/// Few enough that some values fall on overflow counters.
-const LIVE_COUNTERS_MAX: usize = 36;
+/// Few enough that some values fall on overflow counters, in every second world.
+const CROWDED_COUNTERS_MAX: usize = 36;
+const LIVE_COUNTERS_MAX: usize = 1_000;
 const RESERVATIONS_MAX: usize = 10_000;
 /// Of all reservations that are named.
 const NAMED: usize = 50;
@@ -82,22 +83,24 @@ struct World {
 impl World {
     async fn new(seed: u64, url: String, connection: MultiplexedConnection) -> Self {
         let prefix = new_prefix();
+        let is_crowded = seed % 2 == 0;
+        let live_counters_max = if is_crowded { CROWDED_COUNTERS_MAX } else { LIVE_COUNTERS_MAX };
         let config = RedisCounterStoreConfig {
-            live_counters_max: LIVE_COUNTERS_MAX,
+            live_counters_max,
             reservations_max: RESERVATIONS_MAX,
             ..config(Topology::Single { url }, &prefix)
         };
         let redis = RedisCounterStore::new(config).expect("the address is well formed");
         let rows = Arc::new(Rows::default());
         let bounds = MemoryCounterStoreConfig {
-            live_counters_max: LIVE_COUNTERS_MAX,
+            live_counters_max,
             reservations_max: RESERVATIONS_MAX,
             ..MemoryCounterStoreConfig::default()
         };
         let memory = MemoryCounterStore::load(rows.clone(), bounds, Millis::ZERO).await;
         let memory = memory.expect("an empty checkpoint is read");
         let workspace = WorkspaceId::from_random(u128::from(Dice(seed).roll()).to_be_bytes());
-        let wishes = Wishes::new(seed, workspace);
+        let wishes = Wishes::new(seed, workspace, is_crowded);
         Self { seed, step: 0, wishes, memory, rows, redis, connection, prefix, done: String::new() }
     }
 

@@ -74,7 +74,8 @@ return all
 
 /// The counters under a key.
 pub async fn dump(connection: &mut MultiplexedConnection, key: &str) -> Left {
-    let value: Value = cmd("EVAL").arg(UNPACK).arg(1).arg(key).query_async(connection).await.expect("it is there");
+    let value: Value =
+        cmd("EVAL").arg(UNPACK).arg(1).arg(key).query_async(connection).await.expect("it is there");
     lists(value).into_iter().map(counter).collect()
 }
 
@@ -117,9 +118,18 @@ fn state(kind: i128, of: &[i128]) -> Counter {
             slots: (2..of.len()).step_by(2).map(|place| (small(place), small(place + 1))).collect(),
         })),
         4 => {
-            let money = |place: usize| PeriodMoney { start: at(place), end: at(place + 1), spent: of[place + 2], held: of[place + 3] };
+            let money = |place: usize| PeriodMoney {
+                start: at(place),
+                end: at(place + 1),
+                spent: of[place + 2],
+                held: of[place + 3],
+            };
             let previous = (of.len() > 4).then(|| money(4));
-            Counter::Budget(Box::new(BudgetCounter { current: money(0), previous, ..BudgetCounter::default() }))
+            Counter::Budget(Box::new(BudgetCounter {
+                current: money(0),
+                previous,
+                ..BudgetCounter::default()
+            }))
         }
         other => panic!("a counter of kind {other}"),
     }

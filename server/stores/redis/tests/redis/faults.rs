@@ -68,7 +68,8 @@ async fn a_server_that_is_not_there_has_surely_done_nothing() {
 async fn an_answer_that_was_lost_is_unknown_and_its_repetition_consumes_once() {
     let server = RedisServer::start(Keeping::Nothing).await.unwrap();
     let proxy = Proxy::to(SocketAddr::from((Ipv4Addr::LOCALHOST, server.port()))).await.unwrap();
-    let through = RedisCounterStoreConfig { deadline: SHORT, ..alone(format!("redis://{}", proxy.address())) };
+    let through =
+        RedisCounterStoreConfig { deadline: SHORT, ..alone(format!("redis://{}", proxy.address())) };
     let caller = caller(store(through));
     let limited = ask(1, a_minute(5), 2);
     decided_again(&caller, &caller.command(Mode::Peek, std::slice::from_ref(&limited), at(0))).await;
@@ -139,7 +140,9 @@ async fn one_decision_is_one_call() {
         assert!(caller.consume(&asks, at(call)).await);
     }
     let stats = server.ask(&["INFO", "commandstats"]).await.unwrap();
-    let calls = |command: &str| stats.lines().find(|line| line.starts_with(&format!("cmdstat_{command}:"))).map(str::to_owned);
+    let calls = |command: &str| {
+        stats.lines().find(|line| line.starts_with(&format!("cmdstat_{command}:"))).map(str::to_owned)
+    };
     assert!(calls("evalsha").unwrap().contains("calls=50,"), "{stats}");
     assert_eq!((calls("eval"), calls("sadd")), (None, None), "{stats}");
 }
@@ -180,7 +183,10 @@ async fn a_cluster_answers_again_after_one_of_its_servers_was_killed() {
     let limited = ask(1, a_minute(10), 4);
     assert!(!decided_again(&caller, &with_id(&caller, &limited)).await.replayed);
     cluster.kill_master_of(&format!("{key_prefix}:{{{}}}:c", caller.workspace)).await.unwrap();
-    assert!(decided_again(&caller, &with_id(&caller, &limited)).await.replayed, "its replica has the decision");
+    assert!(
+        decided_again(&caller, &with_id(&caller, &limited)).await.replayed,
+        "its replica has the decision"
+    );
 }
 
 /// What was open and short counts as used up until it has passed; what is long begins anew.
@@ -225,7 +231,10 @@ async fn budgets_of_lost_memory_deny_until_they_are_counted_again() {
     let stale = open(400, Position(1)).await;
     assert!(matches!(stale, Err(StoreError::Unavailable { .. })), "a record came after: {stale:?}");
     open(450, second.position).await.unwrap();
-    assert!(caller.reserve(std::slice::from_ref(&budget), at(4)).await.is_none(), "others are not counted yet");
+    assert!(
+        caller.reserve(std::slice::from_ref(&budget), at(4)).await.is_none(),
+        "others are not counted yet"
+    );
     caller.store.rebuilt(&caller.workspace).await.unwrap();
     assert_eq!(caller.store.lost().await, Ok(Vec::new()));
     assert_eq!(caller.used(&budget, at(5)).await, 450);
@@ -276,7 +285,8 @@ async fn sentinels_name_the_server_that_leads_after_another_failed() {
     let servers = RedisSentinels::start().await.unwrap();
     let (urls, service) = (servers.urls(), servers.service().to_owned());
     let topology = Topology::Sentinel { urls, service, node_url: None };
-    let config = RedisCounterStoreConfig { deadline: Duration::from_secs(1), ..config(topology, &new_prefix()) };
+    let config =
+        RedisCounterStoreConfig { deadline: Duration::from_secs(1), ..config(topology, &new_prefix()) };
     let caller = caller(store(config));
     let limited = ask(1, a_minute(10), 4);
     assert!(!decided_again(&caller, &with_id(&caller, &limited)).await.replayed);

@@ -97,15 +97,20 @@ pub struct Wishes {
     pub taken: Vec<ReservationId>,
     position: u64,
     reservations: u128,
+    /// Whether the workspace may have fewer counters than it wishes for. Then reservations only test
+    /// budgets: the store in memory makes a budget's counter for what is written down ahead, and may by
+    /// that give the last place to another counter than the scripts do.
+    is_crowded: bool,
 }
 
 impl Wishes {
     /// A world that a seed decides.
-    pub fn new(seed: u64, workspace: WorkspaceId) -> Self {
+    pub fn new(seed: u64, workspace: WorkspaceId, is_crowded: bool) -> Self {
         let mut dice = Dice(seed);
         let limits = (0..LIMITS).map(|number| planned(&mut dice, number)).collect();
         let now = Millis::new(1_800_000_000_000 + dice.sized(DAY_MS));
-        Self { dice, workspace, now, limits, taken: Vec::new(), position: 0, reservations: u128::from(seed) << 64 }
+        let reservations = u128::from(seed) << 64;
+        Self { dice, workspace, now, limits, taken: Vec::new(), position: 0, reservations, is_crowded }
     }
 
     /// Lets time pass, mostly a little, now and then much, seldom backwards.
@@ -146,7 +151,11 @@ impl Wishes {
         let skew = if self.dice.one_in(10) { self.dice.sized(3 * ms) - ms } else { 0 };
         let at = self.now.plus(skew).get();
         let start = at - at % ms;
-        Bounds { start: Millis::new(start), end: Millis::new(start + ms), next_end: Millis::new(start + 2 * ms) }
+        Bounds {
+            start: Millis::new(start),
+            end: Millis::new(start + ms),
+            next_end: Millis::new(start + 2 * ms),
+        }
     }
 
     fn counter(&mut self, place: usize) -> (CounterId, CounterId) {
@@ -157,10 +166,11 @@ impl Wishes {
 
     /// A check, mostly of several limits.
     pub fn check(&mut self) -> CheckCommand {
-        let mode = [Mode::Consume, Mode::Consume, Mode::Reserve, Mode::Reserve, Mode::Peek][self.dice.place(5)];
+        let mode =
+            [Mode::Consume, Mode::Consume, Mode::Reserve, Mode::Reserve, Mode::Peek][self.dice.place(5)];
         let count = 1 + self.dice.place(5);
         let places: Vec<usize> = (0..count).map(|_| self.dice.place(LIMITS)).collect();
-        let charges = places.iter().map(|place| self.charge(*place)).collect();
+        let charges = places.iter().map(|place| self.charge(*place, mode)).collect();
         let reservation = (mode == Mode::Reserve).then(|| self.reservation());
         CheckCommand {
             workspace: self.workspace.clone(),
@@ -173,13 +183,15 @@ impl Wishes {
         }
     }
 
-    fn charge(&mut self, place: usize) -> Charge {
+    fn charge(&mut self, place: usize, mode: Mode) -> Charge {
         let (counter, overflow) = self.counter(place);
         let limit = self.limit(place);
-        let is_money = matches!(limit, Limit::Budget { .. }) || self.limits[place].unit == Unit::Cost;
+        let is_budget = matches!(limit, Limit::Budget { .. });
+        let is_money = is_budget || self.limits[place].unit == Unit::Cost;
         let most = if is_money { MONEY_NANOS_MAX } else { AMOUNT_MAX };
         let demand = match self.dice.below(6) {
             0 => Demand::PROBE,
+            _ if is_budget && mode == Mode::Reserve && self.is_crowded => Demand::PROBE,
             1 => Demand::take(limit.size().min(most)),
             _ => Demand::take(self.dice.sized(most)),
         };
@@ -302,8 +314,9 @@ impl Wishes {
 
     /// What was spent of budgets before they were in force, with the position that it includes.
     pub fn openings(&mut self) -> (Vec<SettleCharge>, Position) {
-        let budgets: Vec<usize> =
-            (0..LIMITS).filter(|place| matches!(self.limits[*place].shape, Shape::Budget(_) | Shape::Prepaid)).collect();
+        let budgets: Vec<usize> = (0..LIMITS)
+            .filter(|place| matches!(self.limits[*place].shape, Shape::Budget(_) | Shape::Prepaid))
+            .collect();
         let count = 1 + self.dice.place(3);
         let chosen: Vec<usize> = (0..count).map(|_| budgets[self.dice.place(budgets.len())]).collect();
         let spent = self.dice.sized(MONEY_NANOS_MAX);

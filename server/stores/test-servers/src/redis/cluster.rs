@@ -52,7 +52,8 @@ impl RedisCluster {
     pub async fn start() -> Result<Self, ServerError> {
         blocking(|| {
             let folder = Folder::new()?;
-            let nodes = (0..NODES).map(|number| start_node(&folder, number)).collect::<Result<Vec<_>, _>>()?;
+            let nodes =
+                (0..NODES).map(|number| start_node(&folder, number)).collect::<Result<Vec<_>, _>>()?;
             form(&nodes)?;
             Ok(Self { nodes: Arc::new(nodes), _folder: folder })
         })
@@ -72,10 +73,7 @@ impl RedisCluster {
     /// [`ServerError::Failed`] when one cannot be asked.
     pub async fn ask_masters(&self, words: &[&str]) -> Result<Vec<String>, ServerError> {
         let (nodes, words) = (self.nodes.clone(), words.iter().map(ToString::to_string).collect::<Vec<_>>());
-        blocking(move || {
-            nodes.iter().filter(|node| leads(node)).map(|node| node.ask(&words)).collect()
-        })
-        .await
+        blocking(move || nodes.iter().filter(|node| leads(node)).map(|node| node.ask(&words)).collect()).await
     }
 
     /// Kills the node that leads for a key, without a word, once its replica has all that was written.
@@ -86,7 +84,8 @@ impl RedisCluster {
     pub async fn kill_master_of(&self, key: &str) -> Result<(), ServerError> {
         let (nodes, key) = (self.nodes.clone(), key.to_owned());
         blocking(move || {
-            let has_key = |node: &&Node| leads(node) && node.ask(&["EXISTS", &key]).is_ok_and(|answer| answer == "1");
+            let has_key =
+                |node: &&Node| leads(node) && node.ask(&["EXISTS", &key]).is_ok_and(|answer| answer == "1");
             let master = nodes.iter().find(has_key).ok_or(ServerError::NotRunning)?;
             master.ask(&["WAIT", "1", "1000"])?;
             master.kill()

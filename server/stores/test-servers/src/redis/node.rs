@@ -36,7 +36,11 @@ pub(super) struct Node {
 
 impl Node {
     /// Starts a process with settings as on the command line; it saves nothing by itself.
-    pub(super) fn start_on_free_port(folder: &Folder, name: &str, settings: &[&str]) -> Result<Self, ServerError> {
+    pub(super) fn start_on_free_port(
+        folder: &Folder,
+        name: &str,
+        settings: &[&str],
+    ) -> Result<Self, ServerError> {
         let mut last = ServerError::NotRunning;
         for _ in 0..PORTS_TRIED {
             let port = free_port().map_err(ServerError::system("find a free port"))?;
@@ -50,7 +54,12 @@ impl Node {
     }
 
     /// The same on a port that was chosen before.
-    pub(super) fn start_on(folder: &Folder, name: &str, port: u16, settings: &[&str]) -> Result<Self, ServerError> {
+    pub(super) fn start_on(
+        folder: &Folder,
+        name: &str,
+        port: u16,
+        settings: &[&str],
+    ) -> Result<Self, ServerError> {
         let folder = folder.path().join(name);
         std::fs::create_dir_all(&folder).map_err(ServerError::system("make a folder for Redis"))?;
         let settings = settings.iter().map(ToString::to_string).collect();
@@ -117,7 +126,10 @@ impl Node {
     /// Gives the process a command, word by word.
     pub(super) fn ask(&self, words: &[impl AsRef<str>]) -> Result<String, ServerError> {
         let mut command = Command::new("redis-cli");
-        command.args(["-p", &self.port.to_string()]).args(words.iter().map(AsRef::as_ref)).stdin(Stdio::null());
+        command
+            .args(["-p", &self.port.to_string()])
+            .args(words.iter().map(AsRef::as_ref))
+            .stdin(Stdio::null());
         let output = command.output().map_err(ServerError::system("run redis-cli"))?;
         if output.status.success() {
             return Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned());
