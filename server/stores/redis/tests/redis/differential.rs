@@ -77,7 +77,8 @@ struct World {
     redis: RedisCounterStore,
     connection: MultiplexedConnection,
     prefix: String,
-    done: String,
+    /// What was done since all counters were the same.
+    done: Vec<String>,
 }
 
 impl World {
@@ -101,7 +102,7 @@ impl World {
         let memory = memory.expect("an empty checkpoint is read");
         let workspace = WorkspaceId::from_random(u128::from(Dice(seed).roll()).to_be_bytes());
         let wishes = Wishes::new(seed, workspace, is_crowded);
-        Self { seed, step: 0, wishes, memory, rows, redis, connection, prefix, done: String::new() }
+        Self { seed, step: 0, wishes, memory, rows, redis, connection, prefix, done: Vec::new() }
     }
 
     async fn live(mut self) {
@@ -142,7 +143,8 @@ impl World {
             | (Err(StoreError::AlreadyExists { .. }), Err(StoreError::AlreadyExists { .. })) => true,
             _ => false,
         };
-        let Self { seed, step, done, .. } = self;
+        let Self { seed, step, .. } = self;
+        let done = self.done.join("\n");
         assert!(
             same,
             "RATEGUARD_DIFFERENTIAL_SEED={seed}, step {step}\n{done}\n memory: {memory:?}\n redis: {redis:?}"
@@ -151,7 +153,7 @@ impl World {
 
     async fn check(&mut self) {
         let command = self.wishes.check();
-        self.done = format!("{command:?}");
+        self.done.push(format!("{command:?}"));
         let (memory, redis) = (self.memory.check(&command).await, self.redis.check(&command).await);
         self.same(&memory, &redis);
         if let Ok(CheckOutcome::Decided(decided)) = memory {
@@ -161,13 +163,13 @@ impl World {
 
     async fn recall(&mut self) {
         let command = self.wishes.check();
-        self.done = format!("recalling {command:?}");
+        self.done.push(format!("recalling {command:?}"));
         self.same(&self.memory.recall(&command).await, &self.redis.recall(&command).await);
     }
 
     async fn read(&mut self) {
         let (queries, now) = (self.wishes.queries(), self.wishes.now);
-        self.done = format!("reading {queries:?} at {now:?}");
+        self.done.push(format!("reading {queries:?} at {now:?}"));
         let workspace = &self.wishes.workspace;
         let memory = self.memory.read(workspace, &queries, now).await;
         self.same(&memory, &self.redis.read(workspace, &queries, now).await);
@@ -175,13 +177,13 @@ impl World {
 
     async fn settle(&mut self) {
         let records = self.wishes.records();
-        self.done = format!("settling {records:?}");
+        self.done.push(format!("settling {records:?}"));
         self.same(&self.memory.settle(records.clone()).await, &self.redis.settle(records).await);
     }
 
     async fn release(&mut self) {
         let (id, principal, now) = (self.wishes.some_reservation(), self.wishes.principal(), self.wishes.now);
-        self.done = format!("releasing {id:?} of {principal:?} at {now:?}");
+        self.done.push(format!("releasing {id:?} of {principal:?} at {now:?}"));
         let workspace = &self.wishes.workspace;
         let memory = self.memory.release(workspace, &id, &principal, now).await;
         self.same(&memory, &self.redis.release(workspace, &id, &principal, now).await);
@@ -189,7 +191,7 @@ impl World {
 
     async fn reservation(&mut self) {
         let id = self.wishes.some_reservation();
-        self.done = format!("asking for {id:?}");
+        self.done.push(format!("asking for {id:?}"));
         let workspace = &self.wishes.workspace;
         let memory = self.memory.reservation(workspace, &id).await;
         self.same(&memory, &self.redis.reservation(workspace, &id).await);
@@ -197,7 +199,7 @@ impl World {
 
     async fn expire(&mut self) {
         let now = self.wishes.now;
-        self.done = format!("expiring at {now:?}");
+        self.done.push(format!("expiring at {now:?}"));
         let memory = self.memory.expire_due(now, NAMED).await;
         self.same(&memory, &self.redis.expire_due(now, NAMED).await);
     }
@@ -205,14 +207,14 @@ impl World {
     async fn open(&mut self) {
         let (openings, through) = self.wishes.openings();
         let (workspace, now) = (&self.wishes.workspace, self.wishes.now);
-        self.done = format!("opening {openings:?} through {through:?} at {now:?}");
+        self.done.push(format!("opening {openings:?} through {through:?} at {now:?}"));
         let memory = self.memory.open_budget(workspace, openings.clone(), through, now).await;
         self.same(&memory, &self.redis.open_budget(workspace, openings, through, now).await);
     }
 
     async fn sweep(&mut self) {
         let (living, now) = (Living(Arc::new(self.wishes.families().into_iter().collect())), self.wishes.now);
-        self.done = format!("sweeping at {now:?} with {:?}", living.0);
+        self.done.push(format!("sweeping at {now:?} with {:?}", living.0));
         self.memory.checkpoint(false).await.expect("the rows are kept");
         for _ in 0..SWEEPS {
             let memory = self.memory.sweep(now, &living).await;
@@ -226,6 +228,7 @@ impl World {
         let key = format!("{}:{{{}}}:c", self.prefix, self.wishes.workspace);
         let (memory, redis) = (self.rows.left(), dump(&mut self.connection, &key).await);
         self.same(&Ok(memory), &Ok(redis));
+        self.done.clear();
     }
 }
 
