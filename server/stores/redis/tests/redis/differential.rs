@@ -84,7 +84,7 @@ struct World {
 impl World {
     async fn new(seed: u64, url: String, connection: MultiplexedConnection) -> Self {
         let prefix = new_prefix();
-        let is_crowded = seed % 2 == 0;
+        let is_crowded = seed.is_multiple_of(2);
         let live_counters_max = if is_crowded { CROWDED_COUNTERS_MAX } else { LIVE_COUNTERS_MAX };
         let config = RedisCounterStoreConfig {
             live_counters_max,
@@ -115,7 +115,7 @@ impl World {
                 self.wishes.change_limit();
             }
             self.turn().await;
-            if self.step % LOOK_EVERY == 0 {
+            if self.step.is_multiple_of(LOOK_EVERY) {
                 self.look().await;
             }
         }

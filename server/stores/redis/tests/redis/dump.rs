@@ -93,7 +93,8 @@ fn counter(parts: Vec<Value>) -> (CounterId, (Position, Counter)) {
         other => panic!("no bytes: {other:?}"),
     };
     let id = <[u8; 16]>::try_from(bytes(&parts[0])).expect("an id has 16 bytes");
-    let number = |value: &Value| String::from_utf8(bytes(value)).unwrap().parse::<i128>().expect("a number");
+    let number =
+        |value: &Value| String::from_utf8(bytes(value)).expect("text").parse::<i128>().expect("a number");
     let numbers: Vec<i128> = parts[1..].iter().map(number).collect();
     let position = Position(u64::try_from(numbers[1]).expect("a position"));
     (CounterId(u128::from_be_bytes(id)), (position, state(numbers[0], &numbers[2..])))
