@@ -189,6 +189,9 @@ impl Authenticator {
     pub fn by_key(&self, secret: &str, now: Millis) -> Result<Caller, EngineError> {
         let KnownKey { workspace, key } = known(secret, |hash| self.directory.key(hash))?;
         check_usable(&key, now)?;
+        if key.secret_until(&key_hash(secret)).is_some_and(|until| now >= until) {
+            return Err(EngineError::new(Reason::KeyExpired, "the API key was rotated; use the new secret"));
+        }
         Ok(Caller { workspace, key, by_gateway: false })
     }
 

@@ -22,7 +22,7 @@ pub use apis::{ApiDraft, CredentialChange};
 pub use apply::{Applied, CONFIGURATION_RESOURCES_MAX, Desired, Difference};
 pub use audit::AuditPage;
 pub use budgets::{BudgetStanding, Recount, RecountError, prepare_recount};
-pub use keys::{NewKey, equip, equip_as};
+pub use keys::{KEY_OVERLAP_MS_DEFAULT, KEY_OVERLAP_MS_MAX, NewKey, Rotation, equip, equip_as};
 pub use prices::{ListedPrice, PriceFilter, PricePage, PricePlace};
 
 /// APIs of one workspace.

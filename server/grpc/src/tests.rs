@@ -22,6 +22,7 @@ mod people_web;
 mod persons;
 mod prices;
 mod repetitions;
+mod rotation;
 mod web;
 mod wire;
 pub(crate) mod world;

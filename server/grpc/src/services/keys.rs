@@ -2,10 +2,11 @@
 
 use std::sync::Arc;
 
+use rateguard_core::ids::KeyId;
 use rateguard_core::money::Currency;
 use rateguard_engine::engine::Engine;
 use rateguard_engine::error::EngineError;
-use rateguard_engine::manage::NewKey;
+use rateguard_engine::manage::{NewKey, Rotation};
 use rateguard_engine::ports::{Resource, ResourceKind, Stored};
 use rateguard_engine::resources::Key;
 use rateguard_proto::v1;
@@ -15,7 +16,8 @@ use tonic::{Request, Response, Status};
 use super::answer;
 use super::managed::{Desk, Managed, at_desk, of_kind};
 use super::mask::Maskable;
-use crate::convert::keys::{KeyIdentity, key, key_message};
+use crate::convert::keys::{KeyIdentity, key, key_message, overlap_ms};
+use crate::convert::{etag_version, resource_id};
 
 impl Managed for Key {
     type Message = v1::Key;
@@ -23,7 +25,16 @@ impl Managed for Key {
     const FIELD: &'static str = "key";
     const MASKABLE: Maskable = Maskable {
         message: "rateguard.v1.Key",
-        fixed: &["id", "prefix", "label", "etag", "create_time", "update_time"],
+        fixed: &[
+            "id",
+            "prefix",
+            "label",
+            "etag",
+            "create_time",
+            "update_time",
+            "previous_prefix",
+            "previous_expire_time",
+        ],
     };
 
     fn id_and_etag(message: &v1::Key) -> (&str, &str) {
@@ -105,6 +116,27 @@ impl KeyService for Keys {
         answer(async {
             let updated = desk.update(message.key, message.update_mask).await?;
             Ok(v1::UpdateKeyResponse { key: Some(key_message(&updated.stored)) })
+        })
+        .await
+    }
+
+    async fn rotate_key(
+        &self,
+        request: Request<v1::RotateKeyRequest>,
+    ) -> Result<Response<v1::RotateKeyResponse>, Status> {
+        let (desk, message) = at_desk(&self.0, request)?;
+        answer(async {
+            let id = KeyId::parse("id", resource_id("id", &message.id)?)?;
+            let rotation = Rotation {
+                id,
+                expected: etag_version(&message.etag)?,
+                overlap_ms: overlap_ms(message.overlap_ms)?,
+            };
+            let NewKey { stored, secret } = desk.engine.rotate_key(&desk.who, rotation).await?;
+            let key = Some(key_message(&of_kind(stored)?));
+            // As when a key is made: the one time that anybody but its owner sees it.
+            let secret = Some(v1::SecretText { value: secret.expose().to_owned() });
+            Ok(v1::RotateKeyResponse { key, secret })
         })
         .await
     }

@@ -139,17 +139,22 @@ async fn no_secret_is_shown_and_a_new_one_is_told() {
     let mut keys = KeyServiceClient::new(world.transport());
     let made = keys.create_key(v1::CreateKeyRequest { key: Some(key) }).await.unwrap().into_inner();
     let key_secret = made.secret.unwrap().value;
+    let rotate = v1::RotateKeyRequest { id: made.key.unwrap().id, ..v1::RotateKeyRequest::default() };
+    let rotated = keys.rotate_key(rotate).await.unwrap().into_inner().secret.unwrap().value;
     let ada = world.someone("ada").await;
     let invitation = world.invitation(&ada, v1::Role::Viewer).await;
     let mut shown = format!("{:?}", all(&world).await);
     let of_ada = listed(world.transport_with(&ada.access), v1::AuditEntryFilter::default()).await.unwrap();
     shown.push_str(&format!("{of_ada:?}"));
     let hash = hex::encode(rateguard_engine::secrets::key_hash(&key_secret));
+    let new_hash = hex::encode(rateguard_engine::secrets::key_hash(&rotated));
     let secrets = [
         "sk-first",
         "sk-second",
         &key_secret,
         &hash,
+        &rotated,
+        &new_hash,
         &ada.access,
         &ada.refresh,
         &invitation,

@@ -87,6 +87,8 @@ async fn apis_and_keys(transport: Transport) {
     let id = changed.id.clone();
     let update = v1::UpdateKeyRequest { key: Some(changed), update_mask: mask(&["display_name"]) };
     keys.update_key(update).await.unwrap();
+    let rotate = v1::RotateKeyRequest { id: id.clone(), ..v1::RotateKeyRequest::default() };
+    keys.rotate_key(rotate).await.unwrap();
     keys.delete_key(v1::DeleteKeyRequest { id, etag: String::new() }).await.unwrap();
 }
 

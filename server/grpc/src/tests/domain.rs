@@ -163,6 +163,7 @@ pub fn key() -> impl Strategy<Value = Key> {
             id: KeyId::from_random(id),
             display_name,
             secret_sha256: hash,
+            previous: None,
             prefix,
             label: if test { KeyLabel::Test } else { KeyLabel::Live },
             scopes: scopes.into_iter().collect(),

@@ -67,6 +67,8 @@ fn shown_key(names: &Names, name: String, message: v1::Key) -> v1::Key {
         id: String::new(),
         display_name: name,
         prefix: String::new(),
+        previous_prefix: String::new(),
+        previous_expire_time: None,
         api_ids: named(names, ResourceKind::Api, &message.api_ids),
         etag: String::new(),
         create_time: None,

@@ -12,8 +12,8 @@ use rateguard_core::unit::Unit;
 use rateguard_core::usage::PriceRef;
 use rateguard_engine::ports::Resource;
 use rateguard_engine::resources::{
-    Api, AuthScheme, Dialect, Key, KeyLabel, PriceOverride, Scope as KeyScope, Scopes, SealedCredential,
-    Workspace,
+    Api, AuthScheme, Dialect, Key, KeyLabel, PreviousSecret, PriceOverride, Scope as KeyScope, Scopes,
+    SealedCredential, Workspace,
 };
 
 /// A workspace with this id.
@@ -80,6 +80,11 @@ pub fn api(id: &str, slug: &str) -> Api {
 pub fn key(id: &str, secret: u8) -> Key {
     valid(|| {
         Ok(Key {
+            previous: Some(PreviousSecret {
+                secret_sha256: [!secret; 32],
+                prefix: "rg_test_wxyz".to_owned(),
+                until: Millis::new(1_850_000_000_000),
+            }),
             label: KeyLabel::Test,
             scopes: Scopes::ALL.into_iter().collect(),
             apis: vec![ApiId::parse("apis", "api_1")?, ApiId::parse("apis", "api_2")?],
@@ -178,6 +183,7 @@ fn bare_key(id: &str, secret: u8) -> Key {
             display_name: DisplayName::parse("display_name", "K")?,
             secret_sha256: [secret; 32],
             prefix: "rg_live_abcd".to_owned(),
+            previous: None,
             label: KeyLabel::Live,
             scopes: Scopes::default().with(KeyScope::Read),
             apis: Vec::new(),
