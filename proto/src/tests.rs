@@ -17,7 +17,18 @@ const PUBLIC_SERVICES: [(&str, &[&str]); 13] = [
     ("ApiService", &["CreateApi", "GetApi", "ListApis", "UpdateApi", "DeleteApi"]),
     ("KeyService", &["CreateKey", "GetKey", "ListKeys", "UpdateKey", "RotateKey", "DeleteKey"]),
     ("RuleService", &["CreateRule", "GetRule", "ListRules", "UpdateRule", "DeleteRule"]),
-    ("BudgetService", &["CreateBudget", "GetBudget", "ListBudgets", "UpdateBudget", "DeleteBudget"]),
+    (
+        "BudgetService",
+        &[
+            "CreateBudget",
+            "GetBudget",
+            "ListBudgets",
+            "UpdateBudget",
+            "TopUpBudget",
+            "ListBudgetTopUps",
+            "DeleteBudget",
+        ],
+    ),
     (
         "PriceService",
         &["ListPrices", "GetPrice", "CreatePriceOverride", "UpdatePriceOverride", "DeletePriceOverride"],

@@ -101,6 +101,8 @@ pub enum Reason {
     LastOwner,
     /// The person has as many of these as one person may.
     PersonFull,
+    /// Only a prepaid budget can be topped up.
+    BudgetNotPrepaid,
     /// The resource has changed since it was read.
     EtagMismatch,
     /// A sum does not fit the wire.
@@ -204,7 +206,8 @@ impl Reason {
             | Self::PriceReadOnly
             | Self::RegistrationClosed
             | Self::LastOwner
-            | Self::PersonFull => K::FailedPrecondition,
+            | Self::PersonFull
+            | Self::BudgetNotPrepaid => K::FailedPrecondition,
             Self::EtagMismatch => K::Aborted,
             Self::SumOutOfRange => K::OutOfRange,
             Self::QueueFull | Self::TooManyAttempts => K::ResourceExhausted,

@@ -21,7 +21,9 @@ use crate::ports::{Resource, ResourceKind, StoreError, Stored};
 pub use apis::{ApiDraft, CredentialChange};
 pub use apply::{Applied, CONFIGURATION_RESOURCES_MAX, Desired, Difference};
 pub use audit::AuditPage;
-pub use budgets::{BudgetStanding, Recount, RecountError, prepare_recount};
+pub use budgets::{
+    BudgetStanding, Recount, RecountError, TOP_UPS_PER_BUDGET_MAX, TopUpDraft, TopUpPage, prepare_recount,
+};
 pub use keys::{KEY_OVERLAP_MS_DEFAULT, KEY_OVERLAP_MS_MAX, NewKey, Rotation, equip, equip_as};
 pub use prices::{ListedPrice, PriceFilter, PricePage, PricePlace};
 
@@ -119,6 +121,7 @@ impl Engine {
     ) -> Result<Updated, EngineError> {
         let (kind, id) = (resource.kind(), resource.id().to_owned());
         let before = self.get(identity, kind, &id).await?;
+        let resource = budgets::keep_top_ups(&before.value, resource);
         self.check_resource(identity.workspace()?, Some(&before.value), &resource)?;
         let counters_reset = self.resets_counters(identity.workspace()?, &before.value, &resource)?;
         let resource = budgets::succeed(&before.value, resource, counters_reset);

@@ -10,6 +10,7 @@ pub mod config_store;
 pub mod counter_store;
 pub mod event_log;
 pub mod people_store;
+pub mod top_ups;
 pub mod usage_store;
 
 use thiserror::Error;
@@ -30,6 +31,7 @@ pub use people_store::{
     Membership, PeopleChange, PeopleStore, RefreshHashes, Refreshed, Refreshing, SealedSigningKey, Session,
     StoredWorkspace, User, WORKSPACES_FULL,
 };
+pub use top_ups::{NewTopUp, TOP_UPS_FULL, TopUp, TopUpOutcome};
 pub use usage_store::{
     EventFilter, EventPage, EventQuery, Granularity, GroupBy, SeriesPoint, SeriesQuery, Summary, UsageFilter,
     UsageStore,

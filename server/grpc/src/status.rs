@@ -116,6 +116,7 @@ pub fn reason(reason: Reason) -> v1::ErrorReason {
         Reason::RegistrationClosed => E::RegistrationClosed,
         Reason::LastOwner => E::LastOwner,
         Reason::PersonFull => E::PersonFull,
+        Reason::BudgetNotPrepaid => E::BudgetNotPrepaid,
         Reason::EtagMismatch => E::EtagMismatch,
         Reason::SumOutOfRange => E::SumOutOfRange,
         Reason::QueueFull => E::QueueFull,

@@ -23,6 +23,7 @@ mod persons;
 mod prices;
 mod repetitions;
 mod rotation;
+mod top_ups;
 mod web;
 mod wire;
 pub(crate) mod world;

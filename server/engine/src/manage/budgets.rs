@@ -2,6 +2,7 @@
 
 mod recount;
 mod spent;
+mod top_ups;
 
 use std::sync::Arc;
 
@@ -22,6 +23,7 @@ use crate::ports::{
 use spent::Spent;
 
 pub use recount::{Recount, RecountError, prepare_recount};
+pub use top_ups::{TOP_UPS_PER_BUDGET_MAX, TopUpDraft, TopUpPage};
 
 /// Times that an opening begins anew because its period ended or its budget was changed meanwhile.
 const OPENING_ROUNDS_MAX: usize = 8;
@@ -180,6 +182,14 @@ impl Opening {
         };
         self.spent.by_counter.iter().map(charge).collect()
     }
+}
+
+/// A changed budget keeps what was topped up, whatever period it follows: the ledger's sum.
+pub(super) fn keep_top_ups(before: &Resource, mut after: Resource) -> Resource {
+    if let (Resource::Budget(before), Resource::Budget(after)) = (before, &mut after) {
+        after.topped_up = before.topped_up;
+    }
+    after
 }
 
 /// A changed budget keeps its place in the log as long as its counters have seen every record: one

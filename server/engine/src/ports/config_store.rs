@@ -5,7 +5,7 @@ use rateguard_core::ids::WorkspaceId;
 use rateguard_core::rule::{Budget, Rule};
 use rateguard_core::time::Millis;
 
-use super::StoreError;
+use super::{NewTopUp, StoreError, TopUp, TopUpOutcome};
 use crate::audit::Deed;
 use crate::resources::{Api, Key, PriceOverride, Workspace};
 
@@ -226,6 +226,33 @@ pub trait ConfigStore: Send + Sync + 'static {
         expected: Option<u64>,
         by: &Deed,
     ) -> Result<(), StoreError>;
+
+    /// Tops a budget up: the entry of its ledger and the budget's sum are one transaction. A second call
+    /// with the same request id and content gives the first one's entry, and changes nothing.
+    ///
+    /// # Errors
+    /// [`StoreError::NotFound`] for the budget, [`StoreError::AlreadyExists`] naming `request_id` for one
+    /// that was used for other content, [`StoreError::Full`] beyond `limit` entries of the budget.
+    async fn top_up(
+        &self,
+        workspace: &WorkspaceId,
+        top_up: NewTopUp,
+        limit: usize,
+        by: &Deed,
+    ) -> Result<TopUpOutcome, StoreError>;
+
+    /// At most `limit` entries of a budget's ledger before a place of it, the newest first. They stay when
+    /// the budget goes.
+    ///
+    /// # Errors
+    /// [`StoreError::Unavailable`], [`StoreError::Corrupt`].
+    async fn top_ups(
+        &self,
+        workspace: &WorkspaceId,
+        budget: &str,
+        before: Option<u64>,
+        limit: usize,
+    ) -> Result<Vec<TopUp>, StoreError>;
 
     /// Makes changes of one workspace in their order, all of them or none, if nothing of the workspace
     /// has changed after the revision `seen`; each has its entry in the feed. Gives what was made and

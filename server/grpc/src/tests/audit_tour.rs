@@ -114,6 +114,21 @@ async fn limits(transport: Transport) {
     let changed = v1::Budget { display_name: "new".to_owned(), ..made };
     let update = v1::UpdateBudgetRequest { budget: Some(changed), update_mask: mask(&["display_name"]) };
     budgets.update_budget(update).await.unwrap();
+    let prepaid = v1::Budget {
+        display_name: "prepaid".to_owned(),
+        amount: usd(0),
+        period: Some(v1::budget::Period::Prepaid(v1::PrepaidBudget {})),
+        ..v1::Budget::default()
+    };
+    let create = v1::CreateBudgetRequest { budget: Some(prepaid) };
+    let made = budgets.create_budget(create).await.unwrap().into_inner().budget.unwrap();
+    let top_up = v1::TopUpBudgetRequest {
+        budget_id: made.id,
+        amount: usd(1),
+        request_id: "one".to_owned(),
+        note: String::new(),
+    };
+    budgets.top_up_budget(top_up).await.unwrap();
     budgets.delete_budget(v1::DeleteBudgetRequest { id, etag: String::new() }).await.unwrap();
 }
 

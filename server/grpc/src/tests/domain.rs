@@ -145,6 +145,7 @@ pub fn budget() -> impl Strategy<Value = Budget> {
             period,
             enforcement,
             active,
+            topped_up: Nanos::ZERO,
             opened_after: None,
         },
     )

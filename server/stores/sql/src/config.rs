@@ -9,12 +9,14 @@ mod change;
 mod read;
 mod shown;
 mod table;
+mod top_ups;
 
 use async_trait::async_trait;
 use rateguard_core::ids::WorkspaceId;
 use rateguard_engine::audit::Deed;
 use rateguard_engine::ports::{
-    Change, ConfigStore, Resource, ResourceChange, ResourceKind, Snapshot, StoreError, Stored, WorkspaceState,
+    Change, ConfigStore, NewTopUp, Resource, ResourceChange, ResourceKind, Snapshot, StoreError, Stored,
+    TopUp, TopUpOutcome, WorkspaceState,
 };
 use rateguard_engine::resources::Workspace;
 use sqlx::migrate::Migrator;
@@ -188,6 +190,35 @@ impl ConfigStore for SqlConfigStore {
             Ok((transaction, ()))
         };
         self.change(work).await
+    }
+
+    async fn top_up(
+        &self,
+        workspace: &WorkspaceId,
+        top_up: NewTopUp,
+        limit: usize,
+        by: &Deed,
+    ) -> Result<TopUpOutcome, StoreError> {
+        let work = async {
+            let mut transaction = self.database.begin().await?;
+            let outcome = top_ups::top_up(&mut transaction, workspace, top_up, limit, by).await?;
+            Ok((transaction, outcome))
+        };
+        self.change(work).await
+    }
+
+    async fn top_ups(
+        &self,
+        workspace: &WorkspaceId,
+        budget: &str,
+        before: Option<u64>,
+        limit: usize,
+    ) -> Result<Vec<TopUp>, StoreError> {
+        let work = async {
+            let mut reader = self.database.reader().await?;
+            top_ups::list(&mut reader, workspace, budget, before, limit).await
+        };
+        self.database.within_deadline(work).await
     }
 
     async fn apply_all(

@@ -1,6 +1,7 @@
 //! What every [`ConfigStore`] promises.
 
 mod together;
+mod top_ups;
 
 pub mod samples;
 mod uniqueness;
@@ -15,6 +16,11 @@ pub use together::{
     changes_made_together_are_made_in_their_order, changes_made_together_need_the_state_that_was_seen,
     of_changes_made_together_a_conflict_in_the_middle_undoes_all, of_many_batches_at_once_one_wins,
     the_state_of_a_workspace_is_its_own_resources_at_one_revision,
+};
+
+pub use top_ups::{
+    a_ledger_stays_when_its_budget_goes, a_refused_top_up_leaves_no_trace, a_repeated_top_up_is_made_once,
+    a_top_up_raises_the_sum_and_is_listed_the_newest_first, of_many_top_ups_at_once_each_request_counts_once,
 };
 
 use crate::Backend;
@@ -63,6 +69,11 @@ macro_rules! config_store_suite {
             changes_made_together_need_the_state_that_was_seen
             of_many_batches_at_once_one_wins
             the_state_of_a_workspace_is_its_own_resources_at_one_revision
+            a_top_up_raises_the_sum_and_is_listed_the_newest_first
+            a_repeated_top_up_is_made_once
+            a_refused_top_up_leaves_no_trace
+            a_ledger_stays_when_its_budget_goes
+            of_many_top_ups_at_once_each_request_counts_once
             of_many_replacements_at_once_one_wins
             many_writers_at_once_lose_nothing
             a_snapshot_is_of_one_revision

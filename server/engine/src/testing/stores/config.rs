@@ -13,7 +13,8 @@ use super::super::workspace;
 use super::unavailable;
 use crate::audit::Deed;
 use crate::ports::{
-    Change, ConfigStore, Resource, ResourceChange, ResourceKind, Snapshot, StoreError, Stored, WorkspaceState,
+    Change, ConfigStore, NewTopUp, Resource, ResourceChange, ResourceKind, Snapshot, StoreError, Stored,
+    TopUp, TopUpOutcome, WorkspaceState,
 };
 use crate::resources::Workspace;
 
@@ -101,6 +102,27 @@ impl ConfigStore for FakeConfig {
         self.deeds.lock().push(by.clone());
         self.tell(kind, id);
         Ok(())
+    }
+
+    /// Only whoever tests a real store tops up.
+    async fn top_up(
+        &self,
+        _: &WorkspaceId,
+        _: NewTopUp,
+        _: usize,
+        _: &Deed,
+    ) -> Result<TopUpOutcome, StoreError> {
+        Err(unavailable("config"))
+    }
+
+    async fn top_ups(
+        &self,
+        _: &WorkspaceId,
+        _: &str,
+        _: Option<u64>,
+        _: usize,
+    ) -> Result<Vec<TopUp>, StoreError> {
+        Err(unavailable("config"))
     }
 
     async fn apply_all(

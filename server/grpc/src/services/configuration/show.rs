@@ -94,6 +94,7 @@ fn shown_budget(names: &Names, name: String, message: v1::Budget) -> v1::Budget 
         id: String::new(),
         display_name: name,
         r#match: message.r#match.map(|matches| named_match(names, matches)),
+        topped_up: None,
         etag: String::new(),
         create_time: None,
         update_time: None,

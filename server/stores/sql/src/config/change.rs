@@ -51,10 +51,7 @@ pub(super) async fn lock_unchanged(
     workspace: &WorkspaceId,
     seen: u64,
 ) -> Result<(), StoreError> {
-    sqlx::query("UPDATE revisions SET revision = revision WHERE only_row = 1")
-        .execute(&mut *connection)
-        .await
-        .map_err(failure(STORE))?;
+    lock(connection).await?;
     let later = sqlx::query("SELECT id FROM changes WHERE revision > $1 AND workspace_id = $2 LIMIT 1")
         .bind(to_column(seen))
         .bind(workspace.as_str())
@@ -62,6 +59,15 @@ pub(super) async fn lock_unchanged(
         .await
         .map_err(failure(STORE))?;
     if later.is_some() { Err(StoreError::VersionMismatch) } else { Ok(()) }
+}
+
+/// Makes other writers wait until this transaction ends. It must be its first statement.
+pub(super) async fn lock(connection: &mut Connection) -> Result<(), StoreError> {
+    sqlx::query("UPDATE revisions SET revision = revision WHERE only_row = 1")
+        .execute(connection)
+        .await
+        .map_err(failure(STORE))?;
+    Ok(())
 }
 
 pub(crate) async fn insert_workspace(

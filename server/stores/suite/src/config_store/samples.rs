@@ -124,6 +124,7 @@ pub fn budget(id: &str) -> Budget {
             amount: Nanos::parse("amount", 1_000_000_000_000_000_000)?,
             enforcement: Enforcement::Soft,
             active: true,
+            topped_up: Nanos::parse("topped_up", -5)?,
             opened_after: Some(Position(7)),
             ..bare_budget(id)
         })
@@ -225,6 +226,7 @@ fn bare_budget(id: &str) -> Budget {
             period: BudgetPeriod::Prepaid,
             enforcement: Enforcement::Enforced,
             active: false,
+            topped_up: Nanos::ZERO,
             opened_after: None,
         })
     })

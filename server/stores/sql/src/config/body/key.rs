@@ -113,9 +113,8 @@ impl From<&PreviousSecret> for PreviousBody {
 impl PreviousBody {
     fn into_previous(self) -> Result<PreviousSecret, Invalid> {
         let mut secret_sha256 = [0; 32];
-        hex::decode_to_slice(&self.sha256_hex, &mut secret_sha256).map_err(|_| {
-            Invalid::new("previous.sha256_hex", "must be 32 bytes in hexadecimal digits")
-        })?;
+        hex::decode_to_slice(&self.sha256_hex, &mut secret_sha256)
+            .map_err(|_| Invalid::new("previous.sha256_hex", "must be 32 bytes in hexadecimal digits"))?;
         Ok(PreviousSecret { secret_sha256, prefix: self.prefix, until: Millis::new(self.until_ms) })
     }
 }
