@@ -7,6 +7,7 @@ mod apply;
 mod audit;
 mod budgets;
 mod keys;
+mod once;
 mod prices;
 
 use rateguard_core::ids::{ApiId, WorkspaceId};
@@ -24,7 +25,8 @@ pub use audit::AuditPage;
 pub use budgets::{
     BudgetStanding, Recount, RecountError, TOP_UPS_PER_BUDGET_MAX, TopUpDraft, TopUpPage, prepare_recount,
 };
-pub use keys::{KEY_OVERLAP_MS_DEFAULT, KEY_OVERLAP_MS_MAX, NewKey, Rotation, equip, equip_as};
+pub use keys::{KEY_OVERLAP_MS_DEFAULT, KEY_OVERLAP_MS_MAX, KeyOnce, NewKey, Rotation, equip, equip_as};
+pub use once::Created;
 pub use prices::{ListedPrice, PriceFilter, PricePage, PricePlace};
 
 /// APIs of one workspace.
@@ -63,10 +65,7 @@ impl Engine {
         identity: &Identity,
         resource: Resource,
     ) -> Result<Stored<Resource>, EngineError> {
-        self.check_resource(identity.workspace()?, None, &resource)?;
-        if let Resource::PriceOverride(price) = &resource {
-            self.check_new_price(identity, price).await?;
-        }
+        self.check_new(identity, &resource).await?;
         let (kind, limit) = (resource.kind(), limit_of(resource.kind()));
         let stored = self
             .config
@@ -74,6 +73,14 @@ impl Engine {
             .await
             .map_err(|error| describe(error, kind, limit))?;
         Ok(self.take_in(stored).await)
+    }
+
+    async fn check_new(&self, identity: &Identity, resource: &Resource) -> Result<(), EngineError> {
+        self.check_resource(identity.workspace()?, None, resource)?;
+        match resource {
+            Resource::PriceOverride(price) => self.check_new_price(identity, price).await,
+            _ => Ok(()),
+        }
     }
 
     /// One resource.
@@ -255,11 +262,16 @@ fn limit_of(kind: ResourceKind) -> usize {
     }
 }
 
+fn request_id_reused() -> EngineError {
+    EngineError::field(Reason::RequestIdReused, "request_id", "was used for another request")
+}
+
 fn describe(error: StoreError, kind: ResourceKind, limit: usize) -> EngineError {
     match error {
         StoreError::AlreadyExists { field: "slug" } => {
             EngineError::field(Reason::SlugTaken, "api.slug", "another API of the workspace has this slug")
         }
+        StoreError::AlreadyExists { field: "request_id" } => request_id_reused(),
         StoreError::AlreadyExists { field: "model" } => {
             let message = "the model has an override already";
             EngineError::field(Reason::PriceOverridden, "price.model", message)

@@ -6,6 +6,7 @@
 
 pub mod audit_store;
 pub mod checkpoint;
+pub mod client_requests;
 pub mod config_store;
 pub mod counter_store;
 pub mod event_log;
@@ -17,6 +18,7 @@ use thiserror::Error;
 
 pub use audit_store::{AuditFilter, AuditLink, AuditQuery, AuditStore};
 pub use checkpoint::{Checkpoint, CheckpointBatch, CheckpointStore, CounterRow};
+pub use client_requests::{CLIENT_REQUEST_LIFE_MS, CLIENT_REQUESTS_DROPPED_MAX, ClientRequest, Once};
 pub use config_store::{
     Change, ConfigStore, Resource, ResourceChange, ResourceKind, Snapshot, Stored, WorkspaceState,
 };

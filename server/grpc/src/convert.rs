@@ -29,6 +29,7 @@ use rateguard_core::money::{Currency, Nanos};
 use rateguard_core::time::{Millis, Zone};
 use rateguard_core::unit::Unit;
 use rateguard_engine::error::{EngineError, Reason};
+use rateguard_engine::ports::ClientRequest;
 use rateguard_proto::v1;
 
 /// A malformed field.
@@ -143,6 +144,21 @@ pub fn instant(field: &str, value: &Timestamp) -> Result<Millis, EngineError> {
 pub fn timestamp(at: Millis) -> Timestamp {
     let nanos = i32::try_from(at.get() % 1_000 * 1_000_000).unwrap_or(0);
     Timestamp { seconds: at.get() / 1_000, nanos }
+}
+
+/// The request that somebody has named, with what it asks for.
+///
+/// # Errors
+/// [`Reason::FieldOutOfBounds`].
+pub fn client_request(
+    id: &str,
+    method: &'static str,
+    content: &[u8],
+) -> Result<Option<ClientRequest>, EngineError> {
+    if id.is_empty() {
+        return Ok(None);
+    }
+    Ok(Some(ClientRequest::new(RequestId::parse("request_id", id)?, method, content)))
 }
 
 /// The id that makes a request idempotent, where there must be one.

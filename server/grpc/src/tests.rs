@@ -22,6 +22,7 @@ mod people_web;
 mod persons;
 mod prices;
 mod repetitions;
+mod request_ids;
 mod rotation;
 mod top_ups;
 mod web;

@@ -80,7 +80,7 @@ impl Clients {
             scopes: scopes.iter().map(|scope| i32::from(*scope)).collect(),
             ..v1::Key::default()
         };
-        let request = v1::CreateKeyRequest { key: Some(key) };
+        let request = v1::CreateKeyRequest { key: Some(key), request_id: String::new() };
         let answer = KeyServiceClient::new(self.transport()).create_key(request).await.unwrap();
         answer.into_inner().secret.unwrap().value
     }
@@ -95,7 +95,11 @@ impl Clients {
             algorithm: Some(v1::rule::Algorithm::FixedWindow(window)),
             ..v1::Rule::default()
         };
-        let answer = self.rules().create_rule(v1::CreateRuleRequest { rule: Some(rule) }).await.unwrap();
+        let answer = self
+            .rules()
+            .create_rule(v1::CreateRuleRequest { rule: Some(rule), request_id: String::new() })
+            .await
+            .unwrap();
         answer.into_inner().rule.unwrap()
     }
 
@@ -112,8 +116,11 @@ impl Clients {
             period: Some(v1::budget::Period::Calendar(calendar)),
             ..v1::Budget::default()
         };
-        let answer =
-            self.budgets().create_budget(v1::CreateBudgetRequest { budget: Some(budget) }).await.unwrap();
+        let answer = self
+            .budgets()
+            .create_budget(v1::CreateBudgetRequest { budget: Some(budget), request_id: String::new() })
+            .await
+            .unwrap();
         answer.into_inner().budget.unwrap()
     }
 

@@ -2,10 +2,11 @@
 
 use rateguard_core::ids::KeyId;
 
+use super::Created;
 use crate::caller::Identity;
 use crate::engine::Engine;
 use crate::error::{EngineError, Reason};
-use crate::ports::{Resource, ResourceKind, Stored};
+use crate::ports::{ClientRequest, Resource, ResourceChange, ResourceKind, Stored};
 use crate::resources::{Key, PreviousSecret};
 use crate::secrets::{SecretError, SecretText, draw_key, key_hash, key_prefix, random};
 
@@ -21,6 +22,15 @@ pub struct NewKey {
     pub stored: Stored<Resource>,
     /// Its secret.
     pub secret: SecretText,
+}
+
+/// A key that somebody asked for, perhaps again.
+#[derive(Clone, Debug, PartialEq)]
+pub struct KeyOnce {
+    /// The key.
+    pub stored: Stored<Resource>,
+    /// Its secret; `None` when an earlier call has shown it.
+    pub secret: Option<SecretText>,
 }
 
 /// Which key gets a new secret, and how.
@@ -70,19 +80,59 @@ impl Engine {
         Ok(NewKey { stored, secret })
     }
 
-    /// Gives a key a new secret. The present one works on until the overlap ends; one that was replaced
-    /// before ends at once. Everything else of the key goes on: its limits, its budgets and its history.
+    /// The same, once for the request that it comes with.
     ///
     /// # Errors
-    /// [`Reason::ResourceNotFound`], [`Reason::EtagMismatch`], [`Reason::FieldOutOfBounds`].
-    pub async fn rotate_key(&self, identity: &Identity, rotation: Rotation) -> Result<NewKey, EngineError> {
-        let Rotation { id, expected, overlap_ms } = rotation;
+    /// As [`Engine::create_once`].
+    pub async fn create_key_once(
+        &self,
+        identity: &Identity,
+        draft: Key,
+        request: Option<ClientRequest>,
+    ) -> Result<KeyOnce, EngineError> {
+        let (key, secret) = equip(draft)?;
+        let Created { stored, repeated } = self.create_once(identity, Resource::Key(key), request).await?;
+        Ok(KeyOnce { stored, secret: (!repeated).then_some(secret) })
+    }
+
+    /// Gives a key a new secret, once for the request that it comes with. The present one works on until
+    /// the overlap ends; one that was replaced before ends at once. Everything else of the key goes on: its
+    /// limits, its budgets and its history.
+    ///
+    /// # Errors
+    /// [`Reason::ResourceNotFound`], [`Reason::EtagMismatch`], [`Reason::FieldOutOfBounds`],
+    /// [`Reason::RequestIdReused`].
+    pub async fn rotate_key(
+        &self,
+        identity: &Identity,
+        rotation: Rotation,
+        request: Option<ClientRequest>,
+    ) -> Result<KeyOnce, EngineError> {
+        if let Some(request) = &request
+            && let Some(Created { stored, .. }) = self.made_before(identity, request).await?
+        {
+            return Ok(KeyOnce { stored, secret: None });
+        }
+        let before = self.get(identity, ResourceKind::Key, rotation.id.as_str()).await?;
+        let expected = rotation.expected.unwrap_or(before.version);
+        let (key, secret) = self.rotated(before.value, rotation)?;
+        let resource = Resource::Key(key);
+        let Some(request) = request else {
+            let stored = self.update(identity, resource, expected).await?.stored;
+            return Ok(KeyOnce { stored, secret: Some(secret) });
+        };
+        let change = ResourceChange::Replace { resource, expected };
+        let Created { stored, repeated } = self.change_once(identity, change, &request).await?;
+        Ok(KeyOnce { stored, secret: (!repeated).then_some(secret) })
+    }
+
+    fn rotated(&self, before: Resource, rotation: Rotation) -> Result<(Key, SecretText), EngineError> {
+        let Rotation { id, overlap_ms, .. } = rotation;
         if !(0..=KEY_OVERLAP_MS_MAX).contains(&overlap_ms) {
             let message = format!("must be 0 to {KEY_OVERLAP_MS_MAX}");
             return Err(EngineError::field(Reason::FieldOutOfBounds, "overlap_ms", message));
         }
-        let before = self.get(identity, ResourceKind::Key, id.as_str()).await?;
-        let Resource::Key(key) = before.value else {
+        let Resource::Key(key) = before else {
             return Err(EngineError::internal("the store gave a resource of another kind"));
         };
         let previous = PreviousSecret {
@@ -90,9 +140,6 @@ impl Engine {
             prefix: key.prefix.clone(),
             until: self.now().plus(overlap_ms),
         };
-        let (key, secret) = equip_as(id, Key { previous: Some(previous), ..key })?;
-        let expected = expected.unwrap_or(before.version);
-        let stored = self.update(identity, Resource::Key(key), expected).await?.stored;
-        Ok(NewKey { stored, secret })
+        equip_as(id, Key { previous: Some(previous), ..key })
     }
 }

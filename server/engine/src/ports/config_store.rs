@@ -5,7 +5,7 @@ use rateguard_core::ids::WorkspaceId;
 use rateguard_core::rule::{Budget, Rule};
 use rateguard_core::time::Millis;
 
-use super::{NewTopUp, StoreError, TopUp, TopUpOutcome};
+use super::{ClientRequest, NewTopUp, Once, StoreError, TopUp, TopUpOutcome};
 use crate::audit::Deed;
 use crate::resources::{Api, Key, PriceOverride, Workspace};
 
@@ -226,6 +226,31 @@ pub trait ConfigStore: Send + Sync + 'static {
         expected: Option<u64>,
         by: &Deed,
     ) -> Result<(), StoreError>;
+
+    /// Makes a change, no removal, unless a change was made under the same request before; both in one
+    /// transaction. Requests are forgotten after [`super::CLIENT_REQUEST_LIFE_MS`].
+    ///
+    /// # Errors
+    /// [`StoreError::AlreadyExists`] naming `request_id` for one that was used for other content;
+    /// otherwise those of the change.
+    async fn change_once(
+        &self,
+        workspace: &WorkspaceId,
+        change: ResourceChange,
+        request: &ClientRequest,
+        by: &Deed,
+    ) -> Result<Once, StoreError>;
+
+    /// What was changed under a request that is still known; `None` when nothing was.
+    ///
+    /// # Errors
+    /// [`StoreError::AlreadyExists`] naming `request_id` for one that was used for other content.
+    async fn changed_before(
+        &self,
+        workspace: &WorkspaceId,
+        request: &ClientRequest,
+        now: Millis,
+    ) -> Result<Option<Once>, StoreError>;
 
     /// Tops a budget up: the entry of its ledger and the budget's sum are one transaction. A second call
     /// with the same request id and content gives the first one's entry, and changes nothing.

@@ -75,7 +75,7 @@ impl BudgetService for Budgets {
     ) -> Result<Response<v1::CreateBudgetResponse>, Status> {
         let (desk, message) = at_desk(&self.0, request)?;
         answer(async {
-            let stored = desk.create(message.budget).await?;
+            let stored = desk.create(message.budget, &message.request_id).await?;
             Ok(v1::CreateBudgetResponse { budget: Some(with_state(&desk, &stored).await?) })
         })
         .await

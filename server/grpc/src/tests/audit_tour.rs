@@ -8,6 +8,7 @@ use rateguard_proto::v1;
 use rateguard_proto::v1::api_service_client::ApiServiceClient;
 use rateguard_proto::v1::auth_service_client::AuthServiceClient;
 use rateguard_proto::v1::budget_service_client::BudgetServiceClient;
+use rateguard_proto::v1::configuration_service_client::ConfigurationServiceClient;
 use rateguard_proto::v1::key_service_client::KeyServiceClient;
 use rateguard_proto::v1::price_service_client::PriceServiceClient;
 use rateguard_proto::v1::rule_service_client::RuleServiceClient;
@@ -20,7 +21,7 @@ use super::prices::own_price;
 use super::world::{Transport, World};
 
 /// Methods of the services of management that change nothing begin so.
-const READING: [&str; 2] = ["Get", "List"];
+const READING: [&str; 3] = ["Get", "List", "Export"];
 /// Services whose calls change no managed thing: they are called, not managed with.
 const NOT_MANAGING: [&str; 4] = [
     "rateguard.v1.QuotaService",
@@ -45,6 +46,7 @@ async fn every_method_that_changes_something_leaves_an_entry() {
     let transport = || world.transport_with(&owner.access);
     apis_and_keys(transport()).await;
     limits(transport()).await;
+    whole(transport()).await;
     prices(transport()).await;
     let heir = members(&world, &owner).await;
     sessions(&world, &heir).await;
@@ -74,7 +76,11 @@ async fn new_workspace(world: &World, access: &str) -> String {
 
 async fn apis_and_keys(transport: Transport) {
     let mut apis = ApiServiceClient::new(transport.clone());
-    let made = apis.create_api(v1::CreateApiRequest { api: Some(api("one")) }).await.unwrap().into_inner();
+    let made = apis
+        .create_api(v1::CreateApiRequest { api: Some(api("one")), request_id: String::new() })
+        .await
+        .unwrap()
+        .into_inner();
     let changed = v1::Api { id: made.api.unwrap().id, display_name: "new".to_owned(), ..v1::Api::default() };
     let id = changed.id.clone();
     let update = v1::UpdateApiRequest { api: Some(changed), update_mask: mask(&["display_name"]) };
@@ -82,7 +88,11 @@ async fn apis_and_keys(transport: Transport) {
     apis.delete_api(v1::DeleteApiRequest { id, etag: String::new() }).await.unwrap();
     let mut keys = KeyServiceClient::new(transport);
     let key = v1::Key { display_name: "k".to_owned(), scopes: vec![1], ..v1::Key::default() };
-    let made = keys.create_key(v1::CreateKeyRequest { key: Some(key) }).await.unwrap().into_inner();
+    let made = keys
+        .create_key(v1::CreateKeyRequest { key: Some(key), request_id: String::new() })
+        .await
+        .unwrap()
+        .into_inner();
     let changed = v1::Key { id: made.key.unwrap().id, display_name: "new".to_owned(), ..v1::Key::default() };
     let id = changed.id.clone();
     let update = v1::UpdateKeyRequest { key: Some(changed), update_mask: mask(&["display_name"]) };
@@ -108,7 +118,7 @@ async fn limits(transport: Transport) {
         period: Some(v1::budget::Period::Calendar(monthly)),
         ..v1::Budget::default()
     };
-    let create = v1::CreateBudgetRequest { budget: Some(budget) };
+    let create = v1::CreateBudgetRequest { budget: Some(budget), request_id: String::new() };
     let made = budgets.create_budget(create).await.unwrap().into_inner().budget.unwrap();
     let id = made.id.clone();
     let changed = v1::Budget { display_name: "new".to_owned(), ..made };
@@ -120,7 +130,7 @@ async fn limits(transport: Transport) {
         period: Some(v1::budget::Period::Prepaid(v1::PrepaidBudget {})),
         ..v1::Budget::default()
     };
-    let create = v1::CreateBudgetRequest { budget: Some(prepaid) };
+    let create = v1::CreateBudgetRequest { budget: Some(prepaid), request_id: String::new() };
     let made = budgets.create_budget(create).await.unwrap().into_inner().budget.unwrap();
     let top_up = v1::TopUpBudgetRequest {
         budget_id: made.id,
@@ -132,9 +142,19 @@ async fn limits(transport: Transport) {
     budgets.delete_budget(v1::DeleteBudgetRequest { id, etag: String::new() }).await.unwrap();
 }
 
+/// Applies a configuration of one rule.
+async fn whole(transport: Transport) {
+    let configuration = v1::WorkspaceConfiguration { rules: vec![ten_a_minute()], ..Default::default() };
+    let apply = v1::ApplyWorkspaceRequest { configuration: Some(configuration), ..Default::default() };
+    ConfigurationServiceClient::new(transport).apply_workspace(apply).await.unwrap();
+}
+
 async fn prices(transport: Transport) {
     let mut prices = PriceServiceClient::new(transport);
-    let create = v1::CreatePriceOverrideRequest { price: Some(own_price("acme", "own-model", "3")) };
+    let create = v1::CreatePriceOverrideRequest {
+        price: Some(own_price("acme", "own-model", "3")),
+        request_id: String::new(),
+    };
     let made = prices.create_price_override(create).await.unwrap().into_inner().price.unwrap();
     let id = made.id.clone();
     let changed = v1::Price { id: made.id, request_rate: Some("0.01".to_owned()), ..v1::Price::default() };

@@ -364,7 +364,7 @@ async fn twins_are_told_apart_by_numbers_and_their_own_export_changes_nothing() 
     let world = World::new().await;
     let mut rules = RuleServiceClient::new(world.transport());
     for limit in [5, 6, 7] {
-        let create = v1::CreateRuleRequest { rule: Some(rule("twin", limit)) };
+        let create = v1::CreateRuleRequest { rule: Some(rule("twin", limit)), request_id: String::new() };
         rules.create_rule(create).await.unwrap();
         world.clock.advance_ms(1);
     }

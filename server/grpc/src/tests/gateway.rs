@@ -98,7 +98,7 @@ async fn a_watch_begins_with_a_refresh_and_then_names_each_api_that_changed() {
     let algorithm = Some(v1::rule::Algorithm::FixedWindow(window));
     let rule = v1::Rule { display_name: "r".to_owned(), algorithm, ..v1::Rule::default() };
     let mut rules = RuleServiceClient::new(world.transport());
-    rules.create_rule(v1::CreateRuleRequest { rule: Some(rule) }).await.unwrap();
+    rules.create_rule(v1::CreateRuleRequest { rule: Some(rule), request_id: String::new() }).await.unwrap();
 
     let made = make_api(&world, api("openai")).await.unwrap();
     let changed = || Some(Change::Route(internal::RouteChange { api_id: made.id.clone() }));

@@ -33,13 +33,19 @@ pub async fn make_rule(
     client: &mut RuleServiceClient<Transport>,
     rule: v1::Rule,
 ) -> Result<v1::Rule, Status> {
-    let answer = client.create_rule(v1::CreateRuleRequest { rule: Some(rule) }).await?;
+    let answer =
+        client.create_rule(v1::CreateRuleRequest { rule: Some(rule), request_id: String::new() }).await?;
     Ok(answer.into_inner().rule.unwrap())
 }
 
 pub async fn make_api(world: &World, api: v1::Api) -> Result<v1::Api, Status> {
     let mut client = ApiServiceClient::new(world.transport());
-    Ok(client.create_api(v1::CreateApiRequest { api: Some(api) }).await?.into_inner().api.unwrap())
+    Ok(client
+        .create_api(v1::CreateApiRequest { api: Some(api), request_id: String::new() })
+        .await?
+        .into_inner()
+        .api
+        .unwrap())
 }
 
 pub fn api(slug: &str) -> v1::Api {
@@ -122,7 +128,10 @@ async fn what_is_wrong_with_a_rule_is_named_with_its_path() {
         let error = make_rule(&mut client, rule.clone()).await.unwrap_err();
         assert_eq!(told(&error), (Code::InvalidArgument, expected, field.to_owned()), "{rule:?}");
     }
-    let none = client.create_rule(v1::CreateRuleRequest { rule: None }).await.unwrap_err();
+    let none = client
+        .create_rule(v1::CreateRuleRequest { rule: None, request_id: String::new() })
+        .await
+        .unwrap_err();
     assert_eq!(told(&none), (Code::InvalidArgument, R::FieldMissing, "rule".to_owned()));
 }
 
@@ -180,7 +189,10 @@ async fn a_budget_and_a_key_that_name_a_deleted_api_can_be_switched_off() {
         ..v1::Budget::default()
     };
     let mut budgets = BudgetServiceClient::new(world.transport());
-    let made = budgets.create_budget(v1::CreateBudgetRequest { budget: Some(budget) }).await.unwrap();
+    let made = budgets
+        .create_budget(v1::CreateBudgetRequest { budget: Some(budget), request_id: String::new() })
+        .await
+        .unwrap();
     let budget_id = made.into_inner().budget.unwrap().id;
     let key = v1::Key {
         display_name: "app".to_owned(),
@@ -189,7 +201,8 @@ async fn a_budget_and_a_key_that_name_a_deleted_api_can_be_switched_off() {
         ..v1::Key::default()
     };
     let mut keys = KeyServiceClient::new(world.transport());
-    let made = keys.create_key(v1::CreateKeyRequest { key: Some(key) }).await.unwrap();
+    let made =
+        keys.create_key(v1::CreateKeyRequest { key: Some(key), request_id: String::new() }).await.unwrap();
     let key_id = made.into_inner().key.unwrap().id;
     let mut apis = ApiServiceClient::new(world.transport());
     apis.delete_api(v1::DeleteApiRequest { id: gone, etag: String::new() }).await.unwrap();
@@ -414,7 +427,11 @@ async fn a_key_is_shown_once_and_opens_what_its_scopes_say() {
         scopes: vec![v1::KeyScope::Quota.into()],
         ..v1::Key::default()
     };
-    let made = client.create_key(v1::CreateKeyRequest { key: Some(key) }).await.unwrap().into_inner();
+    let made = client
+        .create_key(v1::CreateKeyRequest { key: Some(key), request_id: String::new() })
+        .await
+        .unwrap()
+        .into_inner();
     let (key, secret) = (made.key.unwrap(), made.secret.unwrap().value);
     assert!(secret.starts_with("rg_test_") && secret.starts_with(&key.prefix), "{}", key.prefix);
     let mut quota = QuotaServiceClient::new(world.transport_with(&secret));
@@ -437,8 +454,11 @@ async fn a_keys_label_cannot_change_and_bad_keys_are_named() {
     let world = World::new().await;
     let mut client = KeyServiceClient::new(world.transport());
     let good = v1::Key { display_name: "k".to_owned(), scopes: vec![1], ..v1::Key::default() };
-    let made =
-        client.create_key(v1::CreateKeyRequest { key: Some(good.clone()) }).await.unwrap().into_inner();
+    let made = client
+        .create_key(v1::CreateKeyRequest { key: Some(good.clone()), request_id: String::new() })
+        .await
+        .unwrap()
+        .into_inner();
     let relabelled = v1::Key { label: v1::KeyLabel::Test.into(), ..made.key.unwrap() };
     let request = v1::UpdateKeyRequest { key: Some(relabelled), update_mask: mask(&["label"]) };
     assert_eq!(reason(&client.update_key(request).await.unwrap_err()), R::UpdateMaskInvalid);
@@ -451,7 +471,10 @@ async fn a_keys_label_cannot_change_and_bad_keys_are_named() {
         (v1::Key { models: vec!["[".to_owned()], ..good }, R::FieldMalformed, "key.models[0]"),
     ];
     for (key, expected, field) in wrong {
-        let error = client.create_key(v1::CreateKeyRequest { key: Some(key) }).await.unwrap_err();
+        let error = client
+            .create_key(v1::CreateKeyRequest { key: Some(key), request_id: String::new() })
+            .await
+            .unwrap_err();
         assert_eq!(told(&error), (Code::InvalidArgument, expected, field.to_owned()));
     }
 }
@@ -468,7 +491,9 @@ async fn a_budget_tells_how_it_stands_and_one_with_a_scope_does_not() {
         ..v1::Budget::default()
     };
     let mut make = async |budget: v1::Budget| {
-        let answer = client.create_budget(v1::CreateBudgetRequest { budget: Some(budget) }).await;
+        let answer = client
+            .create_budget(v1::CreateBudgetRequest { budget: Some(budget), request_id: String::new() })
+            .await;
         answer.map(|answer| answer.into_inner().budget.unwrap())
     };
     let made = make(budget.clone()).await.unwrap();

@@ -25,12 +25,21 @@ impl Rotating {
         let mut keys = KeyServiceClient::new(world.transport());
         let scopes = vec![v1::KeyScope::Quota.into()];
         let key = v1::Key { display_name: "back end".to_owned(), scopes, ..v1::Key::default() };
-        let made = keys.create_key(v1::CreateKeyRequest { key: Some(key) }).await.unwrap().into_inner();
+        let made = keys
+            .create_key(v1::CreateKeyRequest { key: Some(key), request_id: String::new() })
+            .await
+            .unwrap()
+            .into_inner();
         Self { world, keys, id: made.key.unwrap().id, secret: made.secret.unwrap().value }
     }
 
     async fn rotate(&mut self, etag: &str, overlap_ms: Option<i64>) -> Result<(v1::Key, String), Status> {
-        let request = v1::RotateKeyRequest { id: self.id.clone(), etag: etag.to_owned(), overlap_ms };
+        let request = v1::RotateKeyRequest {
+            id: self.id.clone(),
+            etag: etag.to_owned(),
+            overlap_ms,
+            request_id: String::new(),
+        };
         let answer = self.keys.rotate_key(request).await?.into_inner();
         Ok((answer.key.unwrap(), answer.secret.unwrap().value))
     }
@@ -52,9 +61,9 @@ async fn the_old_secret_works_until_the_overlap_ends_and_the_key_stays_the_same_
     let until = key.previous_expire_time.unwrap();
     assert_eq!(until.seconds * 1_000, START_MS + HOUR_MS);
 
-    one.world.clock.advance_ms(HOUR_MS - 1);
+    one.world.pass_ms(HOUR_MS - 1).await;
     assert_eq!((one.refusal(&old).await, one.refusal(&new).await), (None, None));
-    one.world.clock.advance_ms(1);
+    one.world.pass_ms(1).await;
     assert_eq!((one.refusal(&old).await, one.refusal(&new).await), (Some(R::KeyExpired), None));
 }
 

@@ -29,7 +29,7 @@ impl Prepaid {
     async fn of(nanos: i64) -> Self {
         let world = World::new().await;
         let mut budgets = BudgetServiceClient::new(world.transport());
-        let create = v1::CreateBudgetRequest { budget: Some(prepaid(nanos)) };
+        let create = v1::CreateBudgetRequest { budget: Some(prepaid(nanos)), request_id: String::new() };
         let made = budgets.create_budget(create).await.unwrap().into_inner().budget.unwrap();
         Self { world, budgets, id: made.id }
     }
@@ -108,7 +108,10 @@ async fn a_top_up_needs_a_prepaid_budget_a_request_id_and_the_workspaces_currenc
     assert_eq!(reason(&one.budgets.top_up_budget(request).await.unwrap_err()), R::CurrencyMismatch);
     let monthly = v1::CalendarBudget { period: v1::CalendarPeriod::Month.into(), time_zone: String::new() };
     let period = Some(v1::budget::Period::Calendar(monthly));
-    let create = v1::CreateBudgetRequest { budget: Some(v1::Budget { period, ..prepaid(5) }) };
+    let create = v1::CreateBudgetRequest {
+        budget: Some(v1::Budget { period, ..prepaid(5) }),
+        request_id: String::new(),
+    };
     let calendar = one.budgets.create_budget(create).await.unwrap().into_inner().budget.unwrap();
     let request = v1::TopUpBudgetRequest { budget_id: calendar.id, ..one.request("calendar", 1) };
     let refused = told(&one.budgets.top_up_budget(request).await.unwrap_err());

@@ -6,6 +6,7 @@
 
 mod body;
 mod change;
+mod client_requests;
 mod read;
 mod shown;
 mod table;
@@ -13,10 +14,11 @@ mod top_ups;
 
 use async_trait::async_trait;
 use rateguard_core::ids::WorkspaceId;
+use rateguard_core::time::Millis;
 use rateguard_engine::audit::Deed;
 use rateguard_engine::ports::{
-    Change, ConfigStore, NewTopUp, Resource, ResourceChange, ResourceKind, Snapshot, StoreError, Stored,
-    TopUp, TopUpOutcome, WorkspaceState,
+    Change, ClientRequest, ConfigStore, NewTopUp, Once, Resource, ResourceChange, ResourceKind, Snapshot,
+    StoreError, Stored, TopUp, TopUpOutcome, WorkspaceState,
 };
 use rateguard_engine::resources::Workspace;
 use sqlx::migrate::Migrator;
@@ -190,6 +192,34 @@ impl ConfigStore for SqlConfigStore {
             Ok((transaction, ()))
         };
         self.change(work).await
+    }
+
+    async fn change_once(
+        &self,
+        workspace: &WorkspaceId,
+        change: ResourceChange,
+        request: &ClientRequest,
+        by: &Deed,
+    ) -> Result<Once, StoreError> {
+        let work = async {
+            let mut transaction = self.database.begin().await?;
+            let once = client_requests::once(&mut transaction, workspace, change, request, by).await?;
+            Ok((transaction, once))
+        };
+        self.change(work).await
+    }
+
+    async fn changed_before(
+        &self,
+        workspace: &WorkspaceId,
+        request: &ClientRequest,
+        now: Millis,
+    ) -> Result<Option<Once>, StoreError> {
+        let work = async {
+            let mut transaction = self.database.begin_read().await?;
+            client_requests::before(&mut transaction, workspace, request, now).await
+        };
+        self.database.within_deadline(work).await
     }
 
     async fn top_up(

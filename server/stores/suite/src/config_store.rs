@@ -1,5 +1,6 @@
 //! What every [`ConfigStore`] promises.
 
+mod client_requests;
 mod together;
 mod top_ups;
 
@@ -18,6 +19,11 @@ pub use together::{
     the_state_of_a_workspace_is_its_own_resources_at_one_revision,
 };
 
+pub use client_requests::{
+    a_refused_request_is_forgotten_and_a_removed_resource_is_told, a_request_is_forgotten_after_a_day,
+    a_request_makes_its_resource_once, a_request_replaces_its_resource_once,
+    of_many_equal_requests_at_once_one_makes_its_resource,
+};
 pub use top_ups::{
     a_ledger_stays_when_its_budget_goes, a_refused_top_up_leaves_no_trace, a_repeated_top_up_is_made_once,
     a_top_up_raises_the_sum_and_is_listed_the_newest_first, of_many_top_ups_at_once_each_request_counts_once,
@@ -69,6 +75,11 @@ macro_rules! config_store_suite {
             changes_made_together_need_the_state_that_was_seen
             of_many_batches_at_once_one_wins
             the_state_of_a_workspace_is_its_own_resources_at_one_revision
+            a_request_makes_its_resource_once
+            a_request_replaces_its_resource_once
+            a_refused_request_is_forgotten_and_a_removed_resource_is_told
+            a_request_is_forgotten_after_a_day
+            of_many_equal_requests_at_once_one_makes_its_resource
             a_top_up_raises_the_sum_and_is_listed_the_newest_first
             a_repeated_top_up_is_made_once
             a_refused_top_up_leaves_no_trace

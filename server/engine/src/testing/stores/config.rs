@@ -7,14 +7,14 @@ use async_trait::async_trait;
 use parking_lot::Mutex;
 use rateguard_core::ids::{DisplayName, WorkspaceId};
 use rateguard_core::money::Currency;
-use rateguard_core::time::Zone;
+use rateguard_core::time::{Millis, Zone};
 
 use super::super::workspace;
 use super::unavailable;
 use crate::audit::Deed;
 use crate::ports::{
-    Change, ConfigStore, NewTopUp, Resource, ResourceChange, ResourceKind, Snapshot, StoreError, Stored,
-    TopUp, TopUpOutcome, WorkspaceState,
+    Change, ClientRequest, ConfigStore, NewTopUp, Once, Resource, ResourceChange, ResourceKind, Snapshot,
+    StoreError, Stored, TopUp, TopUpOutcome, WorkspaceState,
 };
 use crate::resources::Workspace;
 
@@ -102,6 +102,26 @@ impl ConfigStore for FakeConfig {
         self.deeds.lock().push(by.clone());
         self.tell(kind, id);
         Ok(())
+    }
+
+    /// Only whoever tests a real store names requests.
+    async fn change_once(
+        &self,
+        _: &WorkspaceId,
+        _: ResourceChange,
+        _: &ClientRequest,
+        _: &Deed,
+    ) -> Result<Once, StoreError> {
+        Err(unavailable("config"))
+    }
+
+    async fn changed_before(
+        &self,
+        _: &WorkspaceId,
+        _: &ClientRequest,
+        _: Millis,
+    ) -> Result<Option<Once>, StoreError> {
+        Err(unavailable("config"))
     }
 
     /// Only whoever tests a real store tops up.
