@@ -43,3 +43,49 @@ ALTER TABLE client_requests ENABLE ROW LEVEL SECURITY;
 ALTER TABLE client_requests FORCE ROW LEVEL SECURITY;
 CREATE POLICY scope ON client_requests USING
     ((SELECT nullif(current_setting('rateguard.workspace', true), '')) IN ('*', workspace_id));
+
+-- What names what: `user_kind` and `user_id` tell the resource whose body names the other one. Written with the
+-- bodies, so that what is in use is found without reading them all.
+
+CREATE TABLE resource_references (
+    workspace_id TEXT COLLATE "C" NOT NULL,
+    kind TEXT COLLATE "C" NOT NULL,
+    id TEXT COLLATE "C" NOT NULL,
+    user_kind TEXT COLLATE "C" NOT NULL,
+    user_id TEXT COLLATE "C" NOT NULL,
+    PRIMARY KEY (workspace_id, kind, id, user_kind, user_id)
+);
+CREATE INDEX resource_references_by_user ON resource_references (workspace_id, user_kind, user_id);
+
+ALTER TABLE resource_references ENABLE ROW LEVEL SECURITY;
+ALTER TABLE resource_references FORCE ROW LEVEL SECURITY;
+CREATE POLICY scope ON resource_references USING
+    ((SELECT nullif(current_setting('rateguard.workspace', true), '')) IN ('*', workspace_id));
+
+-- The policies show nothing without a scope.
+SELECT set_config('rateguard.workspace', '*', true);
+
+INSERT INTO resource_references (workspace_id, kind, id, user_kind, user_id)
+    SELECT owner.workspace_id, 'api', named, 'key', owner.id
+    FROM keys owner, jsonb_array_elements_text(owner.body::jsonb -> 'apis') named
+    ON CONFLICT DO NOTHING;
+
+INSERT INTO resource_references (workspace_id, kind, id, user_kind, user_id)
+    SELECT owner.workspace_id, 'api', named, 'rule', owner.id
+    FROM rules owner, jsonb_array_elements_text(owner.body::jsonb -> 'matches' -> 'apis') named
+    ON CONFLICT DO NOTHING;
+
+INSERT INTO resource_references (workspace_id, kind, id, user_kind, user_id)
+    SELECT owner.workspace_id, 'key', named, 'rule', owner.id
+    FROM rules owner, jsonb_array_elements_text(owner.body::jsonb -> 'matches' -> 'keys') named
+    ON CONFLICT DO NOTHING;
+
+INSERT INTO resource_references (workspace_id, kind, id, user_kind, user_id)
+    SELECT owner.workspace_id, 'api', named, 'budget', owner.id
+    FROM budgets owner, jsonb_array_elements_text(owner.body::jsonb -> 'matches' -> 'apis') named
+    ON CONFLICT DO NOTHING;
+
+INSERT INTO resource_references (workspace_id, kind, id, user_kind, user_id)
+    SELECT owner.workspace_id, 'key', named, 'budget', owner.id
+    FROM budgets owner, jsonb_array_elements_text(owner.body::jsonb -> 'matches' -> 'keys') named
+    ON CONFLICT DO NOTHING;

@@ -3,7 +3,7 @@
 use rateguard_core::invalid::Invalid;
 use thiserror::Error;
 
-use crate::ports::StoreError;
+use crate::ports::{ResourceKind, StoreError};
 
 /// How long a caller should wait before it tries a store again.
 pub const STORE_RETRY_MS: i64 = 1_000;
@@ -103,6 +103,8 @@ pub enum Reason {
     PersonFull,
     /// Only a prepaid budget can be topped up.
     BudgetNotPrepaid,
+    /// Other resources name it.
+    ResourceInUse,
     /// The resource has changed since it was read.
     EtagMismatch,
     /// A sum does not fit the wire.
@@ -207,7 +209,8 @@ impl Reason {
             | Self::RegistrationClosed
             | Self::LastOwner
             | Self::PersonFull
-            | Self::BudgetNotPrepaid => K::FailedPrecondition,
+            | Self::BudgetNotPrepaid
+            | Self::ResourceInUse => K::FailedPrecondition,
             Self::EtagMismatch => K::Aborted,
             Self::SumOutOfRange => K::OutOfRange,
             Self::QueueFull | Self::TooManyAttempts => K::ResourceExhausted,
@@ -233,6 +236,8 @@ pub struct EngineError {
     pub message: String,
     /// When trying again may help.
     pub retry_after_ms: Option<i64>,
+    /// More for programs, by name.
+    pub metadata: Vec<(&'static str, String)>,
 }
 
 impl EngineError {
@@ -243,7 +248,7 @@ impl EngineError {
             ErrorKind::ResourceExhausted => Some(QUEUE_RETRY_MS),
             _ => None,
         };
-        Self { reason, field: None, message: message.into(), retry_after_ms }
+        Self { reason, field: None, message: message.into(), retry_after_ms, metadata: Vec::new() }
     }
 
     /// An error about one field.
@@ -295,9 +300,20 @@ impl From<StoreError> for EngineError {
             StoreError::VersionMismatch => {
                 Self::new(Reason::EtagMismatch, "the resource has changed since it was read")
             }
+            StoreError::InUse { kind, ref id, ref by, more } => in_use(kind, id, by, more),
+            StoreError::Dangling { kind, ref id } => Self::not_found(kind.as_str(), id),
             StoreError::Corrupt { .. } | StoreError::AlreadyExists { .. } | StoreError::NotFound => {
                 Self::internal(&error.to_string())
             }
         }
     }
+}
+
+/// What uses a resource, in the message for people and, as `used_by` and `used_by_more`, for programs.
+fn in_use(kind: ResourceKind, id: &str, by: &[(ResourceKind, String)], more: u64) -> EngineError {
+    let users: Vec<String> = by.iter().map(|(kind, id)| format!("{} {id}", kind.as_str())).collect();
+    let rest = if more == 0 { String::new() } else { format!(" and {more} more") };
+    let message = format!("the {} {id:?} is used by {}{rest}", kind.as_str(), users.join(", "));
+    let metadata = vec![("used_by", users.join(", ")), ("used_by_more", more.to_string())];
+    EngineError { metadata, ..EngineError::new(Reason::ResourceInUse, message) }
 }

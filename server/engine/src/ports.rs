@@ -39,6 +39,9 @@ pub use usage_store::{
     UsageStore,
 };
 
+/// Users of a resource that a refusal to remove it names.
+pub const USERS_TOLD_MAX: usize = 10;
+
 /// Why a store did not do what it was asked. Surely not done and perhaps done are kept apart,
 /// since only the first may be tried again with another id.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
@@ -82,6 +85,26 @@ pub enum StoreError {
     /// There is no such resource.
     #[error("not found")]
     NotFound,
+    /// The resource is named by others, which would name nothing.
+    #[error("the {kind} {id} is in use", kind = kind.as_str())]
+    InUse {
+        /// Its kind.
+        kind: ResourceKind,
+        /// Which.
+        id: String,
+        /// What names it, at most [`USERS_TOLD_MAX`].
+        by: Vec<(ResourceKind, String)>,
+        /// How many more do.
+        more: u64,
+    },
+    /// Something that the resource names is not there.
+    #[error("there is no {kind} {id}", kind = kind.as_str())]
+    Dangling {
+        /// Its kind.
+        kind: ResourceKind,
+        /// Which.
+        id: String,
+    },
     /// The resource is not at the version that the caller has seen.
     #[error("the version has changed")]
     VersionMismatch,

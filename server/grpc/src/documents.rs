@@ -52,7 +52,7 @@ fn row(known: Reason, name: &str, meaning: &str) -> String {
 }
 
 /// Every reason, in the order of the contract.
-pub const REASONS: [Reason; 57] = [
+pub const REASONS: [Reason; 58] = [
     Reason::FieldMissing,
     Reason::FieldMalformed,
     Reason::FieldOutOfBounds,
@@ -98,6 +98,7 @@ pub const REASONS: [Reason; 57] = [
     Reason::LastOwner,
     Reason::PersonFull,
     Reason::BudgetNotPrepaid,
+    Reason::ResourceInUse,
     Reason::EtagMismatch,
     Reason::SumOutOfRange,
     Reason::QueueFull,
@@ -138,6 +139,7 @@ fn advice(reason: Reason) -> &'static str {
         Reason::EmailTaken => "log in with the account that there is",
         Reason::AlreadyMember => "nothing is left to do",
         Reason::PersonFull => "leave what is not needed",
+        Reason::ResourceInUse => "change or delete what uses it first",
         Reason::BudgetNotPrepaid => "raise the budget's amount",
         Reason::PriceReadOnly => "create an override of the model",
         reason => advice_of_kind(reason.kind()),

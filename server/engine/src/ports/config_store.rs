@@ -79,6 +79,21 @@ impl Resource {
     }
 }
 
+impl Resource {
+    /// The APIs and keys that it names, and that cannot be removed as long as it does.
+    pub fn references(&self) -> Vec<(ResourceKind, &str)> {
+        let (apis, keys) = match self {
+            Self::Rule(rule) => (&rule.matches.apis, Some(&rule.matches.keys)),
+            Self::Budget(budget) => (&budget.matches.apis, Some(&budget.matches.keys)),
+            Self::Key(key) => (&key.apis, None),
+            Self::Api(_) | Self::PriceOverride(_) => return Vec::new(),
+        };
+        let apis = apis.iter().map(|api| (ResourceKind::Api, api.as_str()));
+        let keys = keys.into_iter().flatten().map(|key| (ResourceKind::Key, key.as_str()));
+        apis.chain(keys).collect()
+    }
+}
+
 /// A resource as it is stored.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Stored<T> {
@@ -193,7 +208,7 @@ pub trait ConfigStore: Send + Sync + 'static {
     /// # Errors
     /// [`StoreError::AlreadyExists`] naming the field (`id`, `slug`, `secret`, `model`),
     /// [`StoreError::NotFound`] for the workspace, [`StoreError::Full`] beyond `limit` resources of
-    /// the kind in the workspace.
+    /// the kind in the workspace, [`StoreError::Dangling`] for something that it names.
     async fn insert(
         &self,
         workspace: &WorkspaceId,
@@ -205,7 +220,8 @@ pub trait ConfigStore: Send + Sync + 'static {
     /// Replaces a resource that is at `expected`.
     ///
     /// # Errors
-    /// [`StoreError::NotFound`], [`StoreError::VersionMismatch`], [`StoreError::AlreadyExists`].
+    /// [`StoreError::NotFound`], [`StoreError::VersionMismatch`], [`StoreError::AlreadyExists`],
+    /// [`StoreError::Dangling`] for something that it names now and did not name before.
     async fn replace(
         &self,
         workspace: &WorkspaceId,
@@ -217,7 +233,7 @@ pub trait ConfigStore: Send + Sync + 'static {
     /// Removes a resource; with `expected` only at that version.
     ///
     /// # Errors
-    /// [`StoreError::NotFound`], [`StoreError::VersionMismatch`].
+    /// [`StoreError::NotFound`], [`StoreError::VersionMismatch`], [`StoreError::InUse`].
     async fn remove(
         &self,
         workspace: &WorkspaceId,
@@ -280,7 +296,8 @@ pub trait ConfigStore: Send + Sync + 'static {
     ) -> Result<Vec<TopUp>, StoreError>;
 
     /// Makes changes of one workspace in their order, all of them or none, if nothing of the workspace
-    /// has changed after the revision `seen`; each has its entry in the feed. Gives what was made and
+    /// has changed after the revision `seen`; each has its entry in the feed. What names what is looked at
+    /// when all are made. Gives what was made and
     /// replaced, in that order.
     ///
     /// # Errors

@@ -47,7 +47,8 @@ async fn a_route_comes_with_its_credential_in_clear_and_its_defaults() {
 #[tokio::test]
 async fn no_route_leads_to_an_api_that_is_missing_off_without_a_url_or_closed_to_the_key() {
     let world = World::new().await;
-    let elsewhere = vec![ApiId::parse("id", "api_elsewhere").unwrap()];
+    let elsewhere = make_api(&world, api("elsewhere")).await.unwrap().id;
+    let elsewhere = vec![ApiId::parse("id", &elsewhere).unwrap()];
     let narrow = world.add_key(Key { apis: elsewhere, ..plain_key(&[Scope::Gateway]) }).await;
     let app = world.add_key(plain_key(&[Scope::Gateway])).await;
     make_api(&world, api("open")).await.unwrap();

@@ -8,6 +8,7 @@ mod body;
 mod change;
 mod client_requests;
 mod read;
+mod references;
 mod shown;
 mod table;
 mod top_ups;
@@ -261,10 +262,7 @@ impl ConfigStore for SqlConfigStore {
         let work = async {
             let mut transaction = self.database.begin().await?;
             change::lock_unchanged(&mut transaction, workspace, seen).await?;
-            let mut stored = Vec::new();
-            for change in changes {
-                stored.extend(change::make(&mut transaction, workspace, change, by).await?);
-            }
+            let stored = change::make_all(&mut transaction, workspace, changes, by).await?;
             Ok((transaction, stored))
         };
         self.change(work).await

@@ -1,6 +1,7 @@
 //! What every [`ConfigStore`] promises.
 
 mod client_requests;
+mod in_use;
 mod together;
 mod top_ups;
 
@@ -13,6 +14,10 @@ use rateguard_core::time::Millis;
 use rateguard_engine::audit::{Actor, Deed, Origin};
 use rateguard_engine::ports::{Change, ConfigStore, Resource, ResourceKind, StoreError, Stored};
 
+pub use in_use::{
+    of_a_removal_and_a_reference_at_once_one_is_refused, of_changes_made_together_the_end_counts,
+    of_many_users_some_are_told, what_is_named_cannot_be_removed, what_is_not_there_cannot_be_named,
+};
 pub use together::{
     changes_made_together_are_made_in_their_order, changes_made_together_need_the_state_that_was_seen,
     of_changes_made_together_a_conflict_in_the_middle_undoes_all, of_many_batches_at_once_one_wins,
@@ -75,6 +80,11 @@ macro_rules! config_store_suite {
             changes_made_together_need_the_state_that_was_seen
             of_many_batches_at_once_one_wins
             the_state_of_a_workspace_is_its_own_resources_at_one_revision
+            what_is_named_cannot_be_removed
+            of_many_users_some_are_told
+            what_is_not_there_cannot_be_named
+            of_changes_made_together_the_end_counts
+            of_a_removal_and_a_reference_at_once_one_is_refused
             a_request_makes_its_resource_once
             a_request_replaces_its_resource_once
             a_refused_request_is_forgotten_and_a_removed_resource_is_told

@@ -9,7 +9,7 @@ use rateguard_engine::ports::{
 };
 use sqlx::Row as _;
 
-use super::change::{lock, make};
+use super::change::{lock, make_all};
 use super::read::find;
 use super::{STORE, corrupt, row_limit, table};
 use crate::database::{Connection, failure};
@@ -27,7 +27,7 @@ pub(super) async fn once(
     if let Some(before) = before(connection, workspace, request, by.at).await? {
         return Ok(before);
     }
-    let stored = make(connection, workspace, change, by).await?;
+    let stored = make_all(connection, workspace, vec![change], by).await?.pop();
     let stored = stored.ok_or_else(|| corrupt("a removal came under a request".to_owned()))?;
     remember(connection, workspace, request, &stored, by.at).await?;
     drop_expired(connection, workspace, by.at).await?;

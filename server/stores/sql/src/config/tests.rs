@@ -83,3 +83,27 @@ async fn a_row_that_cannot_be_understood_can_still_be_removed() {
     store.remove(&owner(), ResourceKind::Rule, "rule_1", Some(1), &by()).await.unwrap();
     assert_eq!(store.get(&owner(), ResourceKind::Rule, "rule_1").await, Ok(None));
 }
+
+/// What names what, as it is kept beside the bodies.
+async fn references(connection: &mut crate::database::Connection) -> Vec<(String, String, String, String)> {
+    let query = "SELECT kind, id, user_kind, user_id FROM resource_references ORDER BY 1, 2, 3, 4";
+    sqlx::query_as(query).fetch_all(connection).await.unwrap()
+}
+
+#[tokio::test]
+async fn the_migration_finds_what_older_rows_name() {
+    const MIGRATION: &str = include_str!("../../../../../migrations/config/sqlite/0009_references.sql");
+    let (_folder, store) = filled().await;
+    let mut transaction = store.database().begin().await.unwrap();
+    let kept = references(&mut transaction).await;
+    assert_eq!(kept.len(), 5);
+    sqlx::query("DELETE FROM resource_references").execute(&mut *transaction).await.unwrap();
+    sqlx::query("UPDATE rules SET body = 'no json' WHERE id = 'rule_1'")
+        .execute(&mut *transaction)
+        .await
+        .unwrap();
+    for statement in MIGRATION.split(';').filter(|statement| statement.contains("INSERT OR IGNORE")) {
+        sqlx::query(statement).execute(&mut *transaction).await.unwrap();
+    }
+    assert_eq!(references(&mut transaction).await, kept);
+}
