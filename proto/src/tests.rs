@@ -15,9 +15,20 @@ const PUBLIC_SERVICES: [(&str, &[&str]); 13] = [
     ("QuotaService", &["CheckQuota", "BatchCheckQuota", "GetQuota", "ReleaseReservation"]),
     ("UsageService", &["ReportUsage", "ListUsageEvents"]),
     ("ApiService", &["CreateApi", "GetApi", "ListApis", "UpdateApi", "DeleteApi"]),
-    ("KeyService", &["CreateKey", "GetKey", "ListKeys", "UpdateKey", "DeleteKey"]),
+    ("KeyService", &["CreateKey", "GetKey", "ListKeys", "UpdateKey", "RotateKey", "DeleteKey"]),
     ("RuleService", &["CreateRule", "GetRule", "ListRules", "UpdateRule", "DeleteRule"]),
-    ("BudgetService", &["CreateBudget", "GetBudget", "ListBudgets", "UpdateBudget", "DeleteBudget"]),
+    (
+        "BudgetService",
+        &[
+            "CreateBudget",
+            "GetBudget",
+            "ListBudgets",
+            "UpdateBudget",
+            "TopUpBudget",
+            "ListBudgetTopUps",
+            "DeleteBudget",
+        ],
+    ),
     (
         "PriceService",
         &["ListPrices", "GetPrice", "CreatePriceOverride", "UpdatePriceOverride", "DeletePriceOverride"],

@@ -195,6 +195,9 @@ impl Authenticator {
     pub fn by_key(&self, secret: &str, now: Millis) -> Result<Caller, EngineError> {
         let KnownKey { workspace, key, last_use } = known(secret, |hash| self.directory.key(hash))?;
         check_usable(&key, now)?;
+        if key.secret_until(&key_hash(secret)).is_some_and(|until| now >= until) {
+            return Err(EngineError::new(Reason::KeyExpired, "the API key was rotated; use the new secret"));
+        }
         self.key_uses.note(&last_use, &workspace, &key.id, now);
         Ok(Caller { workspace, key, by_gateway: false })
     }

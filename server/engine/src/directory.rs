@@ -286,11 +286,9 @@ impl Directory {
             Resource::Key(key) => {
                 let key = Arc::new(key);
                 let before = resources.keys.insert(id, key.clone());
-                if before.as_ref().is_none_or(|before| before.secret_sha256 != key.secret_sha256) {
-                    self.forget_key(&workspace, before, now);
-                }
-                let last_use = LastUse::default();
-                self.keys.write().insert(key.secret_sha256, KnownKey { workspace, key, last_use });
+                self.forget_secrets(&workspace, before, Some(&key), now);
+                let known = KnownKey { workspace, key, last_use: LastUse::default() };
+                self.keys.write().extend(known.key.hashes().map(|hash| (hash, known.clone())));
             }
             Resource::Rule(rule) => drop(resources.rules.insert(id, rule)),
             Resource::Budget(budget) => drop(resources.budgets.insert(id, budget)),
@@ -303,7 +301,7 @@ impl Directory {
         match change.kind {
             ResourceKind::Api => drop(resources.apis.remove(&change.id)),
             ResourceKind::Key => {
-                self.forget_key(&change.workspace, resources.keys.remove(&change.id), now);
+                self.forget_secrets(&change.workspace, resources.keys.remove(&change.id), None, now);
             }
             ResourceKind::Rule => drop(resources.rules.remove(&change.id)),
             ResourceKind::Budget => drop(resources.budgets.remove(&change.id)),
@@ -311,15 +309,29 @@ impl Directory {
         }
     }
 
-    fn forget_key(&self, workspace: &WorkspaceId, key: Option<Arc<Key>>, now: Millis) {
-        let Some(key) = key else { return };
-        let secret_sha256 = key.secret_sha256;
+    /// Forgets the secrets that a key had and has no more.
+    fn forget_secrets(
+        &self,
+        workspace: &WorkspaceId,
+        before: Option<Arc<Key>>,
+        after: Option<&Key>,
+        now: Millis,
+    ) {
+        let Some(before) = before else { return };
+        let goes_on = |hash: &[u8; 32]| after.is_some_and(|after| after.hashes().any(|kept| kept == *hash));
+        for secret_sha256 in before.hashes().filter(|hash| !goes_on(hash)) {
+            let known =
+                KnownKey { workspace: workspace.clone(), key: before.clone(), last_use: LastUse::default() };
+            self.forget_secret(secret_sha256, known, now);
+        }
+    }
+
+    fn forget_secret(&self, secret_sha256: [u8; 32], known: KnownKey, now: Millis) {
         let mut departed = self.departed.write();
         let over = |oldest: &DepartedKey| now.since(oldest.at) >= DEPARTED_KEY_MS;
         while departed.len() >= DEPARTED_KEYS_MAX || departed.front().is_some_and(over) {
             departed.pop_front();
         }
-        let known = KnownKey { workspace: workspace.clone(), key, last_use: LastUse::default() };
         departed.push_back(DepartedKey { secret_sha256, known, at: now });
         self.keys.write().remove(&secret_sha256);
     }

@@ -7,6 +7,7 @@ mod apply;
 mod audit;
 mod budgets;
 mod keys;
+mod once;
 mod prices;
 
 use rateguard_core::ids::{ApiId, WorkspaceId};
@@ -22,8 +23,12 @@ pub use apis::{ApiDraft, CredentialChange};
 pub use apply::{Applied, CONFIGURATION_RESOURCES_MAX, Desired, Difference};
 pub use audit::AuditPage;
 pub(crate) use budgets::OpenedHere;
-pub use budgets::{BudgetStanding, Recount, RecountError, prepare_recount, recount_from};
-pub use keys::{NewKey, equip, equip_as};
+pub use budgets::{
+    BudgetStanding, Recount, RecountError, TOP_UPS_PER_BUDGET_MAX, TopUpDraft, TopUpPage, prepare_recount,
+    recount_from,
+};
+pub use keys::{KEY_OVERLAP_MS_DEFAULT, KEY_OVERLAP_MS_MAX, KeyOnce, NewKey, Rotation, equip, equip_as};
+pub use once::Created;
 pub use prices::{ListedPrice, PriceFilter, PricePage, PricePlace};
 
 /// APIs of one workspace.
@@ -62,10 +67,7 @@ impl Engine {
         identity: &Identity,
         resource: Resource,
     ) -> Result<Stored<Resource>, EngineError> {
-        self.check_resource(identity.workspace()?, None, &resource)?;
-        if let Resource::PriceOverride(price) = &resource {
-            self.check_new_price(identity, price).await?;
-        }
+        self.check_new(identity, &resource).await?;
         let (kind, limit) = (resource.kind(), limit_of(resource.kind()));
         let stored = self
             .config
@@ -73,6 +75,14 @@ impl Engine {
             .await
             .map_err(|error| describe(error, kind, limit))?;
         Ok(self.take_in(stored).await)
+    }
+
+    async fn check_new(&self, identity: &Identity, resource: &Resource) -> Result<(), EngineError> {
+        self.check_resource(identity.workspace()?, None, resource)?;
+        match resource {
+            Resource::PriceOverride(price) => self.check_new_price(identity, price).await,
+            _ => Ok(()),
+        }
     }
 
     /// One resource.
@@ -120,6 +130,7 @@ impl Engine {
     ) -> Result<Updated, EngineError> {
         let (kind, id) = (resource.kind(), resource.id().to_owned());
         let before = self.get(identity, kind, &id).await?;
+        let resource = budgets::keep_top_ups(&before.value, resource);
         self.check_resource(identity.workspace()?, Some(&before.value), &resource)?;
         let counters_reset = self.resets_counters(identity.workspace()?, &before.value, &resource)?;
         let resource = budgets::succeed(&before.value, resource, counters_reset);
@@ -253,11 +264,16 @@ fn limit_of(kind: ResourceKind) -> usize {
     }
 }
 
+fn request_id_reused() -> EngineError {
+    EngineError::field(Reason::RequestIdReused, "request_id", "was used for another request")
+}
+
 fn describe(error: StoreError, kind: ResourceKind, limit: usize) -> EngineError {
     match error {
         StoreError::AlreadyExists { field: "slug" } => {
             EngineError::field(Reason::SlugTaken, "api.slug", "another API of the workspace has this slug")
         }
+        StoreError::AlreadyExists { field: "request_id" } => request_id_reused(),
         StoreError::AlreadyExists { field: "model" } => {
             let message = "the model has an override already";
             EngineError::field(Reason::PriceOverridden, "price.model", message)

@@ -109,6 +109,7 @@ pub(crate) fn key(secret: &str) -> Key {
     Key {
         id: KeyId::from_random([2; 16]),
         secret_sha256: key_hash(secret),
+        previous: None,
         allow_subject_header: true,
         ..Key::plain(name, [Scope::Quota, Scope::Usage, Scope::Gateway].into_iter().collect())
     }

@@ -19,6 +19,7 @@ use std::net::IpAddr;
 
 use prost_types::Timestamp;
 use rateguard_core::amounts::Amounts;
+use rateguard_core::ids::RequestId;
 use rateguard_core::invalid::Invalid;
 use rateguard_core::limits::{
     MATCH_VALUES_MAX, MONEY_NANOS_MAX, NAME_BYTES_MAX, PAGE_SIZE_DEFAULT, PAGE_SIZE_MAX, TEXT_BYTES_MAX,
@@ -28,6 +29,7 @@ use rateguard_core::money::{Currency, Nanos};
 use rateguard_core::time::{Millis, Zone};
 use rateguard_core::unit::Unit;
 use rateguard_engine::error::{EngineError, Reason};
+use rateguard_engine::ports::ClientRequest;
 use rateguard_proto::v1;
 
 /// A malformed field.
@@ -144,6 +146,32 @@ pub fn timestamp(at: Millis) -> Timestamp {
     Timestamp { seconds: at.get() / 1_000, nanos }
 }
 
+/// The request that somebody has named, with what it asks for.
+///
+/// # Errors
+/// [`Reason::FieldOutOfBounds`].
+pub fn client_request(
+    id: &str,
+    method: &'static str,
+    content: &[u8],
+) -> Result<Option<ClientRequest>, EngineError> {
+    if id.is_empty() {
+        return Ok(None);
+    }
+    Ok(Some(ClientRequest::new(RequestId::parse("request_id", id)?, method, content)))
+}
+
+/// The id that makes a request idempotent, where there must be one.
+///
+/// # Errors
+/// [`Reason::FieldMissing`], [`Reason::FieldOutOfBounds`].
+pub fn required_request_id(id: &str) -> Result<RequestId, EngineError> {
+    if id.is_empty() {
+        return Err(missing("request_id"));
+    }
+    Ok(RequestId::parse("request_id", id)?)
+}
+
 /// Money in the workspace's currency, which a request may leave out.
 ///
 /// # Errors
@@ -155,6 +183,23 @@ pub fn money(field: &'static str, value: &v1::NanoMoney, currency: Currency) -> 
     }
     let bounded = Nanos::parse(field, value.nanos).ok().filter(|nanos| nanos.get() >= 0);
     bounded.ok_or_else(|| out_of_bounds(format!("{field}.nanos"), format!("must be 0 to {MONEY_NANOS_MAX}")))
+}
+
+/// The same for money that may be taken back; never nothing.
+///
+/// # Errors
+/// As [`money`].
+pub fn signed_money(
+    field: &'static str,
+    value: &v1::NanoMoney,
+    currency: Currency,
+) -> Result<Nanos, EngineError> {
+    let size = v1::NanoMoney { nanos: value.nanos.saturating_abs(), ..value.clone() };
+    let size = money(field, &size, currency)?;
+    if size == Nanos::ZERO {
+        return Err(out_of_bounds(format!("{field}.nanos"), "must not be 0"));
+    }
+    Ok(if value.nanos < 0 { size.negated() } else { size })
 }
 
 /// Money for the wire.

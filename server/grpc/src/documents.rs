@@ -52,7 +52,7 @@ fn row(known: Reason, name: &str, meaning: &str) -> String {
 }
 
 /// Every reason, in the order of the contract.
-pub const REASONS: [Reason; 56] = [
+pub const REASONS: [Reason; 58] = [
     Reason::FieldMissing,
     Reason::FieldMalformed,
     Reason::FieldOutOfBounds,
@@ -97,6 +97,8 @@ pub const REASONS: [Reason; 56] = [
     Reason::RegistrationClosed,
     Reason::LastOwner,
     Reason::PersonFull,
+    Reason::BudgetNotPrepaid,
+    Reason::ResourceInUse,
     Reason::EtagMismatch,
     Reason::SumOutOfRange,
     Reason::QueueFull,
@@ -137,6 +139,8 @@ fn advice(reason: Reason) -> &'static str {
         Reason::EmailTaken => "log in with the account that there is",
         Reason::AlreadyMember => "nothing is left to do",
         Reason::PersonFull => "leave what is not needed",
+        Reason::ResourceInUse => "change or delete what uses it first",
+        Reason::BudgetNotPrepaid => "raise the budget's amount",
         Reason::PriceReadOnly => "create an override of the model",
         reason => advice_of_kind(reason.kind()),
     }

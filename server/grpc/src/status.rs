@@ -12,8 +12,9 @@ use tonic_types::{ErrorDetails, StatusExt};
 /// The status of an error.
 pub fn status(error: &EngineError) -> Status {
     let mut details = ErrorDetails::new();
-    let metadata: HashMap<String, String> =
-        error.field.iter().map(|field| ("field".to_owned(), field.clone())).collect();
+    let field = error.field.iter().map(|field| ("field".to_owned(), field.clone()));
+    let more = error.metadata.iter().map(|(name, value)| ((*name).to_owned(), value.clone()));
+    let metadata: HashMap<String, String> = field.chain(more).collect();
     details.set_error_info(reason(error.reason).as_error_info_reason(), ERROR_DOMAIN, metadata);
     if error.reason.kind() == ErrorKind::InvalidArgument {
         // An empty path stands for the request as a whole.
@@ -116,6 +117,8 @@ pub fn reason(reason: Reason) -> v1::ErrorReason {
         Reason::RegistrationClosed => E::RegistrationClosed,
         Reason::LastOwner => E::LastOwner,
         Reason::PersonFull => E::PersonFull,
+        Reason::BudgetNotPrepaid => E::BudgetNotPrepaid,
+        Reason::ResourceInUse => E::ResourceInUse,
         Reason::EtagMismatch => E::EtagMismatch,
         Reason::SumOutOfRange => E::SumOutOfRange,
         Reason::QueueFull => E::QueueFull,

@@ -189,6 +189,7 @@ async fn make_budgets(engine: &Engine, first: &Identity, broke: &KeyId) -> anyho
             period,
             enforcement: Enforcement::Enforced,
             active: true,
+            topped_up: Nanos::ZERO,
             opened_after: None,
         };
         engine.create(first, Resource::Budget(budget)).await?;

@@ -9,6 +9,7 @@ use rateguard_core::ids::KeyId;
 use super::*;
 use crate::engine::CONFIG_STALE_MS_MAX;
 use crate::error::Reason;
+use crate::resources::PreviousSecret;
 use crate::secrets::key_hash;
 use crate::testing::{FakeConfig, Fault, World, deed, key, record, start, workspace};
 
@@ -54,6 +55,44 @@ async fn a_refresh_takes_in_what_others_have_changed() {
     shared.config.remove(&workspace(), ResourceKind::Key, id.as_str(), None, &deed()).await.unwrap();
     shared.directory.refresh(start()).await.unwrap();
     assert!(!shared.knows("second"));
+}
+
+/// A key that was rotated from one secret to another.
+fn rotated(from: &str, to: &str) -> Key {
+    let previous = PreviousSecret {
+        secret_sha256: key_hash(from),
+        prefix: "rg_live_abcd".to_owned(),
+        until: start().plus(1_000),
+    };
+    Key { previous: Some(previous), ..key(to) }
+}
+
+#[tokio::test]
+async fn a_rotated_key_is_known_by_both_secrets_and_a_second_rotation_forgets_the_oldest() {
+    let shared = Shared::load().await;
+    shared.insert(&key("first")).await;
+    for (version, changed) in [(1, rotated("first", "second")), (2, rotated("second", "third"))] {
+        shared.config.replace(&workspace(), Resource::Key(changed), version, &deed()).await.unwrap();
+        shared.directory.refresh(start()).await.unwrap();
+        let known = ["first", "second", "third"].map(|secret| shared.knows(secret));
+        assert_eq!(known, if version == 1 { [true, true, false] } else { [false, true, true] });
+    }
+    // A call that the oldest secret admitted is still settled.
+    assert!(shared.directory.key_after_call(&key_hash("first"), start()).is_some());
+
+    let id = key("third").id;
+    shared.config.remove(&workspace(), ResourceKind::Key, id.as_str(), None, &deed()).await.unwrap();
+    shared.directory.refresh(start()).await.unwrap();
+    assert!(!shared.knows("second") && !shared.knows("third"));
+}
+
+#[tokio::test]
+async fn a_directory_that_starts_later_knows_both_secrets_of_a_rotated_key() {
+    let shared = Shared::load().await;
+    shared.insert(&rotated("old", "new")).await;
+    let catalogue = Arc::new(PriceBook::default());
+    let directory = Directory::load(shared.config.clone(), catalogue, start()).await.unwrap();
+    assert!(["old", "new"].iter().all(|secret| directory.key(&key_hash(secret)).is_some()));
 }
 
 #[tokio::test]

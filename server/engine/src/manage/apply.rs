@@ -104,6 +104,7 @@ impl Engine {
             return Ok(Some(Difference { before: None, after, counters_reset: false }));
         };
         let carried = carry_over(&before.value, wanted.clone());
+        check_bounds(&carried)?;
         if carried == before.value {
             return Ok(None);
         }
@@ -178,7 +179,10 @@ fn check_bounds(resource: &Resource) -> Result<(), EngineError> {
 /// What no configuration says of a resource stays as it is.
 fn carry_over(before: &Resource, mut wanted: Resource) -> Resource {
     match (before, &mut wanted) {
-        (Resource::Budget(before), Resource::Budget(after)) => after.opened_after = before.opened_after,
+        (Resource::Budget(before), Resource::Budget(after)) => {
+            after.opened_after = before.opened_after;
+            after.topped_up = before.topped_up;
+        }
         (Resource::PriceOverride(PriceOverride { sheet: before }), Resource::PriceOverride(after)) => {
             after.sheet.reference = before.reference.clone();
             after.sheet.effective_from = before.effective_from;

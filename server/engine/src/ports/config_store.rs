@@ -6,7 +6,7 @@ use rateguard_core::rule::{Budget, Rule};
 use rateguard_core::time::Millis;
 use tokio::sync::watch;
 
-use super::StoreError;
+use super::{ClientRequest, NewTopUp, Once, StoreError, TopUp, TopUpOutcome};
 use crate::audit::Deed;
 use crate::resources::{Api, Key, PriceOverride, Workspace};
 
@@ -77,6 +77,21 @@ impl Resource {
             Self::Budget(budget) => budget.id.as_str(),
             Self::PriceOverride(price) => price.sheet.reference.id.as_str(),
         }
+    }
+}
+
+impl Resource {
+    /// The APIs and keys that it names, and that cannot be removed as long as it does.
+    pub fn references(&self) -> Vec<(ResourceKind, &str)> {
+        let (apis, keys) = match self {
+            Self::Rule(rule) => (&rule.matches.apis, Some(&rule.matches.keys)),
+            Self::Budget(budget) => (&budget.matches.apis, Some(&budget.matches.keys)),
+            Self::Key(key) => (&key.apis, None),
+            Self::Api(_) | Self::PriceOverride(_) => return Vec::new(),
+        };
+        let apis = apis.iter().map(|api| (ResourceKind::Api, api.as_str()));
+        let keys = keys.into_iter().flatten().map(|key| (ResourceKind::Key, key.as_str()));
+        apis.chain(keys).collect()
     }
 }
 
@@ -205,7 +220,7 @@ pub trait ConfigStore: Send + Sync + 'static {
     /// # Errors
     /// [`StoreError::AlreadyExists`] naming the field (`id`, `slug`, `secret`, `model`),
     /// [`StoreError::NotFound`] for the workspace, [`StoreError::Full`] beyond `limit` resources of
-    /// the kind in the workspace.
+    /// the kind in the workspace, [`StoreError::Dangling`] for something that it names.
     async fn insert(
         &self,
         workspace: &WorkspaceId,
@@ -217,7 +232,8 @@ pub trait ConfigStore: Send + Sync + 'static {
     /// Replaces a resource that is at `expected`.
     ///
     /// # Errors
-    /// [`StoreError::NotFound`], [`StoreError::VersionMismatch`], [`StoreError::AlreadyExists`].
+    /// [`StoreError::NotFound`], [`StoreError::VersionMismatch`], [`StoreError::AlreadyExists`],
+    /// [`StoreError::Dangling`] for something that it names now and did not name before.
     async fn replace(
         &self,
         workspace: &WorkspaceId,
@@ -229,7 +245,7 @@ pub trait ConfigStore: Send + Sync + 'static {
     /// Removes a resource; with `expected` only at that version.
     ///
     /// # Errors
-    /// [`StoreError::NotFound`], [`StoreError::VersionMismatch`].
+    /// [`StoreError::NotFound`], [`StoreError::VersionMismatch`], [`StoreError::InUse`].
     async fn remove(
         &self,
         workspace: &WorkspaceId,
@@ -239,8 +255,61 @@ pub trait ConfigStore: Send + Sync + 'static {
         by: &Deed,
     ) -> Result<(), StoreError>;
 
+    /// Makes a change, no removal, unless a change was made under the same request before; both in one
+    /// transaction. Requests are forgotten after [`super::CLIENT_REQUEST_LIFE_MS`].
+    ///
+    /// # Errors
+    /// [`StoreError::AlreadyExists`] naming `request_id` for one that was used for other content;
+    /// otherwise those of the change.
+    async fn change_once(
+        &self,
+        workspace: &WorkspaceId,
+        change: ResourceChange,
+        request: &ClientRequest,
+        by: &Deed,
+    ) -> Result<Once, StoreError>;
+
+    /// What was changed under a request that is still known; `None` when nothing was.
+    ///
+    /// # Errors
+    /// [`StoreError::AlreadyExists`] naming `request_id` for one that was used for other content.
+    async fn changed_before(
+        &self,
+        workspace: &WorkspaceId,
+        request: &ClientRequest,
+        now: Millis,
+    ) -> Result<Option<Once>, StoreError>;
+
+    /// Tops a budget up: the entry of its ledger and the budget's sum are one transaction. A second call
+    /// with the same request id and content gives the first one's entry, and changes nothing.
+    ///
+    /// # Errors
+    /// [`StoreError::NotFound`] for the budget, [`StoreError::AlreadyExists`] naming `request_id` for one
+    /// that was used for other content, [`StoreError::Full`] beyond `limit` entries of the budget.
+    async fn top_up(
+        &self,
+        workspace: &WorkspaceId,
+        top_up: NewTopUp,
+        limit: usize,
+        by: &Deed,
+    ) -> Result<TopUpOutcome, StoreError>;
+
+    /// At most `limit` entries of a budget's ledger before a place of it, the newest first. They stay when
+    /// the budget goes.
+    ///
+    /// # Errors
+    /// [`StoreError::Unavailable`], [`StoreError::Corrupt`].
+    async fn top_ups(
+        &self,
+        workspace: &WorkspaceId,
+        budget: &str,
+        before: Option<u64>,
+        limit: usize,
+    ) -> Result<Vec<TopUp>, StoreError>;
+
     /// Makes changes of one workspace in their order, all of them or none, if nothing of the workspace
-    /// has changed after the revision `seen`; each has its entry in the feed. Gives what was made and
+    /// has changed after the revision `seen`; each has its entry in the feed. What names what is looked at
+    /// when all are made. Gives what was made and
     /// replaced, in that order.
     ///
     /// # Errors

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use prost::Message as _;
 use prost_types::FieldMask;
 use rateguard_core::ids::ApiId;
 use rateguard_core::money::Currency;
@@ -38,6 +39,12 @@ impl Managed for Api {
         };
         let draft = api_draft(message, id, present, desk.currency())?;
         desk.engine.seal(desk.who.workspace()?, draft)
+    }
+
+    /// Without the credential itself: a plain hash of a short one could be guessed.
+    fn content(message: &v1::Api) -> Vec<u8> {
+        let credential = message.credential.as_ref().map(|_| v1::SecretText::default());
+        v1::Api { credential, ..message.clone() }.encode_to_vec()
     }
 
     fn message(stored: &Stored<Self>, currency: Currency) -> v1::Api {
@@ -85,7 +92,7 @@ impl ApiService for Apis {
     ) -> Result<Response<v1::CreateApiResponse>, Status> {
         let (desk, message) = at_desk(&self.0, request)?;
         answer(async {
-            let stored = desk.create(message.api).await?;
+            let stored = desk.create(message.api, &message.request_id).await?;
             Ok(v1::CreateApiResponse { api: Some(api_message(&stored, desk.currency())) })
         })
         .await

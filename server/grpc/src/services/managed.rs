@@ -10,13 +10,13 @@ use rateguard_engine::caller::Identity;
 use rateguard_engine::directory::WorkspaceView;
 use rateguard_engine::engine::Engine;
 use rateguard_engine::error::{EngineError, Reason};
-use rateguard_engine::ports::{Resource, ResourceKind, Stored};
+use rateguard_engine::ports::{ClientRequest, Resource, ResourceKind, Stored};
 use rateguard_engine::secrets::random;
 use tonic::{Request, Status};
 
 use super::mask::{Maskable, masked};
 use super::{Call, open};
-use crate::convert::{etag_version, missing, page_size, resource_id, within};
+use crate::convert::{client_request, etag_version, missing, page_size, resource_id, within};
 use crate::page::{next_token, place_of};
 
 /// One kind of managed resource, as the wire has it.
@@ -39,6 +39,11 @@ pub trait Managed: Sized {
     /// # Errors
     /// Those of its fields.
     fn read(desk: &Desk<'_>, message: Self::Message, present: Option<&Self>) -> Result<Self, EngineError>;
+
+    /// What tells two requests for a new resource apart.
+    fn content(message: &Self::Message) -> Vec<u8> {
+        message.encode_to_vec()
+    }
 
     /// The message of a stored resource, with everything that an update can leave as it is.
     fn message(stored: &Stored<Self>, currency: Currency) -> Self::Message;
@@ -100,14 +105,20 @@ impl Desk<'_> {
         M::read(self, message, None).map_err(|error| within(M::FIELD, error))
     }
 
-    /// Creates a resource.
+    /// Creates a resource, once for the request id that it comes with.
     ///
     /// # Errors
-    /// As [`Desk::read_new`] and [`Engine::create`].
-    pub async fn create<M: Managed>(&self, message: Option<M::Message>) -> Result<Stored<M>, EngineError> {
+    /// As [`Desk::read_new`] and [`Engine::create_once`].
+    pub async fn create<M: Managed>(
+        &self,
+        message: Option<M::Message>,
+        request_id: &str,
+    ) -> Result<Stored<M>, EngineError> {
+        let request = creation::<M>(message.as_ref(), request_id)?;
         let value: M = self.read_new(message)?;
         let (engine, who, resource) = (self.engine.clone(), self.who.clone(), value.into_resource());
-        of_kind(to_the_end(async move { engine.create(&who, resource).await }).await?)
+        let created = to_the_end(async move { engine.create_once(&who, resource, request).await }).await?;
+        of_kind(created.stored)
     }
 
     /// Finds a resource.
@@ -165,6 +176,18 @@ impl Desk<'_> {
         let expected = etag_version(etag)?;
         self.engine.delete(&self.who, M::KIND, resource_id("id", id)?, expected).await
     }
+}
+
+/// The request for a new resource, where somebody has named it.
+///
+/// # Errors
+/// [`Reason::FieldMissing`] without the resource, [`Reason::FieldOutOfBounds`] for the id.
+pub fn creation<M: Managed>(
+    message: Option<&M::Message>,
+    request_id: &str,
+) -> Result<Option<ClientRequest>, EngineError> {
+    let message = message.ok_or_else(|| missing(M::FIELD))?;
+    client_request(request_id, M::FIELD, &M::content(message))
 }
 
 /// Runs a change to its end, also when its caller goes away in the middle: a new budget has to take

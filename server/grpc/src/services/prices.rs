@@ -112,7 +112,7 @@ impl PriceService for Prices {
     ) -> Result<Response<v1::CreatePriceOverrideResponse>, Status> {
         let (desk, message) = at_desk(&self.0, request)?;
         answer(async {
-            let stored = desk.create::<PriceOverride>(message.price).await?;
+            let stored = desk.create::<PriceOverride>(message.price, &message.request_id).await?;
             let price = Some(PriceOverride::message(&stored, desk.currency()));
             Ok(v1::CreatePriceOverrideResponse { price })
         })

@@ -60,7 +60,7 @@ impl RuleService for Rules {
     ) -> Result<Response<v1::CreateRuleResponse>, Status> {
         let (desk, message) = at_desk(&self.0, request)?;
         answer(async {
-            let stored = desk.create(message.rule).await?;
+            let stored = desk.create(message.rule, &message.request_id).await?;
             Ok(v1::CreateRuleResponse { rule: Some(rule_message(&stored)) })
         })
         .await

@@ -46,6 +46,7 @@ async fn every_method_that_changes_something_leaves_an_entry() {
     let transport = || world.transport_with(&owner.access);
     apis_and_keys(transport()).await;
     limits(transport()).await;
+    whole(transport()).await;
     prices(transport()).await;
     as_a_whole(transport()).await;
     let heir = members(&world, &owner).await;
@@ -76,7 +77,11 @@ async fn new_workspace(world: &World, access: &str) -> String {
 
 async fn apis_and_keys(transport: Transport) {
     let mut apis = ApiServiceClient::new(transport.clone());
-    let made = apis.create_api(v1::CreateApiRequest { api: Some(api("one")) }).await.unwrap().into_inner();
+    let made = apis
+        .create_api(v1::CreateApiRequest { api: Some(api("one")), request_id: String::new() })
+        .await
+        .unwrap()
+        .into_inner();
     let changed = v1::Api { id: made.api.unwrap().id, display_name: "new".to_owned(), ..v1::Api::default() };
     let id = changed.id.clone();
     let update = v1::UpdateApiRequest { api: Some(changed), update_mask: mask(&["display_name"]) };
@@ -84,11 +89,17 @@ async fn apis_and_keys(transport: Transport) {
     apis.delete_api(v1::DeleteApiRequest { id, etag: String::new() }).await.unwrap();
     let mut keys = KeyServiceClient::new(transport);
     let key = v1::Key { display_name: "k".to_owned(), scopes: vec![1], ..v1::Key::default() };
-    let made = keys.create_key(v1::CreateKeyRequest { key: Some(key) }).await.unwrap().into_inner();
+    let made = keys
+        .create_key(v1::CreateKeyRequest { key: Some(key), request_id: String::new() })
+        .await
+        .unwrap()
+        .into_inner();
     let changed = v1::Key { id: made.key.unwrap().id, display_name: "new".to_owned(), ..v1::Key::default() };
     let id = changed.id.clone();
     let update = v1::UpdateKeyRequest { key: Some(changed), update_mask: mask(&["display_name"]) };
     keys.update_key(update).await.unwrap();
+    let rotate = v1::RotateKeyRequest { id: id.clone(), ..v1::RotateKeyRequest::default() };
+    keys.rotate_key(rotate).await.unwrap();
     keys.delete_key(v1::DeleteKeyRequest { id, etag: String::new() }).await.unwrap();
 }
 
@@ -116,18 +127,43 @@ async fn limits(transport: Transport) {
         period: Some(v1::budget::Period::Calendar(monthly)),
         ..v1::Budget::default()
     };
-    let create = v1::CreateBudgetRequest { budget: Some(budget) };
+    let create = v1::CreateBudgetRequest { budget: Some(budget), request_id: String::new() };
     let made = budgets.create_budget(create).await.unwrap().into_inner().budget.unwrap();
     let id = made.id.clone();
     let changed = v1::Budget { display_name: "new".to_owned(), ..made };
     let update = v1::UpdateBudgetRequest { budget: Some(changed), update_mask: mask(&["display_name"]) };
     budgets.update_budget(update).await.unwrap();
+    let prepaid = v1::Budget {
+        display_name: "prepaid".to_owned(),
+        amount: usd(0),
+        period: Some(v1::budget::Period::Prepaid(v1::PrepaidBudget {})),
+        ..v1::Budget::default()
+    };
+    let create = v1::CreateBudgetRequest { budget: Some(prepaid), request_id: String::new() };
+    let made = budgets.create_budget(create).await.unwrap().into_inner().budget.unwrap();
+    let top_up = v1::TopUpBudgetRequest {
+        budget_id: made.id,
+        amount: usd(1),
+        request_id: "one".to_owned(),
+        note: String::new(),
+    };
+    budgets.top_up_budget(top_up).await.unwrap();
     budgets.delete_budget(v1::DeleteBudgetRequest { id, etag: String::new() }).await.unwrap();
+}
+
+/// Applies a configuration of one rule.
+async fn whole(transport: Transport) {
+    let configuration = v1::WorkspaceConfiguration { rules: vec![ten_a_minute()], ..Default::default() };
+    let apply = v1::ApplyWorkspaceRequest { configuration: Some(configuration), ..Default::default() };
+    ConfigurationServiceClient::new(transport).apply_workspace(apply).await.unwrap();
 }
 
 async fn prices(transport: Transport) {
     let mut prices = PriceServiceClient::new(transport);
-    let create = v1::CreatePriceOverrideRequest { price: Some(own_price("acme", "own-model", "3")) };
+    let create = v1::CreatePriceOverrideRequest {
+        price: Some(own_price("acme", "own-model", "3")),
+        request_id: String::new(),
+    };
     let made = prices.create_price_override(create).await.unwrap().into_inner().price.unwrap();
     let id = made.id.clone();
     let changed = v1::Price { id: made.id, request_rate: Some("0.01".to_owned()), ..v1::Price::default() };

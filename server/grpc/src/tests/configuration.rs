@@ -364,7 +364,7 @@ async fn twins_are_told_apart_by_numbers_and_their_own_export_changes_nothing() 
     let world = World::new().await;
     let mut rules = RuleServiceClient::new(world.transport());
     for limit in [5, 6, 7] {
-        let create = v1::CreateRuleRequest { rule: Some(rule("twin", limit)) };
+        let create = v1::CreateRuleRequest { rule: Some(rule("twin", limit)), request_id: String::new() };
         rules.create_rule(create).await.unwrap();
         world.clock.advance_ms(1);
     }
@@ -383,32 +383,12 @@ async fn twins_are_told_apart_by_numbers_and_their_own_export_changes_nothing() 
 }
 
 #[tokio::test]
-async fn a_reference_to_what_is_gone_is_kept_where_it_is_and_refused_elsewhere() {
+async fn pruning_takes_out_what_is_in_use_together_with_what_uses_it() {
     let world = World::new().await;
     world.apply(&sample()).await;
-    let without_api = v1::WorkspaceConfiguration {
-        keys: vec![key("app")],
-        rules: Vec::new(),
-        budgets: Vec::new(),
-        apis: Vec::new(),
-        ..sample()
-    };
-    let mut apis = rateguard_proto::v1::api_service_client::ApiServiceClient::new(world.transport());
-    apis.delete_api(v1::DeleteApiRequest { id: api_id(&world).await, etag: String::new() }).await.unwrap();
-    let exported = world.exported().await;
-    let dangling = exported.rules[0].r#match.clone().unwrap().api_ids.remove(0);
-    assert!(dangling.starts_with("api_"), "{dangling}");
-    assert_eq!(world.apply(&exported).await.differences, []);
-    let elsewhere = World::new().await;
-    elsewhere.apply(&without_api).await;
-    let error = elsewhere.send(request(&exported)).await.unwrap_err();
-    assert_eq!(reason(&error), R::ResourceNotFound);
-}
-
-async fn api_id(world: &World) -> String {
-    let mut apis = rateguard_proto::v1::api_service_client::ApiServiceClient::new(world.transport());
-    let listed = apis.list_apis(v1::ListApisRequest::default()).await.unwrap().into_inner();
-    listed.apis[0].id.clone()
+    let all = v1::ApplyWorkspaceRequest { prune: true, ..request(&v1::WorkspaceConfiguration::default()) };
+    world.send(all).await.unwrap();
+    assert!(world.exported().await.apis.is_empty());
 }
 
 #[tokio::test]

@@ -36,15 +36,18 @@ async fn a_name_that_shows_as_another_is_refused() {
     let mut rules = RuleServiceClient::new(world.transport());
     let mut keys = KeyServiceClient::new(world.transport());
     for name in MISLEADING {
-        let request = v1::CreateRuleRequest { rule: Some(rule(name)) };
+        let request = v1::CreateRuleRequest { rule: Some(rule(name)), request_id: String::new() };
         let error = rules.create_rule(request).await.unwrap_err();
         assert_eq!(told(&error), invalid(R::FieldOutOfBounds, "rule.display_name"), "{name:?}");
         let named = v1::Key { display_name: name.to_owned(), ..key() };
-        let error = keys.create_key(v1::CreateKeyRequest { key: Some(named) }).await.unwrap_err();
+        let error = keys
+            .create_key(v1::CreateKeyRequest { key: Some(named), request_id: String::new() })
+            .await
+            .unwrap_err();
         assert_eq!(told(&error), invalid(R::FieldOutOfBounds, "key.display_name"), "{name:?}");
     }
     // What people write from right to left they may.
-    let request = v1::CreateRuleRequest { rule: Some(rule("גבול יומי")) };
+    let request = v1::CreateRuleRequest { rule: Some(rule("גבול יומי")), request_id: String::new() };
     rules.create_rule(request).await.unwrap();
 }
 
@@ -63,7 +66,7 @@ async fn control_characters_are_refused_wherever_a_text_stands() {
         (v1::CallMatch { subjects: vec![zero()], ..none() }, R::FieldOutOfBounds, "rule.match.subjects[0]"),
         (v1::CallMatch { attributes, ..none() }, R::FieldOutOfBounds, "rule.match.attributes[\"plan\"]"),
     ] {
-        let request = v1::CreateRuleRequest { rule: Some(matching(matches)) };
+        let request = v1::CreateRuleRequest { rule: Some(matching(matches)), request_id: String::new() };
         let error = rules.create_rule(request).await.unwrap_err();
         assert_eq!(told(&error), invalid(reason, field));
     }
@@ -97,7 +100,10 @@ async fn an_instant_that_is_none_is_refused() {
         (253_402_300_800, 0),
     ] {
         let expiring = v1::Key { expire_time: Some(Timestamp { seconds, nanos }), ..key() };
-        let error = keys.create_key(v1::CreateKeyRequest { key: Some(expiring) }).await.unwrap_err();
+        let error = keys
+            .create_key(v1::CreateKeyRequest { key: Some(expiring), request_id: String::new() })
+            .await
+            .unwrap_err();
         assert_eq!(told(&error), invalid(R::FieldMalformed, "key.expire_time"), "{seconds} {nanos}");
     }
 }
@@ -106,7 +112,7 @@ async fn an_instant_that_is_none_is_refused() {
 async fn a_mask_may_repeat_itself_but_not_reach_beyond_its_resource() {
     let world = World::new().await;
     let mut client = RuleServiceClient::new(world.transport());
-    let request = v1::CreateRuleRequest { rule: Some(rule("before")) };
+    let request = v1::CreateRuleRequest { rule: Some(rule("before")), request_id: String::new() };
     let made = client.create_rule(request).await.unwrap().into_inner().rule.unwrap();
     let mut update = async |mask: Option<FieldMask>| {
         let rule = Some(v1::Rule { id: made.id.clone(), ..rule("after") });

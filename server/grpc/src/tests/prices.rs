@@ -49,7 +49,12 @@ pub fn own_price(provider: &str, model: &str, input: &str) -> v1::Price {
 }
 
 async fn make(client: &mut PriceServiceClient<Transport>, price: v1::Price) -> Result<v1::Price, Status> {
-    let answer = client.create_price_override(v1::CreatePriceOverrideRequest { price: Some(price) }).await?;
+    let answer = client
+        .create_price_override(v1::CreatePriceOverrideRequest {
+            price: Some(price),
+            request_id: String::new(),
+        })
+        .await?;
     Ok(answer.into_inner().price.unwrap())
 }
 

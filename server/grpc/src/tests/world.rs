@@ -189,6 +189,12 @@ impl World {
         self.folder.path()
     }
 
+    /// Time passes, and the configuration in memory does not grow old.
+    pub async fn pass_ms(&self, ms: i64) {
+        self.clock.advance_ms(ms);
+        self.engine.directory().refresh(self.engine.now()).await.unwrap();
+    }
+
     /// A transport with the first key.
     pub fn transport(&self) -> Transport {
         self.transport_with(&self.key)

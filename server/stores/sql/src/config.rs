@@ -6,11 +6,14 @@
 
 mod body;
 mod change;
+mod client_requests;
 mod read;
+mod references;
 mod reseal;
 mod sealed;
 mod shown;
 mod table;
+mod top_ups;
 mod uses;
 
 use async_trait::async_trait;
@@ -18,8 +21,8 @@ use rateguard_core::ids::{KeyId, WorkspaceId};
 use rateguard_core::time::Millis;
 use rateguard_engine::audit::Deed;
 use rateguard_engine::ports::{
-    Change, ConfigStore, KeyUse, Resource, ResourceChange, ResourceKind, Snapshot, StoreError, Stored,
-    WorkspaceState,
+    Change, ClientRequest, ConfigStore, KeyUse, NewTopUp, Once, Resource, ResourceChange, ResourceKind, Snapshot,
+    StoreError, Stored, TopUp, TopUpOutcome, WorkspaceState,
 };
 use rateguard_engine::resources::Workspace;
 use sqlx::migrate::Migrator;
@@ -217,6 +220,64 @@ impl ConfigStore for SqlConfigStore {
         self.change(work).await
     }
 
+    async fn change_once(
+        &self,
+        workspace: &WorkspaceId,
+        change: ResourceChange,
+        request: &ClientRequest,
+        by: &Deed,
+    ) -> Result<Once, StoreError> {
+        let work = async {
+            let scope = change::scope_of(workspace, std::slice::from_ref(&change));
+            let mut transaction = self.database.begin(scope).await?;
+            let once = client_requests::once(&mut transaction, workspace, change, request, by).await?;
+            Ok((transaction, once))
+        };
+        self.change(work).await
+    }
+
+    async fn changed_before(
+        &self,
+        workspace: &WorkspaceId,
+        request: &ClientRequest,
+        now: Millis,
+    ) -> Result<Option<Once>, StoreError> {
+        let work = async {
+            let mut transaction = self.database.begin_read(Scope::Workspace(workspace)).await?;
+            client_requests::before(&mut transaction, workspace, request, now).await
+        };
+        self.database.within_deadline(work).await
+    }
+
+    async fn top_up(
+        &self,
+        workspace: &WorkspaceId,
+        top_up: NewTopUp,
+        limit: usize,
+        by: &Deed,
+    ) -> Result<TopUpOutcome, StoreError> {
+        let work = async {
+            let mut transaction = self.database.begin(Scope::Workspace(workspace)).await?;
+            let outcome = top_ups::top_up(&mut transaction, workspace, top_up, limit, by).await?;
+            Ok((transaction, outcome))
+        };
+        self.change(work).await
+    }
+
+    async fn top_ups(
+        &self,
+        workspace: &WorkspaceId,
+        budget: &str,
+        before: Option<u64>,
+        limit: usize,
+    ) -> Result<Vec<TopUp>, StoreError> {
+        let work = async {
+            let mut reader = self.database.reader(Scope::Workspace(workspace)).await?;
+            top_ups::list(&mut reader, workspace, budget, before, limit).await
+        };
+        self.database.within_deadline(work).await
+    }
+
     async fn apply_all(
         &self,
         workspace: &WorkspaceId,
@@ -227,10 +288,7 @@ impl ConfigStore for SqlConfigStore {
         let work = async {
             let mut transaction = self.database.begin(change::scope_of(workspace, &changes)).await?;
             change::lock_unchanged(&mut transaction, workspace, seen).await?;
-            let mut stored = Vec::new();
-            for change in changes {
-                stored.extend(change::make(&mut transaction, workspace, change, by).await?);
-            }
+            let stored = change::make_all(&mut transaction, workspace, changes, by).await?;
             Ok((transaction, stored))
         };
         self.change(work).await

@@ -1,6 +1,9 @@
 //! What every [`ConfigStore`] promises.
 
+mod client_requests;
+mod in_use;
 mod together;
+mod top_ups;
 
 pub mod samples;
 mod uniqueness;
@@ -12,10 +15,24 @@ use rateguard_core::time::Millis;
 use rateguard_engine::audit::{Actor, Deed, Origin};
 use rateguard_engine::ports::{Change, ConfigStore, Resource, ResourceKind, StoreError, Stored};
 
+pub use in_use::{
+    of_a_removal_and_a_reference_at_once_one_is_refused, of_changes_made_together_the_end_counts,
+    of_many_users_some_are_told, what_is_named_cannot_be_removed, what_is_not_there_cannot_be_named,
+};
 pub use together::{
     changes_made_together_are_made_in_their_order, changes_made_together_need_the_state_that_was_seen,
     of_changes_made_together_a_conflict_in_the_middle_undoes_all, of_many_batches_at_once_one_wins,
     the_state_of_a_workspace_is_its_own_resources_at_one_revision,
+};
+
+pub use client_requests::{
+    a_refused_request_is_forgotten_and_a_removed_resource_is_told, a_request_is_forgotten_after_a_day,
+    a_request_makes_its_resource_once, a_request_replaces_its_resource_once,
+    of_many_equal_requests_at_once_one_makes_its_resource,
+};
+pub use top_ups::{
+    a_ledger_stays_when_its_budget_goes, a_refused_top_up_leaves_no_trace, a_repeated_top_up_is_made_once,
+    a_top_up_raises_the_sum_and_is_listed_the_newest_first, of_many_top_ups_at_once_each_request_counts_once,
 };
 
 use crate::Backend;
@@ -67,6 +84,21 @@ macro_rules! config_store_suite {
             changes_made_together_need_the_state_that_was_seen
             of_many_batches_at_once_one_wins
             the_state_of_a_workspace_is_its_own_resources_at_one_revision
+            what_is_named_cannot_be_removed
+            of_many_users_some_are_told
+            what_is_not_there_cannot_be_named
+            of_changes_made_together_the_end_counts
+            of_a_removal_and_a_reference_at_once_one_is_refused
+            a_request_makes_its_resource_once
+            a_request_replaces_its_resource_once
+            a_refused_request_is_forgotten_and_a_removed_resource_is_told
+            a_request_is_forgotten_after_a_day
+            of_many_equal_requests_at_once_one_makes_its_resource
+            a_top_up_raises_the_sum_and_is_listed_the_newest_first
+            a_repeated_top_up_is_made_once
+            a_refused_top_up_leaves_no_trace
+            a_ledger_stays_when_its_budget_goes
+            of_many_top_ups_at_once_each_request_counts_once
             of_many_replacements_at_once_one_wins
             many_writers_at_once_lose_nothing
             a_snapshot_is_of_one_revision

@@ -14,8 +14,8 @@ use super::super::workspace;
 use super::unavailable;
 use crate::audit::Deed;
 use crate::ports::{
-    Change, ConfigStore, KeyUse, Resource, ResourceChange, ResourceKind, Snapshot, StoreError, Stored,
-    WorkspaceState,
+    Change, ClientRequest, ConfigStore, KeyUse, NewTopUp, Once, Resource, ResourceChange, ResourceKind, Snapshot,
+    StoreError, Stored, TopUp, TopUpOutcome, WorkspaceState,
 };
 use crate::resources::Workspace;
 
@@ -108,6 +108,47 @@ impl ConfigStore for FakeConfig {
         self.deeds.lock().push(by.clone());
         self.tell(kind, id);
         Ok(())
+    }
+
+    /// Only whoever tests a real store names requests.
+    async fn change_once(
+        &self,
+        _: &WorkspaceId,
+        _: ResourceChange,
+        _: &ClientRequest,
+        _: &Deed,
+    ) -> Result<Once, StoreError> {
+        Err(unavailable("config"))
+    }
+
+    async fn changed_before(
+        &self,
+        _: &WorkspaceId,
+        _: &ClientRequest,
+        _: Millis,
+    ) -> Result<Option<Once>, StoreError> {
+        Err(unavailable("config"))
+    }
+
+    /// Only whoever tests a real store tops up.
+    async fn top_up(
+        &self,
+        _: &WorkspaceId,
+        _: NewTopUp,
+        _: usize,
+        _: &Deed,
+    ) -> Result<TopUpOutcome, StoreError> {
+        Err(unavailable("config"))
+    }
+
+    async fn top_ups(
+        &self,
+        _: &WorkspaceId,
+        _: &str,
+        _: Option<u64>,
+        _: usize,
+    ) -> Result<Vec<TopUp>, StoreError> {
+        Err(unavailable("config"))
     }
 
     async fn apply_all(

@@ -7,6 +7,7 @@ use rateguard_engine::ports::{Resource, ResourceChange, ResourceKind, StoreError
 use rateguard_engine::resources::Workspace;
 
 use super::body::{self, BodyError, Columns, Unique};
+use super::references::{Place, Touched};
 use super::shown;
 use super::table::{self, Table, from_column, push_place, to_column};
 use super::{STORE, row_limit};
@@ -33,25 +34,79 @@ pub(super) fn scope_of<'a>(workspace: &'a WorkspaceId, changes: &[ResourceChange
     if is_wide { Scope::Installation } else { Scope::Workspace(workspace) }
 }
 
-/// Makes one change of several; what is stored then, unless it is a removal.
-pub(super) async fn make(
+/// Makes changes in their order; what is stored then, without the removals. What names what is looked at
+/// when all are made.
+pub(super) async fn make_all(
+    connection: &mut Connection,
+    workspace: &WorkspaceId,
+    changes: Vec<ResourceChange>,
+    by: &Deed,
+) -> Result<Vec<Stored<Resource>>, StoreError> {
+    let (mut stored, mut touched) = (Vec::new(), Touched::default());
+    for change in changes {
+        stored.extend(make(connection, workspace, change, by, &mut touched).await?);
+    }
+    touched.check(connection, workspace).await?;
+    Ok(stored)
+}
+
+async fn make(
     connection: &mut Connection,
     workspace: &WorkspaceId,
     change: ResourceChange,
     by: &Deed,
+    touched: &mut Touched,
 ) -> Result<Option<Stored<Resource>>, StoreError> {
     match change {
         ResourceChange::Insert { resource, limit } => {
             let stored = first_version(workspace, resource, by.at);
-            insert_resource(connection, &stored, limit, by).await.map(|()| Some(stored))
+            insert_unchecked(connection, &stored, limit, by, touched).await.map(|()| Some(stored))
         }
         ResourceChange::Replace { resource, expected } => {
-            replace_resource(connection, workspace.clone(), resource, expected, by).await.map(Some)
+            replace_unchecked(connection, workspace.clone(), resource, expected, by, touched).await.map(Some)
         }
         ResourceChange::Remove { kind, id, expected } => {
-            remove_resource(connection, workspace, kind, &id, Some(expected), by).await.map(|()| None)
+            let place = Place { workspace, kind, id: &id };
+            remove_unchecked(connection, place, Some(expected), by, touched).await.map(|()| None)
         }
     }
+}
+
+pub(super) async fn insert_resource(
+    connection: &mut Connection,
+    stored: &Stored<Resource>,
+    limit: usize,
+    by: &Deed,
+) -> Result<(), StoreError> {
+    let mut touched = Touched::default();
+    insert_unchecked(connection, stored, limit, by, &mut touched).await?;
+    touched.check(connection, &stored.workspace).await
+}
+
+pub(super) async fn replace_resource(
+    connection: &mut Connection,
+    workspace: WorkspaceId,
+    resource: Resource,
+    expected: u64,
+    by: &Deed,
+) -> Result<Stored<Resource>, StoreError> {
+    let mut touched = Touched::default();
+    let stored = replace_unchecked(connection, workspace, resource, expected, by, &mut touched).await?;
+    touched.check(connection, &stored.workspace).await?;
+    Ok(stored)
+}
+
+pub(super) async fn remove_resource(
+    connection: &mut Connection,
+    workspace: &WorkspaceId,
+    kind: ResourceKind,
+    id: &str,
+    expected: Option<u64>,
+    by: &Deed,
+) -> Result<(), StoreError> {
+    let mut touched = Touched::default();
+    remove_unchecked(connection, Place { workspace, kind, id }, expected, by, &mut touched).await?;
+    touched.check(connection, workspace).await
 }
 
 /// Makes other writers wait until this transaction ends, as taking a revision does, without taking
@@ -61,10 +116,7 @@ pub(super) async fn lock_unchanged(
     workspace: &WorkspaceId,
     seen: u64,
 ) -> Result<(), StoreError> {
-    query("UPDATE revisions SET revision = revision WHERE only_row = 1")
-        .execute(&mut *connection)
-        .await
-        .map_err(failure(STORE))?;
+    lock(connection).await?;
     let later = query("SELECT id FROM changes WHERE revision > $1 AND workspace_id = $2 LIMIT 1")
         .bind(to_column(seen))
         .bind(workspace.as_str())
@@ -72,6 +124,15 @@ pub(super) async fn lock_unchanged(
         .await
         .map_err(failure(STORE))?;
     if later.is_some() { Err(StoreError::VersionMismatch) } else { Ok(()) }
+}
+
+/// Makes other writers wait until this transaction ends. It must be its first statement.
+pub(super) async fn lock(connection: &mut Connection) -> Result<(), StoreError> {
+    query("UPDATE revisions SET revision = revision WHERE only_row = 1")
+        .execute(connection)
+        .await
+        .map_err(failure(STORE))?;
+    Ok(())
 }
 
 pub(crate) async fn insert_workspace(
@@ -113,11 +174,12 @@ pub(super) async fn create_workspace(
     record(connection, fact, by).await
 }
 
-pub(super) async fn insert_resource(
+async fn insert_unchecked(
     connection: &mut Connection,
     stored: &Stored<Resource>,
     limit: usize,
     by: &Deed,
+    touched: &mut Touched,
 ) -> Result<(), StoreError> {
     let revision = next_revision(connection).await?;
     let (workspace, table) = (&stored.workspace, table::of(stored.value.kind()));
@@ -134,18 +196,20 @@ pub(super) async fn insert_resource(
     if count(connection, table, workspace).await? > row_limit(limit) {
         return Err(StoreError::Full { what: table.full });
     }
+    touched.put(connection, workspace, &stored.value).await?;
     let after = Some(shown_now(&stored.value)?);
     Change { revision, workspace, table, id: stored.value.id(), before: None, after }
         .record(connection, by)
         .await
 }
 
-pub(super) async fn replace_resource(
+async fn replace_unchecked(
     connection: &mut Connection,
     workspace: WorkspaceId,
     resource: Resource,
     expected: u64,
     by: &Deed,
+    touched: &mut Touched,
 ) -> Result<Stored<Resource>, StoreError> {
     let revision = next_revision(connection).await?;
     let table = table::of(resource.kind());
@@ -162,6 +226,7 @@ pub(super) async fn replace_resource(
         Stored { workspace, value: resource, version, created_at: before.created_at, updated_at: by.at };
     let mut update = table.update(&stored).map_err(unwritable)?;
     update.build().execute(&mut *connection).await.map_err(failure(STORE))?;
+    touched.put(connection, &stored.workspace, &stored.value).await?;
     let change = Change {
         revision,
         workspace: &stored.workspace,
@@ -174,20 +239,21 @@ pub(super) async fn replace_resource(
     Ok(stored)
 }
 
-pub(super) async fn remove_resource(
+async fn remove_unchecked(
     connection: &mut Connection,
-    workspace: &WorkspaceId,
-    kind: ResourceKind,
-    id: &str,
+    place: Place<'_>,
     expected: Option<u64>,
     by: &Deed,
+    touched: &mut Touched,
 ) -> Result<(), StoreError> {
+    let Place { workspace, kind, id } = place;
     let revision = next_revision(connection).await?;
     let table = table::of(kind);
     let before = at_version(find_versioned(connection, table, workspace, id).await?, expected)?;
     let mut delete = QueryBuilder::new(format!("DELETE FROM {}", table.name));
     push_place(&mut delete, workspace, id);
     delete.build().execute(&mut *connection).await.map_err(failure(STORE))?;
+    touched.remove(connection, place).await?;
     Change { revision, workspace, table, id, before: Some(before.shown), after: None }
         .record(connection, by)
         .await

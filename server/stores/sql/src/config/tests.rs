@@ -84,3 +84,29 @@ async fn a_row_that_cannot_be_understood_can_still_be_removed() {
     store.remove(&owner(), ResourceKind::Rule, "rule_1", Some(1), &by()).await.unwrap();
     assert_eq!(store.get(&owner(), ResourceKind::Rule, "rule_1").await, Ok(None));
 }
+
+/// What names what, as it is kept beside the bodies.
+async fn references(connection: &mut Connection) -> Vec<(String, String, String, String)> {
+    let sql = "SELECT kind, id, user_kind, user_id FROM resource_references ORDER BY 1, 2, 3, 4";
+    let rows = query(sql).fetch_all(connection).await.unwrap();
+    let text = |row: &Row, place: usize| row.try_get::<String, _>(place).unwrap();
+    rows.iter().map(|row| (text(row, 0), text(row, 1), text(row, 2), text(row, 3))).collect()
+}
+
+#[tokio::test]
+async fn the_migration_finds_what_older_rows_name() {
+    const MIGRATION: &str = include_str!("../../../../../migrations/config/sqlite/0009_references.sql");
+    let (_folder, store) = filled().await;
+    let mut transaction = store.database().begin(Scope::Installation).await.unwrap();
+    let kept = references(&mut transaction).await;
+    assert_eq!(kept.len(), 5);
+    query("DELETE FROM resource_references").execute(&mut transaction).await.unwrap();
+    query("UPDATE rules SET body = 'no json' WHERE id = 'rule_1'")
+        .execute(&mut transaction)
+        .await
+        .unwrap();
+    for statement in MIGRATION.split(';').filter(|statement| statement.contains("INSERT OR IGNORE")) {
+        query(statement).execute(&mut transaction).await.unwrap();
+    }
+    assert_eq!(references(&mut transaction).await, kept);
+}
