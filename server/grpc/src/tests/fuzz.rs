@@ -77,7 +77,10 @@ fn usual(path: &str) -> Vec<u8> {
         "CreateKey" => v1::CreateKeyRequest { key: Some(key), request_id: String::new() }.encode_to_vec(),
         "Register" => registration("bob@example.com").encode_to_vec(),
         "Login" => login("ada@example.com", PASSWORD).encode_to_vec(),
-        "CreateWorkspace" => v1::CreateWorkspaceRequest { workspace: Some(workspace) }.encode_to_vec(),
+        "CreateWorkspace" => {
+            v1::CreateWorkspaceRequest { workspace: Some(workspace), request_id: String::new() }
+                .encode_to_vec()
+        }
         "InviteMember" => v1::InviteMemberRequest { role: 1, ..Default::default() }.encode_to_vec(),
         _ => Vec::new(),
     }
