@@ -89,3 +89,22 @@ INSERT INTO resource_references (workspace_id, kind, id, user_kind, user_id)
     SELECT owner.workspace_id, 'key', named, 'budget', owner.id
     FROM budgets owner, jsonb_array_elements_text(owner.body::jsonb -> 'matches' -> 'keys') named
     ON CONFLICT DO NOTHING;
+
+-- Requests that people's clients have named, and the workspace that each made, so that sending one again makes
+-- no other one. They are forgotten after a day.
+
+CREATE TABLE user_requests (
+    user_id TEXT COLLATE "C" NOT NULL REFERENCES users (id),
+    request_id TEXT COLLATE "C" NOT NULL,
+    -- Tells other content under the same name.
+    content_sha256 BYTEA NOT NULL,
+    workspace_id TEXT COLLATE "C" NOT NULL,
+    expires_at BIGINT NOT NULL,
+    PRIMARY KEY (user_id, request_id)
+);
+CREATE INDEX user_requests_by_end ON user_requests (expires_at);
+
+ALTER TABLE user_requests ENABLE ROW LEVEL SECURITY;
+ALTER TABLE user_requests FORCE ROW LEVEL SECURITY;
+CREATE POLICY scope ON user_requests USING
+    ((SELECT nullif(current_setting('rateguard.workspace', true), '')) IN ('*', workspace_id));

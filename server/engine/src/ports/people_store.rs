@@ -7,7 +7,7 @@ use rateguard_core::ids::{DisplayName, InvitationId, SessionId, SigningKeyId, Us
 use rateguard_core::time::Millis;
 use tokio::sync::watch;
 
-use super::StoreError;
+use super::{ClientRequest, StoreError};
 use crate::audit::Deed;
 use crate::people::{EmailAddress, PasswordHash, Role};
 use crate::resources::Workspace;
@@ -264,6 +264,21 @@ pub trait PeopleStore: Send + Sync + 'static {
         workspaces_max: usize,
         by: &Deed,
     ) -> Result<StoredWorkspace, StoreError>;
+
+    /// The same, unless the person has made one under the same request before; then that one, as it is now.
+    /// Requests are forgotten after [`super::CLIENT_REQUEST_LIFE_MS`].
+    ///
+    /// # Errors
+    /// As [`PeopleStore::create_workspace`]; [`StoreError::AlreadyExists`] naming `request_id` for a request
+    /// that was used for other content, [`StoreError::NotFound`] where the person has left what it made.
+    async fn create_workspace_once(
+        &self,
+        workspace: Workspace,
+        owner: &UserId,
+        workspaces_max: usize,
+        request: &ClientRequest,
+        by: &Deed,
+    ) -> Result<(Membership, StoredWorkspace), StoreError>;
 
     /// Renames a workspace that is at `expected`, or at any version.
     ///

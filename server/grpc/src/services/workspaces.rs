@@ -2,10 +2,11 @@
 
 use std::sync::Arc;
 
+use prost::Message as _;
 use rateguard_core::ids::DisplayName;
 use rateguard_engine::audit::Origin;
 use rateguard_engine::error::EngineError;
-use rateguard_engine::people::{People, Person, Role};
+use rateguard_engine::people::{People, Person};
 use rateguard_proto::v1;
 use rateguard_proto::v1::workspace_service_server::WorkspaceService;
 use tonic::{Request, Response, Status};
@@ -14,7 +15,7 @@ use super::answer;
 use super::mask::{Maskable, masked};
 use super::people::{FromPerson, from_person};
 use crate::convert::people::{workspace_id, workspace_message, zone_and_currency};
-use crate::convert::{etag_version, missing, within};
+use crate::convert::{client_request, etag_version, missing, within};
 
 /// The field of requests that holds the workspace.
 const FIELD: &str = "workspace";
@@ -35,11 +36,13 @@ impl WorkspaceService for Workspaces {
         let FromPerson { person, origin, message } = from_person(request)?;
         answer(async {
             let draft = message.workspace.ok_or_else(|| missing(FIELD))?;
+            let request = client_request(&message.request_id, FIELD, &draft.encode_to_vec())?;
             let name = DisplayName::parse("workspace.display_name", &draft.display_name)?;
             let (zone, currency) = zone_and_currency(draft.time_zone, &draft.currency_code)
                 .map_err(|error| within(FIELD, error))?;
-            let stored = self.0.create_workspace(&person, name, zone, currency, &origin).await?;
-            Ok(v1::CreateWorkspaceResponse { workspace: Some(workspace_message(&stored, Role::Owner)) })
+            let (role, stored) =
+                self.0.create_workspace(&person, name, zone, currency, request, &origin).await?;
+            Ok(v1::CreateWorkspaceResponse { workspace: Some(workspace_message(&stored, role)) })
         })
         .await
     }

@@ -67,7 +67,7 @@ async fn methods_seen(world: &World, access: &str) -> BTreeSet<String> {
 /// Makes a workspace and works there; gives the access token.
 async fn new_workspace(world: &World, access: &str) -> String {
     let draft = v1::Workspace { display_name: "another".to_owned(), ..v1::Workspace::default() };
-    let create = v1::CreateWorkspaceRequest { workspace: Some(draft) };
+    let create = v1::CreateWorkspaceRequest { workspace: Some(draft), request_id: String::new() };
     let mut workspaces = WorkspaceServiceClient::new(world.transport_with(access));
     let made = workspaces.create_workspace(create).await.unwrap().into_inner().workspace.unwrap();
     let switch = v1::SwitchWorkspaceRequest { workspace_id: made.id };

@@ -303,7 +303,7 @@ async fn a_person_works_in_several_workspaces() {
         currency_code: "EUR".to_owned(),
         ..v1::Workspace::default()
     };
-    let create = v1::CreateWorkspaceRequest { workspace: Some(draft) };
+    let create = v1::CreateWorkspaceRequest { workspace: Some(draft), request_id: String::new() };
     let made = world.workspaces(&ada).create_workspace(create).await.unwrap().into_inner().workspace.unwrap();
     assert_eq!((made.role, made.time_zone.as_str()), (Role::Owner.into(), "Europe/Berlin"));
     let switch = v1::SwitchWorkspaceRequest { workspace_id: made.id.clone() };

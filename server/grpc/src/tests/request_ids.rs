@@ -108,3 +108,23 @@ async fn a_key_is_made_and_rotated_once_and_its_secret_is_shown_once() {
     keys.delete_key(v1::DeleteKeyRequest { id, etag: String::new() }).await.unwrap();
     assert_eq!(reason(&keys.create_key(create).await.unwrap_err()), R::ResourceNotFound);
 }
+
+#[tokio::test]
+async fn a_person_makes_a_workspace_once_for_a_request_id_that_is_theirs_alone() {
+    let world = World::new().await;
+    let (ada, bob) = (world.someone("ada").await, world.someone("bob").await);
+    let create = |name: &str| v1::CreateWorkspaceRequest {
+        workspace: Some(v1::Workspace { display_name: name.to_owned(), ..v1::Workspace::default() }),
+        request_id: "one".to_owned(),
+    };
+    let made = world.workspaces(&ada).create_workspace(create("second")).await.unwrap().into_inner();
+    let again = world.workspaces(&ada).create_workspace(create("second")).await.unwrap().into_inner();
+    assert_eq!(again, made);
+    let refused = world.workspaces(&ada).create_workspace(create("third")).await.unwrap_err();
+    assert_eq!(reason(&refused), R::RequestIdReused);
+    let of_bob = world.workspaces(&bob).create_workspace(create("third")).await.unwrap().into_inner();
+    assert_ne!(of_bob.workspace.unwrap().id, made.workspace.unwrap().id);
+    let list = v1::ListWorkspacesRequest {};
+    let listed = world.workspaces(&ada).list_workspaces(list).await.unwrap().into_inner();
+    assert_eq!(listed.workspaces.len(), 2);
+}

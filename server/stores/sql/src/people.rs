@@ -8,6 +8,7 @@ mod feed;
 mod invitations;
 mod keys;
 mod members;
+mod requests;
 mod row;
 mod sessions;
 mod shown;
@@ -19,8 +20,8 @@ use rateguard_core::time::Millis;
 use rateguard_engine::audit::Deed;
 use rateguard_engine::people::{EmailAddress, PasswordHash};
 use rateguard_engine::ports::{
-    Invitation, JoinBounds, Joining, Member, MemberChange, MemberRefusal, Membership, PeopleChange,
-    PeopleStore, RefreshHashes, Refreshed, Refreshing, SealedSigningKey, Session, StoreError,
+    ClientRequest, Invitation, JoinBounds, Joining, Member, MemberChange, MemberRefusal, Membership,
+    PeopleChange, PeopleStore, RefreshHashes, Refreshed, Refreshing, SealedSigningKey, Session, StoreError,
     StoredWorkspace, User,
 };
 use rateguard_engine::resources::Workspace;
@@ -126,6 +127,17 @@ impl PeopleStore for SqlPeopleStore {
             workspaces_max,
             by
         )
+    }
+
+    async fn create_workspace_once(
+        &self,
+        workspace: Workspace,
+        owner: &UserId,
+        workspaces_max: usize,
+        request: &ClientRequest,
+        by: &Deed,
+    ) -> Result<(Membership, StoredWorkspace), StoreError> {
+        in_transaction!(self, requests::create_workspace, &workspace, owner, workspaces_max, request, by)
     }
 
     async fn rename_workspace(

@@ -3,11 +3,12 @@
 pub mod samples;
 mod sessions;
 
-use rateguard_core::ids::DisplayName;
+use futures::future::join_all;
+use rateguard_core::ids::{DisplayName, RequestId};
 use rateguard_engine::people::{PasswordHash, Role};
 use rateguard_engine::ports::{
-    INVITATIONS_FULL, JoinBounds, Joining, MEMBERS_FULL, MemberChange, MemberRefusal, PeopleChange,
-    PeopleStore, StoreError, WORKSPACES_FULL,
+    CLIENT_REQUEST_LIFE_MS, ClientRequest, INVITATIONS_FULL, JoinBounds, Joining, MEMBERS_FULL, MemberChange,
+    MemberRefusal, PeopleChange, PeopleStore, StoreError, WORKSPACES_FULL,
 };
 
 pub use sessions::{
@@ -37,6 +38,7 @@ macro_rules! people_store_suite {
             a_password_is_changed_in_the_place_of_the_one_seen
             a_new_password_ends_every_other_session
             a_person_belongs_to_no_more_workspaces_than_one_may
+            a_person_makes_a_workspace_once_for_a_request
             a_workspace_is_renamed_at_the_version_seen
             members_are_listed_in_pages
             roles_are_judged_by_what_is_stored
@@ -132,6 +134,31 @@ pub async fn a_new_password_ends_every_other_session<B: Backend<Store: PeopleSto
     assert_eq!(sessions(&store, "ada").await?, [session_id(1)]);
     assert_eq!(sessions(&store, "bob").await?, [session_id(3)]);
     assert_eq!(last_change(&store).await?, Some(PeopleChange::SessionEnded(session_id(2))));
+    Ok(())
+}
+
+/// The same request again gives the workspace that it made, also many times at once; other content is
+/// refused, and after a day the name is free.
+pub async fn a_person_makes_a_workspace_once_for_a_request<B: Backend<Store: PeopleStore>>(
+    backend: &B,
+) -> Outcome {
+    let store = with_ada(backend).await?;
+    let ada = user_id("ada");
+    let request = |content: &[u8]| {
+        let id = RequestId::parse("request_id", "one").expect("a sample is valid");
+        ClientRequest::new(id, "CreateWorkspace", content)
+    };
+    let (one, deed) = (request(b"a"), by(2));
+    let ids: Vec<String> = (2..9).map(|number| format!("ws_{number}")).collect();
+    let calls = ids.iter().map(|id| store.create_workspace_once(workspace(id), &ada, LIMIT, &one, &deed));
+    let made = join_all(calls).await.into_iter().collect::<Result<Vec<_>, _>>()?;
+    assert!(made.iter().all(|again| *again == made[0]), "{made:?}");
+    assert_eq!(store.memberships(&ada).await?.len(), 2);
+    let other = store.create_workspace_once(workspace("ws_9"), &ada, LIMIT, &request(b"b"), &by(3)).await;
+    assert_eq!(other, Err(StoreError::AlreadyExists { field: "request_id" }));
+    let later = by(2 + CLIENT_REQUEST_LIFE_MS);
+    store.create_workspace_once(workspace("ws_9"), &ada, LIMIT, &request(b"b"), &later).await?;
+    assert_eq!(store.memberships(&ada).await?.len(), 3);
     Ok(())
 }
 

@@ -117,9 +117,10 @@ pub(super) async fn sweep(
     changes_before: Millis,
 ) -> Result<(), StoreError> {
     // What was not refreshed in time needs no entry: its access tokens were over long before.
-    let statements = [
+    let statements: [(&'static str, Millis); 4] = [
         ("DELETE FROM sessions WHERE expires_at <= $1", now),
         ("DELETE FROM invitations WHERE expires_at <= $1", now),
+        ("DELETE FROM user_requests WHERE expires_at <= $1", now),
         ("DELETE FROM people_changes WHERE changed_at < $1", changes_before),
     ];
     for (statement, at) in statements {
