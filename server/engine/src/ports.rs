@@ -9,6 +9,7 @@ pub mod checkpoint;
 pub mod config_store;
 pub mod counter_store;
 pub mod event_log;
+pub mod identity_store;
 pub mod people_store;
 pub mod sealed_store;
 pub mod usage_store;
@@ -26,6 +27,7 @@ pub use counter_store::{
     ReservationRequest, SettleCharge, SettleCommand, SettleReservation, Standing,
 };
 pub use event_log::{AppendOutcome, Appended, EventLog};
+pub use identity_store::{ExternalIdentity, IDENTITIES_FULL, IdentityStore};
 pub use people_store::{
     INVITATIONS_FULL, Invitation, JoinBounds, Joining, MEMBERS_FULL, Member, MemberChange, MemberRefusal,
     Membership, PeopleChange, PeopleStore, RefreshHashes, Refreshed, Refreshing, SealedSigningKey, Session,

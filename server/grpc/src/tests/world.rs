@@ -13,7 +13,7 @@ use rateguard_engine::clock::ManualClock;
 use rateguard_engine::engine::{Background, CONFIG_STALE_MS_MAX, Engine, Setup, Stores};
 use rateguard_engine::manage::{KEYS_PER_WORKSPACE_MAX, equip};
 use rateguard_engine::people::{
-    Mail, MailError, Mailer, People, PeopleBackground, PeopleSetup, Policy, Registration,
+    ExternalLogin, Mail, MailError, Mailer, People, PeopleBackground, PeopleSetup, Policy, Registration,
 };
 use rateguard_engine::ports::{ConfigStore, Resource};
 use rateguard_engine::resources::{Key, Scope, Scopes, Workspace};
@@ -117,15 +117,20 @@ impl World {
 
     /// The same with list prices.
     pub async fn with_catalogue(catalogue: PriceBook) -> Self {
-        Self::with(catalogue, policy()).await
+        Self::with(catalogue, policy(), None).await
     }
 
     /// The same with another way to let people in.
     pub async fn with_policy(policy: Policy) -> Self {
-        Self::with(PriceBook::default(), policy).await
+        Self::with(PriceBook::default(), policy, None).await
     }
 
-    async fn with(catalogue: PriceBook, policy: Policy) -> Self {
+    /// The same with a provider that people may log in through.
+    pub async fn with_external(external: ExternalLogin) -> Self {
+        Self::with(PriceBook::default(), policy(), Some(external)).await
+    }
+
+    async fn with(catalogue: PriceBook, policy: Policy, external: Option<ExternalLogin>) -> Self {
         let home = tempfile::tempdir().unwrap();
         let folder = DataFolder::open(home.path()).unwrap();
         let log = Arc::new(SqlEventLog::open(&folder).await.unwrap());
@@ -155,6 +160,7 @@ impl World {
             cipher: CredentialCipher::new(&[7; 32]).unwrap(),
             policy,
             mailer: Some(outbox.clone()),
+            external,
         };
         let (people, people_background) = People::start(Arc::new(config.people()), setup).await.unwrap();
         Self {
