@@ -205,3 +205,53 @@ fn point(x: &str, y: &str, bytes: usize) -> Option<Vec<u8>> {
     let (x, y) = (URL_SAFE_NO_PAD.decode(x).ok()?, URL_SAFE_NO_PAD.decode(y).ok()?);
     (x.len() == bytes && y.len() == bytes).then(|| [&[UNCOMPRESSED][..], &x, &y].concat())
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    /// The key, the message and the signature of RFC 7515, appendix A.2.
+    const MODULUS: &str = "ofgWCuLjybRlzo0tZWJjNiuSfb4p4fAkd_wWJcyQoTbji9k0l8W26mPddxHmfHQp-Vaw-4qPCJrcS2mJPMEzP1Pt0Bm4d4QlL-yRT-SFd2lZS-pCgNMsD1W_YpRPEwOWvG6b32690r2jZ47soMZo9wGzjb_7OMg0LOL-bSf63kpaSHSXndS5z5rexMdbBYUsLA9e-KXBdQOS-UTo7WTBEMa2R2CapHg665xsmtdVMTBQY4uDZlxvb3qCo5ZwKh9kG4LT6_I5IhlJH7aGhyxXFvUK-DWNmoudF8NAco9_h9iaGNj8q2ethFkMLs91kzk2PAcDTW9gb54h4FRWyuXpoQ";
+    const MESSAGE: &str = "eyJhbGciOiJSUzI1NiJ9.eyJpc3MiOiJqb2UiLA0KICJleHAiOjEzMDA4MTkzODAsDQogImh0dHA6Ly9leGFtcGxlLmNvbS9pc19yb290Ijp0cnVlfQ";
+    const SIGNATURE: &str = "cC4hiUPoj9Eetdgtv3hF80EGrhuB__dzERat0XF9g2VtQgr9PJbu3XOiZj5RZmh7AAuHIm4Bh-0Qc_lF5YKt_O8W2Fp5jujGbds9uJdbF9CUAr7t1dnZcAcQjbKBYNX4BAynRFdiuB--f_nZLgrnbyTyWzO75vRK5h6xBArLIARNPvkSjtQBMHlb1L07Qe7K0GarZRmB_eSN9383LcOLn6_dO--xi12jzDwusC-eOkHWEsqtFZESc6BfI7noOPqvhJ1phCnvWh6IeYI2w9QOYEUipUTI8np6LbgGY9Fs98rqVt5AXLIhWkWywlVmtVrBp0igcN_IoypGlUPQGe77Rw";
+
+    fn key(document: Value) -> Option<Key> {
+        serde_json::from_value::<Jwk>(document).ok()?.key()
+    }
+
+    #[test]
+    fn the_signature_of_the_standard_is_verified_and_nothing_else() {
+        let key = key(json!({ "kty": "RSA", "n": MODULUS, "e": "AQAB" })).unwrap();
+        let signature = URL_SAFE_NO_PAD.decode(SIGNATURE).unwrap();
+        let verifies =
+            |algorithm, message: &str, signature| key.verifies(algorithm, message.as_bytes(), signature);
+        assert!(verifies(Algorithm::Rs256, MESSAGE, &signature));
+        assert!(!verifies(Algorithm::Rs256, &MESSAGE[1..], &signature));
+        assert!(!verifies(Algorithm::Rs256, MESSAGE, &signature[1..]));
+        assert!(!verifies(Algorithm::Ps256, MESSAGE, &signature));
+        assert!(!verifies(Algorithm::Es256, MESSAGE, &signature));
+    }
+
+    #[test]
+    fn shared_secrets_and_keys_for_encryption_are_no_keys() {
+        assert!(key(json!({ "kty": "oct", "k": "AAAA" })).is_none());
+        assert!(key(json!({ "kty": "RSA", "use": "enc", "n": MODULUS, "e": "AQAB" })).is_none());
+        assert!(key(json!({ "kty": "RSA", "n": "", "e": "AQAB" })).is_none());
+        assert!(key(json!({ "kty": "EC", "crv": "P-256", "x": "AAAA", "y": "AAAA" })).is_none());
+        assert!(Algorithm::by_name("none").is_none() && Algorithm::by_name("HS256").is_none());
+    }
+
+    #[test]
+    fn a_key_is_chosen_by_its_name_and_its_algorithm() {
+        let document = json!({ "kty": "RSA", "kid": "a", "alg": "RS256", "n": MODULUS, "e": "AQAB" });
+        let keys = KeySet(key(document).into_iter().collect());
+        let fitting = |algorithm, name, kid| keys.fitting(algorithm, name, kid).count();
+        assert_eq!(fitting(Algorithm::Rs256, "RS256", Some("a")), 1);
+        assert_eq!(fitting(Algorithm::Rs256, "RS256", None), 1);
+        assert_eq!(fitting(Algorithm::Rs256, "RS256", Some("b")), 0);
+        assert_eq!(fitting(Algorithm::Ps256, "PS256", Some("a")), 0);
+        assert_eq!(fitting(Algorithm::Es256, "ES256", Some("a")), 0);
+    }
+}

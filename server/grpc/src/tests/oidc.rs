@@ -234,6 +234,7 @@ async fn a_provider_that_is_away_or_answers_nonsense_is_unavailable() {
 async fn a_provider_that_says_nothing_is_unavailable_in_time() {
     let stage = Stage::new().await;
     stage.provider.be(Mood::Silent);
+    tokio::time::pause();
     let away = stage.begin().await.unwrap_err();
     assert_eq!(reason(&away), R::ProviderUnavailable);
 }
