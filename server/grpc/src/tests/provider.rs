@@ -99,6 +99,7 @@ struct Inner {
     /// What the next token says besides; null takes a claim out.
     claims: Mutex<Value>,
     codes: Mutex<HashMap<String, Given>>,
+    codes_given: Mutex<u32>,
     /// How often the keys were fetched.
     keys_fetched: Mutex<u32>,
 }
@@ -125,6 +126,7 @@ impl Provider {
             key: Mutex::new(SigningKey::new("first")),
             claims: Mutex::new(json!({})),
             codes: Mutex::default(),
+            codes_given: Mutex::default(),
             keys_fetched: Mutex::default(),
         });
         let router = Router::new()
@@ -186,7 +188,9 @@ impl Provider {
         assert_eq!((asked("response_type"), asked("client_id")), ("code".to_owned(), CLIENT.to_owned()));
         assert_eq!((asked("redirect_uri"), asked("scope")), (REDIRECT.to_owned(), "openid email".to_owned()));
         assert_eq!(asked("code_challenge_method"), "S256");
-        let code = format!("code {}", self.inner.codes.lock().len());
+        let mut codes_given = self.inner.codes_given.lock();
+        *codes_given += 1;
+        let code = format!("code {codes_given}");
         let given = Given { challenge: asked("code_challenge"), nonce: asked("nonce") };
         self.inner.codes.lock().insert(code.clone(), given);
         (code, asked("state"))

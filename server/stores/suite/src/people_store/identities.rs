@@ -1,6 +1,6 @@
 //! Identities of providers and their accounts.
 
-use rateguard_engine::ports::{ExternalIdentity, IDENTITIES_FULL, PeopleStore, StoreError};
+use rateguard_engine::ports::{ExternalIdentity, IDENTITIES_FULL, IdentityStore, PeopleStore, StoreError};
 
 use super::samples::{by, own, user, user_id};
 use super::{LIMIT, Outcome, with_ada};
