@@ -29,10 +29,15 @@ const NOT_MANAGING: [&str; 4] = [
     "rateguard.internal.v1.GatewayService",
 ];
 
+/// Begins what leaves its entries once it is completed; completing is held against the trail in the tests
+/// of the provider, and linking belongs to the installation's chain.
+const THROUGH_A_PROVIDER: &str = "Oidc";
+
 fn changing_methods() -> BTreeSet<String> {
     let methods = METHODS.iter().map(Method::names);
     methods
         .filter(|(service, _)| !NOT_MANAGING.contains(service))
+        .filter(|(_, method)| !method.contains(THROUGH_A_PROVIDER))
         .filter(|(_, method)| !READING.iter().any(|reading| method.starts_with(reading)))
         .map(|(service, method)| format!("{service}/{method}"))
         .collect()

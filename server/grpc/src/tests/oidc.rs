@@ -1,11 +1,14 @@
 //! Logging in through a provider, and everything that is no log-in.
 
+use std::collections::BTreeSet;
+
 use rateguard_engine::people::ExternalLogin;
 use rateguard_proto::v1;
 use rateguard_proto::v1::{ErrorReason as R, Role};
 use serde_json::{Value, json};
 use tonic::{Code, Status};
 
+use super::audit::listed;
 use super::persons::{PASSWORD, Someone, login, registration, secret};
 use super::provider::{CLIENT, Mood, Provider, Signing};
 use super::world::{START_MS, World, reason};
@@ -101,7 +104,11 @@ async fn the_first_log_in_makes_an_account_and_the_next_one_finds_it() {
     let first = stage.log_in().await.unwrap();
     let (user, grant) = (first.user.unwrap(), first.grant.unwrap());
     assert_eq!((user.email.as_str(), user.display_name.as_str()), ("ada@example.com", "Ada Lovelace"));
-    let me = stage.world.me(&grant.access_token.unwrap().value).await.unwrap();
+    let access = grant.access_token.unwrap().value;
+    let me = stage.world.me(&access).await.unwrap();
+    let entries = listed(stage.world.transport_with(&access), v1::AuditEntryFilter::default()).await.unwrap();
+    let methods: BTreeSet<String> = entries.into_iter().map(|entry| entry.method).collect();
+    assert_eq!(methods, ["rateguard.v1.AuthService/CompleteOidcLogin".to_owned()].into());
     assert_eq!((me.role(), me.memberships.len()), (Role::Owner, 1));
     // The address may change at the provider; the person stays.
     stage.provider.say(json!({ "email": "lovelace@example.com" }));
