@@ -16,6 +16,7 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
+use futures::future::LocalBoxFuture;
 use rateguard_engine::secrets::SecretText;
 
 use crate::client::{Client, ServerTls};
@@ -66,21 +67,22 @@ impl Cli {
     /// # Errors
     /// What went wrong, for people.
     pub async fn run(self) -> anyhow::Result<()> {
-        match self.command {
-            Command::Init(init) => init.run().await,
-            Command::Serve(serve) => serve.run().await,
-            Command::Migrate(migrate) => migrate.run().await,
-            Command::Demo(demo) => demo.run().await,
-            Command::Check(check) => check.run().await,
-            Command::Usage(usage) => usage.run().await,
-            Command::Export(export) => export.run().await,
-            Command::Diff(diff) => diff.run().await,
-            Command::Apply(apply) => apply.run().await,
-            // On the heap: it holds the steps of opening every store.
-            Command::RotateEncryptionKey(rotate) => Box::pin(rotate.run()).await,
-            Command::Health(health) => health.run().await,
-            Command::Audit(audit) => audit.run().await,
-        }
+        // On the heap: a command holds the steps of opening every store.
+        let work: LocalBoxFuture<'_, anyhow::Result<()>> = match self.command {
+            Command::Init(init) => Box::pin(init.run()),
+            Command::Serve(serve) => Box::pin(serve.run()),
+            Command::Migrate(migrate) => Box::pin(migrate.run()),
+            Command::Demo(demo) => Box::pin(demo.run()),
+            Command::Check(check) => Box::pin(check.run()),
+            Command::Usage(usage) => Box::pin(usage.run()),
+            Command::Export(export) => Box::pin(export.run()),
+            Command::Diff(diff) => Box::pin(diff.run()),
+            Command::Apply(apply) => Box::pin(apply.run()),
+            Command::RotateEncryptionKey(rotate) => Box::pin(rotate.run()),
+            Command::Health(health) => Box::pin(health.run()),
+            Command::Audit(audit) => Box::pin(audit.run()),
+        };
+        work.await
     }
 }
 

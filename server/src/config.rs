@@ -200,10 +200,9 @@ impl Config {
         flags: &[Override],
     ) -> Result<Self, ConfigError> {
         let tree = merged(file, environment, flags)?;
-        let clear_text_is_meant = production::clear_text_is_meant(&tree);
         let config: Self = tree.try_into().map_err(|error| ConfigError::Value(Box::new(error)))?;
         config.check()?;
-        production::check(&config, clear_text_is_meant)?;
+        production::check(&config)?;
         Ok(config)
     }
 

@@ -12,6 +12,8 @@ pub mod production;
 pub mod rotation;
 pub mod running;
 pub mod setup;
+#[cfg(test)]
+mod testing;
 pub mod tls;
 pub mod wiring;
 pub mod workspace_file;

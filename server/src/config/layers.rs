@@ -12,7 +12,7 @@ pub const DEFAULT: &str = include_str!("../../config.default.toml");
 /// What environment variables for keys begin with.
 const ENVIRONMENT_PREFIX: &str = "RATEGUARD_";
 /// Variables of that beginning that belong to programs around the server.
-const ENVIRONMENT_FOREIGN: [&str; 10] = [
+const ENVIRONMENT_FOREIGN: [&str; 11] = [
     "RATEGUARD_BIN",
     "RATEGUARD_CONFIG",
     "RATEGUARD_KEY",
@@ -22,6 +22,7 @@ const ENVIRONMENT_FOREIGN: [&str; 10] = [
     "RATEGUARD_CLIENT_KEY_FILE",
     "RATEGUARD_SERVER_NAME",
     "RATEGUARD_SEED",
+    "RATEGUARD_FUZZ_SECONDS",
     "RATEGUARD_SOAK_ROUNDS",
 ];
 

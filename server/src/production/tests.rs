@@ -109,7 +109,7 @@ async fn a_key_that_nobody_drew_is_refused_in_production_alone() {
 }
 
 #[test]
-fn clear_text_for_other_machines_and_mail_into_the_log_are_refused_in_production_alone() {
+fn mail_into_the_log_is_refused_in_production_alone() {
     let load = |mode: &str, pairs: &[(&str, &str)]| {
         let environment: Vec<(String, String)> = std::iter::once(&("RATEGUARD_SERVER__MODE", mode))
             .chain(pairs)
@@ -119,9 +119,7 @@ fn clear_text_for_other_machines_and_mail_into_the_log_are_refused_in_production
     };
     let from = ("RATEGUARD_MAIL__FROM", "a@example.com");
     for (pairs, key, said) in [
-        (&[("RATEGUARD_SERVER__LISTEN", "0.0.0.0:8080")][..], "server.listen", "server.tls"),
-        (&[("RATEGUARD_SERVER__LISTEN", "[::]:8080")], "server.listen", "127.0.0.1"),
-        (&[("RATEGUARD_MAIL__TRANSPORT", "log"), from], "mail.transport", "smtp or none"),
+        (&[("RATEGUARD_MAIL__TRANSPORT", "log"), from][..], "mail.transport", "smtp or none"),
         (&[("RATEGUARD_MAIL__TRANSPORT", "file"), from], "mail.transport", "smtp or none"),
     ] {
         let refused = load("production", pairs).unwrap_err();

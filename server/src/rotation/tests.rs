@@ -4,22 +4,22 @@
 use std::cell::Cell;
 use std::path::Path;
 
-use rateguard_core::ids::{ApiId, DisplayName, Slug};
+use rateguard_core::ids::{ApiId, DisplayName};
 use rateguard_core::money::Currency;
-use rateguard_core::pricing::UnknownPricePolicy;
 use rateguard_core::time::Zone;
 use rateguard_engine::caller::Identity;
 use rateguard_engine::engine::Engine;
 use rateguard_engine::manage::{ApiDraft, CredentialChange};
 use rateguard_engine::people::EmailAddress;
 use rateguard_engine::ports::{Resource, ResourceKind, SealedStore};
-use rateguard_engine::resources::{Api, AuthScheme, Dialect};
+use rateguard_engine::resources::Api;
 use rateguard_engine::secrets::{SecretText, random};
 use tempfile::TempDir;
 
 use super::*;
 use crate::running::Running;
 use crate::setup::{FirstWorkspace, install};
+use crate::testing::plain_api;
 
 /// Credentials of a world.
 const APIS: usize = 3;
@@ -129,23 +129,7 @@ fn expected(count: usize) -> Vec<String> {
 }
 
 fn api(number: usize) -> Api {
-    Api {
-        id: ApiId::from_random(random().unwrap()),
-        slug: Slug::parse("slug", &format!("api-{number}")).unwrap(),
-        display_name: DisplayName::parse("display_name", "tests").unwrap(),
-        base_url: "https://api.example.com".to_owned(),
-        dialect: Dialect::None,
-        auth: AuthScheme::Bearer,
-        credential: None,
-        credential_reference: None,
-        timeout_ms: 60_000,
-        allow_private_upstream: false,
-        price_per_request: None,
-        unknown_price: UnknownPricePolicy::default(),
-        output_tokens_default: None,
-        show_spend: true,
-        active: true,
-    }
+    plain_api(ApiId::from_random(random().unwrap()), &format!("api-{number}"))
 }
 
 fn left_behind(path: &Path) {

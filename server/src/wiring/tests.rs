@@ -3,10 +3,9 @@
 use std::path::Path;
 
 use rateguard_core::amounts::Amounts;
-use rateguard_core::ids::{ApiId, BudgetId, DisplayName, EventId, KeyId, Slug, WorkspaceId};
+use rateguard_core::ids::{ApiId, BudgetId, DisplayName, EventId, KeyId, WorkspaceId};
 use rateguard_core::matching::{Dimension, Glob, Match, OnMissing, Scope};
 use rateguard_core::money::{Currency, Nanos};
-use rateguard_core::pricing::UnknownPricePolicy;
 use rateguard_core::rule::{Budget, BudgetPeriod, Enforcement};
 use rateguard_core::time::{CalendarPeriod, Millis, Zone};
 use rateguard_core::usage::{CallOutcome, Exactness, TokenCounts};
@@ -14,13 +13,14 @@ use rateguard_engine::audit::Deed;
 use rateguard_engine::caller::Caller;
 use rateguard_engine::people::EmailAddress;
 use rateguard_engine::report::{RecordOutcome, UsageRecord};
-use rateguard_engine::resources::{Api, AuthScheme, Dialect, Workspace};
+use rateguard_engine::resources::{Api, Workspace};
 use rateguard_engine::secrets::SecretText;
 use tempfile::TempDir;
 
 use super::*;
 use crate::running::Running;
 use crate::setup::{FirstWorkspace, install};
+use crate::testing::plain_api;
 
 const BUDGET_NANOS: i64 = 1_000_000;
 
@@ -324,21 +324,5 @@ async fn seal_something(store: &SqlConfigStore, cipher: &CredentialCipher) {
 }
 
 fn api() -> Api {
-    Api {
-        id: ApiId::parse("id", "api_old").unwrap(),
-        slug: Slug::parse("slug", "old").unwrap(),
-        display_name: DisplayName::parse("display_name", "old").unwrap(),
-        base_url: "https://api.example.com".to_owned(),
-        dialect: Dialect::None,
-        auth: AuthScheme::Bearer,
-        credential: None,
-        credential_reference: None,
-        timeout_ms: 60_000,
-        allow_private_upstream: false,
-        price_per_request: None,
-        unknown_price: UnknownPricePolicy::default(),
-        output_tokens_default: None,
-        show_spend: true,
-        active: true,
-    }
+    plain_api(ApiId::parse("id", "api_old").unwrap(), "old")
 }

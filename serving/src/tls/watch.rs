@@ -77,10 +77,10 @@ impl Certificates {
             None | Some(Nearness::Far) => {}
             Some(Nearness::Over) => tracing::error!(?certificate, %ends_at, "the certificate has ended"),
             Some(Nearness::Days(days @ ..=1)) => {
-                tracing::error!(?certificate, %ends_at, days, "the certificate is about to end");
+                tracing::error!(?certificate, %ends_at, within_days = days, "the certificate is about to end");
             }
             Some(Nearness::Days(days)) => {
-                tracing::warn!(?certificate, %ends_at, days, "the certificate ends soon");
+                tracing::warn!(?certificate, %ends_at, within_days = days, "the certificate ends soon");
             }
         }
     }

@@ -156,7 +156,7 @@ pub struct Snapshot {
 /// Everything of one workspace, as of one revision.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct WorkspaceState {
-    /// The installation's revision at that instant.
+    /// The revision of the workspace's last change; 0 before any. What others change leaves it as it is.
     pub revision: u64,
     /// The resources, by kind and then by id.
     pub resources: Vec<Stored<Resource>>,

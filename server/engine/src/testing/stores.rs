@@ -14,7 +14,7 @@ use rateguard_core::money::Nanos;
 use rateguard_core::reservation::{Reservation, ReservationState};
 use rateguard_core::time::Millis;
 use rateguard_core::usage::{LoggedEvent, UsageEvent};
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::Semaphore;
 
 pub(crate) use config::FakeConfig;
 

@@ -8,6 +8,7 @@ use rateguard_proto::v1;
 use rateguard_proto::v1::api_service_client::ApiServiceClient;
 use rateguard_proto::v1::auth_service_client::AuthServiceClient;
 use rateguard_proto::v1::budget_service_client::BudgetServiceClient;
+use rateguard_proto::v1::configuration_service_client::ConfigurationServiceClient;
 use rateguard_proto::v1::key_service_client::KeyServiceClient;
 use rateguard_proto::v1::price_service_client::PriceServiceClient;
 use rateguard_proto::v1::rule_service_client::RuleServiceClient;
@@ -20,7 +21,7 @@ use super::prices::own_price;
 use super::world::{Transport, World};
 
 /// Methods of the services of management that change nothing begin so.
-const READING: [&str; 2] = ["Get", "List"];
+const READING: [&str; 3] = ["Export", "Get", "List"];
 /// Services whose calls change no managed thing: they are called, not managed with.
 const NOT_MANAGING: [&str; 4] = [
     "rateguard.v1.QuotaService",
@@ -51,6 +52,7 @@ async fn every_method_that_changes_something_leaves_an_entry() {
     apis_and_keys(transport()).await;
     limits(transport()).await;
     prices(transport()).await;
+    as_a_whole(transport()).await;
     let heir = members(&world, &owner).await;
     sessions(&world, &heir).await;
     // The workspace is the heir's now, who makes another one last.
@@ -93,6 +95,14 @@ async fn apis_and_keys(transport: Transport) {
     let update = v1::UpdateKeyRequest { key: Some(changed), update_mask: mask(&["display_name"]) };
     keys.update_key(update).await.unwrap();
     keys.delete_key(v1::DeleteKeyRequest { id, etag: String::new() }).await.unwrap();
+}
+
+async fn as_a_whole(transport: Transport) {
+    let apis = vec![api("applied")];
+    let wanted = v1::WorkspaceConfiguration { apis, ..v1::WorkspaceConfiguration::default() };
+    let configuration = Some(wanted);
+    let apply = v1::ApplyWorkspaceRequest { configuration, ..v1::ApplyWorkspaceRequest::default() };
+    ConfigurationServiceClient::new(transport).apply_workspace(apply).await.unwrap();
 }
 
 async fn limits(transport: Transport) {

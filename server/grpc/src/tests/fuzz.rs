@@ -1,35 +1,59 @@
 //! Whatever comes, to every method of every service through the whole of the server: each answer is a
-//! good one, or a refusal in the words of the contract.
+//! good one, or a refusal in the words of the contract; nothing panics, and nothing is INTERNAL.
+//!
+//! A run is one round of calls, or as many rounds as fit into the seconds that [`SECONDS_VARIABLE`]
+//! names; each round has a server of its own, and calls every method once as it is meant.
+
+mod bodies;
+mod panics;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::hash::{BuildHasher, Hasher, RandomState};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
 
 use axum::body::Body;
+use axum::extract::ConnectInfo;
 use http::{Request, Response, StatusCode, Version};
+use http_body_util::BodyExt;
 use proptest::prelude::*;
-use proptest::sample::{Index, select};
-use proptest::test_runner::TestRunner;
-use prost::Message;
-use prost_reflect::{DescriptorPool, MethodDescriptor};
-use rateguard_engine::resources::Scope;
+use proptest::sample::select;
+use proptest::test_runner::{RngAlgorithm, TestRng, TestRunner};
+use prost_reflect::{DescriptorPool, DynamicMessage, Kind, MethodDescriptor, Value};
 use rateguard_proto::access::METHODS;
-use rateguard_proto::v1;
 use rateguard_proto::v1::ErrorReason as R;
+use tokio::runtime::Runtime;
 use tonic::{Code, Status};
 use tower::ServiceExt;
 
-use super::messages::dynamic;
-use super::persons::{PASSWORD, login, registration};
-use super::wire::{call, framed, status_of};
-use super::world::{GATEWAY_TOKEN, ORIGIN, World, plain_key, told};
+use self::bodies::body;
+use super::tenants::asked::{asked, path};
+use super::tenants::{Headers, Tenant};
+use super::wire::{call, framed};
+use super::world::{ORIGIN, World, told};
 use crate::auth::DECLARED_BY_OTHERS;
 use crate::auth::browser::CSRF_HEADER;
 
-/// Calls of one run: each method is called some thirty times.
+/// Calls of one round: each method is called some thirty times.
 const CALLS: u32 = 1_500;
 /// Further calls to make a failing one smaller.
 const SHRINKS_MAX: u32 = 2_000;
 /// What a message for people may be long, so that it fits the head of an answer.
 const MESSAGE_CHARS_MAX: usize = 2_000;
+/// Bytes of a body that a failure shows.
+const SHOWN_BYTES_MAX: usize = 500;
+/// Bytes in front of a message: a flag and its length.
+const FRAME_BYTES: usize = 5;
+/// The variable that names for how long rounds are begun.
+const SECONDS_VARIABLE: &str = "RATEGUARD_FUZZ_SECONDS";
+/// The variable that names the seed of the first round; each round after it adds one.
+const SEED_VARIABLE: &str = "RATEGUARD_SEED";
+/// The reasons and their codes, as the documents have them.
+const ERRORS: &str = include_str!("../../../../docs/ERRORS.md");
 
-fn methods() -> Vec<MethodDescriptor> {
+/// Every method of every service.
+pub fn methods() -> Vec<MethodDescriptor> {
     let sets = [
         rateguard_proto::FILE_DESCRIPTOR_SET,
         rateguard_proto::INTERNAL_FILE_DESCRIPTOR_SET,
@@ -41,105 +65,86 @@ fn methods() -> Vec<MethodDescriptor> {
     services.iter().flat_map(|service| service.methods().collect::<Vec<_>>()).collect()
 }
 
-fn path(method: &MethodDescriptor) -> String {
-    format!("/{}/{}", method.parent_service().full_name(), method.name())
+/// A number that a variable names, if it does.
+fn number(variable: &str) -> Option<u64> {
+    let text = std::env::var(variable).ok()?;
+    Some(text.parse().unwrap_or_else(|_| panic!("{variable} is no number: {text:?}")))
 }
 
-/// A good call of a method, where the usual message is not the empty one.
-fn usual(path: &str) -> Vec<u8> {
-    let rule = v1::Rule {
-        display_name: "ten a minute".to_owned(),
-        algorithm: Some(v1::rule::Algorithm::FixedWindow(v1::FixedWindow { limit: 10, window_ms: 60_000 })),
-        ..v1::Rule::default()
-    };
-    let record = v1::UsageRecord {
-        event_id: "event".to_owned(),
-        model: "gpt".to_owned(),
-        tokens: Some(v1::TokenUsage { input_total: Some(1), ..v1::TokenUsage::default() }),
-        ..v1::UsageRecord::default()
-    };
-    let check = v1::CheckQuotaRequest {
-        request_id: "request".to_owned(),
-        attributes: [("plan".to_owned(), "free".to_owned())].into(),
-        amounts: vec![v1::UnitAmount { unit: "tokens".to_owned(), amount: 1 }],
-        ..v1::CheckQuotaRequest::default()
-    };
-    let api =
-        v1::Api { slug: "api".to_owned(), base_url: "https://a.example/v1".to_owned(), ..v1::Api::default() };
-    let key = v1::Key { display_name: "key".to_owned(), scopes: vec![1], ..v1::Key::default() };
-    let workspace = v1::Workspace { display_name: "second".to_owned(), ..v1::Workspace::default() };
-    match path.rsplit('/').next().unwrap() {
-        "CheckQuota" => check.encode_to_vec(),
-        "BatchCheckQuota" => v1::BatchCheckQuotaRequest { requests: vec![check] }.encode_to_vec(),
-        "ReportUsage" => v1::ReportUsageRequest { records: vec![record] }.encode_to_vec(),
-        "CreateRule" => v1::CreateRuleRequest { rule: Some(rule) }.encode_to_vec(),
-        "CreateApi" => v1::CreateApiRequest { api: Some(api) }.encode_to_vec(),
-        "CreateKey" => v1::CreateKeyRequest { key: Some(key) }.encode_to_vec(),
-        "Register" => registration("bob@example.com").encode_to_vec(),
-        "Login" => login("ada@example.com", PASSWORD).encode_to_vec(),
-        "CreateWorkspace" => v1::CreateWorkspaceRequest { workspace: Some(workspace) }.encode_to_vec(),
-        "InviteMember" => v1::InviteMemberRequest { role: 1, ..Default::default() }.encode_to_vec(),
-        _ => Vec::new(),
+/// A method with the message and the credential that make a good call of it.
+#[derive(Clone, Debug)]
+struct Usual {
+    method: MethodDescriptor,
+    message: Vec<u8>,
+    by: Headers,
+}
+
+/// One call.
+#[derive(Clone)]
+struct Call {
+    usual: Usual,
+    body: Vec<u8>,
+    from_browser: bool,
+    has_credential: bool,
+    /// Who calls from elsewhere is counted elsewhere.
+    peer: u32,
+}
+
+impl std::fmt::Debug for Call {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let (path, form) = (path(&self.usual.method), if self.from_browser { "browser" } else { "plain" });
+        let shown = self.body[..self.body.len().min(SHOWN_BYTES_MAX)].escape_ascii();
+        write!(formatter, "{path} ({form}, {} bytes): {shown}", self.body.len())
     }
 }
 
-fn body(method: &MethodDescriptor) -> impl Strategy<Value = Vec<u8>> + use<> {
-    let bytes = || proptest::collection::vec(any::<u8>(), 0..200);
-    let usual = framed(&usual(&path(method)));
-    let arbitrary = dynamic(method.input()).prop_map(|message| framed(&message.encode_to_vec()));
-    let changes = proptest::collection::vec((any::<Index>(), any::<u8>()), 1..4);
-    let mutated = (prop_oneof![Just(usual), arbitrary.clone()], changes).prop_map(|(mut body, changes)| {
-        for (place, byte) in changes {
-            let place = place.index(body.len());
-            body[place] = byte;
-        }
-        body
-    });
-    prop_oneof![4 => arbitrary, 4 => mutated, 2 => bytes().prop_map(|bytes| framed(&bytes)), 1 => bytes()]
-}
-
-/// The path of any method, with any body, in either form.
-fn any_call() -> impl Strategy<Value = (String, Vec<u8>, bool)> {
-    select(methods()).prop_flat_map(|method| (Just(path(&method)), body(&method), any::<bool>()))
+fn any_call(usuals: Vec<Usual>, things: Vec<String>) -> impl Strategy<Value = Call> {
+    select(usuals).prop_flat_map(move |usual| {
+        let body = body(&usual.method, &usual.message, &things);
+        let credential = proptest::bool::weighted(0.95);
+        let parts = (body, any::<bool>(), credential, any::<u32>());
+        parts.prop_map(move |(body, from_browser, has_credential, peer)| Call {
+            usual: usual.clone(),
+            body,
+            from_browser,
+            has_credential,
+            peer,
+        })
+    })
 }
 
 struct Server {
     world: World,
-    app: String,
-    /// Who calls what people may.
-    person: String,
-    /// Who logs out, and is nobody afterwards.
-    leaver: String,
+    usuals: Vec<Usual>,
+    things: Vec<String>,
 }
 
 impl Server {
     async fn new() -> Self {
         let world = World::new().await;
-        let app = world.add_key(plain_key(&[Scope::Gateway])).await;
-        let person = world.someone("ada").await.access;
-        let leaver = world.someone("eve").await.access;
-        Self { world, app, person, leaver }
-    }
-
-    /// The credential that opens a method.
-    fn token(&self, path: &str) -> &str {
-        let of_people = ["AuthService", "WorkspaceService", "MemberService"];
-        let is_of_people = of_people.iter().any(|service| path.contains(service));
-        match is_of_people {
-            true if path.ends_with("/Logout") => &self.leaver,
-            true => &self.person,
-            false => &self.world.key,
+        let tenant = Tenant::build(&world, "a", false).await;
+        let mut usuals = Vec::new();
+        for method in methods() {
+            for asked in asked(&world, &tenant, &method).await {
+                usuals.push(Usual { method: method.clone(), message: asked.own, by: asked.by });
+            }
         }
+        Self { world, usuals, things: tenant.things.into_values().collect() }
     }
 
-    async fn answer(&self, path: &str, body: Vec<u8>, from_browser: bool) -> Response<Body> {
+    async fn answer(&self, sent: &Call) -> Response<Body> {
+        let path = path(&sent.usual.method);
+        let mut request: Request<Body> = call(&path, "", sent.body.clone());
+        request.headers_mut().remove("authorization");
+        for (name, value) in sent.usual.by.iter().filter(|_| sent.has_credential) {
+            request.headers_mut().insert(*name, value.parse().unwrap());
+        }
+        let peer = SocketAddr::new(IpAddr::V4(Ipv4Addr::from_bits(sent.peer)), 1_234);
+        request.extensions_mut().insert(ConnectInfo(peer));
         if path.starts_with("/rateguard.internal.") {
-            let mut request = call(path, GATEWAY_TOKEN, body);
-            request.headers_mut().insert("x-rateguard-on-behalf-of", self.app.parse().unwrap());
             return self.world.gateways.clone().oneshot(request).await.unwrap();
         }
-        let mut request: Request<Body> = call(path, self.token(path), body);
-        if from_browser {
+        if sent.from_browser {
             *request.version_mut() = Version::HTTP_11;
             request.headers_mut().insert("content-type", "application/grpc-web+proto".parse().unwrap());
             request.headers_mut().insert("origin", ORIGIN.parse().unwrap());
@@ -147,26 +152,89 @@ impl Server {
         }
         self.world.public.clone().oneshot(request).await.unwrap()
     }
-}
 
-/// Watches go on; whether one was refused stands in the head.
-fn is_watch(path: &str) -> bool {
-    path.ends_with("/Watch") || path.ends_with("/WatchRoutes")
-}
-
-/// The refusal in an answer. A browser's answer that is not refused has its status in the body.
-async fn refusal(path: &str, from_browser: bool, answer: Response<Body>) -> Option<Status> {
-    let in_head = Status::from_header_map(answer.headers());
-    if in_head.is_some() || is_watch(path) || from_browser {
-        return in_head.filter(|status| status.code() != Code::Ok);
+    /// Makes every good call. Those methods answer OK that can; the others are named.
+    async fn as_meant(&self) -> BTreeSet<String> {
+        let mut good = BTreeSet::new();
+        for usual in &self.usuals {
+            let sent = Call {
+                usual: usual.clone(),
+                body: framed(&usual.message),
+                from_browser: false,
+                has_credential: true,
+                peer: 0,
+            };
+            let refused = refusal(&sent, self.answer(&sent).await).await;
+            let path = path(&usual.method);
+            assert!(matches!(refused, Ok(None)), "{path} does not answer OK: {refused:?}");
+            good.insert(path);
+        }
+        good
     }
-    let status = status_of(answer).await.expect("a call that is over has a status");
-    (status.code() != Code::Ok).then_some(status)
 }
 
-fn is_in_the_contracts_words(path: &str, status: &Status) -> Result<(), TestCaseError> {
+/// The refusal in an answer; an error where a good answer tells of something broken inside.
+async fn refusal(sent: &Call, answer: Response<Body>) -> Result<Option<Status>, TestCaseError> {
+    let method = &sent.usual.method;
+    let is_watch = method.is_server_streaming() && !method.is_client_streaming();
+    let in_head = Status::from_header_map(answer.headers());
+    // A watch goes on, and a browser has its status in the body.
+    if in_head.is_some() || is_watch || sent.from_browser {
+        return Ok(in_head.filter(|status| status.code() != Code::Ok));
+    }
+    let body = answer.into_body().collect().await.map_err(|error| TestCaseError::fail(error.to_string()))?;
+    let status = body.trailers().and_then(Status::from_header_map);
+    let status = status.ok_or_else(|| TestCaseError::fail("a call that is over has a status"))?;
+    if status.code() != Code::Ok {
+        return Ok(Some(status));
+    }
+    let message = body.to_bytes();
+    let message = message.get(FRAME_BYTES..).filter(|_| !method.is_server_streaming()).unwrap_or_default();
+    let message = DynamicMessage::decode(method.output(), message);
+    let message = message.map_err(|error| TestCaseError::fail(error.to_string()))?;
+    prop_assert!(!tells_of_internal(&Value::Message(message.clone())), "{}: {message:?}", method.full_name());
+    Ok(None)
+}
+
+/// Whether a part of an answer, as the result of one record, is that something is broken.
+fn tells_of_internal(value: &Value) -> bool {
+    match value {
+        Value::Message(message) => message.fields().any(|(field, value)| {
+            let is_reason = matches!(field.kind(), Kind::Enum(kind) if kind.name() == "ErrorReason");
+            (is_reason && *value == Value::EnumNumber(R::Internal.into())) || tells_of_internal(value)
+        }),
+        Value::List(elements) => elements.iter().any(tells_of_internal),
+        _ => false,
+    }
+}
+
+/// The code of each reason.
+fn documented() -> BTreeMap<&'static str, &'static str> {
+    let cells = |line: &'static str| {
+        let mut cells = line.split('|').skip(1).map(|cell| cell.trim().trim_matches('`'));
+        Some((cells.next()?, cells.next()?))
+    };
+    ERRORS.lines().filter(|line| line.starts_with("| `")).filter_map(cells).collect()
+}
+
+/// A code as the documents write it: `INVALID_ARGUMENT`.
+fn written(code: Code) -> String {
+    let mut written = String::new();
+    for letter in format!("{code:?}").chars() {
+        if letter.is_uppercase() && !written.is_empty() {
+            written.push('_');
+        }
+        written.push(letter.to_ascii_uppercase());
+    }
+    written
+}
+
+fn is_in_the_contracts_words(sent: &Call, status: &Status) -> Result<(), TestCaseError> {
+    let path = path(&sent.usual.method);
     let (code, reason, field) = told(status);
     prop_assert!(!matches!(code, Code::Internal | Code::Unknown | Code::DataLoss), "{path}: {status:?}");
+    let documented = documented().get(reason.as_error_info_reason()).copied();
+    prop_assert_eq!(documented, Some(&*written(code)), "{}: {:?}", path, status);
     prop_assert!(status.message().chars().count() < MESSAGE_CHARS_MAX, "{path}: {status:?}");
     let names_a_field = matches!(reason, R::FieldMissing | R::FieldMalformed | R::FieldOutOfBounds);
     if names_a_field && path.starts_with("/rateguard.") {
@@ -175,44 +243,59 @@ fn is_in_the_contracts_words(path: &str, status: &Status) -> Result<(), TestCase
     Ok(())
 }
 
-#[test]
-fn every_method_answers_whatever_comes_in_the_contracts_words() {
-    let runtime = tokio::runtime::Runtime::new().unwrap();
+/// One round on a server of its own; how many calls were good.
+fn round(runtime: &Runtime, seed: u64) -> usize {
     let server = runtime.block_on(Server::new());
+    let good = runtime.block_on(server.as_meant());
+    let missed: Vec<_> = methods().iter().map(path).filter(|path| !good.contains(path)).collect();
+    assert!(missed.is_empty(), "never answered OK: {missed:?}");
     let config = ProptestConfig {
         cases: CALLS,
         failure_persistence: None,
         max_shrink_iters: SHRINKS_MAX,
         ..ProptestConfig::default()
     };
-    let run = TestRunner::new(config).run(&any_call(), |(path, body, from_browser)| {
+    let bytes: Vec<u8> = [seed, 0, 0, 0].into_iter().flat_map(u64::to_le_bytes).collect();
+    let mut runner = TestRunner::new_with_rng(config, TestRng::from_seed(RngAlgorithm::ChaCha, &bytes));
+    let answered = AtomicUsize::new(good.len());
+    let run = runner.run(&any_call(server.usuals.clone(), server.things.clone()), |sent| {
         runtime.block_on(async {
-            let answer = server.answer(&path, body, from_browser).await;
-            prop_assert_eq!(answer.status(), StatusCode::OK, "{}", path);
-            match refusal(&path, from_browser, answer).await {
-                Some(status) => is_in_the_contracts_words(&path, &status),
-                None => Ok(()),
+            let answer = server.answer(&sent).await;
+            prop_assert_eq!(answer.status(), StatusCode::OK);
+            match refusal(&sent, answer).await? {
+                Some(status) => is_in_the_contracts_words(&sent, &status)?,
+                None => drop(answered.fetch_add(1, Ordering::Relaxed)),
             }
+            prop_assert_eq!(panics::seen(), Vec::<String>::new());
+            Ok(())
         })
     });
-    run.unwrap();
+    run.unwrap_or_else(|error| panic!("{SEED_VARIABLE}={seed} makes the same calls: {error}"));
+    answered.into_inner()
 }
 
 #[test]
-fn the_usual_calls_are_good_ones_and_every_method_is_among_those_called() {
-    let runtime = tokio::runtime::Runtime::new().unwrap();
-    let server = runtime.block_on(Server::new());
-    let mut good = 0;
-    for method in methods() {
-        let path = path(&method);
-        let usual = usual(&path);
-        if !usual.is_empty() {
-            let answer = runtime.block_on(server.answer(&path, framed(&usual), false));
-            let refused = runtime.block_on(refusal(&path, false, answer));
-            assert!(refused.is_none(), "{path}: {refused:?}");
-            good += 1;
-        }
+fn every_method_answers_whatever_comes_in_the_contracts_words_and_ok_to_a_good_call() {
+    panics::watch();
+    let runtime = Runtime::new().unwrap();
+    let first_seed = number(SEED_VARIABLE).unwrap_or_else(|| RandomState::new().build_hasher().finish());
+    let lasts = Duration::from_secs(number(SECONDS_VARIABLE).unwrap_or_default());
+    let (began, mut rounds, mut good) = (Instant::now(), 0, 0);
+    while rounds == 0 || began.elapsed() < lasts {
+        good += round(&runtime, first_seed.wrapping_add(rounds));
+        rounds += 1;
     }
-    assert_eq!(good, 10);
-    assert_eq!(methods().len(), METHODS.len() + DECLARED_BY_OTHERS.len());
+    assert_eq!(panics::seen(), Vec::<String>::new());
+    println!(
+        "fuzz: {} methods, {rounds} rounds of {CALLS} calls in {:?}, {good} answered OK; {SEED_VARIABLE}={first_seed}",
+        methods().len(),
+        began.elapsed(),
+    );
+}
+
+#[test]
+fn the_methods_called_are_those_that_are_served() {
+    let called: BTreeSet<_> = methods().iter().map(path).collect();
+    let declared = METHODS.iter().map(|method| method.path).chain(DECLARED_BY_OTHERS).map(str::to_owned);
+    assert_eq!(called, declared.collect());
 }

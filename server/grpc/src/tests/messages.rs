@@ -4,7 +4,7 @@
 use proptest::prelude::*;
 use proptest::sample::select;
 use prost_reflect::{
-    DescriptorPool, DynamicMessage, FieldDescriptor, Kind, MapKey, MessageDescriptor, Value,
+    DescriptorPool, DynamicMessage, FieldDescriptor, Kind, MapKey, MessageDescriptor, ReflectMessage, Value,
 };
 use rateguard_proto::FILE_DESCRIPTOR_SET;
 
@@ -63,20 +63,74 @@ where
 {
     let pool = DescriptorPool::decode(FILE_DESCRIPTOR_SET).unwrap();
     let descriptor = pool.get_message_by_name(&format!("rateguard.v1.{name}")).unwrap();
-    let count = descriptor.fields().count();
-    let some = proptest::collection::vec(proptest::bool::weighted(0.15), count);
-    let chosen = prop_oneof![4 => some, 1 => Just(vec![true; count])];
-    (usual, dynamic(descriptor.clone()), chosen).prop_map(move |(usual, arbitrary, chosen)| {
+    let arbitrary = dynamic(descriptor.clone());
+    (usual, arbitrary, chosen_fields(&descriptor)).prop_map(move |(usual, arbitrary, chosen)| {
         let mut message = DynamicMessage::new(descriptor.clone());
         message.transcode_from(&usual).unwrap();
-        for (field, _) in descriptor.fields().zip(chosen).filter(|(_, chosen)| *chosen) {
-            message.clear_field(&field);
-            if arbitrary.has_field(&field) {
-                message.set_field(&field, arbitrary.get_field(&field).into_owned());
-            }
-        }
+        disturb(&mut message, &arbitrary, &chosen);
         message.transcode_to().unwrap()
     })
+}
+
+/// The same for a message whose type is known when the test runs. What stands within it is disturbed
+/// in the same way as often as it is replaced as a whole.
+pub fn disturbed_dynamic(usual: DynamicMessage) -> BoxedStrategy<DynamicMessage> {
+    let descriptor = usual.descriptor();
+    let arbitrary = dynamic(descriptor.clone());
+    let whole = (arbitrary, chosen_fields(&descriptor)).prop_map({
+        let usual = usual.clone();
+        move |(arbitrary, chosen)| {
+            let mut message = usual.clone();
+            disturb(&mut message, &arbitrary, &chosen);
+            message
+        }
+    });
+    let within = descriptor.fields().filter_map(|field| disturbed_within(&usual, &field)).collect::<Vec<_>>();
+    match within.len() {
+        0 => whole.boxed(),
+        count => (0..count)
+            .prop_flat_map(move |place| within[place].clone())
+            .boxed()
+            .prop_union(whole.boxed())
+            .boxed(),
+    }
+}
+
+/// A message in which one of those within it is disturbed; `None` where the field has none.
+fn disturbed_within(
+    usual: &DynamicMessage,
+    field: &FieldDescriptor,
+) -> Option<BoxedStrategy<DynamicMessage>> {
+    let inner = match usual.get_field(field).into_owned() {
+        Value::Message(inner) if usual.has_field(field) => inner,
+        Value::List(elements) if !field.is_map() => elements.first()?.as_message()?.clone(),
+        _ => return None,
+    };
+    let (usual, field) = (usual.clone(), field.clone());
+    let put = move |inner: DynamicMessage| {
+        let mut message = usual.clone();
+        let value = Value::Message(inner);
+        message.set_field(&field, if field.is_list() { Value::List(vec![value]) } else { value });
+        message
+    };
+    Some(disturbed_dynamic(inner).prop_map(put).boxed())
+}
+
+/// Which fields become arbitrary.
+fn chosen_fields(descriptor: &MessageDescriptor) -> impl Strategy<Value = Vec<bool>> + use<> {
+    let count = descriptor.fields().count();
+    let some = proptest::collection::vec(proptest::bool::weighted(0.15), count);
+    prop_oneof![4 => some, 1 => Just(vec![true; count])]
+}
+
+fn disturb(message: &mut DynamicMessage, arbitrary: &DynamicMessage, chosen: &[bool]) {
+    let descriptor = message.descriptor();
+    for (field, _) in descriptor.fields().zip(chosen).filter(|(_, chosen)| **chosen) {
+        message.clear_field(&field);
+        if arbitrary.has_field(&field) {
+            message.set_field(&field, arbitrary.get_field(&field).into_owned());
+        }
+    }
 }
 
 /// An arbitrary message of a type.

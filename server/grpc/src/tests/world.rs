@@ -98,7 +98,7 @@ pub struct World {
     pub config: Arc<SqlConfigStore>,
     _background: Background,
     _people_background: PeopleBackground,
-    _folder: TempDir,
+    folder: TempDir,
 }
 
 /// A key without restrictions.
@@ -176,7 +176,7 @@ impl World {
             config,
             _background: background,
             _people_background: people_background,
-            _folder: home,
+            folder: home,
         }
     }
 
@@ -188,6 +188,11 @@ impl World {
         self.config.insert(&self.workspace, Resource::Key(key), KEYS_PER_WORKSPACE_MAX, &deed).await.unwrap();
         self.engine.directory().refresh(now).await.unwrap();
         secret.expose().to_owned()
+    }
+
+    /// Where the stores' files are.
+    pub fn folder(&self) -> &std::path::Path {
+        self.folder.path()
     }
 
     /// A transport with the first key.

@@ -13,6 +13,8 @@ mod database;
 mod events;
 mod installation;
 mod people;
+#[cfg(test)]
+mod testing;
 mod usage;
 mod versions;
 

@@ -14,7 +14,7 @@ use rateguard_core::time::CalendarPeriod;
 use super::*;
 use crate::audit::{Actor, Deed, Origin};
 use crate::manage::Desired;
-use crate::ports::ConfigStore as _;
+use crate::ports::{ConfigStore as _, ResourceKind};
 use crate::report::RecordOutcome;
 use crate::testing::{World, deed, record, start};
 

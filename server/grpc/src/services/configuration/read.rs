@@ -21,6 +21,9 @@ use crate::convert::prices::price_sheet;
 use crate::convert::rules::rule;
 use crate::convert::{conflict, missing, within};
 
+/// Characters of a name that an error repeats: names are not checked before, and it has to fit into
+/// headers.
+const SHOWN_CHARS_MAX: usize = 128;
 /// The version of a new price.
 const FIRST_VERSION: u32 = 1;
 
@@ -88,6 +91,14 @@ struct Entry {
     name: String,
 }
 
+/// A name as errors repeat it.
+fn shown(name: &str) -> String {
+    match name.char_indices().nth(SHOWN_CHARS_MAX) {
+        Some((end, _)) => format!("{:?}…", &name[..end]),
+        None => format!("{name:?}"),
+    }
+}
+
 impl Entry {
     fn new(kind: ResourceKind, place: usize, name: &str) -> Self {
         Self { kind, place, name: name.to_owned() }
@@ -108,7 +119,7 @@ impl Entry {
     fn told<T>(&self, result: Result<T, EngineError>) -> Result<T, EngineError> {
         result.map_err(|error| {
             let mut error = within(&self.path(), error);
-            error.message = format!("{} ({} {:?})", error.message, self.kind.as_str(), self.name);
+            error.message = format!("{} ({} {})", error.message, self.kind.as_str(), shown(&self.name));
             error
         })
     }
@@ -213,7 +224,8 @@ impl<'r> Reader<'r> {
                 Some(id) => Ok(id.to_owned()),
                 None if self.dangling.contains(&name) => Ok(name),
                 None => {
-                    let message = format!("there is no {} {name:?} in the configuration", kind.as_str());
+                    let message =
+                        format!("there is no {} {} in the configuration", kind.as_str(), shown(&name));
                     Err(EngineError::field(Reason::ResourceNotFound, format!("{field}[{place}]"), message))
                 }
             }

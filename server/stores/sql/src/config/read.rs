@@ -70,12 +70,23 @@ pub(super) async fn workspace_state(
     workspace: &WorkspaceId,
     limit: usize,
 ) -> Result<WorkspaceState, StoreError> {
-    let revision = revision(connection).await?;
+    let revision = last_change_of(connection, workspace).await?;
     let mut resources = Vec::new();
     for kind in ResourceKind::ALL {
         resources.extend(list(connection, workspace, kind, None, limit).await?);
     }
     Ok(WorkspaceState { revision, resources })
+}
+
+/// The revision of a workspace's last change, which the changes of others leave as it is.
+async fn last_change_of(connection: &mut Connection, workspace: &WorkspaceId) -> Result<u64, StoreError> {
+    let query = "SELECT revision FROM changes WHERE workspace_id = $1 ORDER BY revision DESC LIMIT 1";
+    let revision: Option<i64> = query_scalar(query)
+        .bind(workspace.as_str())
+        .fetch_optional(connection)
+        .await
+        .map_err(failure(STORE))?;
+    revision.map_or(Ok(0), from_column)
 }
 
 async fn revision(connection: &mut Connection) -> Result<u64, StoreError> {

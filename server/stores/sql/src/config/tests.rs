@@ -1,5 +1,7 @@
 //! Tests of what only SQL can show: rows that somebody else has changed.
 
+mod forward;
+
 use rateguard_core::time::Millis;
 use rateguard_engine::ports::ConfigStore;
 use rateguard_store_suite::config_store::samples::{varied, workspace};

@@ -1,6 +1,8 @@
 //! Tests of the log that need its inside: an append kept open, a disk without room, details that
 //! cannot be read.
 
+mod forward;
+
 use async_trait::async_trait;
 use rateguard_engine::ports::AppendOutcome;
 use rateguard_store_suite::event_log::samples::{event, full_event, workspace};
@@ -9,18 +11,15 @@ use rateguard_store_suite::event_log::{
     an_append_that_is_held_open_is_not_skipped,
 };
 use rateguard_store_suite::{Backend, HeldWriter};
-use rateguard_test_servers::PostgresServer;
 use sqlx::AssertSqlSafe;
 use tempfile::TempDir;
 
 use super::*;
-use crate::database::{Migrations, Transaction};
+use crate::database::Transaction;
+use crate::testing::empty_database;
 
 /// Pages that a log without room may still take: a few events fit.
 const PAGES_LEFT: i64 = 4;
-
-/// Connections of a process to a server.
-const CONNECTIONS_MAX: u32 = 14;
 
 struct Sqlite {
     folder: DataFolder,
@@ -56,9 +55,7 @@ struct Server(PostgresDatabase);
 
 impl Server {
     async fn fresh() -> Self {
-        let server = PostgresServer::shared().await.unwrap();
-        let url = server.new_database().await.unwrap();
-        Self(PostgresDatabase::new(&url, CONNECTIONS_MAX, Migrations::Apply).unwrap())
+        Self(empty_database().await)
     }
 }
 

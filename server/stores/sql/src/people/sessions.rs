@@ -8,7 +8,7 @@ use rateguard_engine::ports::{RefreshHashes, Refreshed, Refreshing, Session, Sto
 use super::feed::{Entry, lock, record};
 use super::row::{SESSION_COLUMNS, session};
 use super::shown::audit;
-use super::{STORE, row_limit, users};
+use super::{STORE, members, row_limit, users};
 use crate::database::{Connection, QueryBuilder, failure, query, query_scalar};
 
 pub(super) async fn begin(
@@ -102,16 +102,28 @@ async fn remove(
     let row = delete.build().fetch_optional(&mut *connection).await.map_err(failure(STORE))?;
     let Some(ended) = row.as_ref().map(session).transpose()? else { return Ok(None) };
     record(connection, Entry::SessionEnded(ended.id.as_str()), by.at).await?;
-    audit(connection, ended.workspace.as_ref(), (Some(&ended), None), by).await?;
+    let place = place_of(connection, &ended).await?;
+    audit(connection, place, (Some(&ended), None), by).await?;
     Ok(Some(ended))
 }
 
-/// Where a session works.
+/// Where a session works, as long as its person belongs there: the trail of a workspace is not for those
+/// who have left it.
 pub(super) async fn place(
     connection: &mut Connection,
     id: &SessionId,
 ) -> Result<Option<WorkspaceId>, StoreError> {
-    Ok(find(connection, id).await?.and_then(|session| session.workspace))
+    let Some(session) = find(connection, id).await? else { return Ok(None) };
+    Ok(place_of(connection, &session).await?.cloned())
+}
+
+async fn place_of<'s>(
+    connection: &mut Connection,
+    session: &'s Session,
+) -> Result<Option<&'s WorkspaceId>, StoreError> {
+    let Some(workspace) = &session.workspace else { return Ok(None) };
+    let membership = members::find(connection, workspace, &session.user).await?;
+    Ok(membership.map(|_| workspace))
 }
 
 async fn find(connection: &mut Connection, id: &SessionId) -> Result<Option<Session>, StoreError> {
@@ -172,7 +184,14 @@ pub(super) async fn relocate(
         .await
         .map_err(failure(STORE))?;
     let after = Session { workspace: Some(workspace.clone()), ..before.clone() };
-    audit(connection, Some(workspace), (Some(&before), Some(&after)), by).await
+    if before.workspace == after.workspace {
+        return audit(connection, Some(workspace), (Some(&before), Some(&after)), by).await;
+    }
+    // Each workspace's trail tells of its own end of the way alone.
+    if let Some(left) = place_of(connection, &before).await? {
+        audit(connection, Some(left), (Some(&before), None), by).await?;
+    }
+    audit(connection, Some(workspace), (None, Some(&after)), by).await
 }
 
 pub(super) async fn list(
