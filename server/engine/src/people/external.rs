@@ -158,9 +158,11 @@ impl People {
         }
         let vouched = self.vouched(external, returned, origin).await?;
         allowed_email(&external.login, &vouched)?;
-        let deed = self.deed(&user.id, origin);
-        let linked =
-            self.store.link_identity(&user.id, vouched.identity, IDENTITIES_PER_USER_MAX, &deed).await;
+        let (identity, deed) = (vouched.identity, self.deed(&user.id, origin));
+        let linked = self
+            .store
+            .link_identity(&user.id, &person.session, identity, IDENTITIES_PER_USER_MAX, &deed)
+            .await;
         linked.map_err(not_linked_because)
     }
 

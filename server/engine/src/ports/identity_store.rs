@@ -1,7 +1,7 @@
 //! The part of the store of people that keeps whom identity providers know.
 
 use async_trait::async_trait;
-use rateguard_core::ids::UserId;
+use rateguard_core::ids::{SessionId, UserId};
 
 use super::{Joining, Membership, StoreError, User};
 use crate::audit::Deed;
@@ -32,7 +32,7 @@ pub trait IdentityStore: Send + Sync + 'static {
         by: &Deed,
     ) -> Result<Membership, StoreError>;
 
-    /// Links an identity to an account; nothing changes where it is already.
+    /// Links an identity to an account, at the wish of a session of it; nothing changes where it is already.
     ///
     /// # Errors
     /// [`StoreError::NotFound`] for the account, [`StoreError::AlreadyExists`] (`identity`) where another
@@ -40,6 +40,7 @@ pub trait IdentityStore: Send + Sync + 'static {
     async fn link_identity(
         &self,
         user: &UserId,
+        session: &SessionId,
         identity: ExternalIdentity,
         identities_max: usize,
         by: &Deed,

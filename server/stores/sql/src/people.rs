@@ -105,11 +105,13 @@ impl IdentityStore for SqlPeopleStore {
     async fn link_identity(
         &self,
         user: &UserId,
+        session: &SessionId,
         identity: ExternalIdentity,
         identities_max: usize,
         by: &Deed,
     ) -> Result<(), StoreError> {
-        in_transaction!(self, Scope::Installation, identities::link, user, &identity, identities_max, by)
+        let whose = (user, session);
+        in_transaction!(self, Scope::Installation, identities::link, whose, &identity, identities_max, by)
     }
 
     async fn user_by_identity(&self, identity: &ExternalIdentity) -> Result<Option<User>, StoreError> {

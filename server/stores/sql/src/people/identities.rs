@@ -1,13 +1,13 @@
 //! Identities of providers, and the accounts that they are linked to.
 
-use rateguard_core::ids::UserId;
+use rateguard_core::ids::{SessionId, UserId};
 use rateguard_engine::audit::Deed;
 use rateguard_engine::ports::{ExternalIdentity, IDENTITIES_FULL, Joining, Membership, StoreError, User};
 
 use super::feed::lock;
 use super::row::{USER_COLUMNS, user};
 use super::shown::{Linked, audit};
-use super::{STORE, row_limit, users};
+use super::{STORE, row_limit, sessions, users};
 use crate::database::{Connection, QueryBuilder, failure, query, query_scalar};
 
 pub(super) async fn create_user(
@@ -31,7 +31,7 @@ pub(super) async fn create_user(
 
 pub(super) async fn link(
     connection: &mut Connection,
-    id: &UserId,
+    (id, session): (&UserId, &SessionId),
     identity: &ExternalIdentity,
     identities_max: usize,
     by: &Deed,
@@ -50,7 +50,9 @@ pub(super) async fn link(
     if count > row_limit(identities_max) {
         return Err(StoreError::Full { what: IDENTITIES_FULL });
     }
-    audit(connection, None, (None, Some(&Linked { user: id, identity })), by).await
+    // Where the person was at work when they linked it.
+    let place = sessions::place(connection, session).await?;
+    audit(connection, place.as_ref(), (None, Some(&Linked { user: id, identity })), by).await
 }
 
 pub(super) async fn user_of(

@@ -2,7 +2,7 @@
 
 use rateguard_engine::ports::{ExternalIdentity, IDENTITIES_FULL, IdentityStore, PeopleStore, StoreError};
 
-use super::samples::{by, own, user, user_id};
+use super::samples::{by, own, session_id, user, user_id};
 use super::{LIMIT, Outcome, with_ada};
 use crate::Backend;
 
@@ -31,13 +31,13 @@ pub async fn an_identity_is_one_accounts<B: Backend<Store: PeopleStore>>(backend
     let taken = store.create_linked_user(twin, identity("1"), own("ws_2"), LIMIT, &by(2)).await;
     assert_eq!(taken.map(drop), refused("email"));
     assert_eq!(store.user_by_identity(&identity("1")).await?, None);
-    store.link_identity(&user_id("ada"), identity("1"), LIMIT, &by(3)).await?;
-    store.link_identity(&user_id("ada"), identity("1"), LIMIT, &by(4)).await?;
+    store.link_identity(&user_id("ada"), &session_id(1), identity("1"), LIMIT, &by(3)).await?;
+    store.link_identity(&user_id("ada"), &session_id(1), identity("1"), LIMIT, &by(4)).await?;
     let taken = store.create_linked_user(user("bob"), identity("1"), own("ws_2"), LIMIT, &by(5)).await;
     assert_eq!(taken.map(drop), refused("identity"));
     assert_eq!(store.user(&user_id("bob")).await?, None);
     store.create_user(user("bob"), own("ws_2"), LIMIT, &by(6)).await?;
-    let taken = store.link_identity(&user_id("bob"), identity("1"), LIMIT, &by(7)).await;
+    let taken = store.link_identity(&user_id("bob"), &session_id(1), identity("1"), LIMIT, &by(7)).await;
     assert_eq!(taken, refused("identity"));
     assert_eq!(store.user_by_identity(&identity("1")).await?, Some(user("ada")));
     Ok(())
@@ -46,11 +46,11 @@ pub async fn an_identity_is_one_accounts<B: Backend<Store: PeopleStore>>(backend
 /// Beyond the bound, and for nobody, no link is made.
 pub async fn identities_of_an_account_have_a_bound<B: Backend<Store: PeopleStore>>(backend: &B) -> Outcome {
     let store = with_ada(backend).await?;
-    store.link_identity(&user_id("ada"), identity("1"), 1, &by(2)).await?;
-    let full = store.link_identity(&user_id("ada"), identity("2"), 1, &by(3)).await;
+    store.link_identity(&user_id("ada"), &session_id(1), identity("1"), 1, &by(2)).await?;
+    let full = store.link_identity(&user_id("ada"), &session_id(1), identity("2"), 1, &by(3)).await;
     assert_eq!(full, Err(StoreError::Full { what: IDENTITIES_FULL }));
     assert_eq!(store.user_by_identity(&identity("2")).await?, None);
-    let nobody = store.link_identity(&user_id("bob"), identity("2"), 1, &by(4)).await;
+    let nobody = store.link_identity(&user_id("bob"), &session_id(1), identity("2"), 1, &by(4)).await;
     assert_eq!(nobody, Err(StoreError::NotFound));
     Ok(())
 }
