@@ -1,5 +1,6 @@
 //! Calls to the provider: bounded in time and size, and no further than it was asked.
 
+use std::error::Error;
 use std::path::Path;
 use std::time::Duration;
 
@@ -140,8 +141,12 @@ fn authorities(path: &Path) -> Result<RootCertStore, OidcConfigError> {
     Ok(roots)
 }
 
-fn unavailable(error: impl std::fmt::Display) -> ProviderError {
-    ProviderError::Unavailable(error.to_string())
+/// With what lies behind an error: a client says no more by itself than that it could not connect.
+fn unavailable(error: impl Into<Box<dyn Error + Send + Sync>>) -> ProviderError {
+    let error = error.into();
+    let causes = std::iter::successors(error.source(), |cause| (*cause).source());
+    let detail = causes.fold(error.to_string(), |detail, cause| format!("{detail}: {cause}"));
+    ProviderError::Unavailable(detail)
 }
 
 fn late() -> ProviderError {

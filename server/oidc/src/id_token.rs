@@ -118,7 +118,9 @@ impl Claims {
         must(self.is_of(expected.now), Refusal::Time)?;
         // Compared, and drawn for this one log-in.
         must(self.nonce.as_deref() == Some(expected.nonce.expose()), Refusal::Nonce)?;
-        must((1..=SUBJECT_BYTES_MAX).contains(&self.sub.len()), Refusal::Subject)?;
+        let is_subject =
+            (1..=SUBJECT_BYTES_MAX).contains(&self.sub.len()) && !self.sub.contains(char::is_control);
+        must(is_subject, Refusal::Subject)?;
         let email_is_verified = match &self.email_verified {
             Some(Verified::Plain(is_verified)) => *is_verified,
             Some(Verified::Text(text)) => text == "true",

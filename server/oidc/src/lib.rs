@@ -32,6 +32,8 @@ use keys::{KeySet, Keys};
 
 /// The scope that makes a log-in one of OpenID Connect.
 const OPENID: &str = "openid";
+/// The key of the issuer.
+const ISSUER: &str = "issuer";
 /// What a token endpoint answers to a code that is spent, forged or another client's (RFC 6749, section
 /// 5.2).
 const INVALID_GRANT: &str = "invalid_grant";
@@ -57,7 +59,9 @@ pub struct OidcConfig {
 #[derive(Debug, Error)]
 pub enum OidcConfigError {
     /// A URL that cannot be used.
-    #[error("{key} must be an https URL without user, query and fragment, or an http one on this machine")]
+    #[error(
+        "{key} must be an https URL, or an http one on this machine, without user and fragment; an issuer without query"
+    )]
     Url {
         /// The key.
         key: &'static str,
@@ -102,8 +106,12 @@ impl OidcProvider {
     /// # Errors
     /// [`OidcConfigError`].
     pub fn new(config: OidcConfig) -> Result<Self, OidcConfigError> {
-        for (key, text) in [("issuer", &config.issuer), ("redirect_url", &config.redirect_url)] {
-            usable_url(text).ok_or(OidcConfigError::Url { key })?;
+        for (key, text) in [(ISSUER, &config.issuer), ("redirect_url", &config.redirect_url)] {
+            let url = usable_url(text).ok_or(OidcConfigError::Url { key })?;
+            // Behind an issuer comes the path of its document.
+            if key == ISSUER && url.query().is_some() {
+                return Err(OidcConfigError::Url { key });
+            }
         }
         let fetcher = Fetcher::new(config.ca_file.as_deref())?;
         Ok(Self { config, fetcher, discovery: Mutex::default(), keys: Mutex::default() })

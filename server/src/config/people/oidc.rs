@@ -171,9 +171,19 @@ mod tests {
     }
 
     #[test]
-    fn an_issuer_in_clear_on_another_machine_is_refused() {
-        let config = load(&[&WHOLE[1..], &[("ISSUER", "http://id.example.com")]].concat()).unwrap();
-        assert!(config.people.oidc.external_login().is_err());
+    fn a_url_in_clear_on_another_machine_and_an_issuer_with_a_query_are_refused() {
+        let login_with = |pair: (&'static str, &'static str)| {
+            let others = WHOLE.iter().copied().filter(|(key, _)| *key != pair.0);
+            load(&others.chain([pair]).collect::<Vec<_>>()).unwrap().people.oidc.external_login()
+        };
+        for pair in [
+            ("ISSUER", "http://id.example.com"),
+            ("ISSUER", "https://id.example.com?realm=staff"),
+            ("REDIRECT_URL", "http://dashboard.example.com/callback"),
+        ] {
+            assert!(login_with(pair).is_err(), "{pair:?}");
+        }
+        login_with(("REDIRECT_URL", "https://dashboard.example.com/?page=callback")).unwrap();
     }
 
     #[test]
