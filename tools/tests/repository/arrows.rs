@@ -67,8 +67,7 @@ struct Reserved {
 }
 
 const WIRE_USERS: &[&str] = &["proto", "grpc", "gateway-http", "server", "bench"];
-const HTTP_USERS: &[&str] = 
-    &["grpc", "oidc", "serving", "gateway-http", "demo-upstream", "server", "bench"];
+const HTTP_USERS: &[&str] = &["grpc", "oidc", "serving", "gateway-http", "demo-upstream", "server", "bench"];
 
 const RESERVED: &[Reserved] = &[
     Reserved { library: "tonic", users: WIRE_USERS },

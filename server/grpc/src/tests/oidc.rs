@@ -4,27 +4,18 @@ use std::collections::BTreeSet;
 
 use rateguard_engine::people::ExternalLogin;
 use rateguard_proto::v1;
-use rateguard_proto::v1::{ErrorReason as R, Role};
+use rateguard_proto::v1::{AuditActorKind as Actor, AuditResourceKind as Kind, ErrorReason as R, Role};
 use serde_json::{Value, json};
 use tonic::{Code, Status};
 
 use super::audit::listed;
 use super::persons::{PASSWORD, Someone, login, registration, secret};
-use super::provider::{CLIENT, Mood, Provider, Signing};
+use super::provider::{CLIENT, Mood, Provider, Returned, Signing};
 use super::world::{START_MS, World, reason};
 
 /// A server with a provider.
 struct Stage {
-    provider: Provider,
     world: World,
-}
-
-/// A log-in that has come back from the provider.
-#[derive(Clone)]
-struct Returned {
-    login_id: String,
-    code: String,
-    state: String,
 }
 
 impl Stage {
@@ -33,10 +24,11 @@ impl Stage {
     }
 
     async fn with(change: impl FnOnce(&mut ExternalLogin)) -> Self {
-        let provider = Provider::start().await;
-        let mut login = provider.login();
-        change(&mut login);
-        Self { world: World::with_external(login).await, provider }
+        Self { world: World::with_provider(change).await }
+    }
+
+    fn provider(&self) -> &Provider {
+        self.world.provider()
     }
 
     async fn begin(&self) -> Result<v1::BeginOidcLoginResponse, Status> {
@@ -45,12 +37,7 @@ impl Stage {
     }
 
     async fn visit(&self) -> Returned {
-        let begun = self.begin().await.unwrap();
-        let (code, state) = self.provider.visit(&begun.authorization_url);
-        let login_id = begun.login_id.unwrap().value;
-        // The page at the provider learns nothing that completes the log-in.
-        assert!(!begun.authorization_url.contains(&login_id));
-        Returned { login_id, code, state }
+        self.provider().visit(&self.begin().await.unwrap())
     }
 
     async fn complete(&self, returned: Returned) -> Result<v1::CompleteOidcLoginResponse, Status> {
@@ -78,7 +65,7 @@ impl Stage {
 
     /// Why a log-in fails whose token says something else.
     async fn refused_saying(&self, claims: Value) -> R {
-        self.provider.say(claims);
+        self.provider().say(claims);
         reason(&self.log_in().await.unwrap_err())
     }
 
@@ -111,7 +98,7 @@ async fn the_first_log_in_makes_an_account_and_the_next_one_finds_it() {
     assert_eq!(methods, ["rateguard.v1.AuthService/CompleteOidcLogin".to_owned()].into());
     assert_eq!((me.role(), me.memberships.len()), (Role::Owner, 1));
     // The address may change at the provider; the person stays.
-    stage.provider.say(json!({ "email": "lovelace@example.com" }));
+    stage.provider().say(json!({ "email": "lovelace@example.com" }));
     assert_eq!(id(stage.log_in().await.unwrap()), user.id);
     // Nobody knows a password of the account.
     let refused = stage.world.visitor().login(login("ada@example.com", PASSWORD)).await.unwrap_err();
@@ -170,6 +157,8 @@ async fn a_token_that_says_something_else_is_refused() {
         json!({ "nonce": "another" }),
         json!({ "nonce": null }),
         json!({ "sub": "" }),
+        json!({ "sub": "ada\u{0}" }),
+        json!({ "sub": "a".repeat(256) }),
         json!({ "email_verified": false }),
         json!({ "email_verified": null }),
         json!({ "email_verified": "false" }),
@@ -185,7 +174,7 @@ async fn a_token_that_says_something_else_is_refused() {
         json!({ "aud": [CLIENT, "another"], "azp": CLIENT }),
         json!({ "email_verified": "true" }),
     ] {
-        stage.provider.say(claims);
+        stage.provider().say(claims);
         stage.log_in().await.unwrap();
     }
 }
@@ -194,11 +183,11 @@ async fn a_token_that_says_something_else_is_refused() {
 async fn a_token_without_the_providers_signature_is_refused() {
     let stage = Stage::new().await;
     for signing in [Signing::Forged, Signing::Unsigned, Signing::Shared] {
-        stage.provider.sign(signing);
+        stage.provider().sign(signing);
         let refused = stage.log_in().await.unwrap_err();
         assert_eq!(reason(&refused), R::LoginRefused, "{signing:?}");
     }
-    stage.provider.sign(Signing::Right);
+    stage.provider().sign(Signing::Right);
     stage.log_in().await.unwrap();
 }
 
@@ -207,32 +196,32 @@ async fn a_new_key_of_the_provider_is_found_and_unknown_ones_are_not_asked_for_w
     let stage = Stage::new().await;
     stage.log_in().await.unwrap();
     stage.log_in().await.unwrap();
-    assert_eq!(stage.provider.keys_fetched(), 1);
-    stage.provider.rotate();
+    assert_eq!(stage.provider().keys_fetched(), 1);
+    stage.provider().rotate();
     stage.log_in().await.unwrap();
-    assert_eq!(stage.provider.keys_fetched(), 2);
-    stage.provider.sign(Signing::Forged);
+    assert_eq!(stage.provider().keys_fetched(), 2);
+    stage.provider().sign(Signing::Forged);
     for _ in 0..3 {
         assert_eq!(reason(&stage.log_in().await.unwrap_err()), R::LoginRefused);
     }
-    assert_eq!(stage.provider.keys_fetched(), 2);
+    assert_eq!(stage.provider().keys_fetched(), 2);
 }
 
 #[tokio::test]
 async fn a_provider_that_is_away_or_answers_nonsense_is_unavailable() {
     for mood in [Mood::Failing, Mood::Endless, Mood::Foreign] {
         let stage = Stage::new().await;
-        stage.provider.be(mood);
+        stage.provider().be(mood);
         let away = stage.begin().await.unwrap_err();
         assert_eq!((away.code(), reason(&away)), (Code::Unavailable, R::ProviderUnavailable), "{mood:?}");
-        stage.provider.be(Mood::Good);
+        stage.provider().be(Mood::Good);
         let returned = stage.visit().await;
         if mood != Mood::Foreign {
-            stage.provider.be(mood);
+            stage.provider().be(mood);
             let away = stage.complete(returned).await.unwrap_err();
             assert_eq!(reason(&away), R::ProviderUnavailable, "{mood:?}");
         }
-        stage.provider.be(Mood::Good);
+        stage.provider().be(Mood::Good);
         stage.log_in().await.unwrap();
     }
 }
@@ -240,7 +229,7 @@ async fn a_provider_that_is_away_or_answers_nonsense_is_unavailable() {
 #[tokio::test]
 async fn a_provider_that_says_nothing_is_unavailable_in_time() {
     let stage = Stage::new().await;
-    stage.provider.be(Mood::Silent);
+    stage.provider().be(Mood::Silent);
     tokio::time::pause();
     let away = stage.begin().await.unwrap_err();
     assert_eq!(reason(&away), R::ProviderUnavailable);
@@ -257,6 +246,39 @@ async fn an_account_with_the_address_is_never_opened_unless_it_is_linked() {
     assert_eq!(id(stage.log_in().await.unwrap()), ada.id);
     let bob = stage.world.someone("bob").await;
     assert_eq!(reason(&stage.link(&bob, PASSWORD).await.unwrap_err()), R::IdentityTaken);
+}
+
+#[tokio::test]
+async fn linking_leaves_an_entry_where_the_person_is_at_work() {
+    let stage = Stage::new().await;
+    let ada = stage.world.registered(registration("ada@example.com")).await.unwrap();
+    stage.link(&ada, PASSWORD).await.unwrap();
+    // What is linked already is no change, and what is refused is none.
+    stage.link(&ada, PASSWORD).await.unwrap();
+    stage.link(&ada, "another password").await.unwrap_err();
+    let entries = listed(stage.world.transport_with(&ada.access), v1::AuditEntryFilter::default()).await;
+    let mut entries = entries.unwrap();
+    entries.retain(|entry| entry.method == "rateguard.v1.AuthService/LinkOidc");
+    let [entry] = &entries[..] else { panic!("{entries:?}") };
+    assert_eq!((&entry.actor_id, &entry.resource_id), (&ada.id, &ada.id));
+    assert_eq!((entry.actor_kind(), entry.resource_kind()), (Actor::Person, Kind::User));
+    let (before, after) = (&entry.before_json, serde_json::from_str::<Value>(&entry.after_json).unwrap());
+    assert_eq!((before.as_str(), &after["external_identity"]["subject"]), ("", &json!("ada-1")));
+}
+
+#[tokio::test]
+async fn an_invitation_by_mail_is_for_its_address_at_the_provider_too() {
+    let stage = Stage::new().await;
+    let bob = stage.world.someone("bob").await;
+    let invite = v1::InviteMemberRequest { email: "eve@example.com".to_owned(), role: Role::Viewer.into() };
+    stage.world.members(&bob).invite_member(invite).await.unwrap();
+    let mail = stage.world.outbox.sent.lock().unwrap().pop().unwrap();
+    let token = mail.text.expose().split("#token=").nth(1).and_then(|rest| rest.lines().next()).unwrap();
+    let stolen = stage.complete_with(stage.visit().await, |r| r.invitation_token = secret(token)).await;
+    assert_eq!(reason(&stolen.unwrap_err()), R::InvitationUnknown);
+    let eve = stage.provider().visit_as(&stage.begin().await.unwrap(), "eve-1", "eve@example.com");
+    let joined = stage.complete_with(eve, |r| r.invitation_token = secret(token)).await.unwrap();
+    assert_eq!(joined.grant.unwrap().workspace_id, bob.workspace);
 }
 
 #[tokio::test]

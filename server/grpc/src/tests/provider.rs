@@ -15,6 +15,7 @@ use parking_lot::Mutex;
 use rateguard_engine::people::ExternalLogin;
 use rateguard_engine::secrets::SecretText;
 use rateguard_oidc::{OidcConfig, OidcProvider};
+use rateguard_proto::v1;
 use ring::digest::{SHA256, digest};
 use ring::rand::SystemRandom;
 use ring::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, KeyPair as _};
@@ -23,14 +24,15 @@ use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 use url::{Url, form_urlencoded};
 
-use super::world::START_MS;
-
 /// What the provider calls the server.
 pub const CLIENT: &str = "rateguard";
 /// The secret that goes with it.
 const CLIENT_SECRET: &str = "the client's:secret";
 /// Where people are sent back to.
 const REDIRECT: &str = "https://console.example.com/callback";
+
+/// Life of a log-in that was begun.
+const LOGIN_SECONDS: i64 = 600;
 
 /// How the provider behaves.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -89,6 +91,18 @@ impl SigningKey {
 struct Given {
     challenge: String,
     nonce: String,
+    /// When they came, in seconds.
+    at: i64,
+    /// Who it is: what the token says of them.
+    person: Value,
+}
+
+/// What somebody comes back from the provider with.
+#[derive(Clone)]
+pub struct Returned {
+    pub login_id: String,
+    pub code: String,
+    pub state: String,
 }
 
 struct Inner {
@@ -178,10 +192,17 @@ impl Provider {
         *self.inner.keys_fetched.lock()
     }
 
-    /// Does what a person does at the authorization endpoint; gives the code and the state that they come
-    /// back with.
-    pub fn visit(&self, url: &str) -> (String, String) {
-        let url = Url::parse(url).unwrap();
+    /// Does what Ada does at the authorization endpoint.
+    pub fn visit(&self, begun: &v1::BeginOidcLoginResponse) -> Returned {
+        self.visit_as(begun, "ada-1", "Ada@Example.com")
+    }
+
+    /// The same for another person.
+    pub fn visit_as(&self, begun: &v1::BeginOidcLoginResponse, subject: &str, email: &str) -> Returned {
+        let login_id = begun.login_id.clone().unwrap().value;
+        // The page at the provider learns nothing that completes the log-in.
+        assert!(!begun.authorization_url.contains(&login_id));
+        let url = Url::parse(&begun.authorization_url).unwrap();
         let query: HashMap<String, String> = url.query_pairs().into_owned().collect();
         let asked = |name: &str| query[name].clone();
         assert_eq!(url.path(), "/authorize");
@@ -191,9 +212,11 @@ impl Provider {
         let mut codes_given = self.inner.codes_given.lock();
         *codes_given += 1;
         let code = format!("code {codes_given}");
-        let given = Given { challenge: asked("code_challenge"), nonce: asked("nonce") };
+        let at = begun.expire_time.unwrap().seconds - LOGIN_SECONDS;
+        let person = json!({ "sub": subject, "email": email });
+        let given = Given { challenge: asked("code_challenge"), nonce: asked("nonce"), at, person };
         self.inner.codes.lock().insert(code.clone(), given);
-        (code, asked("state"))
+        Returned { login_id, code, state: asked("state") }
     }
 }
 
@@ -214,7 +237,7 @@ impl Inner {
         }
     }
 
-    fn id_token(&self, nonce: &str) -> String {
+    fn id_token(&self, given: &Given) -> String {
         let key = self.key.lock();
         let signing = *self.signing.lock();
         let alg = match signing {
@@ -223,7 +246,7 @@ impl Inner {
             Signing::Shared => "HS256",
         };
         let header = encoded(&json!({ "alg": alg, "kid": key.id }));
-        let message = format!("{header}.{}", encoded(&self.claims(nonce)));
+        let message = format!("{header}.{}", encoded(&self.claims(given)));
         let signature = match signing {
             Signing::Right => key.sign(&message),
             Signing::Forged => SigningKey::new(&key.id).sign(&message),
@@ -236,14 +259,15 @@ impl Inner {
         format!("{message}.{}", URL_SAFE_NO_PAD.encode(signature))
     }
 
-    fn claims(&self, nonce: &str) -> Value {
-        let now = START_MS / 1_000;
+    fn claims(&self, given: &Given) -> Value {
         let mut claims = json!({
-            "iss": self.issuer, "sub": "ada-1", "aud": CLIENT, "iat": now, "exp": now + 300,
-            "nonce": nonce, "email": "Ada@Example.com", "email_verified": true, "name": "Ada Lovelace",
+            "iss": self.issuer, "aud": CLIENT, "iat": given.at, "exp": given.at + 300, "nonce": given.nonce,
+            "email_verified": true, "name": "Ada Lovelace",
         });
-        for (name, value) in self.claims.lock().as_object().unwrap() {
-            claims[name] = value.clone();
+        for said in [&given.person, &*self.claims.lock()] {
+            for (name, value) in said.as_object().unwrap() {
+                claims[name] = value.clone();
+            }
         }
         claims
     }
@@ -283,7 +307,7 @@ async fn token(State(inner): State<Arc<Inner>>, headers: axum::http::HeaderMap, 
     let challenge = URL_SAFE_NO_PAD.encode(digest(&SHA256, form["code_verifier"].as_bytes()));
     match given.filter(|given| given.challenge == challenge) {
         Some(given) => {
-            let id_token = inner.id_token(&given.nonce);
+            let id_token = inner.id_token(&given);
             inner
                 .answer(json!({ "access_token": "unused", "token_type": "Bearer", "id_token": id_token }))
                 .await

@@ -28,6 +28,8 @@ use tonic::service::interceptor::InterceptedService;
 use tonic::{Code, Request, Status};
 use tonic_types::StatusExt;
 
+use super::provider::Provider;
+
 /// Where browsers may call from.
 pub const ORIGIN: &str = "https://console.example.com";
 /// What the gateway presents.
@@ -98,6 +100,7 @@ pub struct World {
     pub config: Arc<SqlConfigStore>,
     _background: Background,
     _people_background: PeopleBackground,
+    provider: Option<Provider>,
     folder: TempDir,
 }
 
@@ -125,9 +128,13 @@ impl World {
         Self::with(PriceBook::default(), policy, None).await
     }
 
-    /// The same with a provider that people may log in through.
-    pub async fn with_external(external: ExternalLogin) -> Self {
-        Self::with(PriceBook::default(), policy(), Some(external)).await
+    /// The same with a provider that people may log in through, in a way that the test changes.
+    pub async fn with_provider(change: impl FnOnce(&mut ExternalLogin)) -> Self {
+        let provider = Provider::start().await;
+        let mut login = provider.login();
+        change(&mut login);
+        let world = Self::with(PriceBook::default(), policy(), Some(login)).await;
+        Self { provider: Some(provider), ..world }
     }
 
     async fn with(catalogue: PriceBook, policy: Policy, external: Option<ExternalLogin>) -> Self {
@@ -176,6 +183,7 @@ impl World {
             config,
             _background: background,
             _people_background: people_background,
+            provider: None,
             folder: home,
         }
     }
@@ -188,6 +196,11 @@ impl World {
         self.config.insert(&self.workspace, Resource::Key(key), KEYS_PER_WORKSPACE_MAX, &deed).await.unwrap();
         self.engine.directory().refresh(now).await.unwrap();
         secret.expose().to_owned()
+    }
+
+    /// The provider that people may log in through.
+    pub fn provider(&self) -> &Provider {
+        self.provider.as_ref().expect("a world with a provider")
     }
 
     /// Where the stores' files are.
