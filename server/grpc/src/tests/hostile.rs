@@ -152,7 +152,8 @@ async fn a_forged_token_shows_nothing_and_breaks_nothing() {
         crate::page::next_token("rule_\0", &kind),
         crate::page::next_token("rule_", &rateguard_engine::ports::ResourceKind::Key),
     ] {
-        let request = v1::ListRulesRequest { page_size: 0, page_token: token };
+        let request =
+            v1::ListRulesRequest { page_size: 0, page_token: token, ..v1::ListRulesRequest::default() };
         let error = client.list_rules(request).await.unwrap_err();
         assert_eq!(told(&error), invalid(R::PageTokenInvalid, "page_token"));
     }
