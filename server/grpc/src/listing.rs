@@ -129,12 +129,17 @@ impl Turn {
 
     /// The token of the page after a place; empty at the end.
     pub fn token_after(&self, place: Option<&Place>) -> String {
-        place.map(|place| next_token(place_text(place), &self.list)).unwrap_or_default()
+        place.map(|place| self.token_of(&place_text(place))).unwrap_or_default()
     }
 
     /// The token of the page after a number; empty at the end.
     pub fn token_after_number(&self, number: Option<u64>) -> String {
-        number.map(|number| next_token(number, &self.list)).unwrap_or_default()
+        number.map(|number| self.token_of(&number.to_string())).unwrap_or_default()
+    }
+
+    /// The token of this list that holds a text.
+    pub fn token_of(&self, place: &str) -> String {
+        next_token(place, &self.list)
     }
 }
 
