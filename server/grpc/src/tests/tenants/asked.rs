@@ -417,7 +417,10 @@ impl Desk<'_> {
                 let amount = crate::tests::managed::usd(5_000_000_000);
                 Draft::of(&v1::TopUpBudgetRequest { amount, ..v1::TopUpBudgetRequest::default() })
             }
-            "ListBudgetTopUps" => Draft::of(&v1::ListBudgetTopUpsRequest::default()),
+            "ListBudgetTopUps" => Draft::of(&v1::ListBudgetTopUpsRequest {
+                budget_id: self.tenant.thing("budget"),
+                ..v1::ListBudgetTopUpsRequest::default()
+            }),
             "DeleteBudget" => {
                 let id = self.tenant.makes_budget(self.world).await;
                 Draft::of(&v1::DeleteBudgetRequest { id, etag: String::new() })
