@@ -112,9 +112,11 @@ impl Running {
             probes(readiness).merge(public_router(&engine, &people, health, &config.server.cors_origins)?),
             gateway.clone(),
         );
+        let router = seen_through_proxies(config, router);
         let (stop, drain_max) = (CancellationToken::new(), config.drain_max());
         let is_encrypted = encryption.is_some();
-        let gateways = for_gateways.map(|it| (it.listener, gateway_router(&engine, &stop)));
+        let gateways = for_gateways
+            .map(|it| (it.listener, seen_through_proxies(config, gateway_router(&engine, &stop))));
         let listeners = listen_on((public, router), gateways, encryption, &stop, drain_max);
         Ok(Self {
             address,
@@ -275,6 +277,10 @@ fn gateway(
     let mut bounds = GatewayConfig::new(Secret::new(token));
     bounds.calls_max = descriptors.calls_out_of(config.gateway.concurrent_calls_max);
     if let Some(header) = &config.gateway.client_address_header {
+        tracing::warn!(
+            "gateway.client_address_header is believed of everybody, and counts for /proxy alone: name \
+             server.client_address_header and server.trusted_proxies in its place"
+        );
         bounds.client_address = ClientAddress::Header(header.clone());
     }
     Ok(Some(Gateway::new(Transport::new(in_process(engine)), bounds)?))
@@ -283,6 +289,14 @@ fn gateway(
 fn with_proxy(router: Router, gateway: Option<Gateway>) -> Router {
     match gateway {
         Some(gateway) => router.merge(rateguard_gateway_http::router(gateway)),
+        None => router,
+    }
+}
+
+/// The router as trusted proxies show it: each call comes from whoever called them.
+fn seen_through_proxies(config: &Config, router: Router) -> Router {
+    match config.server.trusted_proxies() {
+        Some(proxies) => proxies.seen_through(router),
         None => router,
     }
 }

@@ -154,6 +154,24 @@ fn the_header_with_the_clients_address_has_to_be_one() {
 }
 
 #[test]
+fn who_calls_is_told_by_proxies_that_are_named_and_by_no_others() {
+    let load = |text: &str| load_text(&format!("[server]\n{text}\n"));
+    let refused = |text: &str| load(text).unwrap_err().to_string();
+    assert_eq!(load("").unwrap().server.trusted_proxies(), None);
+    let header = "client_address_header = \"X-Forwarded-For\"";
+    assert!(refused(header).contains("server.trusted_proxies must name the ranges"));
+    let ranges = "trusted_proxies = [\"10.0.0.0/8\", \"2001:db8::1\"]";
+    assert!(refused(ranges).contains("server.client_address_header must name the header"));
+    let proxies = load(&format!("{header}\n{ranges}")).unwrap().server.trusted_proxies().unwrap();
+    assert_eq!(proxies.header.as_str(), "x-forwarded-for");
+    assert_eq!(proxies.ranges, ["10.0.0.0/8".parse().unwrap(), "2001:db8::1/128".parse().unwrap()]);
+    let wrong = refused(&format!("{header}\ntrusted_proxies = [\"balancer\"]"));
+    assert!(wrong.contains("trusted_proxies") && wrong.contains("balancer"), "{wrong}");
+    let twice = refused(&format!("{header}\n{ranges}\n[gateway]\nclient_address_header = \"x-real-ip\""));
+    assert!(twice.contains("gateway.client_address_header must be empty"), "{twice}");
+}
+
+#[test]
 fn every_key_of_the_default_is_commented() {
     let lines: Vec<&str> = super::DEFAULT.lines().collect();
     let keys = lines.iter().enumerate().filter(|(_, line)| line.contains(" = ") && !line.starts_with('#'));
