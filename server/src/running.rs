@@ -105,6 +105,7 @@ impl Running {
             people: people.clone(),
             made: made.clone(),
             certificates: encryption.as_ref().map(|it| Arc::clone(&it.certificates)),
+            notices: stores.notices_heard(),
         };
         let mut told = JoinSet::new();
         told.spawn(readiness.clone().keep_telling(reporter.clone()));

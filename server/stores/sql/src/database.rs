@@ -30,7 +30,7 @@ pub(crate) use months::make_months;
 pub(crate) use notices::{Feed, notify};
 pub use open::OpenError;
 pub(crate) use open::{Content, Durability, Schema, Writing, refusal};
-use postgres::PostgresPools;
+use postgres::{Listener, PostgresPools};
 pub(crate) use postgres::{Leadership, ServerSchema};
 pub use postgres::{Migrations, PostgresDatabase};
 pub(crate) use query::{Query, query, query_as, query_scalar};
@@ -138,6 +138,14 @@ impl Database {
         match &self.pools {
             Pools::Sqlite(_) => None,
             Pools::Postgres(pools) => pools.listener.as_ref().map(|listener| listener.of(feed)),
+        }
+    }
+
+    /// Whether notices of other processes are heard now; `None` where nobody listens.
+    pub(crate) fn hears(&self) -> Option<watch::Receiver<bool>> {
+        match &self.pools {
+            Pools::Sqlite(_) => None,
+            Pools::Postgres(pools) => pools.listener.as_ref().map(Listener::heard),
         }
     }
 
