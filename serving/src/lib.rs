@@ -12,6 +12,7 @@ mod descriptors;
 mod first_bytes;
 mod handshakes;
 mod listening;
+pub mod private_file;
 mod sending;
 pub mod tls;
 
