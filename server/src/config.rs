@@ -20,7 +20,7 @@ use serde::de::Error as _;
 use serde::{Deserialize, Deserializer};
 use thiserror::Error;
 
-pub use layers::{DEFAULT, Override, merged};
+pub use layers::{DEFAULT, Mistaken, Override, merged};
 pub use listeners::Tls;
 use listeners::ranges;
 pub use people::{Mail, MailTransport, People, SmtpTls};
@@ -90,6 +90,9 @@ pub struct Config {
     pub mail: Mail,
     /// Logging.
     pub log: Log,
+    /// Variables that set nothing and look as if they were to.
+    #[serde(skip)]
+    pub mistaken: Vec<Mistaken>,
 }
 
 /// What the installation is for: see [`crate::production`].
@@ -208,7 +211,8 @@ impl Config {
         flags: &[Override],
     ) -> Result<Self, ConfigError> {
         let tree = merged(file, environment, flags)?;
-        let config: Self = tree.try_into().map_err(|error| ConfigError::Value(Box::new(error)))?;
+        let mut config: Self = tree.try_into().map_err(|error| ConfigError::Value(Box::new(error)))?;
+        config.mistaken = layers::mistaken(environment);
         config.check()?;
         production::check(&config)?;
         Ok(config)

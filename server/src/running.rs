@@ -27,7 +27,7 @@ use tonic_health::server::HealthReporter;
 use self::keys::KeyTasks;
 use self::probes::probes;
 use self::readiness::{Readiness, WHOLE_SERVER};
-use crate::config::Config;
+use crate::config::{Config, Mistaken};
 use crate::tls::Encryption;
 use crate::wiring::OpenStores;
 use crate::{keyfile, production};
@@ -81,6 +81,7 @@ impl Running {
     /// # Errors
     /// As [`Running::start`].
     pub async fn start_unready(config: &Config, recount: Recount) -> anyhow::Result<Self> {
+        warn_of_mistaken(config);
         let descriptors = Descriptors::raise().context("the limit of open files cannot be raised")?;
         let encryption = Encryption::load(config)?;
         // The addresses first: a port that is taken is the commonest mistake, and nothing is open
@@ -192,6 +193,12 @@ impl Running {
     }
 }
 
+fn warn_of_mistaken(config: &Config) {
+    for Mistaken { name, meant } in &config.mistaken {
+        tracing::warn!(variable = name, meant, "a variable sets nothing; another one would");
+    }
+}
+
 /// The listener for gateways of other processes, with the token that they present.
 struct ForGateways {
     listener: TcpListener,
@@ -202,10 +209,9 @@ impl ForGateways {
     fn bind(config: &Config) -> anyhow::Result<Option<Self>> {
         let Some(address) = config.server.gateway_listen else { return Ok(None) };
         let file = &config.server.gateway_token_file;
-        keyfile::check_private(file).context("server.gateway_token_file")?;
-        let text = std::fs::read_to_string(file)
-            .with_context(|| format!("server.gateway_token_file {}", file.display()))?;
-        let token = text.trim().to_owned();
+        let secret = keyfile::read_secret(file).context("server.gateway_token_file")?;
+        // It is what gateways are known by.
+        let token = secret.expose().to_owned();
         ensure!(
             token.len() >= GATEWAY_TOKEN_CHARS_MIN,
             "server.gateway_token_file {} holds {}: put a random token of at least {GATEWAY_TOKEN_CHARS_MIN} \
