@@ -201,7 +201,8 @@ fn stop_signal() -> anyhow::Result<impl Future<Output = ()>> {
 
 fn token(path: &Path) -> anyhow::Result<Secret> {
     let bytes = read_private(path, TOKEN_FILE_BYTES_MAX).context("--token-file")?;
-    let text = str::from_utf8(&bytes).with_context(|| format!("--token-file {} is no text", path.display()))?;
+    let text =
+        str::from_utf8(&bytes).with_context(|| format!("--token-file {} is no text", path.display()))?;
     let (token, path) = (text.trim(), path.display());
     ensure!(
         !token.is_empty(),

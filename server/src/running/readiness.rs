@@ -166,8 +166,7 @@ mod tests {
     #[test]
     fn each_store_is_told_with_its_age_or_its_failure() {
         let told = report(true, None, true).to_json();
-        let away =
-            json!({ "state": "stale for 12 s, checks are answered", "age_ms": 12_300, "failure": "unavailable" });
+        let away = json!({ "state": "stale for 12 s, checks are answered", "age_ms": 12_300, "failure": "unavailable" });
         assert_eq!(told["stores"]["config"], away);
         assert_eq!(told["stores"]["people"], json!({ "state": "answers", "age_ms": 10 }));
         assert_eq!(told["stores"]["event log"]["state"], "answers");

@@ -67,7 +67,8 @@ async fn a_router_behind_proxies_is_told_who_calls() {
     let router = proxies(&["10.0.0.0/8"]).seen_through(Router::new().route("/", shown));
     for (peer, seen) in [("10.0.0.1:4000", "203.0.113.7:0"), ("192.0.2.1:4000", "192.0.2.1:4000")] {
         let peer: SocketAddr = peer.parse().unwrap();
-        let mut request = Request::builder().header("x-forwarded-for", "203.0.113.7").body(Body::empty()).unwrap();
+        let mut request =
+            Request::builder().header("x-forwarded-for", "203.0.113.7").body(Body::empty()).unwrap();
         request.extensions_mut().insert(ConnectInfo(peer));
         let answer = router.clone().oneshot(request).await.unwrap();
         let body = answer.into_body().collect().await.unwrap().to_bytes();
