@@ -17,10 +17,10 @@ use rateguard_store_sql::{
     DataFolder, Migrations, OpenError, Opening, PostgresDatabase, SqlAuditStore, SqlCheckpointStore,
     SqlConfigStore, SqlEventLog, SqlSealedReader, SqlStores, SqlUsageStore,
 };
-use tokio::sync::OnceCell;
+use tokio::sync::{OnceCell, watch};
 
 use crate::config::{Config, StoresKind};
-use crate::{keyfile, mail};
+use crate::{keyfile, mail, production};
 
 /// The audit trail of an installation, to read it. A server may be at work there.
 ///
@@ -30,9 +30,7 @@ pub async fn audit_trail(config: &Config) -> anyhow::Result<Arc<dyn AuditStore>>
     let place = config.stores_place();
     let trail = match config.stores.kind {
         StoresKind::Sqlite => SqlAuditStore::open_to_read(&config.data.folder).await,
-        StoresKind::Postgres => {
-            SqlAuditStore::open_on_server(&database_server(config)?.requiring_migrations()).await
-        }
+        StoresKind::Postgres => SqlAuditStore::open_on_server(&database_server(config)?).await,
     };
     Ok(Arc::new(trail.with_context(|| format!("{place} holds no audit trail"))?))
 }
@@ -105,6 +103,11 @@ impl OpenStores {
     /// The store of people, for set-up before the engine runs.
     pub fn people_store(&self) -> Arc<dyn PeopleStore> {
         Arc::new(self.config.people())
+    }
+
+    /// Whether changes of other replicas are heard of at once now; `None` where there are none.
+    pub fn notices_heard(&self) -> Option<watch::Receiver<bool>> {
+        self.config.notices_heard()
     }
 
     /// Everything sealed, to be sealed again.
@@ -251,9 +254,7 @@ impl OpenStores {
 pub async fn sealed_values(config: &Config) -> anyhow::Result<Arc<dyn SealedValues>> {
     let reader = match config.stores.kind {
         StoresKind::Sqlite => SqlSealedReader::open_to_read(&config.data.folder).await?,
-        StoresKind::Postgres => {
-            SqlSealedReader::open_on_server(&database_server(config)?.requiring_migrations()).await?
-        }
+        StoresKind::Postgres => SqlSealedReader::open_on_server(&database_server(config)?).await?,
     };
     Ok(Arc::new(reader))
 }
@@ -288,13 +289,15 @@ async fn open_on_server(config: &Config, opening: Opening) -> anyhow::Result<Sql
 /// The database that is configured, not connected to yet.
 ///
 /// # Errors
-/// When its URL cannot be read.
+/// When its URL cannot be read, or in production somebody on the way could read or answer in its place.
 pub fn database_server(config: &Config) -> anyhow::Result<PostgresDatabase> {
     let postgres = &config.stores.postgres;
     let migrations = if postgres.migrate_at_start { Migrations::Apply } else { Migrations::Require };
     let url = postgres.url()?;
     // The driver's own type holds it from here on, and shows it to nobody.
-    Ok(PostgresDatabase::new(url.expose(), postgres.connections_max, migrations)?)
+    let server = PostgresDatabase::new(url.expose(), postgres.connections_max, migrations)?;
+    production::check_database(config, &server)?;
+    Ok(server)
 }
 
 /// Lost counters: budgets are counted again from the log, plain limits begin anew.

@@ -17,7 +17,7 @@ use crate::error::{EngineError, Reason};
 use crate::key_uses::KeyUses;
 use crate::manage::OpenedHere;
 use crate::ports::{AuditStore, ConfigStore, CounterStore, EventLog, StoreError, UsageStore};
-use crate::pulse::{Pulse, StoreState};
+use crate::pulse::{Pulse, StoreFailure, StoreState};
 use crate::recorder::{Recorder, RecorderSetup, RecorderTask, recorder};
 use crate::secrets::CredentialCipher;
 
@@ -180,7 +180,7 @@ impl Engine {
 
     /// Why the event log takes no records at present, if it does not: see
     /// [`Recorder::append_failure`].
-    pub fn event_log_failure(&self) -> Option<String> {
+    pub fn event_log_failure(&self) -> Option<StoreFailure> {
         self.recorder.append_failure()
     }
 

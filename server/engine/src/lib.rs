@@ -27,7 +27,7 @@ pub mod reseal;
 pub mod resources;
 pub mod secrets;
 mod settlement;
-mod telling;
+pub mod telling;
 #[cfg(test)]
 mod testing;
 pub mod usage;

@@ -1,5 +1,5 @@
-//! `rateguard audit verify`, `rateguard audit heads` and `rateguard audit list`: the audit trail of a
-//! data folder, read beside its server or without one.
+//! `rateguard audit verify`, `rateguard audit heads` and `rateguard audit list`: the audit trail of an
+//! installation, in a data folder or in a database, read beside its servers or without one.
 
 use std::path::{Path, PathBuf};
 use std::str::FromStr;

@@ -133,3 +133,24 @@ fn mail_into_the_log_is_refused_in_production_alone() {
     load("production", &[]).unwrap();
     assert!(load("prod", &[]).unwrap_err().contains("mode"));
 }
+
+#[test]
+fn a_database_elsewhere_is_reached_under_a_checked_certificate_in_production() {
+    let database = |mode: &str, url: &str| {
+        let flags: [Override; 3] = [
+            ("stores.kind", "postgres".to_owned()),
+            ("stores.postgres.url", url.to_owned()),
+            ("server.mode", mode.to_owned()),
+        ];
+        crate::wiring::database_server(&Config::load(None, &[], &flags).unwrap())
+    };
+    let far = "postgres://role:hidden@db.example/name";
+    for url in [far.to_owned(), format!("{far}?sslmode=disable"), format!("{far}?sslmode=require")] {
+        let refused = database("production", &url).unwrap_err().to_string();
+        assert!(refused.contains("sslmode=verify-full") && refused.contains("db.example"), "{refused}");
+        assert!(!refused.contains("hidden"), "{refused}");
+        database("development", &url).unwrap();
+    }
+    database("production", &format!("{far}?sslmode=verify-full")).unwrap();
+    database("production", "postgres://role@127.0.0.1/name").unwrap();
+}

@@ -4,7 +4,7 @@
 //! It may run beside a server that writes. So what must still be there is read first, and what may be
 //! younger is read last.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::fmt;
 
 use super::{AuditEntry, AuditHead, GENESIS};
@@ -87,10 +87,12 @@ pub async fn verify(store: &dyn AuditStore, kept: &[AuditHead]) -> Result<Report
     let mut heads = store.witnessed_heads().await?;
     heads.extend(store.audit_heads().await?);
     heads.extend_from_slice(kept);
-    let names: BTreeSet<String> = heads.iter().map(|head| head.workspace.clone()).collect();
+    let mut chains: BTreeMap<String, Vec<AuditHead>> = BTreeMap::new();
+    for head in heads {
+        chains.entry(head.workspace.clone()).or_default().push(head);
+    }
     let mut report = Report::default();
-    for workspace in names {
-        let heads = heads.iter().filter(|head| head.workspace == workspace).cloned().collect();
+    for (workspace, heads) in chains {
         let walk = Walk { store, report: &mut report, heads, last: start(workspace), entries: 0 };
         walk.run().await?;
     }

@@ -115,12 +115,10 @@ impl Oidc {
             return Ok((!secret.is_empty()).then(|| SecretText::new(secret.clone())));
         }
         let named = || format!("people.oidc.client_secret_file {}", file.display());
-        keyfile::check_private(file).with_context(named)?;
-        let text = SecretText::new(std::fs::read_to_string(file).with_context(named)?);
+        let secret = keyfile::read_secret(file).with_context(named)?;
         // Only whether it is there.
-        let secret = text.expose().trim();
-        ensure!(!secret.is_empty(), "{} is empty", named());
-        Ok(Some(SecretText::new(secret.to_owned())))
+        ensure!(!secret.expose().is_empty(), "{} is empty", named());
+        Ok(Some(secret))
     }
 }
 

@@ -32,13 +32,15 @@ impl SqlAuditStore {
         Self { witness }
     }
 
-    /// Opens the trail of an installation in a database on a server. Nothing is written over it.
+    /// Opens the trail of an installation in a database on a server. Nothing is written, and nothing is
+    /// migrated, whatever the database says of migrations.
     ///
     /// # Errors
-    /// [`OpenError`].
+    /// [`OpenError`], also where the schemas are not those of this version.
     pub async fn open_on_server(server: &PostgresDatabase) -> Result<Self, OpenError> {
-        let entries = Database::open_on_server(server, &crate::config::SERVER_SCHEMA).await?;
-        let copies = Database::open_on_server(server, &crate::events::SERVER_SCHEMA).await?;
+        let server = server.clone().requiring_migrations();
+        let entries = Database::open_on_server(&server, &crate::config::SERVER_SCHEMA).await?;
+        let copies = Database::open_on_server(&server, &crate::events::SERVER_SCHEMA).await?;
         Ok(Self::over(Witness::new(entries, copies)))
     }
 }

@@ -101,6 +101,12 @@ impl SqlConfigStore {
         self.database.close().await;
     }
 
+    /// Whether notices of other processes are heard now; `None` where none can come. Without them their
+    /// changes are found a moment later, by asking.
+    pub fn notices_heard(&self) -> Option<watch::Receiver<bool>> {
+        self.database.hears()
+    }
+
     /// The store of people, in the same file.
     pub fn people(&self) -> SqlPeopleStore {
         SqlPeopleStore::over(self.database.clone(), self.witness.clone())

@@ -32,8 +32,8 @@ pub(crate) use notices::{Feed, notify};
 pub use open::OpenError;
 pub(crate) use open::{Content, Durability, Schema, Writing, refusal};
 pub(crate) use pages::{push_page, push_part};
-use postgres::PostgresPools;
 pub(crate) use postgres::{Leadership, ServerSchema};
+use postgres::{Listener, PostgresPools};
 pub use postgres::{Migrations, PostgresDatabase};
 pub(crate) use query::{Query, query, query_as, query_scalar};
 pub(crate) use row::{Column, Row};
@@ -140,6 +140,14 @@ impl Database {
         match &self.pools {
             Pools::Sqlite(_) => None,
             Pools::Postgres(pools) => pools.listener.as_ref().map(|listener| listener.of(feed)),
+        }
+    }
+
+    /// Whether notices of other processes are heard now; `None` where nobody listens.
+    pub(crate) fn hears(&self) -> Option<watch::Receiver<bool>> {
+        match &self.pools {
+            Pools::Sqlite(_) => None,
+            Pools::Postgres(pools) => pools.listener.as_ref().map(Listener::heard),
         }
     }
 

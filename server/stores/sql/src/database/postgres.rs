@@ -1,5 +1,6 @@
 //! The connections to one store on a server, and how one that broke is replaced.
 
+mod asking;
 mod leader;
 mod listener;
 mod migration;
@@ -17,7 +18,7 @@ use super::failure::is_broken;
 use super::scope::{SETTING, Scope};
 
 pub(crate) use leader::Leadership;
-use listener::Listener;
+pub(super) use listener::Listener;
 pub use server::{Migrations, PostgresDatabase};
 
 /// Longest wait for the answer to a sign of life.
