@@ -1,8 +1,9 @@
 //! [`PeopleStore`] in SQL, in the file of the configuration: a membership and its workspace change in
 //! one transaction.
 //!
-//! A writer of more than one row locks the one row of `people_revisions` first. Another waits there, so
-//! the feed becomes visible in its order, and what a writer has read stays true until it commits.
+//! Whoever writes has the one place for writers of the configuration's database from the beginning of
+//! the transaction on. So the feed becomes visible in its order, and what a writer has read stays true
+//! until it commits.
 
 mod feed;
 mod invitations;

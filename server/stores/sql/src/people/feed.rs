@@ -23,15 +23,6 @@ pub(super) enum Entry<'a> {
     SigningKeys,
 }
 
-/// Waits for the writer before. It must be the first statement of a transaction that calls it.
-pub(super) async fn lock(connection: &mut Connection) -> Result<(), StoreError> {
-    query("UPDATE people_revisions SET revision = revision WHERE only_row = 1")
-        .execute(connection)
-        .await
-        .map_err(failure(STORE))?;
-    Ok(())
-}
-
 pub(super) async fn record(
     connection: &mut Connection,
     entry: Entry<'_>,

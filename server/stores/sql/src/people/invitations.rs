@@ -7,7 +7,6 @@ use rateguard_engine::ports::{
     INVITATIONS_FULL, Invitation, JoinBounds, MEMBERS_FULL, Membership, StoreError,
 };
 
-use super::feed::lock;
 use super::row::{INVITATION_COLUMNS, invitation};
 use super::shown::audit;
 use super::{STORE, members, row_limit, users};
@@ -20,7 +19,6 @@ pub(super) async fn insert(
     limit: usize,
     by: &Deed,
 ) -> Result<(), StoreError> {
-    lock(connection).await?;
     let workspace = &invitation.workspace;
     if count(connection, "SELECT count(*) FROM workspaces WHERE id = $1", workspace).await? == 0 {
         return Err(StoreError::NotFound);
@@ -120,7 +118,6 @@ pub(super) async fn accept(
     bounds: JoinBounds,
     by: &Deed,
 ) -> Result<Membership, StoreError> {
-    lock(connection).await?;
     let invitation = open_to(connection, token_sha256, user, by.at).await?.ok_or(StoreError::NotFound)?;
     let workspace = &invitation.workspace;
     let membership = members::insert(connection, workspace, user, invitation.role, by).await?;

@@ -9,7 +9,7 @@ use rateguard_engine::ports::{
 };
 use rateguard_engine::resources::Workspace;
 
-use super::feed::{Entry, lock, record};
+use super::feed::{Entry, record};
 use super::row::{MEMBERSHIP_COLUMNS, USER_COLUMNS, WORKSPACE_COLUMNS, membership, stored_workspace, user};
 use super::shown::audit;
 use super::{STORE, invitations, row_limit};
@@ -26,7 +26,6 @@ pub(super) async fn create_workspace(
     workspaces_max: usize,
     by: &Deed,
 ) -> Result<StoredWorkspace, StoreError> {
-    lock(connection).await?;
     own(connection, workspace, owner, by).await?;
     check_workspaces(connection, owner, workspaces_max).await?;
     Ok(first_version(workspace, by.at))
@@ -69,7 +68,6 @@ pub(super) async fn rename_workspace(
     expected: Option<u64>,
     by: &Deed,
 ) -> Result<StoredWorkspace, StoreError> {
-    lock(connection).await?;
     let before = workspace(connection, id).await?.ok_or(StoreError::NotFound)?;
     if expected.is_some_and(|expected| expected != before.version) {
         return Err(StoreError::VersionMismatch);
@@ -178,7 +176,6 @@ pub(super) async fn change(
     change: &MemberChange,
     by: &Deed,
 ) -> Result<Result<Membership, MemberRefusal>, StoreError> {
-    lock(connection).await?;
     let MemberChange { workspace, actor, member, role, expected } = change;
     let acting = find(connection, workspace, actor).await?.map(|membership| membership.role);
     let before = find(connection, workspace, member).await?.ok_or(StoreError::NotFound)?;
@@ -211,7 +208,6 @@ pub(super) async fn transfer(
     to: &UserId,
     by: &Deed,
 ) -> Result<Result<Membership, MemberRefusal>, StoreError> {
-    lock(connection).await?;
     let Some(giver) = find(connection, workspace, from).await?.filter(|giver| giver.role == Role::Owner)
     else {
         return Ok(Err(MemberRefusal::RoleMissing));

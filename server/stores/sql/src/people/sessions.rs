@@ -5,7 +5,7 @@ use rateguard_core::time::Millis;
 use rateguard_engine::audit::Deed;
 use rateguard_engine::ports::{RefreshHashes, Refreshed, Refreshing, Session, StoreError};
 
-use super::feed::{Entry, lock, record};
+use super::feed::{Entry, record};
 use super::row::{SESSION_COLUMNS, session};
 use super::shown::audit;
 use super::{STORE, members, row_limit, users};
@@ -18,7 +18,6 @@ pub(super) async fn begin(
     sessions_max: usize,
     by: &Deed,
 ) -> Result<(), StoreError> {
-    lock(connection).await?;
     users::by_id(connection, &session.user).await?.ok_or(StoreError::NotFound)?;
     insert(connection, session, hashes).await?;
     audit(connection, session.workspace.as_ref(), (None, Some(session)), by).await?;
@@ -174,7 +173,6 @@ pub(super) async fn relocate(
     workspace: &WorkspaceId,
     by: &Deed,
 ) -> Result<(), StoreError> {
-    lock(connection).await?;
     let before = find(connection, id).await?.filter(|session| session.expires_at > by.at);
     let before = before.ok_or(StoreError::NotFound)?;
     query("UPDATE sessions SET workspace_id = $1 WHERE id = $2")
@@ -212,7 +210,6 @@ pub(super) async fn end(
     id: &SessionId,
     by: &Deed,
 ) -> Result<(), StoreError> {
-    lock(connection).await?;
     let mut delete = QueryBuilder::new("DELETE FROM sessions WHERE id = ");
     delete.push_bind(id.as_str().to_owned()).push(" AND user_id = ").push_bind(user.as_str().to_owned());
     delete.push(" AND expires_at > ").push_bind(by.at.get());

@@ -6,7 +6,6 @@ use rateguard_engine::audit::Deed;
 use rateguard_engine::people::{EmailAddress, PasswordHash};
 use rateguard_engine::ports::{JoinBounds, Joining, Membership, StoreError, User};
 
-use super::feed::lock;
 use super::row::{USER_COLUMNS, user};
 use super::shown::audit;
 use super::{STORE, invitations, members, sessions};
@@ -20,7 +19,6 @@ pub(super) async fn create(
     by: &Deed,
 ) -> Result<Membership, StoreError> {
     let now = by.at;
-    lock(connection).await?;
     insert(connection, user, now).await?;
     let membership = match joining {
         Joining::Own(workspace) => members::own(connection, workspace, &user.id, by).await,
@@ -82,7 +80,6 @@ pub(super) async fn set_password(
     keep: Option<&SessionId>,
     by: &Deed,
 ) -> Result<(), StoreError> {
-    lock(connection).await?;
     let before = by_id(connection, id).await?.ok_or(StoreError::NotFound)?;
     let statement =
         "UPDATE users SET password_hash = $1, updated_at = $2 WHERE id = $3 AND password_hash = $4";
