@@ -80,8 +80,10 @@ impl People {
         self.check_registration(account.invitation.is_some())?;
         check_password("password", &account.password)?;
         self.attempts.take(Attempt::ComeIn, origin.ip, Some(&account.email), self.now())?;
+        let joining = joining(&account)?;
+        self.check_joining(&joining, &account.email).await?;
         let hash = self.passwords.hash(&account.password).await?;
-        let (joining, now) = (joining(&account)?, self.now());
+        let now = self.now();
         let user = User {
             id: UserId::from_random(random().map_err(internal)?),
             email: account.email,
@@ -194,6 +196,13 @@ impl People {
         }
         let first = self.store.memberships(user).await?.into_iter().next();
         Ok(first.map(|(membership, _)| (membership.workspace, membership.role)))
+    }
+
+    /// Whether an invitation is open to the address. A made-up one buys no hash; the store decides.
+    async fn check_joining(&self, joining: &Joining, email: &EmailAddress) -> Result<(), EngineError> {
+        let Joining::Invited(token_sha256) = joining else { return Ok(()) };
+        let open = self.store.open_invitation(token_sha256, self.now()).await?;
+        open.filter(|open| open.is_for(email)).map(drop).ok_or_else(invitation_unknown)
     }
 
     fn check_registration(&self, is_invited: bool) -> Result<(), EngineError> {

@@ -8,6 +8,7 @@ use super::secret_tokens::{draw_invitation, invitation_sha256};
 use super::{
     EmailAddress, Grant, INVITATION_LIFE_MS, INVITATIONS_PER_WORKSPACE_MAX, MEMBERS_PER_WORKSPACE_MAX,
     MailError, People, Person, Role, WORKSPACES_PER_USER_MAX, internal, mail,
+    role_missing,
 };
 use crate::audit::{Deed, Origin};
 use crate::error::{EngineError, Reason};
@@ -182,6 +183,7 @@ fn not_sent(error: &MailError) -> EngineError {
 
 fn not_invited(error: StoreError) -> EngineError {
     match error {
+        StoreError::NotFound => role_missing(),
         StoreError::AlreadyExists { field: "email" } => {
             EngineError::field(Reason::AlreadyMember, "email", "belongs to a member of the workspace")
         }

@@ -152,6 +152,13 @@ pub struct Invitation {
     pub expires_at: Millis,
 }
 
+impl Invitation {
+    /// Whether whoever has this address may accept it.
+    pub fn is_for(&self, email: &EmailAddress) -> bool {
+        self.email.as_ref().is_none_or(|only| only == email)
+    }
+}
+
 /// A change of one member by another.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct MemberChange {
@@ -227,8 +234,9 @@ pub trait PeopleStore: Send + Sync + 'static {
     /// invitation, which is spent. Gives the membership.
     ///
     /// # Errors
-    /// [`StoreError::AlreadyExists`] for the address (`email`) or an id, [`StoreError::NotFound`] for
-    /// the invitation, [`StoreError::Full`] beyond `members_max` members.
+    /// [`StoreError::NotFound`] for the invitation, which is looked at first: also where it is not for the
+    /// address; [`StoreError::AlreadyExists`] for the address (`email`) or an id, [`StoreError::Full`]
+    /// beyond `members_max` members.
     async fn create_user(
         &self,
         user: User,
@@ -355,8 +363,9 @@ pub trait PeopleStore: Send + Sync + 'static {
     /// Keeps an invitation open.
     ///
     /// # Errors
-    /// [`StoreError::NotFound`] for the workspace, [`StoreError::AlreadyExists`] for a member's
-    /// address (`email`), [`StoreError::Full`] beyond `limit` open ones of the workspace.
+    /// [`StoreError::NotFound`] where the inviter may not invite to the workspace, by their role of the very
+    /// transaction, [`StoreError::AlreadyExists`] for a member's address (`email`), [`StoreError::Full`]
+    /// beyond `limit` open ones of the workspace.
     async fn insert_invitation(
         &self,
         invitation: Invitation,
@@ -385,6 +394,16 @@ pub trait PeopleStore: Send + Sync + 'static {
     /// # Errors
     /// As [`PeopleStore::user_by_email`].
     async fn invitations(&self, workspace: &WorkspaceId, now: Millis) -> Result<Vec<Invitation>, StoreError>;
+
+    /// The invitation with a token, while it is open.
+    ///
+    /// # Errors
+    /// As [`PeopleStore::user_by_email`].
+    async fn open_invitation(
+        &self,
+        token_sha256: &[u8; 32],
+        now: Millis,
+    ) -> Result<Option<Invitation>, StoreError>;
 
     /// Takes an invitation back.
     ///

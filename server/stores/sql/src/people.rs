@@ -250,6 +250,14 @@ impl PeopleStore for SqlPeopleStore {
         with_reader!(self, Scope::Workspace(workspace), invitations::list, workspace, now)
     }
 
+    async fn open_invitation(
+        &self,
+        token_sha256: &[u8; 32],
+        now: Millis,
+    ) -> Result<Option<Invitation>, StoreError> {
+        with_reader!(self, Scope::Installation, invitations::open, token_sha256, now)
+    }
+
     async fn remove_invitation(
         &self,
         workspace: &WorkspaceId,

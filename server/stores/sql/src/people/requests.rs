@@ -50,6 +50,8 @@ pub(super) async fn insert_invitation(
     by: &Deed,
 ) -> Result<InvitedOnce, StoreError> {
     let Invitation { workspace, inviter, .. } = invitation;
+    // Also before telling what was made.
+    invitations::check_inviter(connection, invitation).await?;
     if let Some(id) = made_before(connection, inviter, request, by.at).await? {
         let open = invitations::list(connection, workspace, by.at).await?;
         let found = open.into_iter().find(|open| open.id.as_str() == id);

@@ -19,6 +19,11 @@ pub(super) async fn create(
     by: &Deed,
 ) -> Result<Membership, StoreError> {
     let now = by.at;
+    if let Joining::Invited(token_sha256) = joining {
+        // Before the address is looked at: only whoever is invited learns that it has an account.
+        let open = invitations::open(connection, token_sha256, now).await?;
+        open.filter(|open| open.is_for(&user.email)).ok_or(StoreError::NotFound)?;
+    }
     insert(connection, user, now).await?;
     let membership = match joining {
         Joining::Own(workspace) => members::own(connection, workspace, &user.id, by).await,
