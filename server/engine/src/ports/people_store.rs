@@ -436,13 +436,16 @@ pub trait PeopleStore: Send + Sync + 'static {
         by: &Deed,
     ) -> Result<Membership, StoreError>;
 
-    /// Begins a session. Beyond `sessions_max` of the person, those refreshed longest ago end.
+    /// Begins a session of a person whose account is still as it was when they were let in: with the
+    /// password `expected`. Beyond `sessions_max` of the person, those refreshed longest ago end.
     ///
     /// # Errors
-    /// [`StoreError::NotFound`] for the person.
+    /// [`StoreError::NotFound`] for the person, [`StoreError::VersionMismatch`] when `expected` is no longer
+    /// there.
     async fn begin_session(
         &self,
         session: Session,
+        expected: &PasswordHash,
         hashes: RefreshHashes,
         sessions_max: usize,
         by: &Deed,

@@ -284,11 +284,21 @@ impl PeopleStore for SqlPeopleStore {
     async fn begin_session(
         &self,
         session: Session,
+        expected: &PasswordHash,
         hashes: RefreshHashes,
         sessions_max: usize,
         by: &Deed,
     ) -> Result<(), StoreError> {
-        in_transaction!(self, Scope::Installation, sessions::begin, &session, &hashes, sessions_max, by)
+        in_transaction!(
+            self,
+            Scope::Installation,
+            sessions::begin,
+            &session,
+            expected,
+            &hashes,
+            sessions_max,
+            by
+        )
     }
 
     async fn refresh_session(&self, refreshing: Refreshing, by: &Deed) -> Result<Refreshed, StoreError> {

@@ -15,6 +15,7 @@ pub use invitations::{
     a_new_person_joins_by_invitation, a_person_invites_once_for_a_request, an_invitation_ends_with_its_time_and_when_it_is_taken_back, an_invitation_is_accepted_once, an_invitation_is_for_its_address_alone, invitations_and_members_have_bounds, invitations_go_with_the_right_to_invite, nobody_learns_of_an_account_without_an_invitation, only_who_may_invite_by_what_is_stored_invites,
 };
 pub use sessions::{
+    a_new_password_ends_a_log_in_that_is_under_way,
     a_person_ends_only_their_own_sessions, a_refresh_token_is_good_once,
     a_session_ends_in_time_and_when_it_is_told, a_sweep_drops_what_is_over,
     of_many_that_use_one_token_one_goes_on_and_the_session_ends, sessions_make_room,
@@ -40,6 +41,7 @@ macro_rules! people_store_suite {
             a_new_person_owns_their_workspace
             a_password_is_changed_in_the_place_of_the_one_seen
             a_new_password_ends_every_other_session
+            a_new_password_ends_a_log_in_that_is_under_way
             a_person_belongs_to_no_more_workspaces_than_one_may
             a_person_invites_once_for_a_request
             a_person_makes_a_workspace_once_for_a_request
@@ -132,7 +134,7 @@ pub async fn a_new_password_ends_every_other_session<B: Backend<Store: PeopleSto
     let store = with_ada(backend).await?;
     store.create_user(user("bob"), own("ws_2"), LIMIT, &by(1)).await?;
     for (number, owner) in [(1, "ada"), (2, "ada"), (3, "bob")] {
-        store.begin_session(session(number, owner), hashes(number, number), LIMIT, &by(10)).await?;
+        store.begin_session(session(number, owner), &user(owner).password, hashes(number, number), LIMIT, &by(10)).await?;
     }
     let ada = user("ada");
     let new = PasswordHash::stored("new");

@@ -3,6 +3,7 @@
 use rateguard_core::ids::{SessionId, UserId, WorkspaceId};
 use rateguard_core::time::Millis;
 use rateguard_engine::audit::Deed;
+use rateguard_engine::people::PasswordHash;
 use rateguard_engine::ports::{RefreshHashes, Refreshed, Refreshing, Session, StoreError};
 
 use super::feed::{Entry, record};
@@ -14,11 +15,16 @@ use crate::database::{Connection, QueryBuilder, failure, query, query_scalar};
 pub(super) async fn begin(
     connection: &mut Connection,
     session: &Session,
+    expected: &PasswordHash,
     hashes: &RefreshHashes,
     sessions_max: usize,
     by: &Deed,
 ) -> Result<(), StoreError> {
-    users::by_id(connection, &session.user).await?.ok_or(StoreError::NotFound)?;
+    let user = users::by_id(connection, &session.user).await?.ok_or(StoreError::NotFound)?;
+    // A new password ends every other session, also one whose log-in is under way meanwhile.
+    if user.password != *expected {
+        return Err(StoreError::VersionMismatch);
+    }
     insert(connection, session, hashes).await?;
     audit(connection, session.workspace.as_ref(), (None, Some(session)), by).await?;
     make_room(connection, &session.user, sessions_max, by).await
