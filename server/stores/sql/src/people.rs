@@ -22,7 +22,7 @@ use rateguard_engine::audit::Deed;
 use rateguard_engine::people::{EmailAddress, PasswordHash};
 use rateguard_engine::ports::{
     ClientRequest, Invitation, InvitedOnce, JoinBounds, Joining, Member, MemberChange, MemberRefusal,
-    Membership, PeopleChange, PeopleStore, RefreshHashes, Refreshed, Refreshing, SealedSigningKey, Session,
+    Membership, PeopleFeed, PeopleStore, RefreshHashes, Refreshed, Refreshing, SealedSigningKey, Session,
     StoreError, StoredWorkspace, User,
 };
 use rateguard_engine::resources::Workspace;
@@ -339,12 +339,16 @@ impl PeopleStore for SqlPeopleStore {
         with_reader!(self, Scope::Installation, feed::revision_before, at)
     }
 
-    async fn people_changes_after(
-        &self,
-        revision: u64,
-        limit: usize,
-    ) -> Result<Vec<(u64, PeopleChange)>, StoreError> {
+    async fn people_changes_after(&self, revision: u64, limit: usize) -> Result<PeopleFeed, StoreError> {
         with_reader!(self, Scope::Installation, feed::after, revision, limit)
+    }
+
+    async fn workspaces(
+        &self,
+        after: Option<&WorkspaceId>,
+        limit: usize,
+    ) -> Result<Vec<Workspace>, StoreError> {
+        with_reader!(self, Scope::Installation, members::workspaces, after, limit)
     }
 
     async fn sweep_people(&self, now: Millis, changes_before: Millis) -> Result<(), StoreError> {

@@ -8,16 +8,20 @@ use futures::future::join_all;
 use rateguard_core::ids::{DisplayName, RequestId};
 use rateguard_engine::people::{PasswordHash, Role};
 use rateguard_engine::ports::{
-    CLIENT_REQUEST_LIFE_MS, ClientRequest, JoinBounds, Joining, MemberChange, MemberRefusal, PeopleChange, PeopleStore, StoreError, WORKSPACES_FULL,
+    CLIENT_REQUEST_LIFE_MS, ClientRequest, JoinBounds, Joining, MemberChange, MemberRefusal, PeopleChange,
+    PeopleStore, StoreError, WORKSPACES_FULL,
 };
 
 pub use invitations::{
-    a_new_person_joins_by_invitation, a_person_invites_once_for_a_request, an_invitation_ends_with_its_time_and_when_it_is_taken_back, an_invitation_is_accepted_once, an_invitation_is_for_its_address_alone, invitations_and_members_have_bounds, invitations_go_with_the_right_to_invite, nobody_learns_of_an_account_without_an_invitation, only_who_may_invite_by_what_is_stored_invites,
+    a_new_person_joins_by_invitation, a_person_invites_once_for_a_request,
+    an_invitation_ends_with_its_time_and_when_it_is_taken_back, an_invitation_is_accepted_once,
+    an_invitation_is_for_its_address_alone, invitations_and_members_have_bounds,
+    invitations_go_with_the_right_to_invite, nobody_learns_of_an_account_without_an_invitation,
+    only_who_may_invite_by_what_is_stored_invites,
 };
 pub use sessions::{
-    a_new_password_ends_a_log_in_that_is_under_way,
-    a_person_ends_only_their_own_sessions, a_refresh_token_is_good_once,
-    a_session_ends_in_time_and_when_it_is_told, a_sweep_drops_what_is_over,
+    a_new_password_ends_a_log_in_that_is_under_way, a_person_ends_only_their_own_sessions,
+    a_refresh_token_is_good_once, a_session_ends_in_time_and_when_it_is_told, a_sweep_drops_what_is_over,
     of_many_that_use_one_token_one_goes_on_and_the_session_ends, sessions_make_room,
     signing_keys_follow_each_other, the_feed_tells_what_is_true_now,
 };
@@ -47,6 +51,7 @@ macro_rules! people_store_suite {
             a_person_makes_a_workspace_once_for_a_request
             a_workspace_is_renamed_at_the_version_seen
             members_are_listed_in_pages
+            every_workspace_is_listed_in_pages
             roles_are_judged_by_what_is_stored
             the_last_owner_stays
             ownership_is_handed_over_in_one_step
@@ -134,7 +139,15 @@ pub async fn a_new_password_ends_every_other_session<B: Backend<Store: PeopleSto
     let store = with_ada(backend).await?;
     store.create_user(user("bob"), own("ws_2"), LIMIT, &by(1)).await?;
     for (number, owner) in [(1, "ada"), (2, "ada"), (3, "bob")] {
-        store.begin_session(session(number, owner), &user(owner).password, hashes(number, number), LIMIT, &by(10)).await?;
+        store
+            .begin_session(
+                session(number, owner),
+                &user(owner).password,
+                hashes(number, number),
+                LIMIT,
+                &by(10),
+            )
+            .await?;
     }
     let ada = user("ada");
     let new = PasswordHash::stored("new");
@@ -223,6 +236,15 @@ pub async fn members_are_listed_in_pages<B: Backend<Store: PeopleStore>>(backend
     Ok(())
 }
 
+/// Whoever belongs to them.
+pub async fn every_workspace_is_listed_in_pages<B: Backend<Store: PeopleStore>>(backend: &B) -> Outcome {
+    let store = with_members(backend).await?;
+    store.create_user(user("zoe"), own("ws_2"), LIMIT, &by(1)).await?;
+    assert_eq!(store.workspaces(None, 1).await?, [workspace("ws_1")]);
+    assert_eq!(store.workspaces(Some(&ws("ws_1")), LIMIT).await?, [workspace("ws_2")]);
+    Ok(())
+}
+
 /// What a person may change goes by the stored roles of both.
 pub async fn roles_are_judged_by_what_is_stored<B: Backend<Store: PeopleStore>>(backend: &B) -> Outcome {
     let store = with_members(backend).await?;
@@ -291,7 +313,7 @@ pub async fn a_refused_change_leaves_no_trace_of_people<B: Backend<Store: People
     backend: &B,
 ) -> Outcome {
     let store = with_members(backend).await?;
-    let before = store.people_changes_after(0, LIMIT).await?;
+    let before = store.people_changes_after(0, LIMIT).await?.changes;
     let refusals = [
         store.create_user(user("ada"), own("ws_9"), LIMIT, &by(9)).await.map(drop),
         store.create_workspace(workspace("ws_9"), &user_id("ada"), 1, &by(9)).await.map(drop),
@@ -299,7 +321,7 @@ pub async fn a_refused_change_leaves_no_trace_of_people<B: Backend<Store: People
         store.end_session(&user_id("ada"), &session_id(9), &by(9)).await,
     ];
     assert!(refusals.iter().all(Result::is_err), "{refusals:?}");
-    assert_eq!(store.people_changes_after(0, LIMIT).await?, before);
+    assert_eq!(store.people_changes_after(0, LIMIT).await?.changes, before);
     store.create_user(user("zoe"), own("ws_9"), LIMIT, &by(9)).await?;
     Ok(())
 }
@@ -332,5 +354,5 @@ async fn sessions(
 }
 
 async fn last_change(store: &impl PeopleStore) -> Result<Option<PeopleChange>, StoreError> {
-    Ok(store.people_changes_after(0, LIMIT).await?.pop().map(|(_, change)| change))
+    Ok(store.people_changes_after(0, LIMIT).await?.changes.pop().map(|(_, change)| change))
 }

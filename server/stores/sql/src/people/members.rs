@@ -13,7 +13,7 @@ use super::feed::{Entry, record};
 use super::row::{MEMBERSHIP_COLUMNS, USER_COLUMNS, WORKSPACE_COLUMNS, membership, stored_workspace, user};
 use super::shown::audit;
 use super::{STORE, invitations, row_limit};
-use crate::config::insert_workspace;
+use crate::config::{insert_workspace, workspace_of};
 use crate::database::{Connection, QueryBuilder, failure, query, query_scalar};
 
 /// The version of what is new.
@@ -93,6 +93,21 @@ async fn workspace(
     query.push_bind(id.as_str().to_owned());
     let row = query.build().fetch_optional(connection).await.map_err(failure(STORE))?;
     row.as_ref().map(stored_workspace).transpose()
+}
+
+/// Workspaces in the order of ids, whoever belongs to them.
+pub(super) async fn workspaces(
+    connection: &mut Connection,
+    after: Option<&WorkspaceId>,
+    limit: usize,
+) -> Result<Vec<Workspace>, StoreError> {
+    let mut query = QueryBuilder::new(format!("SELECT {WORKSPACE_COLUMNS} FROM workspaces"));
+    if let Some(after) = after {
+        query.push(" WHERE id > ").push_bind(after.as_str().to_owned());
+    }
+    query.push(" ORDER BY id LIMIT ").push_bind(row_limit(limit));
+    let rows = query.build().fetch_all(connection).await.map_err(failure(STORE))?;
+    rows.iter().map(workspace_of).collect()
 }
 
 /// Makes a person a member, with the entry of the feed.

@@ -3,8 +3,8 @@
 use rateguard_engine::audit::Deed;
 use rateguard_engine::people::Role;
 use rateguard_engine::ports::{
-    ClientRequest, INVITATIONS_FULL, InvitedOnce, JoinBounds, Joining, MEMBERS_FULL, MemberChange, PeopleStore, StoreError,
-    WORKSPACES_FULL,
+    ClientRequest, INVITATIONS_FULL, InvitedOnce, JoinBounds, Joining, MEMBERS_FULL, MemberChange,
+    PeopleStore, StoreError, WORKSPACES_FULL,
 };
 
 use super::samples::{at, by, invitation, own, user, user_id, ws};

@@ -67,7 +67,9 @@ pub async fn a_session_ends_in_time_and_when_it_is_told<B: Backend<Store: People
     assert_eq!(store.move_session(&begun.id, &ws("ws_1"), &by(1_010)).await, Err(StoreError::NotFound));
     store.end_session(&user_id("ada"), &begun.id, &by(12)).await?;
     assert_eq!(store.end_session(&user_id("ada"), &begun.id, &by(12)).await, Err(StoreError::NotFound));
-    let nobody = store.begin_session(session(2, "nobody"), &user("nobody").password, hashes(2, 2), LIMIT, &by(10)).await;
+    let nobody = store
+        .begin_session(session(2, "nobody"), &user("nobody").password, hashes(2, 2), LIMIT, &by(10))
+        .await;
     assert_eq!(nobody, Err(StoreError::NotFound));
     Ok(())
 }
@@ -136,7 +138,7 @@ pub async fn the_feed_tells_what_is_true_now<B: Backend<Store: PeopleStore>>(bac
         expected: None,
     };
     store.change_member(leave, &by(50)).await?.expect("anybody may leave");
-    let changes = store.people_changes_after(0, LIMIT).await?;
+    let changes = store.people_changes_after(0, LIMIT).await?.changes;
     let roles: Vec<_> = changes
         .iter()
         .filter_map(|(_, change)| match change {
@@ -146,10 +148,10 @@ pub async fn the_feed_tells_what_is_true_now<B: Backend<Store: PeopleStore>>(bac
         .collect();
     assert_eq!(roles, [None, None]);
     assert!(changes.contains(&(1, PeopleChange::Workspace(workspace("ws_1")))), "{changes:?}");
-    assert_eq!(store.people_changes_after(1, 2).await?, changes[1..3]);
+    assert_eq!(store.people_changes_after(1, 2).await?.changes, changes[1..3]);
     let revisions: Vec<u64> = changes.iter().map(|(revision, _)| *revision).collect();
-    assert!(revisions.is_sorted_by(|a, b| a < b), "{revisions:?}");
     let last = revisions.last().copied().unwrap_or_default();
+    assert!(revisions.iter().copied().eq(1..=last), "{revisions:?}");
     assert_eq!(store.revision_before(at(50)).await?, last - 1);
     assert_eq!(store.revision_before(at(51)).await?, last);
     assert_eq!(store.revision_before(at(0)).await?, 0);
@@ -163,13 +165,18 @@ pub async fn a_sweep_drops_what_is_over<B: Backend<Store: PeopleStore>>(backend:
     store.refresh_session(refreshing(1, 1, 2), &by(20)).await?;
     store.begin_session(session(2, "ada"), &user("ada").password, hashes(2, 2), LIMIT, &by(10)).await?;
     store.insert_invitation(invitation(1, "ws_1", None, Role::Viewer), [1; 32], LIMIT, &by(10)).await?;
-    let before = store.people_changes_after(0, LIMIT).await?;
+    let before = store.people_changes_after(0, LIMIT).await?.changes;
     store.sweep_people(at(1_010), at(2)).await?;
     assert_eq!(store.sessions(&user_id("ada"), at(20)).await?.len(), 1);
     assert_eq!(store.invitations(&ws("ws_1"), at(20)).await?, []);
-    assert_eq!(store.people_changes_after(0, LIMIT).await?, []);
+    let swept = store.people_changes_after(0, LIMIT).await?;
+    let last = before[before.len() - 1].0;
+    assert_eq!((swept.changes.len(), swept.last_recorded), (0, last));
+    assert!(swept.has_gap_after(0) && !swept.has_gap_after(last));
+    assert_eq!(store.revision_before(at(0)).await?, last);
     store.end_session(&user_id("ada"), &session_id(1), &by(1_500)).await?;
-    let after = store.people_changes_after(0, LIMIT).await?;
-    assert!(after[0].0 > before[before.len() - 1].0, "{after:?}");
+    let grown = store.people_changes_after(0, LIMIT).await?;
+    assert!(grown.has_gap_after(0) && !grown.has_gap_after(last));
+    assert_eq!(grown.changes[0].0, last + 1, "{grown:?}");
     Ok(())
 }
