@@ -33,7 +33,7 @@ pub use event_log::{AppendOutcome, Appended, EventLog};
 pub use identity_store::{ExternalIdentity, IDENTITIES_FULL, IdentityStore};
 pub use people_store::{
     INVITATIONS_FULL, Invitation, InvitedOnce, JoinBounds, Joining, MEMBERS_FULL, Member, MemberChange,
-    MemberRefusal, Membership, PeopleChange, PeopleStore, RefreshHashes, Refreshed, Refreshing,
+    MemberRefusal, Membership, PeopleChange, PeopleFeed, PeopleStore, RefreshHashes, Refreshed, Refreshing,
     SealedSigningKey, Session, StoredWorkspace, User, WORKSPACES_FULL,
 };
 pub use sealed_store::{CredentialPlace, SealedPage, SealedStore, SealedValue, SealedValues};

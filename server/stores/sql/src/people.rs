@@ -1,8 +1,9 @@
 //! [`PeopleStore`] in SQL, in the file of the configuration: a membership and its workspace change in
 //! one transaction.
 //!
-//! A writer of more than one row locks the one row of `people_revisions` first. Another waits there, so
-//! the feed becomes visible in its order, and what a writer has read stays true until it commits.
+//! Whoever writes has the one place for writers of the configuration's database from the beginning of
+//! the transaction on. So the feed becomes visible in its order, and what a writer has read stays true
+//! until it commits.
 
 mod feed;
 mod identities;
@@ -22,7 +23,7 @@ use rateguard_engine::audit::Deed;
 use rateguard_engine::people::{EmailAddress, PasswordHash};
 use rateguard_engine::ports::{
     ClientRequest, ExternalIdentity, IdentityStore, Invitation, InvitedOnce, JoinBounds, Joining, Member,
-    MemberChange, MemberRefusal, Membership, PeopleChange, PeopleStore, RefreshHashes, Refreshed, Refreshing,
+    MemberChange, MemberRefusal, Membership, PeopleFeed, PeopleStore, RefreshHashes, Refreshed, Refreshing,
     SealedSigningKey, Session, StoreError, StoredWorkspace, User,
 };
 use rateguard_engine::resources::Workspace;
@@ -289,6 +290,14 @@ impl PeopleStore for SqlPeopleStore {
         with_reader!(self, Scope::Workspace(workspace), invitations::list, workspace, now)
     }
 
+    async fn open_invitation(
+        &self,
+        token_sha256: &[u8; 32],
+        now: Millis,
+    ) -> Result<Option<Invitation>, StoreError> {
+        with_reader!(self, Scope::Installation, invitations::open, token_sha256, now)
+    }
+
     async fn remove_invitation(
         &self,
         workspace: &WorkspaceId,
@@ -315,11 +324,21 @@ impl PeopleStore for SqlPeopleStore {
     async fn begin_session(
         &self,
         session: Session,
+        expected: &PasswordHash,
         hashes: RefreshHashes,
         sessions_max: usize,
         by: &Deed,
     ) -> Result<(), StoreError> {
-        in_transaction!(self, Scope::Installation, sessions::begin, &session, &hashes, sessions_max, by)
+        in_transaction!(
+            self,
+            Scope::Installation,
+            sessions::begin,
+            &session,
+            expected,
+            &hashes,
+            sessions_max,
+            by
+        )
     }
 
     async fn refresh_session(&self, refreshing: Refreshing, by: &Deed) -> Result<Refreshed, StoreError> {
@@ -360,12 +379,16 @@ impl PeopleStore for SqlPeopleStore {
         with_reader!(self, Scope::Installation, feed::revision_before, at)
     }
 
-    async fn people_changes_after(
-        &self,
-        revision: u64,
-        limit: usize,
-    ) -> Result<Vec<(u64, PeopleChange)>, StoreError> {
+    async fn people_changes_after(&self, revision: u64, limit: usize) -> Result<PeopleFeed, StoreError> {
         with_reader!(self, Scope::Installation, feed::after, revision, limit)
+    }
+
+    async fn workspaces(
+        &self,
+        after: Option<&WorkspaceId>,
+        limit: usize,
+    ) -> Result<Vec<Workspace>, StoreError> {
+        with_reader!(self, Scope::Installation, members::workspaces, after, limit)
     }
 
     async fn sweep_people(&self, now: Millis, changes_before: Millis) -> Result<(), StoreError> {

@@ -130,7 +130,16 @@ pub async fn secrets_never_appear_and_a_new_one_is_told<B: Backend<Store = Audit
     store.people.set_password(&ada.id, &ada.password, PasswordHash::stored("new hash"), None, &by(6)).await?;
     let open = invitation(1, "ws_1", None, Role::Viewer);
     store.people.insert_invitation(open, [0xe5; 32], LIMIT, &by(7)).await?;
-    store.people.begin_session(session(1, "ada"), hashes(0xf6, 0xf7), LIMIT, &by(8)).await?;
+    store
+        .people
+        .begin_session(
+            session(1, "ada"),
+            &PasswordHash::stored("new hash"),
+            hashes(0xf6, 0xf7),
+            LIMIT,
+            &by(8),
+        )
+        .await?;
     store.people.add_signing_key(signing_key(0x17), None, &by(9)).await?;
     let mut entries = all(&store, Some("ws_1")).await?;
     entries.extend(all(&store, None).await?);
@@ -203,7 +212,9 @@ pub async fn sessions_are_followed_from_their_beginning_to_their_end<B: Backend<
         session
     };
     for number in 1..=4 {
-        people.begin_session(in_place(number), hashes(number, number), LIMIT, &by(10)).await?;
+        people
+            .begin_session(in_place(number), &user("ada").password, hashes(number, number), LIMIT, &by(10))
+            .await?;
     }
     people.end_session(&user_id("ada"), &session_id(1), &by(11)).await?;
     people.refresh_session(refreshing(2, 2, 20), &by(12)).await?;
@@ -284,7 +295,10 @@ pub async fn what_belongs_to_no_workspace_is_in_the_installations_chain<B: Backe
     store.people.add_signing_key(one.clone(), None, &by(2)).await?;
     store.people.add_signing_key(two.clone(), Some(&one.id), &by(3)).await?;
     store.people.add_signing_key(three, Some(&two.id), &by(4)).await?;
-    store.people.begin_session(session(1, "ada"), hashes(1, 1), LIMIT, &by(10)).await?;
+    store
+        .people
+        .begin_session(session(1, "ada"), &user("ada").password, hashes(1, 1), LIMIT, &by(10))
+        .await?;
     let key = |before, after| ("signing_key".to_owned(), before, after);
     let begun = ("session".to_owned(), false, true);
     let expected = [key(false, true), key(false, true), key(true, false), key(false, true), begun];

@@ -25,6 +25,9 @@ pub use server::{Migrations, PostgresDatabase};
 const PING_MS_MAX: u64 = 2_000;
 /// Begins a transaction in which every statement sees the same state.
 const BEGIN_READ: &str = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY";
+/// How a writer begins. Each statement sees what was committed before it, whatever is the default of the role or
+/// of the database: what the writer before has done is seen once its place is free.
+const BEGIN_WRITE: &str = "BEGIN ISOLATION LEVEL READ COMMITTED";
 
 /// One store's tables on a server.
 #[derive(Debug)]
@@ -52,7 +55,7 @@ pub(super) struct PostgresPools {
 impl PostgresPools {
     /// Begins a transaction that has the store's one place for writers.
     pub async fn begin(&self, scope: Scope<'_>) -> Result<Connection, Error> {
-        let mut transaction = begin(&self.writers, "BEGIN").await?;
+        let mut transaction = begin(&self.writers, BEGIN_WRITE).await?;
         sqlx::query("SELECT set_config($1, $2, true), pg_advisory_xact_lock($3)")
             .bind(SETTING)
             .bind(scope.setting())

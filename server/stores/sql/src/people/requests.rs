@@ -8,7 +8,6 @@ use rateguard_engine::ports::{
 };
 use rateguard_engine::resources::Workspace;
 
-use super::feed::lock;
 use super::row::text;
 use super::{STORE, invitations, members};
 use crate::database::{Connection, failure, query};
@@ -28,7 +27,6 @@ pub(super) async fn create_workspace(
     request: &ClientRequest,
     by: &Deed,
 ) -> Result<(Membership, StoredWorkspace), StoreError> {
-    lock(connection).await?;
     let made = match made_before(connection, owner, request, by.at).await? {
         Some(id) => id,
         None => {
@@ -51,8 +49,9 @@ pub(super) async fn insert_invitation(
     request: &ClientRequest,
     by: &Deed,
 ) -> Result<InvitedOnce, StoreError> {
-    lock(connection).await?;
     let Invitation { workspace, inviter, .. } = invitation;
+    // Also before telling what was made.
+    invitations::check_inviter(connection, invitation).await?;
     if let Some(id) = made_before(connection, inviter, request, by.at).await? {
         let open = invitations::list(connection, workspace, by.at).await?;
         let found = open.into_iter().find(|open| open.id.as_str() == id);
@@ -70,7 +69,6 @@ pub(super) async fn withdraw_invitation(
     invitation: &Invitation,
     by: &Deed,
 ) -> Result<(), StoreError> {
-    lock(connection).await?;
     invitations::remove(connection, &invitation.workspace, &invitation.id, by).await?;
     query("DELETE FROM user_requests WHERE made_id = $1")
         .bind(invitation.id.as_str())

@@ -72,7 +72,7 @@ async fn filled() -> Result<OnServer, StoreError> {
     people.create_user(user("ada"), own(OWNER), LIMIT, &by).await?;
     people.create_user(user("bob"), own(OTHER), LIMIT, &by).await?;
     people.insert_invitation(invitation(1, OWNER, None, Role::Viewer), [1; 32], LIMIT, &by).await?;
-    people.begin_session(session(1, "ada"), hashes(1, 1), LIMIT, &by).await?;
+    people.begin_session(session(1, "ada"), &user("ada").password, hashes(1, 1), LIMIT, &by).await?;
     people.move_session(&session(1, "ada").id, &ws(OWNER), &by).await?;
     for resource in one_of_each(1) {
         config.insert(&ws(OWNER), resource, LIMIT, &by).await?;
