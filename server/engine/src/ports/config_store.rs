@@ -141,9 +141,26 @@ pub struct Change {
     pub revision: u64,
     /// The tenant.
     pub workspace: WorkspaceId,
-    /// What kind.
-    pub kind: ResourceKind,
+    /// What kind; `None` for one that only a later version knows, which has to pass without being read.
+    pub kind: Option<ResourceKind>,
     /// Which.
+    pub id: String,
+}
+
+/// Whether changes that were read after a revision leave out some that were made: those that the store
+/// has forgotten, because they were too long ago.
+pub fn has_gap(after: u64, changes: &[Change]) -> bool {
+    changes.iter().zip(after.saturating_add(1)..).any(|(change, expected)| change.revision != expected)
+}
+
+/// Which resource of which workspace.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ResourcePlace {
+    /// The tenant.
+    pub workspace: WorkspaceId,
+    /// Its kind.
+    pub kind: ResourceKind,
+    /// Its id.
     pub id: String,
 }
 
@@ -345,6 +362,18 @@ pub trait ConfigStore: Send + Sync + 'static {
         id: &str,
     ) -> Result<Option<Stored<Resource>>, StoreError>;
 
+    /// Those of these resources that are there, of whatever workspaces, in no particular order.
+    ///
+    /// # Errors
+    /// [`StoreError::Unavailable`], [`StoreError::Corrupt`].
+    async fn get_all(&self, places: &[ResourcePlace]) -> Result<Vec<Stored<Resource>>, StoreError>;
+
+    /// Those of these workspaces that are there, in no particular order.
+    ///
+    /// # Errors
+    /// [`StoreError::Unavailable`], [`StoreError::Corrupt`].
+    async fn workspaces(&self, ids: &[WorkspaceId]) -> Result<Vec<Workspace>, StoreError>;
+
     /// Resources in the order that is asked for, from the place that is asked for on. The place's resource
     /// need not be there any longer.
     ///
@@ -363,7 +392,8 @@ pub trait ConfigStore: Send + Sync + 'static {
     /// [`StoreError::Unavailable`], [`StoreError::Corrupt`].
     async fn snapshot(&self) -> Result<Snapshot, StoreError>;
 
-    /// At most `limit` changes after a revision, in order.
+    /// At most `limit` changes after a revision, in order. Each follows the one before it by one, but where
+    /// the store has forgotten some: see [`has_gap`]. The last change is never forgotten.
     ///
     /// # Errors
     /// [`StoreError::Unavailable`].

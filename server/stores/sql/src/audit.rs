@@ -15,7 +15,7 @@ use rateguard_engine::audit::{AuditEntry, AuditHead, INSTALLATION_CHAIN};
 use rateguard_engine::ports::{AuditLink, AuditQuery, AuditStore, StoreError};
 
 use crate::database::{Database, OpenError, PostgresDatabase, Scope};
-pub(crate) use append::{Fact, record};
+pub(crate) use append::{Fact, What, record, record_all};
 pub(crate) use witness::Witness;
 
 /// The name by which errors know the store.

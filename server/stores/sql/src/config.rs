@@ -1,8 +1,8 @@
 //! [`ConfigStore`] in SQL: a table for each kind of resource, and the feed of their changes.
 //!
-//! Each change takes the next revision first, by updating the one row that holds it. A second
-//! writer waits there, so revisions become visible in their order and checks that precede a write
-//! stay true until it is committed.
+//! A transaction that writes begins with the store's one place for writers. A second writer waits for it,
+//! so revisions become visible in their order, and checks that precede a write stay true until it is
+//! committed.
 
 mod body;
 mod change;
@@ -23,12 +23,13 @@ use rateguard_engine::audit::Deed;
 use rateguard_engine::listing::{PageQuery, SequenceQuery};
 use rateguard_engine::ports::{
     Change, ClientRequest, ConfigStore, KeyUse, NewTopUp, Once, Resource, ResourceChange, ResourceKind,
-    Snapshot, StoreError, Stored, TopUp, TopUpOutcome, WorkspaceState,
+    ResourcePlace, Snapshot, StoreError, Stored, TopUp, TopUpOutcome, WorkspaceState,
 };
 use rateguard_engine::resources::Workspace;
 use sqlx::migrate::Migrator;
 use tokio::sync::watch;
 
+use change::Step;
 pub(crate) use change::insert_workspace;
 pub(crate) use read::workspace as workspace_of;
 pub use sealed::SqlSealedReader;
@@ -130,6 +131,23 @@ impl SqlConfigStore {
         changed
     }
 
+    /// Makes or replaces one resource.
+    async fn change_one(
+        &self,
+        scope: Scope<'_>,
+        workspace: &WorkspaceId,
+        step: Step,
+        by: &Deed,
+    ) -> Result<Stored<Resource>, StoreError> {
+        let work = async {
+            let mut transaction = self.database.begin(scope).await?;
+            let stored = change::make_all(&mut transaction, workspace, vec![step], by).await?.pop();
+            let stored = stored.ok_or_else(|| corrupt("a change has left nothing".to_owned()))?;
+            Ok((transaction, stored))
+        };
+        self.change(work).await
+    }
+
     /// The known text that was sealed with the key of this installation, when there is one.
     ///
     /// # Errors
@@ -184,14 +202,7 @@ impl ConfigStore for SqlConfigStore {
         limit: usize,
         by: &Deed,
     ) -> Result<Stored<Resource>, StoreError> {
-        let stored = change::first_version(workspace, resource, by.at);
-        let work = async {
-            let mut transaction = self.database.begin(Scope::Workspace(workspace)).await?;
-            change::insert_resource(&mut transaction, &stored, limit, by).await?;
-            Ok((transaction, ()))
-        };
-        self.change(work).await?;
-        Ok(stored)
+        self.change_one(Scope::Workspace(workspace), workspace, Step::Insert { resource, limit }, by).await
     }
 
     async fn replace(
@@ -201,14 +212,8 @@ impl ConfigStore for SqlConfigStore {
         expected: u64,
         by: &Deed,
     ) -> Result<Stored<Resource>, StoreError> {
-        let work = async {
-            let scope = table::of(resource.kind()).scope_of_change(workspace);
-            let mut transaction = self.database.begin(scope).await?;
-            let stored =
-                change::replace_resource(&mut transaction, workspace.clone(), resource, expected, by).await?;
-            Ok((transaction, stored))
-        };
-        self.change(work).await
+        let scope = table::of(resource.kind()).scope_of_change(workspace);
+        self.change_one(scope, workspace, Step::Replace { resource, expected }, by).await
     }
 
     async fn remove(
@@ -221,7 +226,8 @@ impl ConfigStore for SqlConfigStore {
     ) -> Result<(), StoreError> {
         let work = async {
             let mut transaction = self.database.begin(Scope::Workspace(workspace)).await?;
-            change::remove_resource(&mut transaction, workspace, kind, id, expected, by).await?;
+            let remove = Step::Remove { kind, id: id.to_owned(), expected };
+            change::make_all(&mut transaction, workspace, vec![remove], by).await?;
             Ok((transaction, ()))
         };
         self.change(work).await
@@ -293,8 +299,9 @@ impl ConfigStore for SqlConfigStore {
     ) -> Result<Vec<Stored<Resource>>, StoreError> {
         let work = async {
             let mut transaction = self.database.begin(change::scope_of(workspace, &changes)).await?;
-            change::lock_unchanged(&mut transaction, workspace, seen).await?;
-            let stored = change::make_all(&mut transaction, workspace, changes, by).await?;
+            change::check_unchanged(&mut transaction, workspace, seen).await?;
+            let steps = changes.into_iter().map(Step::from).collect();
+            let stored = change::make_all(&mut transaction, workspace, steps, by).await?;
             Ok((transaction, stored))
         };
         self.change(work).await
@@ -321,6 +328,22 @@ impl ConfigStore for SqlConfigStore {
         let work = async {
             let mut reader = self.database.reader(Scope::Workspace(workspace)).await?;
             read::find(&mut reader, workspace, kind, id).await
+        };
+        self.database.within_deadline(work).await
+    }
+
+    async fn get_all(&self, places: &[ResourcePlace]) -> Result<Vec<Stored<Resource>>, StoreError> {
+        let work = async {
+            let mut reader = self.database.reader(Scope::Installation).await?;
+            read::find_all(&mut reader, places).await
+        };
+        self.database.within_deadline(work).await
+    }
+
+    async fn workspaces(&self, ids: &[WorkspaceId]) -> Result<Vec<Workspace>, StoreError> {
+        let work = async {
+            let mut reader = self.database.reader(Scope::Installation).await?;
+            read::workspaces(&mut reader, ids).await
         };
         self.database.within_deadline(work).await
     }

@@ -309,7 +309,10 @@ pub async fn each_change_has_one_revision<B: Backend<Store: ConfigStore>>(backen
     ]
     .into_iter()
     .zip(1..)
-    .map(|((owner, kind, id), revision)| Change { revision, workspace: ws(owner), kind, id: id.to_owned() })
+    .map(|((owner, kind, id), revision)| {
+        let (kind, id) = (Some(kind), id.to_owned());
+        Change { revision, workspace: ws(owner), kind, id }
+    })
     .collect();
     assert_eq!(store.changes_after(0, ALL_CHANGES).await?, expected);
     assert_eq!(store.changes_after(3, 2).await?, expected[3..5]);

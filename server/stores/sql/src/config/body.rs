@@ -33,7 +33,7 @@ pub(super) struct Columns {
 }
 
 /// What is unique besides the id.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) enum Unique {
     /// Nothing.
     None,

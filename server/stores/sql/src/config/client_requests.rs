@@ -8,7 +8,7 @@ use rateguard_engine::ports::{
     StoreError, Stored,
 };
 
-use super::change::{lock, make_all};
+use super::change::{Step, make_all};
 use super::read::find;
 use super::{STORE, corrupt, row_limit, table};
 use crate::database::{Connection, failure, query};
@@ -21,12 +21,11 @@ pub(super) async fn once(
     request: &ClientRequest,
     by: &Deed,
 ) -> Result<Once, StoreError> {
-    // Before anything is read: of two at the same instant the second finds what the first has made.
-    lock(connection).await?;
+    // Of two at the same instant the second began when the first had committed, and finds what it made.
     if let Some(before) = before(connection, workspace, request, by.at).await? {
         return Ok(before);
     }
-    let stored = make_all(connection, workspace, vec![change], by).await?.pop();
+    let stored = make_all(connection, workspace, vec![Step::from(change)], by).await?.pop();
     let stored = stored.ok_or_else(|| corrupt("a removal came under a request".to_owned()))?;
     remember(connection, workspace, request, &stored, by.at).await?;
     drop_expired(connection, workspace, by.at).await?;
@@ -56,7 +55,9 @@ pub(super) async fn before(
     }
     let kind: String = row.try_get("kind").map_err(failure(STORE))?;
     let id: String = row.try_get("resource_id").map_err(failure(STORE))?;
-    let stored = find(connection, workspace, table::kind_of(&kind)?, &id).await?;
+    let unknown = || corrupt(format!("a request made something of an unknown kind {kind:?}"));
+    let kind = table::kind_of(&kind).ok_or_else(unknown)?;
+    let stored = find(connection, workspace, kind, &id).await?;
     Ok(Some(Once::Before(stored.map(Box::new))))
 }
 

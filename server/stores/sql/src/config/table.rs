@@ -96,12 +96,9 @@ pub(super) fn of(kind: ResourceKind) -> &'static Table {
     }
 }
 
-/// The kind that the feed of changes wrote.
-pub(super) fn kind_of(code: &str) -> Result<ResourceKind, StoreError> {
-    ResourceKind::ALL
-        .into_iter()
-        .find(|kind| of(*kind).code == code)
-        .ok_or_else(|| corrupt(format!("change of an unknown kind {code:?}")))
+/// The kind that was written with a code; `None` for one of a later version.
+pub(super) fn kind_of(code: &str) -> Option<ResourceKind> {
+    ResourceKind::ALL.into_iter().find(|kind| of(*kind).code == code)
 }
 
 impl Table {
@@ -137,42 +134,81 @@ impl Table {
         ))
     }
 
-    /// A query of one row's id among those that have a unique value.
-    pub fn select_by_unique(&self, workspace: &WorkspaceId, unique: &Unique) -> Option<QueryBuilder> {
-        let by_workspace = self.unique.as_ref()?.by_workspace;
-        let mut query = QueryBuilder::new(format!("SELECT workspace_id, id FROM {} WHERE ", self.name));
-        if let Unique::Model(provider, model) = unique {
-            query.push("provider = ").push_bind(provider.clone());
-            query.push(" AND model = ").push_bind(model.clone());
-        } else {
-            query.push(self.unique_column()?).push(" = ");
-            push_unique(&mut query, unique);
-        }
-        if by_workspace {
+    /// A query of the rows that have one of these unique values, to be read with [`holder`].
+    pub fn select_holders(&self, workspace: &WorkspaceId, values: &[&Unique]) -> Option<QueryBuilder> {
+        let unique = self.unique.as_ref()?;
+        let columns = unique.column.unwrap_or("provider, model");
+        let mut query =
+            QueryBuilder::new(format!("SELECT workspace_id, id, {columns} FROM {} WHERE ", self.name));
+        query.push(format_args!("({columns}) IN ("));
+        query.push_values(values.iter().copied(), |mut row, value| {
+            match value {
+                Unique::Slug(slug) => row.push_bind(slug.clone()),
+                Unique::Secret(secret) => row.push_bind(secret.clone()),
+                Unique::Model(provider, model) => row.push_bind(provider.clone()).push_bind(model.clone()),
+                Unique::None => &mut row,
+            };
+        });
+        query.push(")");
+        if unique.by_workspace {
             query.push(" AND workspace_id = ").push_bind(workspace.as_str().to_owned());
         }
         Some(query)
     }
 
-    /// The insertion of a new row; no row is affected where the id or the unique value exists.
-    pub fn insert(&self, stored: &Stored<Resource>) -> Result<QueryBuilder, BodyError> {
-        let columns = body::columns(&stored.value);
+    /// The insertion of new rows; none is affected where the id or the unique value exists.
+    pub fn insert(&self, stored: &[&Stored<Resource>]) -> Result<QueryBuilder, BodyError> {
+        let mut query = self.insertion(stored)?;
+        query.push(" ON CONFLICT DO NOTHING");
+        Ok(query)
+    }
+
+    /// The change of rows that are there and keep their unique values.
+    pub fn overwrite(&self, stored: &[&Stored<Resource>]) -> Result<QueryBuilder, BodyError> {
+        let mut query = self.insertion(stored)?;
+        query.push(
+            " ON CONFLICT (workspace_id, id) DO UPDATE SET version = excluded.version, \
+             updated_at = excluded.updated_at, body_version = excluded.body_version, body = excluded.body",
+        );
+        Ok(query)
+    }
+
+    fn insertion(&self, stored: &[&Stored<Resource>]) -> Result<QueryBuilder, BodyError> {
         let unique = self.unique_column().map_or(String::new(), |column| format!(", {column}"));
         let mut query = QueryBuilder::new(format!(
-            "INSERT INTO {} (workspace_id, id, version, created_at, updated_at, body_version, body{unique}) VALUES (",
+            "INSERT INTO {} (workspace_id, id, version, created_at, updated_at, body_version, body{unique}) ",
             self.name
         ));
-        let mut values = query.separated(", ");
-        values.push_bind(stored.workspace.as_str().to_owned()).push_bind(columns.id);
-        values.push_bind(to_column(stored.version));
-        values.push_bind(stored.created_at.get()).push_bind(stored.updated_at.get());
-        values.push_bind(body::BODY_VERSION).push_bind(body::encode(&stored.value)?);
-        if self.unique_column().is_some() {
-            query.push(", ");
-            push_unique(&mut query, &columns.unique);
-        }
-        query.push(") ON CONFLICT DO NOTHING");
+        let bodies: Vec<String> =
+            stored.iter().map(|stored| body::encode(&stored.value)).collect::<Result<_, _>>()?;
+        query.push_values(stored.iter().zip(bodies), |mut row, (stored, body)| {
+            let columns = body::columns(&stored.value);
+            row.push_bind(stored.workspace.as_str()).push_bind(columns.id);
+            row.push_bind(to_column(stored.version));
+            row.push_bind(stored.created_at.get()).push_bind(stored.updated_at.get());
+            row.push_bind(body::BODY_VERSION).push_bind(body);
+            match columns.unique {
+                Unique::Slug(slug) => row.push_bind(slug),
+                Unique::Secret(secret) => row.push_bind(secret),
+                // Made from the body.
+                Unique::Model(..) | Unique::None => &mut row,
+            };
+        });
         Ok(query)
+    }
+
+    /// A query of whole rows of one workspace, by their ids.
+    pub fn select_ids(&self, workspace: &WorkspaceId, ids: &[&str]) -> QueryBuilder {
+        let mut query = self.select();
+        push_ids(&mut query, workspace, ids);
+        query
+    }
+
+    /// The removal of rows.
+    pub fn delete(&self, workspace: &WorkspaceId, ids: &[&str]) -> QueryBuilder {
+        let mut query = QueryBuilder::new(format!("DELETE FROM {}", self.name));
+        push_ids(&mut query, workspace, ids);
+        query
     }
 
     /// The change of a row.
@@ -196,6 +232,28 @@ impl Table {
 pub(super) fn push_place(query: &mut QueryBuilder, workspace: &WorkspaceId, id: &str) {
     query.push(" WHERE workspace_id = ").push_bind(workspace.as_str().to_owned());
     query.push(" AND id = ").push_bind(id.to_owned());
+}
+
+/// Continues a query with the places of several resources of one workspace.
+pub(super) fn push_ids(query: &mut QueryBuilder, workspace: &WorkspaceId, ids: &[&str]) {
+    query.push(" WHERE workspace_id = ").push_bind(workspace.as_str().to_owned());
+    query.push(" AND id IN (");
+    let mut list = query.separated(", ");
+    for id in ids {
+        list.push_bind(*id);
+    }
+    query.push(")");
+}
+
+/// Who has a unique value, from a row of [`Table::select_holders`]: the value, the workspace and the id.
+pub(super) fn holder(kind: ResourceKind, row: &Row) -> Result<(Unique, String, String), Error> {
+    let unique = match kind {
+        ResourceKind::Api => Unique::Slug(row.try_get("slug")?),
+        ResourceKind::Key => Unique::Secret(row.try_get("secret_sha256")?),
+        ResourceKind::PriceOverride => Unique::Model(row.try_get("provider")?, row.try_get("model")?),
+        ResourceKind::Rule | ResourceKind::Budget => Unique::None,
+    };
+    Ok((unique, row.try_get("workspace_id")?, row.try_get("id")?))
 }
 
 fn push_unique(query: &mut QueryBuilder, unique: &Unique) {

@@ -11,7 +11,7 @@ use rateguard_engine::ports::{
     NewTopUp, Resource, ResourceKind, StoreError, Stored, TOP_UPS_FULL, TopUp, TopUpOutcome,
 };
 
-use super::change::{lock, replace_resource};
+use super::change::{Step, make_all};
 use super::read::find;
 use super::table::{from_column, to_column};
 use super::{STORE, corrupt};
@@ -28,8 +28,6 @@ pub(super) async fn top_up(
     limit: usize,
     by: &Deed,
 ) -> Result<TopUpOutcome, StoreError> {
-    // Before anything is read: the budget and its ledger stay as they are found.
-    lock(connection).await?;
     let stored = find(connection, workspace, ResourceKind::Budget, what.budget.as_str()).await?;
     let stored = stored.ok_or(StoreError::NotFound)?;
     if let Some(earlier) = find_by_request(connection, workspace, &what).await? {
@@ -51,8 +49,9 @@ pub(super) async fn top_up(
         created_at: by.at,
     };
     insert(connection, workspace, &top_up).await?;
-    let after = Resource::Budget(after);
-    let budget = replace_resource(connection, workspace.clone(), after, stored.version, by).await?;
+    let replace = Step::Replace { resource: Resource::Budget(after), expected: stored.version };
+    let budget = make_all(connection, workspace, vec![replace], by).await?.pop();
+    let budget = budget.ok_or_else(|| corrupt("a budget went while it was topped up".to_owned()))?;
     Ok(TopUpOutcome::Done { top_up: Box::new(top_up), budget: Box::new(budget) })
 }
 
