@@ -1,7 +1,7 @@
 //! Tests of what the engine knows of workspaces.
 
 use super::*;
-use crate::ports::{ConfigStore as _, Resource};
+use crate::ports::Resource;
 use crate::resources::Workspace;
 use crate::testing::{World, deed, key, start};
 

@@ -4,7 +4,6 @@ use rateguard_core::ids::{SessionId, UserId};
 use rateguard_engine::audit::Deed;
 use rateguard_engine::ports::{ExternalIdentity, IDENTITIES_FULL, Joining, Membership, StoreError, User};
 
-use super::feed::lock;
 use super::row::{USER_COLUMNS, user};
 use super::shown::{Linked, audit};
 use super::{STORE, row_limit, sessions, users};
@@ -18,7 +17,6 @@ pub(super) async fn create_user(
     members_max: usize,
     by: &Deed,
 ) -> Result<Membership, StoreError> {
-    lock(connection).await?;
     if user_of(connection, identity).await?.is_some() {
         return Err(StoreError::AlreadyExists { field: "identity" });
     }
@@ -36,7 +34,6 @@ pub(super) async fn link(
     identities_max: usize,
     by: &Deed,
 ) -> Result<(), StoreError> {
-    lock(connection).await?;
     match user_of(connection, identity).await? {
         Some(owner) if owner.id == *id => return Ok(()),
         Some(_) => return Err(StoreError::AlreadyExists { field: "identity" }),
