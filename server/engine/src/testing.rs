@@ -117,7 +117,7 @@ pub(crate) fn key(secret: &str) -> Key {
 
 /// The holder of the key by itself.
 pub(crate) fn caller() -> Caller {
-    Caller { workspace: workspace(), key: Arc::new(key("secret")), by_gateway: false }
+    Caller::new(workspace(), Arc::new(key("secret")))
 }
 
 pub(crate) fn event_id(text: &str) -> EventId {

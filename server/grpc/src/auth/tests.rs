@@ -74,7 +74,7 @@ fn a_path_that_no_service_has_is_open_to_nobody() {
 /// What a key with every scope is told by a method that declares this.
 fn refusal(named: Named) -> (Reason, String) {
     let key = Arc::new(plain_key(&Scopes::ALL));
-    let caller = Caller { workspace: WorkspaceId::from_random([1; 16]), key, by_gateway: false };
+    let caller = Caller::new(WorkspaceId::from_random([1; 16]), key);
     let error = check_scopes(&caller, named).unwrap_err();
     (error.reason, error.to_string())
 }
