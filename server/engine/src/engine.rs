@@ -190,8 +190,19 @@ impl Engine {
             let message = "the configuration in memory is too old to decide by: its store is away";
             return Err(EngineError::new(Reason::ConfigStale, message));
         }
-        let missing = || EngineError::internal("a caller's workspace is not in memory");
-        self.directory.view(workspace).ok_or_else(missing)
+        self.workspace(workspace)
+    }
+
+    /// A workspace as it is in memory, however old that is. A key may be known before its workspace: each has
+    /// a feed of its own.
+    ///
+    /// # Errors
+    /// [`Reason::StoreUnavailable`] while this process has not read of the workspace.
+    pub fn workspace(&self, workspace: &WorkspaceId) -> Result<Arc<WorkspaceView>, EngineError> {
+        self.directory.view(workspace).ok_or_else(|| {
+            let message = "the workspace is so new that it is not known here yet; try again";
+            EngineError::new(Reason::StoreUnavailable, message)
+        })
     }
 }
 
@@ -234,3 +245,6 @@ impl Background {
         self.engine.counters.checkpoint(true).await
     }
 }
+
+#[cfg(test)]
+mod tests;

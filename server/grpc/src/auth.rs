@@ -196,10 +196,7 @@ impl AuthLayer {
         let person = people.by_token(token)?;
         let Access::Named(Named { least_role, .. }) = access else { return Ok(person) };
         let workspace = person.at_least(least_role.and_then(role_of).ok_or_else(key_needed)?)?;
-        if self.engine.directory().view(workspace).is_none() {
-            let message = "the workspace is so new that it is not known here yet; try again";
-            return Err(EngineError::new(Reason::StoreUnavailable, message));
-        }
+        self.engine.workspace(workspace)?;
         Ok(person)
     }
 
