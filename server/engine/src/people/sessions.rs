@@ -46,6 +46,7 @@ impl People {
             StoreError::VersionMismatch => login_refused(),
             error => error.into(),
         })?;
+        self.attempts.came_in(origin.ip, &user.email);
         // One that had to make room has ended.
         self.refresh_now().await;
         let refresh = Some((token.text(), session.expires_at));
@@ -64,7 +65,7 @@ impl People {
         origin: &Origin,
     ) -> Result<Grant, EngineError> {
         let now = self.now();
-        self.attempts.take(Attempt::ComeIn, origin.ip, None, now)?;
+        self.attempts.take(Attempt::Refresh, origin.ip, None, now)?;
         let presented = RefreshToken::read(presented).ok_or_else(session_ended)?;
         let next = presented.next()?;
         let refreshing = Refreshing {
