@@ -1,5 +1,7 @@
 //! Invitations: made by admins, sent by mail or handed over as a link, accepted once.
 
+use std::sync::Arc;
+
 use rateguard_core::ids::{InvitationId, WorkspaceId};
 
 use super::accounts::{invitation_unknown, members_full};
@@ -7,8 +9,7 @@ use super::attempts::Attempt;
 use super::secret_tokens::{draw_invitation, invitation_sha256};
 use super::{
     EmailAddress, Grant, INVITATION_LIFE_MS, INVITATIONS_PER_WORKSPACE_MAX, MEMBERS_PER_WORKSPACE_MAX,
-    MailError, People, Person, Role, WORKSPACES_PER_USER_MAX, internal, mail,
-    role_missing,
+    MailError, People, Person, Role, WORKSPACES_PER_USER_MAX, internal, mail, role_missing,
 };
 use crate::audit::{Deed, Origin};
 use crate::error::{EngineError, Reason};
@@ -30,7 +31,8 @@ pub struct Invited {
 
 impl People {
     /// Invites somebody to the person's workspace. With an address it is for that one alone, and goes
-    /// there where mail is sent at all.
+    /// there where mail is sent at all. It runs to its end also when whoever asked waits no longer: mail takes
+    /// its time, and an invitation that nobody was sent does not stay.
     ///
     /// # Errors
     /// [`Reason::RoleMissing`], [`Reason::FieldOutOfBounds`] for owners, [`Reason::AlreadyMember`],
@@ -38,6 +40,21 @@ impl People {
     /// mail cannot be sent, [`Reason::RequestIdReused`], and [`Reason::ResourceNotFound`] where what the
     /// request made before is gone.
     pub async fn invite(
+        self: &Arc<Self>,
+        person: &Person,
+        email: Option<EmailAddress>,
+        role: Role,
+        request: Option<ClientRequest>,
+        origin: &Origin,
+    ) -> Result<Invited, EngineError> {
+        let (people, person, origin) = (self.clone(), person.clone(), origin.clone());
+        let inviting =
+            tokio::spawn(async move { people.make_invitation(&person, email, role, request, &origin).await });
+        let ended = inviting.await;
+        ended.unwrap_or_else(|_| Err(EngineError::internal("an invitation was not made to its end")))
+    }
+
+    async fn make_invitation(
         &self,
         person: &Person,
         email: Option<EmailAddress>,
@@ -65,10 +82,10 @@ impl People {
         };
         let deed = self.deed(&person.user, origin);
         match self.stored_invitation(&invitation, hash, request, &deed).await.map_err(not_invited)? {
-            InvitedOnce::Made => {
-                let token = self.send(&invitation, token).await?;
-                Ok(Invited { invitation, token })
-            }
+            InvitedOnce::Made => match self.send(&invitation, token).await {
+                Ok(token) => Ok(Invited { invitation, token }),
+                Err(error) => Err(self.take_back(&invitation, error).await),
+            },
             InvitedOnce::Before(Some(invitation)) => Ok(Invited { invitation: *invitation, token: None }),
             InvitedOnce::Before(None) => Err(made_and_gone()),
         }
@@ -147,7 +164,7 @@ impl People {
     }
 
     /// Sends the token to the address that is invited; gives it back where there is none, or nobody
-    /// sends mail. An invitation whose mail was not taken is taken back.
+    /// sends mail.
     async fn send(
         &self,
         invitation: &Invitation,
@@ -157,13 +174,18 @@ impl People {
         let view = self.directory.view(&invitation.workspace);
         let view = view.ok_or_else(|| EngineError::internal("a person's workspace is not in memory"))?;
         let mail = mail::invitation(to.clone(), &view.workspace.name, &self.policy.invitation_page, &token);
-        match mailer.send(mail).await {
-            Ok(()) => Ok(None),
-            Err(error) => {
-                let deed = Deed::of_server(NOT_SENT, self.now());
-                let withdrawn = self.store.withdraw_invitation(invitation, &deed).await;
-                withdrawn.map_err(|error| not_removed(error, &invitation.id))?;
-                Err(not_sent(&error))
+        mailer.send(mail).await.map(|()| None).map_err(|error| not_sent(&error))
+    }
+
+    /// Takes back an invitation that nobody was sent, and gives the error to answer with.
+    async fn take_back(&self, invitation: &Invitation, error: EngineError) -> EngineError {
+        let deed = Deed::of_server(NOT_SENT, self.now());
+        match self.store.withdraw_invitation(invitation, &deed).await {
+            // Somebody else was faster.
+            Ok(()) | Err(StoreError::NotFound) => error,
+            Err(kept) => {
+                tracing::warn!(error = %kept, id = %invitation.id, "an invitation that was not sent stays open");
+                error
             }
         }
     }
@@ -177,7 +199,7 @@ fn not_removed(error: StoreError, id: &InvitationId) -> EngineError {
 }
 
 fn not_sent(error: &MailError) -> EngineError {
-    tracing::warn!(%error, "an invitation was not sent and is taken back");
+    tracing::warn!(%error, "the mail of an invitation was not taken");
     EngineError::new(Reason::StoreUnavailable, "the invitation cannot be sent now; invite again later")
 }
 

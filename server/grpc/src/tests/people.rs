@@ -68,6 +68,20 @@ async fn registration_is_as_open_as_the_installation_says() {
 }
 
 #[tokio::test]
+async fn whoever_makes_an_invitation_up_learns_of_no_account() {
+    let world = World::new().await;
+    world.someone("ada").await;
+    // 32 bytes, as a token has them.
+    let made_up = format!("rgi_{}", "A".repeat(43));
+    let with =
+        |email: &str| v1::RegisterRequest { invitation_token: secret(&made_up), ..registration(email) };
+    let known = world.registered(with("ada@example.com")).await.unwrap_err();
+    let unknown = world.registered(with("bob@example.com")).await.unwrap_err();
+    assert_eq!(told(&known), (Code::NotFound, R::InvitationUnknown, String::new()));
+    assert_eq!((known.message(), known.details()), (unknown.message(), unknown.details()));
+}
+
+#[tokio::test]
 async fn an_unknown_address_and_a_wrong_password_are_answered_alike() {
     let world = World::new().await;
     world.someone("ada").await;
