@@ -83,7 +83,9 @@ pub fn check_password(field: &'static str, password: &SecretText) -> Result<(), 
 /// Hashes and verifies.
 pub(super) struct Passwords {
     turns: Arc<Semaphore>,
-    /// What nobody's password is held against, so that an unknown address takes as long as a known one.
+    /// What nobody's password is held against, so that an unknown address takes as long as a known one. An
+    /// account with a hash of bcrypt takes another time, until its first log-in here: evening that out would
+    /// charge a hash of bcrypt to every log-in that fails, for as long as the installation lives.
     nobodys: PasswordHash,
 }
 
