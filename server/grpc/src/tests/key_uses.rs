@@ -45,7 +45,7 @@ async fn a_key_that_was_never_used_tells_nothing() {
 async fn a_key_is_not_used_by_calls_that_it_may_not_make() {
     let world = World::new().await;
     let ip_ranges = vec!["192.0.2.0/24".parse().unwrap()];
-    let without_scope = world.add_key(plain_key(&[Scope::Read])).await;
+    let without_scope = world.add_key(plain_key(&[Scope::Quota])).await;
     let elsewhere = world.add_key(Key { ip_ranges, ..plain_key(&[Scope::Manage]) }).await;
     let list = async |key: &str| {
         let mut keys = KeyServiceClient::new(world.transport_with(key));
