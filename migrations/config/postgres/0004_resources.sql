@@ -90,8 +90,8 @@ INSERT INTO resource_references (workspace_id, kind, id, user_kind, user_id)
     FROM budgets owner, jsonb_array_elements_text(owner.body::jsonb -> 'matches' -> 'keys') named
     ON CONFLICT DO NOTHING;
 
--- Requests that people's clients have named, and the workspace that each made, so that sending one again makes
--- no other one. They are forgotten after a day.
+-- Requests that people's clients have named, and the workspace or invitation that each made, so that sending
+-- one again makes no other one. They are forgotten after a day, in milliseconds since the Unix epoch.
 
 CREATE TABLE user_requests (
     user_id TEXT COLLATE "C" NOT NULL REFERENCES users (id),
@@ -99,10 +99,13 @@ CREATE TABLE user_requests (
     -- Tells other content under the same name.
     content_sha256 BYTEA NOT NULL,
     workspace_id TEXT COLLATE "C" NOT NULL,
+    -- The id of what was made: the workspace's own, or an invitation to it.
+    made_id TEXT COLLATE "C" NOT NULL,
     expires_at BIGINT NOT NULL,
     PRIMARY KEY (user_id, request_id)
 );
 CREATE INDEX user_requests_by_end ON user_requests (expires_at);
+CREATE INDEX user_requests_by_made ON user_requests (made_id);
 
 ALTER TABLE user_requests ENABLE ROW LEVEL SECURITY;
 ALTER TABLE user_requests FORCE ROW LEVEL SECURITY;

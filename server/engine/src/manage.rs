@@ -29,6 +29,7 @@ pub use budgets::{
 };
 pub use keys::{KEY_OVERLAP_MS_DEFAULT, KEY_OVERLAP_MS_MAX, KeyOnce, NewKey, Rotation, equip, equip_as};
 pub use once::Created;
+pub(crate) use once::made_and_gone;
 pub use prices::{ListedPrice, PriceFilter, PricePage, PricePlace};
 
 /// APIs of one workspace.
@@ -264,7 +265,7 @@ fn limit_of(kind: ResourceKind) -> usize {
     }
 }
 
-fn request_id_reused() -> EngineError {
+pub(crate) fn request_id_reused() -> EngineError {
     EngineError::field(Reason::RequestIdReused, "request_id", "was used for another request")
 }
 

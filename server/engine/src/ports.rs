@@ -31,9 +31,9 @@ pub use counter_store::{
 };
 pub use event_log::{AppendOutcome, Appended, EventLog};
 pub use people_store::{
-    INVITATIONS_FULL, Invitation, JoinBounds, Joining, MEMBERS_FULL, Member, MemberChange, MemberRefusal,
-    Membership, PeopleChange, PeopleStore, RefreshHashes, Refreshed, Refreshing, SealedSigningKey, Session,
-    StoredWorkspace, User, WORKSPACES_FULL,
+    INVITATIONS_FULL, Invitation, InvitedOnce, JoinBounds, Joining, MEMBERS_FULL, Member, MemberChange,
+    MemberRefusal, Membership, PeopleChange, PeopleStore, RefreshHashes, Refreshed, Refreshing,
+    SealedSigningKey, Session, StoredWorkspace, User, WORKSPACES_FULL,
 };
 pub use sealed_store::{CredentialPlace, SealedPage, SealedStore, SealedValue, SealedValues};
 pub use top_ups::{NewTopUp, TOP_UPS_FULL, TopUp, TopUpOutcome};

@@ -87,11 +87,16 @@ fn created(once: Once) -> Result<Created, EngineError> {
     match once {
         Once::Made(stored) => Ok(Created { stored: *stored, repeated: false }),
         Once::Before(Some(stored)) => Ok(Created { stored: *stored, repeated: true }),
-        Once::Before(None) => Err(EngineError::new(
-            Reason::ResourceNotFound,
-            "what an earlier call with this request id made is gone since; draw a new request id",
-        )),
+        Once::Before(None) => Err(made_and_gone()),
     }
+}
+
+/// The refusal of a request that has made something, which is no more.
+pub(crate) fn made_and_gone() -> EngineError {
+    EngineError::new(
+        Reason::ResourceNotFound,
+        "what an earlier call with this request id made is gone since; draw a new request id",
+    )
 }
 
 fn reused_or(error: StoreError) -> EngineError {

@@ -11,7 +11,8 @@ use super::{
 };
 use crate::audit::{Deed, Origin};
 use crate::error::{EngineError, Reason};
-use crate::ports::{Invitation, JoinBounds, StoreError, WORKSPACES_FULL};
+use crate::manage::{made_and_gone, request_id_reused};
+use crate::ports::{ClientRequest, Invitation, InvitedOnce, JoinBounds, StoreError, WORKSPACES_FULL};
 use crate::secrets::{SecretText, random};
 
 /// What the audit trail calls taking back an invitation whose mail was not taken.
@@ -33,12 +34,14 @@ impl People {
     /// # Errors
     /// [`Reason::RoleMissing`], [`Reason::FieldOutOfBounds`] for owners, [`Reason::AlreadyMember`],
     /// [`Reason::WorkspaceFull`], [`Reason::TooManyAttempts`], [`Reason::StoreUnavailable`] when the
-    /// mail cannot be sent.
+    /// mail cannot be sent, [`Reason::RequestIdReused`], and [`Reason::ResourceNotFound`] where what the
+    /// request made before is gone.
     pub async fn invite(
         &self,
         person: &Person,
         email: Option<EmailAddress>,
         role: Role,
+        request: Option<ClientRequest>,
         origin: &Origin,
     ) -> Result<Invited, EngineError> {
         let workspace = person.at_least(Role::Admin)?.clone();
@@ -60,11 +63,31 @@ impl People {
             expires_at: now.plus(INVITATION_LIFE_MS),
         };
         let deed = self.deed(&person.user, origin);
-        let limit = INVITATIONS_PER_WORKSPACE_MAX;
-        let inserted = self.store.insert_invitation(invitation.clone(), hash, limit, &deed).await;
-        inserted.map_err(not_invited)?;
-        let token = self.send(&invitation, token).await?;
-        Ok(Invited { invitation, token })
+        match self.stored_invitation(&invitation, hash, request, &deed).await.map_err(not_invited)? {
+            InvitedOnce::Made => {
+                let token = self.send(&invitation, token).await?;
+                Ok(Invited { invitation, token })
+            }
+            InvitedOnce::Before(Some(invitation)) => Ok(Invited { invitation: *invitation, token: None }),
+            InvitedOnce::Before(None) => Err(made_and_gone()),
+        }
+    }
+
+    async fn stored_invitation(
+        &self,
+        invitation: &Invitation,
+        token_sha256: [u8; 32],
+        request: Option<ClientRequest>,
+        by: &Deed,
+    ) -> Result<InvitedOnce, StoreError> {
+        let (invitation, limit) = (invitation.clone(), INVITATIONS_PER_WORKSPACE_MAX);
+        let Some(request) = request else {
+            self.store.insert_invitation(invitation, token_sha256, limit, by).await?;
+            return Ok(InvitedOnce::Made);
+        };
+        // A person's requests are told apart in all of their workspaces.
+        let request = request.within(invitation.workspace.as_str());
+        self.store.insert_invitation_once(invitation, token_sha256, limit, &request, by).await
     }
 
     /// The open invitations to the person's workspace.
@@ -119,10 +142,7 @@ impl People {
         id: &InvitationId,
         by: &Deed,
     ) -> Result<(), EngineError> {
-        self.store.remove_invitation(workspace, id, by).await.map_err(|error| match error {
-            StoreError::NotFound => EngineError::not_found("invitation", id.as_str()),
-            error => error.into(),
-        })
+        self.store.remove_invitation(workspace, id, by).await.map_err(|error| not_removed(error, id))
     }
 
     /// Sends the token to the address that is invited; gives it back where there is none, or nobody
@@ -140,10 +160,18 @@ impl People {
             Ok(()) => Ok(None),
             Err(error) => {
                 let deed = Deed::of_server(NOT_SENT, self.now());
-                self.remove_invitation(&invitation.workspace, &invitation.id, &deed).await?;
+                let withdrawn = self.store.withdraw_invitation(invitation, &deed).await;
+                withdrawn.map_err(|error| not_removed(error, &invitation.id))?;
                 Err(not_sent(&error))
             }
         }
+    }
+}
+
+fn not_removed(error: StoreError, id: &InvitationId) -> EngineError {
+    match error {
+        StoreError::NotFound => EngineError::not_found("invitation", id.as_str()),
+        error => error.into(),
     }
 }
 
@@ -157,6 +185,7 @@ fn not_invited(error: StoreError) -> EngineError {
         StoreError::AlreadyExists { field: "email" } => {
             EngineError::field(Reason::AlreadyMember, "email", "belongs to a member of the workspace")
         }
+        StoreError::AlreadyExists { field: "request_id" } => request_id_reused(),
         StoreError::Full { .. } => {
             let message =
                 format!("the workspace has {INVITATIONS_PER_WORKSPACE_MAX} open invitations already");

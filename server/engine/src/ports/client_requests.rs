@@ -25,6 +25,12 @@ impl ClientRequest {
         let hash = Sha256::new().chain_update(method).chain_update([0]).chain_update(content);
         Self { id, content_sha256: hash.finalize().into() }
     }
+
+    /// The same, where its content is meant for one place among those that know the name.
+    pub fn within(self, place: &str) -> Self {
+        let hash = Sha256::new().chain_update(self.content_sha256).chain_update(place);
+        Self { id: self.id, content_sha256: hash.finalize().into() }
+    }
 }
 
 /// What became of a change that must be made once.

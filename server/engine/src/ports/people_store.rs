@@ -124,6 +124,15 @@ pub enum Joining {
     Invited([u8; 32]),
 }
 
+/// What became of an invitation that is to be made once.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum InvitedOnce {
+    /// It was made now.
+    Made,
+    /// It was made before: as it is, or `None` where it is accepted, taken back or expired since.
+    Before(Option<Box<Invitation>>),
+}
+
 /// An open invitation.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Invitation {
@@ -356,6 +365,21 @@ pub trait PeopleStore: Send + Sync + 'static {
         by: &Deed,
     ) -> Result<(), StoreError>;
 
+    /// The same, unless the inviter has made one under the same request before. Requests are forgotten
+    /// after [`super::CLIENT_REQUEST_LIFE_MS`].
+    ///
+    /// # Errors
+    /// As [`PeopleStore::insert_invitation`]; [`StoreError::AlreadyExists`] naming `request_id` for a
+    /// request that was used for other content.
+    async fn insert_invitation_once(
+        &self,
+        invitation: Invitation,
+        token_sha256: [u8; 32],
+        limit: usize,
+        request: &ClientRequest,
+        by: &Deed,
+    ) -> Result<InvitedOnce, StoreError>;
+
     /// The open invitations of a workspace, in the order of ids.
     ///
     /// # Errors
@@ -372,6 +396,12 @@ pub trait PeopleStore: Send + Sync + 'static {
         id: &InvitationId,
         by: &Deed,
     ) -> Result<(), StoreError>;
+
+    /// Takes back an invitation that never went out, and forgets the request that made it.
+    ///
+    /// # Errors
+    /// [`StoreError::NotFound`].
+    async fn withdraw_invitation(&self, invitation: &Invitation, by: &Deed) -> Result<(), StoreError>;
 
     /// Makes a person a member by an invitation, which is spent.
     ///

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use prost::Message;
 use rateguard_core::ids::{InvitationId, UserId};
 use rateguard_engine::error::EngineError;
 use rateguard_engine::people::{Invited, People, Person};
@@ -14,9 +15,11 @@ use super::people::{FromPerson, from_person};
 use crate::convert::people::{
     email, grant_message, invitation_message, member_message, role, secret, secret_message, user_id,
 };
-use crate::convert::{etag_version, missing, page_size};
+use crate::convert::{client_request, etag_version, missing, page_size};
 use crate::page::{invalid_token, next_token, place_of};
 
+/// What a named request invites to, apart from what other requests make.
+const INVITED: &str = "invitation";
 /// What page tokens of members are good for.
 const QUERY: &str = "members";
 
@@ -36,7 +39,9 @@ impl MemberService for Members {
                 text => Some(email("email", text)?),
             };
             let role = role("role", message.role)?;
-            let Invited { invitation, token } = self.0.invite(&person, to, role, &origin).await?;
+            let content = v1::InviteMemberRequest { request_id: String::new(), ..message.clone() };
+            let request = client_request(&message.request_id, INVITED, &content.encode_to_vec())?;
+            let Invited { invitation, token } = self.0.invite(&person, to, role, request, &origin).await?;
             Ok(v1::InviteMemberResponse {
                 invitation: Some(invitation_message(&invitation)),
                 token: token.as_ref().map(secret_message),

@@ -350,7 +350,11 @@ async fn an_invitation_by_mail_is_for_its_address_and_good_once() {
     let world = World::new().await;
     let (ada, bob, cyd) =
         (world.someone("ada").await, world.someone("bob").await, world.someone("cyd").await);
-    let invite = |email: &str| v1::InviteMemberRequest { email: email.to_owned(), role: Role::Member.into() };
+    let invite = |email: &str| v1::InviteMemberRequest {
+        email: email.to_owned(),
+        role: Role::Member.into(),
+        ..Default::default()
+    };
     let answer = world.members(&ada).invite_member(invite("Bob@example.com")).await.unwrap().into_inner();
     assert_eq!(answer.token, None);
     let mail = world.outbox.sent.lock().unwrap().pop().unwrap();
@@ -363,16 +367,48 @@ async fn an_invitation_by_mail_is_for_its_address_and_good_once() {
     assert_eq!(tokens(grant).2, ada.workspace);
     assert_eq!(refused(world.members(&bob).accept_invitation(accept()).await), R::InvitationUnknown);
     assert_eq!(refused(world.members(&ada).invite_member(invite("bob@example.com")).await), R::AlreadyMember);
-    let owner = v1::InviteMemberRequest { email: String::new(), role: Role::Owner.into() };
+    let owner =
+        v1::InviteMemberRequest { email: String::new(), role: Role::Owner.into(), ..Default::default() };
     assert_eq!(refused(world.members(&ada).invite_member(owner).await), R::FieldOutOfBounds);
+}
+
+#[tokio::test]
+async fn an_invitation_is_made_and_sent_once_for_a_request() {
+    let world = World::new().await;
+    let ada = world.someone("ada").await;
+    let invite = |email: &str, id: &str| v1::InviteMemberRequest {
+        email: email.to_owned(),
+        role: Role::Viewer.into(),
+        request_id: id.to_owned(),
+    };
+    let mut members = world.members(&ada);
+    let first = members.invite_member(invite("bob@example.com", "one")).await.unwrap().into_inner();
+    let again = members.invite_member(invite("bob@example.com", "one")).await.unwrap().into_inner();
+    assert_eq!(again, first);
+    assert_eq!(world.outbox.sent.lock().unwrap().len(), 1);
+    assert_eq!(refused(members.invite_member(invite("cyd@example.com", "one")).await), R::RequestIdReused);
+    let bounces = || invite("bounces@example.com", "two");
+    assert_eq!(refused(members.invite_member(bounces()).await), R::StoreUnavailable);
+    // Nothing was made, and so the same request may still make it.
+    assert_eq!(refused(members.invite_member(bounces()).await), R::StoreUnavailable);
+    let link = members.invite_member(invite("", "three")).await.unwrap().into_inner();
+    let again = members.invite_member(invite("", "three")).await.unwrap().into_inner();
+    assert!(link.token.is_some() && again.token.is_none());
+    assert_eq!(again.invitation, link.invitation);
+    let id = link.invitation.unwrap().id;
+    members.revoke_invitation(v1::RevokeInvitationRequest { id }).await.unwrap();
+    assert_eq!(refused(members.invite_member(invite("", "three")).await), R::ResourceNotFound);
 }
 
 #[tokio::test]
 async fn an_invitation_ends_when_it_is_revoked_when_it_is_old_and_when_its_mail_bounces() {
     let world = World::new().await;
     let (ada, bob) = (world.someone("ada").await, world.someone("bob").await);
-    let bounces =
-        v1::InviteMemberRequest { email: "bounces@example.com".to_owned(), role: Role::Viewer.into() };
+    let bounces = v1::InviteMemberRequest {
+        email: "bounces@example.com".to_owned(),
+        role: Role::Viewer.into(),
+        ..Default::default()
+    };
     assert_eq!(refused(world.members(&ada).invite_member(bounces).await), R::StoreUnavailable);
     let list = || v1::ListInvitationsRequest {};
     assert!(world.members(&ada).list_invitations(list()).await.unwrap().into_inner().invitations.is_empty());

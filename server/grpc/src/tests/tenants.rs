@@ -242,7 +242,8 @@ impl Tenant {
 
     /// An open invitation by mail.
     pub async fn invites(&self, world: &World, email: &str, role: Role) -> v1::Invitation {
-        let request = v1::InviteMemberRequest { email: email.to_owned(), role: role.into() };
+        let request =
+            v1::InviteMemberRequest { email: email.to_owned(), role: role.into(), ..Default::default() };
         let answer: v1::InviteMemberResponse =
             self.told(world, "MemberService/InviteMember", &self.token(), &request).await;
         answer.invitation.unwrap()
@@ -281,7 +282,7 @@ impl Tenant {
         let scopes = scopes.iter().map(|scope| (*scope).into()).collect();
         let key =
             v1::Key { display_name: self.name(), scopes, allow_subject_header: true, ..v1::Key::default() };
-        let request = v1::CreateKeyRequest { key: Some(key) };
+        let request = v1::CreateKeyRequest { key: Some(key), ..Default::default() };
         let answer: v1::CreateKeyResponse =
             self.told(world, "KeyService/CreateKey", &self.token(), &request).await;
         let key = answer.secret.unwrap().value;
@@ -305,6 +306,21 @@ impl Tenant {
         }
         let price = self.makes_price(world, &self.thing("model")).await;
         self.things.insert("price", price);
+        for _ in 0..2 {
+            self.tops_up(world).await;
+        }
+    }
+
+    /// Tops its budget up.
+    async fn tops_up(&self, world: &World) {
+        let request = v1::TopUpBudgetRequest {
+            budget_id: self.thing("budget"),
+            amount: usd(1_000_000_000),
+            request_id: self.mark(),
+            note: self.name(),
+        };
+        let _: v1::TopUpBudgetResponse =
+            self.told(world, "BudgetService/TopUpBudget", &self.token(), &request).await;
     }
 
     pub async fn makes_api(&self, world: &World) -> v1::Api {
@@ -317,7 +333,7 @@ impl Tenant {
             slug,
             ..v1::Api::default()
         };
-        let request = v1::CreateApiRequest { api: Some(api) };
+        let request = v1::CreateApiRequest { api: Some(api), ..Default::default() };
         let answer: v1::CreateApiResponse =
             self.told(world, "ApiService/CreateApi", &self.token(), &request).await;
         answer.api.unwrap()
@@ -336,7 +352,7 @@ impl Tenant {
     }
 
     pub async fn makes_rule(&self, world: &World) -> String {
-        let request = v1::CreateRuleRequest { rule: Some(self.rule()) };
+        let request = v1::CreateRuleRequest { rule: Some(self.rule()), ..Default::default() };
         let answer: v1::CreateRuleResponse =
             self.told(world, "RuleService/CreateRule", &self.token(), &request).await;
         answer.rule.unwrap().id
@@ -352,7 +368,7 @@ impl Tenant {
     }
 
     pub async fn makes_budget(&self, world: &World) -> String {
-        let request = v1::CreateBudgetRequest { budget: Some(self.budget()) };
+        let request = v1::CreateBudgetRequest { budget: Some(self.budget()), ..Default::default() };
         let answer: v1::CreateBudgetResponse =
             self.told(world, "BudgetService/CreateBudget", &self.token(), &request).await;
         answer.budget.unwrap().id
@@ -370,7 +386,7 @@ impl Tenant {
     }
 
     pub async fn makes_price(&self, world: &World, model: &str) -> String {
-        let request = v1::CreatePriceOverrideRequest { price: Some(self.price(model)) };
+        let request = v1::CreatePriceOverrideRequest { price: Some(self.price(model)), ..Default::default() };
         let answer: v1::CreatePriceOverrideResponse =
             self.told(world, "PriceService/CreatePriceOverride", &self.token(), &request).await;
         answer.price.unwrap().id

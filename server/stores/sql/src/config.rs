@@ -21,8 +21,8 @@ use rateguard_core::ids::{KeyId, WorkspaceId};
 use rateguard_core::time::Millis;
 use rateguard_engine::audit::Deed;
 use rateguard_engine::ports::{
-    Change, ClientRequest, ConfigStore, KeyUse, NewTopUp, Once, Resource, ResourceChange, ResourceKind, Snapshot,
-    StoreError, Stored, TopUp, TopUpOutcome, WorkspaceState,
+    Change, ClientRequest, ConfigStore, KeyUse, NewTopUp, Once, Resource, ResourceChange, ResourceKind,
+    Snapshot, StoreError, Stored, TopUp, TopUpOutcome, WorkspaceState,
 };
 use rateguard_engine::resources::Workspace;
 use sqlx::migrate::Migrator;

@@ -20,9 +20,9 @@ use rateguard_core::time::Millis;
 use rateguard_engine::audit::Deed;
 use rateguard_engine::people::{EmailAddress, PasswordHash};
 use rateguard_engine::ports::{
-    ClientRequest, Invitation, JoinBounds, Joining, Member, MemberChange, MemberRefusal, Membership,
-    PeopleChange, PeopleStore, RefreshHashes, Refreshed, Refreshing, SealedSigningKey, Session, StoreError,
-    StoredWorkspace, User,
+    ClientRequest, Invitation, InvitedOnce, JoinBounds, Joining, Member, MemberChange, MemberRefusal,
+    Membership, PeopleChange, PeopleStore, RefreshHashes, Refreshed, Refreshing, SealedSigningKey, Session,
+    StoreError, StoredWorkspace, User,
 };
 use rateguard_engine::resources::Workspace;
 
@@ -137,7 +137,16 @@ impl PeopleStore for SqlPeopleStore {
         request: &ClientRequest,
         by: &Deed,
     ) -> Result<(Membership, StoredWorkspace), StoreError> {
-        in_transaction!(self, requests::create_workspace, &workspace, owner, workspaces_max, request, by)
+        in_transaction!(
+            self,
+            Scope::Installation,
+            requests::create_workspace,
+            &workspace,
+            owner,
+            workspaces_max,
+            request,
+            by
+        )
     }
 
     async fn rename_workspace(
@@ -215,6 +224,27 @@ impl PeopleStore for SqlPeopleStore {
         )
     }
 
+    async fn insert_invitation_once(
+        &self,
+        invitation: Invitation,
+        token_sha256: [u8; 32],
+        limit: usize,
+        request: &ClientRequest,
+        by: &Deed,
+    ) -> Result<InvitedOnce, StoreError> {
+        // A person's requests are known in all of their workspaces.
+        in_transaction!(
+            self,
+            Scope::Installation,
+            requests::insert_invitation,
+            &invitation,
+            &token_sha256,
+            limit,
+            request,
+            by
+        )
+    }
+
     async fn invitations(&self, workspace: &WorkspaceId, now: Millis) -> Result<Vec<Invitation>, StoreError> {
         with_reader!(self, Scope::Workspace(workspace), invitations::list, workspace, now)
     }
@@ -226,6 +256,10 @@ impl PeopleStore for SqlPeopleStore {
         by: &Deed,
     ) -> Result<(), StoreError> {
         in_transaction!(self, Scope::Workspace(workspace), invitations::remove, workspace, id, by)
+    }
+
+    async fn withdraw_invitation(&self, invitation: &Invitation, by: &Deed) -> Result<(), StoreError> {
+        in_transaction!(self, Scope::Installation, requests::withdraw_invitation, invitation, by)
     }
 
     async fn accept_invitation(

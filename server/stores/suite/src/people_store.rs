@@ -5,10 +5,11 @@ mod sessions;
 
 use futures::future::join_all;
 use rateguard_core::ids::{DisplayName, RequestId};
+use rateguard_engine::audit::Deed;
 use rateguard_engine::people::{PasswordHash, Role};
 use rateguard_engine::ports::{
-    CLIENT_REQUEST_LIFE_MS, ClientRequest, INVITATIONS_FULL, JoinBounds, Joining, MEMBERS_FULL, MemberChange,
-    MemberRefusal, PeopleChange, PeopleStore, StoreError, WORKSPACES_FULL,
+    CLIENT_REQUEST_LIFE_MS, ClientRequest, INVITATIONS_FULL, InvitedOnce, JoinBounds, Joining, MEMBERS_FULL,
+    MemberChange, MemberRefusal, PeopleChange, PeopleStore, StoreError, WORKSPACES_FULL,
 };
 
 pub use sessions::{
@@ -38,6 +39,7 @@ macro_rules! people_store_suite {
             a_password_is_changed_in_the_place_of_the_one_seen
             a_new_password_ends_every_other_session
             a_person_belongs_to_no_more_workspaces_than_one_may
+            a_person_invites_once_for_a_request
             a_person_makes_a_workspace_once_for_a_request
             a_workspace_is_renamed_at_the_version_seen
             members_are_listed_in_pages
@@ -144,10 +146,7 @@ pub async fn a_person_makes_a_workspace_once_for_a_request<B: Backend<Store: Peo
 ) -> Outcome {
     let store = with_ada(backend).await?;
     let ada = user_id("ada");
-    let request = |content: &[u8]| {
-        let id = RequestId::parse("request_id", "one").expect("a sample is valid");
-        ClientRequest::new(id, "CreateWorkspace", content)
-    };
+    let request = |content: &[u8]| named("CreateWorkspace", content);
     let (one, deed) = (request(b"a"), by(2));
     let ids: Vec<String> = (2..9).map(|number| format!("ws_{number}")).collect();
     let calls = ids.iter().map(|id| store.create_workspace_once(workspace(id), &ada, LIMIT, &one, &deed));
@@ -159,6 +158,35 @@ pub async fn a_person_makes_a_workspace_once_for_a_request<B: Backend<Store: Peo
     let later = by(2 + CLIENT_REQUEST_LIFE_MS);
     store.create_workspace_once(workspace("ws_9"), &ada, LIMIT, &request(b"b"), &later).await?;
     assert_eq!(store.memberships(&ada).await?.len(), 3);
+    Ok(())
+}
+
+/// A request of a method under the one name that these samples know.
+fn named(method: &str, content: &[u8]) -> ClientRequest {
+    let id = RequestId::parse("request_id", "one").expect("a sample is valid");
+    ClientRequest::new(id, method, content)
+}
+
+/// The same request again makes no other invitation, also when what it made is gone; one that never went out
+/// is forgotten together with its request.
+pub async fn a_person_invites_once_for_a_request<B: Backend<Store: PeopleStore>>(backend: &B) -> Outcome {
+    let store = &with_ada(backend).await?;
+    let one = named("InviteMember", b"a");
+    let invited = |number: u8, request: ClientRequest, deed: Deed| async move {
+        let new = invitation(number, "ws_1", None, Role::Member);
+        store.insert_invitation_once(new, [number; 32], LIMIT, &request, &deed).await
+    };
+    let before =
+        |number: u8| InvitedOnce::Before(Some(Box::new(invitation(number, "ws_1", None, Role::Member))));
+    assert_eq!(invited(1, one.clone(), by(10)).await?, InvitedOnce::Made);
+    assert_eq!(invited(2, one.clone(), by(10)).await?, before(1));
+    let other = invited(2, named("InviteMember", b"b"), by(10)).await;
+    assert_eq!(other, Err(StoreError::AlreadyExists { field: "request_id" }));
+    store.withdraw_invitation(&invitation(1, "ws_1", None, Role::Member), &by(11)).await?;
+    assert_eq!(invited(3, one.clone(), by(12)).await?, InvitedOnce::Made);
+    store.remove_invitation(&ws("ws_1"), &invitation(3, "ws_1", None, Role::Member).id, &by(13)).await?;
+    assert_eq!(invited(4, one, by(14)).await?, InvitedOnce::Before(None));
+    assert_eq!(store.invitations(&ws("ws_1"), at(15)).await?, []);
     Ok(())
 }
 

@@ -14,8 +14,8 @@ use super::super::workspace;
 use super::unavailable;
 use crate::audit::Deed;
 use crate::ports::{
-    Change, ClientRequest, ConfigStore, KeyUse, NewTopUp, Once, Resource, ResourceChange, ResourceKind, Snapshot,
-    StoreError, Stored, TopUp, TopUpOutcome, WorkspaceState,
+    Change, ClientRequest, ConfigStore, KeyUse, NewTopUp, Once, Resource, ResourceChange, ResourceKind,
+    Snapshot, StoreError, Stored, TopUp, TopUpOutcome, WorkspaceState,
 };
 use crate::resources::Workspace;
 

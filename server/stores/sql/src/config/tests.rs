@@ -101,10 +101,7 @@ async fn the_migration_finds_what_older_rows_name() {
     let kept = references(&mut transaction).await;
     assert_eq!(kept.len(), 5);
     query("DELETE FROM resource_references").execute(&mut transaction).await.unwrap();
-    query("UPDATE rules SET body = 'no json' WHERE id = 'rule_1'")
-        .execute(&mut transaction)
-        .await
-        .unwrap();
+    query("UPDATE rules SET body = 'no json' WHERE id = 'rule_1'").execute(&mut transaction).await.unwrap();
     for statement in MIGRATION.split(';').filter(|statement| statement.contains("INSERT OR IGNORE")) {
         query(statement).execute(&mut transaction).await.unwrap();
     }
