@@ -123,7 +123,11 @@ impl PriceBook {
     }
 
     /// What each provider that offers a model takes for it at an instant.
-    fn in_force<'s, 'n>(&'s self, name: Name<'n>, at: Millis) -> impl Iterator<Item = &'s PriceSheet> + use<'s, 'n> {
+    fn in_force<'s, 'n>(
+        &'s self,
+        name: Name<'n>,
+        at: Millis,
+    ) -> impl Iterator<Item = &'s PriceSheet> + use<'s, 'n> {
         let latest = move |run: &'s [PriceSheet]| run.get(begun(run, at).checked_sub(1)?);
         let offers = self.runs_of(name.model).filter_map(latest);
         offers.filter(move |sheet| name.provider.is_none_or(|provider| provider == sheet.provider))

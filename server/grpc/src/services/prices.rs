@@ -31,7 +31,17 @@ impl Managed for PriceOverride {
     const FIELD: &'static str = "price";
     const MASKABLE: Maskable = Maskable {
         message: "rateguard.v1.Price",
-        fixed: &["id", "provider", "model", "version", "source", "currency_code", "effective_time", "effective_end_time", "etag"],
+        fixed: &[
+            "id",
+            "provider",
+            "model",
+            "version",
+            "source",
+            "currency_code",
+            "effective_time",
+            "effective_end_time",
+            "etag",
+        ],
     };
 
     fn id_and_etag(message: &v1::Price) -> (&str, &str) {

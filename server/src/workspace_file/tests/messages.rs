@@ -144,23 +144,32 @@ fn key() -> impl Strategy<Value = v1::Key> {
         word(&[v1::KeyLabel::Live, v1::KeyLabel::Test]),
         word(&[v1::KeyState::Active, v1::KeyState::Disabled]),
     );
-    (text(), scopes, words, [texts(), texts(), texts()], option::of(text()), any::<bool>(), instant()).prop_map(
-        |(display_name, scopes, (label, state), [api_ids, models, ip_ranges], subject, header, expire_time)| {
-            v1::Key {
+    (text(), scopes, words, [texts(), texts(), texts()], option::of(text()), any::<bool>(), instant())
+        .prop_map(
+            |(
                 display_name,
-                label,
-                scopes: scopes.into_iter().map(i32::from).collect(),
-                state,
-                api_ids,
-                models,
-                ip_ranges,
-                bound_subject: subject.unwrap_or_default(),
-                allow_subject_header: header,
+                scopes,
+                (label, state),
+                [api_ids, models, ip_ranges],
+                subject,
+                header,
                 expire_time,
-                ..v1::Key::default()
-            }
-        },
-    )
+            )| {
+                v1::Key {
+                    display_name,
+                    label,
+                    scopes: scopes.into_iter().map(i32::from).collect(),
+                    state,
+                    api_ids,
+                    models,
+                    ip_ranges,
+                    bound_subject: subject.unwrap_or_default(),
+                    allow_subject_header: header,
+                    expire_time,
+                    ..v1::Key::default()
+                }
+            },
+        )
 }
 
 fn algorithm() -> impl Strategy<Value = v1::rule::Algorithm> {
@@ -267,7 +276,13 @@ fn price() -> impl Strategy<Value = v1::Price> {
     let units = btree_map("[a-z_]{1,8}", decimal(), 0..3);
     let name = ("[a-z]{1,8}", text(), instant());
     (name, option::of(rates), option::of(decimal()), units, any::<[u16; 3]>()).prop_map(
-        |((provider, model, effective_time), token_rates, request_rate, unit_rates, [input, output, priced])| v1::Price {
+        |(
+            (provider, model, effective_time),
+            token_rates,
+            request_rate,
+            unit_rates,
+            [input, output, priced],
+        )| v1::Price {
             provider,
             model,
             effective_time,

@@ -60,14 +60,22 @@ fn last_part(path: &str) -> &str {
 }
 
 /// Whether anything decides, and what it is.
-fn looked_up_one_by_one<'a>(sheets: &'a [PriceSheet], query: &ModelQuery<'_>) -> Option<Option<&'a PriceSheet>> {
+fn looked_up_one_by_one<'a>(
+    sheets: &'a [PriceSheet],
+    query: &ModelQuery<'_>,
+) -> Option<Option<&'a PriceSheet>> {
     names(query.model).into_iter().find_map(|(provider, model)| {
         let fits = |sheet: &&PriceSheet| {
-            sheet.effective_from <= query.at && sheet.model == model && provider.is_none_or(|p| p == sheet.provider)
+            sheet.effective_from <= query.at
+                && sheet.model == model
+                && provider.is_none_or(|p| p == sheet.provider)
         };
         let fitting: Vec<&PriceSheet> = sheets.iter().filter(fits).collect();
-        let hinted: Vec<_> =
-            fitting.iter().copied().filter(|sheet| Some(sheet.provider.as_str()) == query.provider_hint).collect();
+        let hinted: Vec<_> = fitting
+            .iter()
+            .copied()
+            .filter(|sheet| Some(sheet.provider.as_str()) == query.provider_hint)
+            .collect();
         let of_one = if hinted.is_empty() { fitting } else { hinted };
         let latest = of_one.iter().copied().max_by_key(|sheet| sheet.effective_from)?;
         Some(of_one.iter().all(|sheet| sheet.provider == latest.provider).then_some(latest))

@@ -87,7 +87,11 @@ pub fn read(
 }
 
 /// Since when each price is in force.
-fn date_prices(desk: &Desk<'_>, state: &WorkspaceState, wanted: &[v1::Price]) -> Result<Vec<Millis>, EngineError> {
+fn date_prices(
+    desk: &Desk<'_>,
+    state: &WorkspaceState,
+    wanted: &[v1::Price],
+) -> Result<Vec<Millis>, EngineError> {
     let dates = Dates::of(state, wanted, desk.engine.now());
     let date = |(place, price): (usize, &v1::Price)| {
         let name = format!("{}/{}", price.provider, price.model);
