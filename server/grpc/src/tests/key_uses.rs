@@ -29,8 +29,13 @@ async fn a_key_that_was_never_used_tells_nothing() {
     let mut keys = KeyServiceClient::new(world.transport());
     let scopes = vec![v1::KeyScope::Quota.into()];
     let key = v1::Key { display_name: "new".to_owned(), scopes, ..v1::Key::default() };
-    let made =
-        keys.create_key(v1::CreateKeyRequest { key: Some(key) }).await.unwrap().into_inner().key.unwrap();
+    let made = keys
+        .create_key(v1::CreateKeyRequest { key: Some(key), ..Default::default() })
+        .await
+        .unwrap()
+        .into_inner()
+        .key
+        .unwrap();
     let found = keys.get_key(v1::GetKeyRequest { id: made.id.clone() }).await.unwrap().into_inner().key;
     assert_eq!(found, Some(made));
 }

@@ -8,6 +8,7 @@ use rateguard_store_suite::config_store::samples::{varied, workspace};
 use tempfile::TempDir;
 
 use super::*;
+use crate::database::{Connection, Row};
 
 async fn filled() -> (TempDir, SqlConfigStore) {
     let folder = tempfile::tempdir().unwrap();
