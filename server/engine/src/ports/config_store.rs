@@ -10,7 +10,8 @@ use super::{ClientRequest, NewTopUp, Once, StoreError, TopUp, TopUpOutcome};
 use crate::audit::Deed;
 use crate::resources::{Api, Key, PriceOverride, Workspace};
 
-/// What is full at [`PRICES_PER_MODEL_MAX`](rateguard_core::limits::PRICES_PER_MODEL_MAX) prices of a model, as errors name it.
+/// What is full at so many prices of a model
+/// ([`PRICES_PER_MODEL_MAX`](rateguard_core::limits::PRICES_PER_MODEL_MAX)), as errors name it.
 pub const MODEL_PRICES_FULL: &str = "the model's list of prices";
 
 /// The kinds of managed resources.
@@ -224,7 +225,8 @@ pub trait ConfigStore: Send + Sync + 'static {
     /// # Errors
     /// [`StoreError::AlreadyExists`] naming the field (`id`, `slug`, `secret`, `effective_from`),
     /// [`StoreError::NotFound`] for the workspace, [`StoreError::Full`] beyond `limit` resources of
-    /// the kind in the workspace or [`MODEL_PRICES_FULL`], [`StoreError::Dangling`] for something that it names.
+    /// the kind in the workspace and where [`MODEL_PRICES_FULL`], [`StoreError::Dangling`] for something
+    /// that it names.
     async fn insert(
         &self,
         workspace: &WorkspaceId,

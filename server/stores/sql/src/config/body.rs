@@ -77,8 +77,9 @@ pub(super) fn columns(resource: &Resource) -> Columns {
         Resource::Api(api) => Unique::Slug(api.slug.as_str().to_owned()),
         Resource::Key(key) => Unique::Secret(key.secret_sha256.to_vec()),
         Resource::PriceOverride(price) => {
-            let PriceSheet { provider, model, effective_from, .. } = price.sheet.clone();
-            Unique::Price { provider, model, effective_from }
+            let PriceSheet { provider, model, effective_from, .. } = &price.sheet;
+            let (provider, model) = (provider.clone(), model.clone());
+            Unique::Price { provider, model, effective_from: *effective_from }
         }
         Resource::Rule(_) | Resource::Budget(_) => Unique::None,
     };
