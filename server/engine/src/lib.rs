@@ -16,6 +16,7 @@ mod floor;
 pub mod gateway;
 mod health;
 mod key_uses;
+pub mod listing;
 pub mod manage;
 pub mod people;
 pub mod ports;

@@ -7,6 +7,7 @@ mod apply;
 mod audit;
 mod budgets;
 mod keys;
+mod lists;
 mod once;
 mod prices;
 
@@ -21,13 +22,12 @@ use crate::ports::{MODEL_PRICES_FULL, Resource, ResourceKind, StoreError, Stored
 
 pub use apis::{ApiDraft, CredentialChange};
 pub use apply::{Applied, CONFIGURATION_RESOURCES_MAX, Desired, Difference};
-pub use audit::AuditPage;
 pub(crate) use budgets::OpenedHere;
 pub use budgets::{
-    BudgetStanding, Recount, RecountError, TOP_UPS_PER_BUDGET_MAX, TopUpDraft, TopUpPage, prepare_recount,
-    recount_from,
+    BudgetStanding, Recount, RecountError, TOP_UPS_PER_BUDGET_MAX, TopUpDraft, prepare_recount, recount_from,
 };
 pub use keys::{KEY_OVERLAP_MS_DEFAULT, KEY_OVERLAP_MS_MAX, KeyOnce, NewKey, Rotation, equip, equip_as};
+pub use lists::{ROWS_PER_PAGE_MAX, ResourceFilter, ResourceState};
 pub use once::Created;
 pub(crate) use once::made_and_gone;
 pub use prices::{ListedPrice, PriceFilter, PricePage, PricePlace};
@@ -46,15 +46,6 @@ pub struct Updated {
     pub stored: Stored<Resource>,
     /// Whether the change gave it new counters, so that nothing counts as used.
     pub counters_reset: bool,
-}
-
-/// A page of resources in the order of ids.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Page {
-    /// The resources.
-    pub items: Vec<Stored<Resource>>,
-    /// The id to go on after; `None` at the end.
-    pub next_after: Option<String>,
 }
 
 impl Engine {
@@ -98,24 +89,6 @@ impl Engine {
     ) -> Result<Stored<Resource>, EngineError> {
         let stored = self.config.get(identity.workspace()?, kind, id).await?;
         stored.ok_or_else(|| EngineError::not_found(kind.as_str(), id))
-    }
-
-    /// A page of resources.
-    ///
-    /// # Errors
-    /// Those of the store.
-    pub async fn list(
-        &self,
-        identity: &Identity,
-        kind: ResourceKind,
-        after: Option<&str>,
-        limit: usize,
-    ) -> Result<Page, EngineError> {
-        let mut items = self.config.list(identity.workspace()?, kind, after, limit + 1).await?;
-        let more = items.len() > limit;
-        items.truncate(limit);
-        let next_after = items.last().filter(|_| more).map(|last| last.value.id().to_owned());
-        Ok(Page { items, next_after })
     }
 
     /// Replaces a resource that is at `expected`. What it named before it may go on naming, though it

@@ -9,6 +9,7 @@ pub mod check;
 pub mod gateway;
 pub mod keys;
 pub mod limits;
+pub mod lists;
 pub mod people;
 pub mod prices;
 pub mod rules;

@@ -7,6 +7,7 @@ pub mod deadline;
 pub mod details;
 pub mod documents;
 pub mod front;
+pub mod listing;
 pub mod page;
 pub mod server;
 pub mod services;

@@ -16,6 +16,7 @@ mod gateway;
 mod hostile;
 mod isolation;
 mod key_uses;
+mod lists;
 mod managed;
 mod messages;
 mod oidc;

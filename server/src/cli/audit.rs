@@ -9,6 +9,7 @@ use clap::{Args, Subcommand};
 use prost_types::Timestamp;
 use rateguard_core::ids::WorkspaceId;
 use rateguard_engine::audit::{AuditEntry, AuditHead, AuditKind, INSTALLATION_CHAIN, Report, verify};
+use rateguard_engine::listing::SequenceQuery;
 use rateguard_engine::ports::{AuditFilter, AuditQuery};
 
 use super::ConfigArgs;
@@ -135,7 +136,8 @@ impl List {
         let kind = self.kind.map(|Kind(kind)| kind);
         let filter = AuditFilter { actor_id: self.actor, kind, id: self.id, at: None };
         let trail = wiring::audit_trail(&self.config.load()?).await?;
-        let query = AuditQuery { filter, before: None, limit: self.limit };
+        let query =
+            AuditQuery { filter, part: SequenceQuery { limit: self.limit, ..SequenceQuery::default() } };
         let entries = trail.audit_entries(workspace.as_ref(), &query).await?;
         let line = if self.json { as_json } else { as_text };
         entries.iter().try_for_each(|entry| super::print(&line(entry)))

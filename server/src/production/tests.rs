@@ -5,6 +5,8 @@ use std::path::Path;
 use rateguard_core::ids::DisplayName;
 use rateguard_core::money::Currency;
 use rateguard_core::time::Zone;
+use rateguard_engine::listing::PageQuery;
+use rateguard_engine::manage::ResourceFilter;
 use rateguard_engine::people::EmailAddress;
 
 use super::*;
@@ -84,7 +86,8 @@ async fn a_demo_without_its_apis_is_still_known_by_its_mark() {
     let caller = engine.authenticator().by_key(&demo.keys.manage, engine.now()).unwrap();
     let who = caller.into();
     let kind = rateguard_engine::ports::ResourceKind::Api;
-    for api in engine.list(&who, kind, None, 10).await.unwrap().items {
+    for api in engine.list(&who, kind, &ResourceFilter::default(), &PageQuery::first(10)).await.unwrap().items
+    {
         engine.delete(&who, kind, api.value.id(), None).await.unwrap();
     }
     drop(engine);

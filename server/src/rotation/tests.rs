@@ -9,7 +9,8 @@ use rateguard_core::money::Currency;
 use rateguard_core::time::Zone;
 use rateguard_engine::caller::Identity;
 use rateguard_engine::engine::Engine;
-use rateguard_engine::manage::{ApiDraft, CredentialChange};
+use rateguard_engine::listing::PageQuery;
+use rateguard_engine::manage::{ApiDraft, CredentialChange, ResourceFilter};
 use rateguard_engine::people::EmailAddress;
 use rateguard_engine::ports::{Resource, ResourceKind, SealedStore};
 use rateguard_engine::resources::Api;
@@ -76,7 +77,10 @@ impl World {
     /// Every credential, as the gateway would get it.
     async fn opened(&self, engine: &Engine) -> Vec<String> {
         let who = self.who(engine);
-        let page = engine.list(&who, ResourceKind::Api, None, 100).await.unwrap();
+        let page = engine
+            .list(&who, ResourceKind::Api, &ResourceFilter::default(), &PageQuery::first(100))
+            .await
+            .unwrap();
         let mut opened = Vec::new();
         for stored in page.items {
             let Resource::Api(api) = stored.value else { panic!("no API") };

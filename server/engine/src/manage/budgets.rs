@@ -16,7 +16,7 @@ use crate::ports::{CounterQuery, Resource};
 
 pub(crate) use opening::OpenedHere;
 pub use recount::{Recount, RecountError, prepare_recount, recount_from};
-pub use top_ups::{TOP_UPS_PER_BUDGET_MAX, TopUpDraft, TopUpPage};
+pub use top_ups::{TOP_UPS_PER_BUDGET_MAX, TopUpDraft};
 
 /// What the audit trail calls the opening of a budget.
 const OPENING: &str = "OpenBudget";

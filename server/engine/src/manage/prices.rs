@@ -4,11 +4,12 @@ use rateguard_core::ids::PriceId;
 use rateguard_core::pricing::{PriceSheet, PriceSource};
 use rateguard_core::time::Millis;
 
-use super::PRICES_PER_WORKSPACE_MAX;
+use super::{PRICES_PER_WORKSPACE_MAX, ResourceFilter};
 use crate::caller::Identity;
 use crate::directory::WorkspaceView;
 use crate::engine::Engine;
 use crate::error::{EngineError, Reason};
+use crate::listing::PageQuery;
 use crate::ports::{Resource, ResourceKind, Stored};
 use crate::resources::PriceOverride;
 
@@ -168,7 +169,8 @@ impl Engine {
 
     async fn overrides(&self, identity: &Identity) -> Result<Vec<Stored<PriceOverride>>, EngineError> {
         let kind = ResourceKind::PriceOverride;
-        let page = self.list(identity, kind, None, PRICES_PER_WORKSPACE_MAX).await?;
+        let all = PageQuery::first(PRICES_PER_WORKSPACE_MAX);
+        let page = self.list(identity, kind, &ResourceFilter::default(), &all).await?;
         let own = |resource| match resource {
             Resource::PriceOverride(value) => Ok(value),
             _ => Err(EngineError::internal("the store gave a resource of another kind")),

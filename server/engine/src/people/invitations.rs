@@ -90,15 +90,6 @@ impl People {
         self.store.insert_invitation_once(invitation, token_sha256, limit, &request, by).await
     }
 
-    /// The open invitations to the person's workspace.
-    ///
-    /// # Errors
-    /// [`Reason::RoleMissing`].
-    pub async fn invitations(&self, person: &Person) -> Result<Vec<Invitation>, EngineError> {
-        let workspace = person.at_least(Role::Admin)?;
-        Ok(self.store.invitations(workspace, self.now()).await?)
-    }
-
     /// Takes an invitation back.
     ///
     /// # Errors

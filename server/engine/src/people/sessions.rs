@@ -101,14 +101,6 @@ impl People {
         self.grant((&person.session, &person.user), Some((membership.workspace, membership.role)), None)
     }
 
-    /// The person's live sessions, the newest first.
-    ///
-    /// # Errors
-    /// Those of the store.
-    pub async fn sessions(&self, person: &Person) -> Result<Vec<Session>, EngineError> {
-        Ok(self.store.sessions(&person.user, self.now()).await?)
-    }
-
     /// Ends a session of the person's.
     ///
     /// # Errors

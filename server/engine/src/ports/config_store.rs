@@ -8,6 +8,7 @@ use tokio::sync::watch;
 
 use super::{ClientRequest, NewTopUp, Once, StoreError, TopUp, TopUpOutcome};
 use crate::audit::Deed;
+use crate::listing::{PageQuery, SequenceQuery};
 use crate::resources::{Api, Key, PriceOverride, Workspace};
 
 /// What is full at so many prices of a model
@@ -300,8 +301,8 @@ pub trait ConfigStore: Send + Sync + 'static {
         by: &Deed,
     ) -> Result<TopUpOutcome, StoreError>;
 
-    /// At most `limit` entries of a budget's ledger before a place of it, the newest first. They stay when
-    /// the budget goes.
+    /// At most `limit` entries of a budget's ledger after a place of it in a direction. They stay when the
+    /// budget goes.
     ///
     /// # Errors
     /// [`StoreError::Unavailable`], [`StoreError::Corrupt`].
@@ -309,8 +310,7 @@ pub trait ConfigStore: Send + Sync + 'static {
         &self,
         workspace: &WorkspaceId,
         budget: &str,
-        before: Option<u64>,
-        limit: usize,
+        query: &SequenceQuery,
     ) -> Result<Vec<TopUp>, StoreError>;
 
     /// Makes changes of one workspace in their order, all of them or none, if nothing of the workspace
@@ -351,7 +351,8 @@ pub trait ConfigStore: Send + Sync + 'static {
         id: &str,
     ) -> Result<Option<Stored<Resource>>, StoreError>;
 
-    /// At most `limit` resources after an id, in the order of ids.
+    /// Resources in the order that is asked for, from the place that is asked for on. The place's resource
+    /// need not be there any longer.
     ///
     /// # Errors
     /// [`StoreError::Unavailable`], [`StoreError::Corrupt`].
@@ -359,8 +360,7 @@ pub trait ConfigStore: Send + Sync + 'static {
         &self,
         workspace: &WorkspaceId,
         kind: ResourceKind,
-        after: Option<&str>,
-        limit: usize,
+        query: &PageQuery,
     ) -> Result<Vec<Stored<Resource>>, StoreError>;
 
     /// Everything, consistent, for the start.

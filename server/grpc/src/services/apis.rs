@@ -18,6 +18,8 @@ use super::answer;
 use super::managed::{Desk, Managed, at_desk, random_id};
 use super::mask::Maskable;
 use crate::convert::apis::{api_draft, api_message};
+use crate::convert::lists::api_filter;
+use crate::listing::page_fields;
 
 impl Managed for Api {
     type Message = v1::Api;
@@ -116,7 +118,12 @@ impl ApiService for Apis {
     ) -> Result<Response<v1::ListApisResponse>, Status> {
         let (desk, message) = at_desk(&self.0, request)?;
         answer(async {
-            let page = desk.list(message.page_size, &message.page_token).await?;
+            let page = desk
+                .list(
+                    &api_filter(&message)?,
+                    page_fields(message.page_size, &message.page_token, &message.order_by),
+                )
+                .await?;
             let apis = page.items.iter().map(|stored| api_message(stored, desk.currency())).collect();
             Ok(v1::ListApisResponse { apis, next_page_token: page.next_page_token })
         })

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use rateguard_core::ids::WorkspaceId;
 use rateguard_engine::error::EngineError;
+use rateguard_engine::listing::{Order, OrderBy};
 use rateguard_engine::people::{BegunLogin, Destination, Grant, LoggedIn, People, ReturnedLogin};
 use rateguard_proto::v1;
 use rateguard_proto::v1::auth_service_server::AuthService;
@@ -13,15 +14,28 @@ use tonic::{Request, Response, Status};
 use super::answer;
 use super::people::{FromPerson, FromVisitor, from_person, from_visitor};
 use crate::auth::browser::{clear_cookie, set_cookie};
+use crate::convert::lists::session_filter;
 use crate::convert::people::{
     email, grant_message, membership_message, new_account, optional_secret, role_message, secret,
     secret_message, session_id, session_message, user_message, workspace_id,
 };
 use crate::convert::timestamp;
+use crate::listing::{ListMethod, page_fields};
 use crate::status::status;
 
 /// The header that sets a cookie.
 const SET_COOKIE: &str = "set-cookie";
+
+/// The list of sessions.
+const SESSIONS: ListMethod = ListMethod {
+    what: "sessions",
+    orders: &[
+        ("id", OrderBy::Id),
+        ("create_time", OrderBy::CreateTime),
+        ("refresh_time", OrderBy::UpdateTime),
+    ],
+    default: Order::descending(OrderBy::CreateTime),
+};
 
 /// The service over people.
 pub struct Auth(pub Arc<People>);
@@ -201,11 +215,15 @@ impl AuthService for Auth {
         &self,
         request: Request<v1::ListSessionsRequest>,
     ) -> Result<Response<v1::ListSessionsResponse>, Status> {
-        let FromPerson { person, .. } = from_person(request)?;
+        let FromPerson { person, message, .. } = from_person(request)?;
         answer(async {
-            let sessions = self.0.sessions(&person).await?;
-            let messages = sessions.iter().map(|session| session_message(session, &person.session));
-            Ok(v1::ListSessionsResponse { sessions: messages.collect() })
+            let fields = page_fields(message.page_size, &message.page_token, &message.order_by);
+            let filter = session_filter(&message)?;
+            let turn = SESSIONS.turn(person.user.as_str(), &filter, fields)?;
+            let page = self.0.sessions(&person, &filter, &turn.page()?).await?;
+            let next_page_token = turn.token_after(page.next_after.as_ref());
+            let messages = page.items.iter().map(|session| session_message(session, &person.session));
+            Ok(v1::ListSessionsResponse { sessions: messages.collect(), next_page_token })
         })
         .await
     }

@@ -17,11 +17,12 @@ use super::managed::{Desk, Managed, at_desk, of_kind, random_id, to_the_end};
 use super::mask::Maskable;
 use crate::convert::budgets::{budget, budget_message, top_up_draft, top_up_message};
 use crate::convert::check::budget_state;
-use crate::convert::{page_size, resource_id};
-use crate::page::{invalid_token, next_token, place_of};
+use crate::convert::lists::budget_filter;
+use crate::convert::resource_id;
+use crate::listing::{ListMethod, page_fields};
 
-/// Tells tokens of this list from others'.
-const TOP_UPS_LIST: &str = "top-ups";
+/// The list of a budget's top-ups.
+const TOP_UPS: ListMethod = ListMethod::of_ledger("top-ups");
 
 impl Managed for Budget {
     type Message = v1::Budget;
@@ -99,7 +100,12 @@ impl BudgetService for Budgets {
     ) -> Result<Response<v1::ListBudgetsResponse>, Status> {
         let (desk, message) = at_desk(&self.0, request)?;
         answer(async {
-            let page = desk.list(message.page_size, &message.page_token).await?;
+            let page = desk
+                .list(
+                    &budget_filter(&message)?,
+                    page_fields(message.page_size, &message.page_token, &message.order_by),
+                )
+                .await?;
             let mut budgets = Vec::with_capacity(page.items.len());
             for stored in &page.items {
                 budgets.push(with_state(&desk, stored).await?);
@@ -145,13 +151,11 @@ impl BudgetService for Budgets {
         let (desk, message) = at_desk(&self.0, request)?;
         answer(async {
             let budget = BudgetId::parse("budget_id", resource_id("budget_id", &message.budget_id)?)?;
-            let query = (TOP_UPS_LIST, &budget);
-            let before = place_of(&message.page_token, &query)?;
-            let before = before.map(|place| place.parse().map_err(|_| invalid_token())).transpose()?;
-            let size = page_size(message.page_size)?;
-            let page = desk.engine.budget_top_ups(&desk.who, &budget, before, size).await?;
-            let next_page_token = page.next_before.map(|place| next_token(place, &query)).unwrap_or_default();
-            let top_ups = page.top_ups.iter().map(|top_up| top_up_message(top_up, desk.currency())).collect();
+            let fields = page_fields(message.page_size, &message.page_token, &message.order_by);
+            let turn = TOP_UPS.turn(desk.who.workspace()?.as_str(), &budget, fields)?;
+            let page = desk.engine.budget_top_ups(&desk.who, &budget, turn.part()?).await?;
+            let next_page_token = turn.token_after_number(page.next_after);
+            let top_ups = page.items.iter().map(|top_up| top_up_message(top_up, desk.currency())).collect();
             Ok(v1::ListBudgetTopUpsResponse { top_ups, next_page_token })
         })
         .await

@@ -19,7 +19,9 @@ use super::answer;
 use super::managed::{Desk, Managed, at_desk, creation, of_kind};
 use super::mask::Maskable;
 use crate::convert::keys::{KeyIdentity, key, key_message, overlap_ms};
+use crate::convert::lists::key_filter;
 use crate::convert::{client_request, etag_version, resource_id, timestamp};
+use crate::listing::page_fields;
 
 impl Managed for Key {
     type Message = v1::Key;
@@ -112,7 +114,12 @@ impl KeyService for Keys {
     ) -> Result<Response<v1::ListKeysResponse>, Status> {
         let (desk, message) = at_desk(&self.0, request)?;
         answer(async {
-            let page = desk.list(message.page_size, &message.page_token).await?;
+            let page = desk
+                .list(
+                    &key_filter(&message)?,
+                    page_fields(message.page_size, &message.page_token, &message.order_by),
+                )
+                .await?;
             let keys = with_last_uses(&desk, &page.items).await?;
             Ok(v1::ListKeysResponse { keys, next_page_token: page.next_page_token })
         })

@@ -10,14 +10,15 @@ use rateguard_engine::caller::Identity;
 use rateguard_engine::directory::WorkspaceView;
 use rateguard_engine::engine::Engine;
 use rateguard_engine::error::{EngineError, Reason};
+use rateguard_engine::manage::ResourceFilter;
 use rateguard_engine::ports::{ClientRequest, Resource, ResourceKind, Stored};
 use rateguard_engine::secrets::random;
 use tonic::{Request, Status};
 
 use super::mask::{Maskable, masked};
 use super::{Call, open};
-use crate::convert::{client_request, etag_version, missing, page_size, resource_id, within};
-use crate::page::{next_token, place_of};
+use crate::convert::{client_request, etag_version, missing, resource_id, within};
+use crate::listing::{ListMethod, PageFields};
 
 /// One kind of managed resource, as the wire has it.
 pub trait Managed: Sized {
@@ -130,17 +131,20 @@ impl Desk<'_> {
         of_kind(self.engine.get(&self.who, M::KIND, resource_id(field, id)?).await?)
     }
 
-    /// Lists resources in the order of their ids.
+    /// Lists resources.
     ///
     /// # Errors
-    /// [`Reason::PageTokenInvalid`], [`Reason::FieldOutOfBounds`].
-    pub async fn list<M: Managed>(&self, size: i32, token: &str) -> Result<Page<M>, EngineError> {
-        let after = place_of(token, &M::KIND)?;
-        let page = self.engine.list(&self.who, M::KIND, after.as_deref(), page_size(size)?).await?;
-        Ok(Page {
-            items: page.items.into_iter().map(of_kind).collect::<Result<_, _>>()?,
-            next_page_token: page.next_after.map(|id| next_token(id, &M::KIND)).unwrap_or_default(),
-        })
+    /// [`Reason::PageTokenInvalid`], [`Reason::FieldMalformed`], [`Reason::FieldOutOfBounds`].
+    pub async fn list<M: Managed>(
+        &self,
+        filter: &ResourceFilter,
+        page: PageFields<'_>,
+    ) -> Result<Page<M>, EngineError> {
+        let method = ListMethod::of_resources(M::KIND.as_str());
+        let turn = method.turn(self.who.workspace()?.as_str(), filter, page)?;
+        let page = self.engine.list(&self.who, M::KIND, filter, &turn.page()?).await?;
+        let next_page_token = turn.token_after(page.next_after.as_ref());
+        Ok(Page { items: page.items.into_iter().map(of_kind).collect::<Result<_, _>>()?, next_page_token })
     }
 
     /// Changes the fields that the mask names.

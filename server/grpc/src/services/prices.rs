@@ -22,6 +22,8 @@ use crate::convert::prices::{place, place_text, price_filter, price_message, pri
 use crate::convert::{instant, page_size, resource_id};
 use crate::page::{invalid_token, next_token, place_of};
 
+/// What tells tokens of prices from those of other lists.
+const PRICES: &str = "prices";
 /// The version of a new override.
 const FIRST_VERSION: u32 = 1;
 
@@ -94,11 +96,12 @@ impl Prices {
         message: &v1::ListPricesRequest,
     ) -> Result<v1::ListPricesResponse, EngineError> {
         let filter = price_filter(message)?;
-        let after = place_of(&message.page_token, &filter)?;
+        let list = (PRICES, desk.who.workspace()?.as_str(), &filter);
+        let after = place_of(&message.page_token, &list)?;
         let after = after.map(|text| place(&text).ok_or_else(invalid_token)).transpose()?;
         let limit = page_size(message.page_size)?;
         let page = desk.engine.prices(&desk.who, &filter, after.as_ref(), limit).await?;
-        let next_page_token = page.next_after.map(|place| next_token(place_text(&place), &filter));
+        let next_page_token = page.next_after.map(|place| next_token(place_text(&place), &list));
         Ok(v1::ListPricesResponse {
             prices: page.items.iter().map(|listed| price_message(listed, desk.currency())).collect(),
             next_page_token: next_page_token.unwrap_or_default(),

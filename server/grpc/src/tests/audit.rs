@@ -229,6 +229,7 @@ async fn entries_are_filtered_and_paged_with_tokens_of_their_own() {
         filter: Some(of_kind(Kind::Rule)),
         page_size: 2,
         page_token,
+        order_by: String::new(),
     };
     loop {
         let page = client.list_audit_entries(rules_only(page_token)).await.unwrap().into_inner();

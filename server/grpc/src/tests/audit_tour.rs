@@ -194,7 +194,7 @@ async fn members(world: &World, owner: &Someone) -> Someone {
     world.members(owner).remove_member(removal).await.unwrap();
     world.invitation(owner, v1::Role::Viewer).await;
     let mut members = world.members(owner);
-    let open = members.list_invitations(v1::ListInvitationsRequest {}).await.unwrap().into_inner();
+    let open = members.list_invitations(v1::ListInvitationsRequest::default()).await.unwrap().into_inner();
     let revoke = v1::RevokeInvitationRequest { id: open.invitations[0].id.clone() };
     members.revoke_invitation(revoke).await.unwrap();
     let transfer = v1::TransferOwnershipRequest { user_id: heir.id.clone() };
@@ -231,7 +231,7 @@ async fn sessions(world: &World, person: &Someone) {
     let phone =
         tokens(world.visitor().login(login(&person.email, PASSWORD)).await.unwrap().into_inner().grant);
     let mut auth = world.auth(person);
-    let listed = auth.list_sessions(v1::ListSessionsRequest {}).await.unwrap().into_inner().sessions;
+    let listed = auth.list_sessions(v1::ListSessionsRequest::default()).await.unwrap().into_inner().sessions;
     let other = listed.iter().find(|session| !session.current).unwrap();
     auth.revoke_session(v1::RevokeSessionRequest { id: other.id.clone() }).await.unwrap();
     let renamed = v1::Workspace {

@@ -259,7 +259,11 @@ async fn pages_list_every_rule_once_and_a_token_fits_its_own_list_alone() {
     }
     let (mut names, mut page_token) = (Vec::new(), String::new());
     loop {
-        let request = v1::ListRulesRequest { page_size: 2, page_token: page_token.clone() };
+        let request = v1::ListRulesRequest {
+            page_size: 2,
+            page_token: page_token.clone(),
+            ..v1::ListRulesRequest::default()
+        };
         let page = client.list_rules(request).await.unwrap().into_inner();
         names.extend(page.rules.into_iter().map(|rule| rule.display_name));
         if page.next_page_token.is_empty() {
@@ -271,10 +275,14 @@ async fn pages_list_every_rule_once_and_a_token_fits_its_own_list_alone() {
     assert_eq!(names, (0..5).map(|number| format!("rule {number}")).collect::<Vec<_>>());
 
     let mut keys = KeyServiceClient::new(world.transport());
-    let error = keys.list_keys(v1::ListKeysRequest { page_size: 2, page_token }).await.unwrap_err();
+    let error = keys
+        .list_keys(v1::ListKeysRequest { page_size: 2, page_token, ..v1::ListKeysRequest::default() })
+        .await
+        .unwrap_err();
     assert_eq!(told(&error), (Code::InvalidArgument, R::PageTokenInvalid, "page_token".to_owned()));
     for page_size in [-1, 1_001] {
-        let request = v1::ListRulesRequest { page_size, page_token: String::new() };
+        let request =
+            v1::ListRulesRequest { page_size, page_token: String::new(), ..v1::ListRulesRequest::default() };
         assert_eq!(told(&client.list_rules(request).await.unwrap_err()).2, "page_size");
     }
 }

@@ -155,7 +155,8 @@ async fn sessions_are_listed_and_revoked_at_once() {
     world.clock.advance_ms(1_000);
     let phone = tokens(world.visitor().login(login(&ada.email, PASSWORD)).await.unwrap().into_inner().grant);
     let mut client = world.auth(&ada);
-    let listed = client.list_sessions(v1::ListSessionsRequest {}).await.unwrap().into_inner().sessions;
+    let listed =
+        client.list_sessions(v1::ListSessionsRequest::default()).await.unwrap().into_inner().sessions;
     let current: Vec<bool> = listed.iter().map(|session| session.current).collect();
     assert_eq!(current, [false, true]);
     let id = listed[0].id.clone();
@@ -232,7 +233,7 @@ async fn what_a_person_may_do_goes_by_their_role() {
         let mut apis = ApiServiceClient::new(world.transport_with(&person.access));
         let managed = refused(apis.create_api(v1::CreateApiRequest::default()).await);
         assert_eq!(managed == R::FieldMissing, may_manage, "{}: {managed:?}", person.email);
-        let listed = world.members(person).list_invitations(v1::ListInvitationsRequest {}).await;
+        let listed = world.members(person).list_invitations(v1::ListInvitationsRequest::default()).await;
         assert_eq!(listed.is_ok(), may_manage, "{}", person.email);
     }
 }
@@ -242,7 +243,7 @@ async fn a_role_that_changes_counts_for_tokens_that_are_out_already() {
     let world = World::new().await;
     let owner = world.someone("owner").await;
     let admin = world.invited_by(&owner, "admin", Role::Admin).await;
-    world.members(&admin).list_invitations(v1::ListInvitationsRequest {}).await.unwrap();
+    world.members(&admin).list_invitations(v1::ListInvitationsRequest::default()).await.unwrap();
     let change = |role: Role, etag: &str| v1::UpdateMemberRequest {
         user_id: admin.id.clone(),
         role: role.into(),
@@ -251,7 +252,7 @@ async fn a_role_that_changes_counts_for_tokens_that_are_out_already() {
     let changed = world.members(&owner).update_member(change(Role::Viewer, "1")).await.unwrap().into_inner();
     assert_eq!(changed.member.unwrap().etag, "2");
     assert_eq!(refused(world.members(&owner).update_member(change(Role::Admin, "1")).await), R::EtagMismatch);
-    let listed = world.members(&admin).list_invitations(v1::ListInvitationsRequest {}).await;
+    let listed = world.members(&admin).list_invitations(v1::ListInvitationsRequest::default()).await;
     assert_eq!(refused(listed), R::RoleMissing);
     let removal = v1::RemoveMemberRequest { user_id: admin.id.clone() };
     world.members(&owner).remove_member(removal).await.unwrap();
@@ -285,8 +286,12 @@ async fn nothing_of_another_workspace_is_reached() {
     let named = v1::LoginRequest { workspace_id: bob.workspace.clone(), ..login(&ada.email, PASSWORD) };
     assert_eq!(refused(world.visitor().login(named).await), R::RoleMissing);
     let token = world.invitation(&bob, Role::Viewer).await;
-    let open =
-        world.members(&bob).list_invitations(v1::ListInvitationsRequest {}).await.unwrap().into_inner();
+    let open = world
+        .members(&bob)
+        .list_invitations(v1::ListInvitationsRequest::default())
+        .await
+        .unwrap()
+        .into_inner();
     let revoke = v1::RevokeInvitationRequest { id: open.invitations[0].id.clone() };
     assert_eq!(refused(world.members(&ada).revoke_invitation(revoke).await), R::ResourceNotFound);
     let accept = v1::AcceptInvitationRequest { token: secret(&token) };
@@ -314,8 +319,12 @@ async fn a_person_works_in_several_workspaces() {
     // The token from before still works where it was good, and refreshing goes on in the new one.
     assert_eq!(world.me(&ada.access).await.unwrap().workspace_id, ada.workspace);
     assert_eq!(world.refreshed(&ada.refresh).await.unwrap().2, made.id);
-    let listed =
-        world.workspaces(&ada).list_workspaces(v1::ListWorkspacesRequest {}).await.unwrap().into_inner();
+    let listed = world
+        .workspaces(&ada)
+        .list_workspaces(v1::ListWorkspacesRequest::default())
+        .await
+        .unwrap()
+        .into_inner();
     assert_eq!(listed.workspaces.len(), 2);
 }
 
@@ -410,7 +419,7 @@ async fn an_invitation_ends_when_it_is_revoked_when_it_is_old_and_when_its_mail_
         ..Default::default()
     };
     assert_eq!(refused(world.members(&ada).invite_member(bounces).await), R::StoreUnavailable);
-    let list = || v1::ListInvitationsRequest {};
+    let list = || v1::ListInvitationsRequest::default();
     assert!(world.members(&ada).list_invitations(list()).await.unwrap().into_inner().invitations.is_empty());
     let token = world.invitation(&ada, Role::Viewer).await;
     let open = world.members(&ada).list_invitations(list()).await.unwrap().into_inner().invitations;
@@ -450,7 +459,11 @@ async fn members_are_listed_in_pages() {
     let ada = world.someone("ada").await;
     world.invited_by(&ada, "bob", Role::Member).await;
     world.invited_by(&ada, "cyd", Role::Viewer).await;
-    let page = |token: &str| v1::ListMembersRequest { page_size: 2, page_token: token.to_owned() };
+    let page = |token: &str| v1::ListMembersRequest {
+        page_size: 2,
+        page_token: token.to_owned(),
+        ..v1::ListMembersRequest::default()
+    };
     let first = world.members(&ada).list_members(page("")).await.unwrap().into_inner();
     let second = world.members(&ada).list_members(page(&first.next_page_token)).await.unwrap().into_inner();
     let mut emails: Vec<_> = first.members.iter().chain(&second.members).map(|m| m.email.clone()).collect();

@@ -124,7 +124,7 @@ async fn a_person_makes_a_workspace_once_for_a_request_id_that_is_theirs_alone()
     assert_eq!(reason(&refused), R::RequestIdReused);
     let of_bob = world.workspaces(&bob).create_workspace(create("third")).await.unwrap().into_inner();
     assert_ne!(of_bob.workspace.unwrap().id, made.workspace.unwrap().id);
-    let list = v1::ListWorkspacesRequest {};
+    let list = v1::ListWorkspacesRequest::default();
     let listed = world.workspaces(&ada).list_workspaces(list).await.unwrap().into_inner();
     assert_eq!(listed.workspaces.len(), 2);
 }

@@ -142,7 +142,7 @@ async fn a_ledger_is_paged_the_newest_first_and_outlives_its_budget() {
     let delete = v1::DeleteBudgetRequest { id: one.id.clone(), etag: String::new() };
     one.budgets.delete_budget(delete).await.unwrap();
     let mut request =
-        v1::ListBudgetTopUpsRequest { budget_id: one.id.clone(), page_size: 2, page_token: String::new() };
+        v1::ListBudgetTopUpsRequest { budget_id: one.id.clone(), page_size: 2, ..Default::default() };
     let mut amounts = Vec::new();
     loop {
         let page = one.budgets.list_budget_top_ups(request.clone()).await.unwrap().into_inner();
@@ -153,6 +153,16 @@ async fn a_ledger_is_paged_the_newest_first_and_outlives_its_budget() {
         request.page_token = page.next_page_token;
     }
     assert_eq!(amounts, [5, 4, 3, 2, 1]);
+    let oldest = v1::ListBudgetTopUpsRequest {
+        order_by: "create_time".to_owned(),
+        page_token: String::new(),
+        ..request.clone()
+    };
+    let page = one.budgets.list_budget_top_ups(oldest).await.unwrap().into_inner();
+    assert_eq!(
+        page.top_ups.iter().map(|top_up| top_up.amount.as_ref().unwrap().nanos).collect::<Vec<_>>(),
+        [1, 2]
+    );
     let elsewhere = v1::ListBudgetTopUpsRequest { budget_id: "bud_none".to_owned(), ..request };
     let refused = one.budgets.list_budget_top_ups(elsewhere.clone()).await.unwrap_err();
     assert_eq!(reason(&refused), R::PageTokenInvalid);

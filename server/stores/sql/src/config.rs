@@ -20,6 +20,7 @@ use async_trait::async_trait;
 use rateguard_core::ids::{KeyId, WorkspaceId};
 use rateguard_core::time::Millis;
 use rateguard_engine::audit::Deed;
+use rateguard_engine::listing::{PageQuery, SequenceQuery};
 use rateguard_engine::ports::{
     Change, ClientRequest, ConfigStore, KeyUse, NewTopUp, Once, Resource, ResourceChange, ResourceKind,
     Snapshot, StoreError, Stored, TopUp, TopUpOutcome, WorkspaceState,
@@ -268,12 +269,11 @@ impl ConfigStore for SqlConfigStore {
         &self,
         workspace: &WorkspaceId,
         budget: &str,
-        before: Option<u64>,
-        limit: usize,
+        part: &SequenceQuery,
     ) -> Result<Vec<TopUp>, StoreError> {
         let work = async {
             let mut reader = self.database.reader(Scope::Workspace(workspace)).await?;
-            top_ups::list(&mut reader, workspace, budget, before, limit).await
+            top_ups::list(&mut reader, workspace, budget, part).await
         };
         self.database.within_deadline(work).await
     }
@@ -323,12 +323,11 @@ impl ConfigStore for SqlConfigStore {
         &self,
         workspace: &WorkspaceId,
         kind: ResourceKind,
-        after: Option<&str>,
-        limit: usize,
+        query: &PageQuery,
     ) -> Result<Vec<Stored<Resource>>, StoreError> {
         let work = async {
             let mut reader = self.database.reader(Scope::Workspace(workspace)).await?;
-            read::list(&mut reader, workspace, kind, after, limit).await
+            read::list(&mut reader, workspace, kind, query).await
         };
         self.database.within_deadline(work).await
     }

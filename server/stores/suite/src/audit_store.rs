@@ -9,6 +9,7 @@ use rateguard_core::ids::{KeyId, RequestId};
 use rateguard_engine::audit::{
     Actor, AuditEntry, AuditKind, Deed, INSTALLATION_CHAIN, MASKED, MASKED_CHANGED, Origin, verify,
 };
+use rateguard_engine::listing::SequenceQuery;
 use rateguard_engine::people::{PasswordHash, Role};
 use rateguard_engine::ports::{
     AuditFilter, AuditQuery, AuditStore, ConfigStore, ExternalIdentity, MemberChange, PeopleStore, Refreshed,
@@ -293,7 +294,11 @@ pub async fn what_belongs_to_no_workspace_is_in_the_installations_chain<B: Backe
     sound(&store).await
 }
 
-/// By who, what, which and when; the newest first.
+fn all_of_it() -> SequenceQuery {
+    SequenceQuery { limit: LIMIT, ..SequenceQuery::default() }
+}
+
+/// By who, what, which and when; the newest first unless asked otherwise.
 pub async fn entries_are_filtered_and_paged<B: Backend<Store = Audited>>(backend: &B) -> Outcome {
     let store = with_ada(backend).await?;
     for number in 1..=5 {
@@ -301,7 +306,7 @@ pub async fn entries_are_filtered_and_paged<B: Backend<Store = Audited>>(backend
         store.config.insert(&ws("ws_1"), resource, LIMIT, &by_key(100 + number)).await?;
     }
     let ids = async |filter: AuditFilter| {
-        let query = AuditQuery { filter, before: None, limit: LIMIT };
+        let query = AuditQuery { filter, part: all_of_it() };
         let entries = store.audit.audit_entries(Some(&ws("ws_1")), &query).await?;
         Ok::<_, StoreError>(entries.into_iter().map(|entry| entry.id).collect::<Vec<_>>())
     };
@@ -316,9 +321,13 @@ pub async fn entries_are_filtered_and_paged<B: Backend<Store = Audited>>(backend
     let nobody = AuditFilter { actor_id: Some("key_2".to_owned()), ..of_one };
     assert_eq!(ids(nobody).await?, [""; 0]);
     let whole = all(&store, Some("ws_1")).await?;
-    let query = AuditQuery { before: Some(whole[3].sequence), limit: 2, ..AuditQuery::default() };
+    let part = SequenceQuery { oldest_first: false, after: Some(whole[3].sequence), limit: 2 };
+    let query = AuditQuery { part, ..AuditQuery::default() };
     let page = store.audit.audit_entries(Some(&ws("ws_1")), &query).await?;
     assert_eq!(page, [whole[2].clone(), whole[1].clone()]);
+    let query = AuditQuery { part: SequenceQuery { oldest_first: true, ..part }, ..AuditQuery::default() };
+    let page = store.audit.audit_entries(Some(&ws("ws_1")), &query).await?;
+    assert_eq!(page, [whole[4].clone(), whole[5].clone()]);
     Ok(())
 }
 
@@ -376,7 +385,7 @@ async fn with_ada<B: Backend<Store = Audited>>(backend: &B) -> Result<Audited, S
 /// The entries of a chain, the oldest first.
 async fn all(store: &Audited, workspace: Option<&str>) -> Result<Vec<AuditEntry>, StoreError> {
     let workspace = workspace.map(ws);
-    let query = AuditQuery { limit: LIMIT, ..AuditQuery::default() };
+    let query = AuditQuery { part: all_of_it(), ..AuditQuery::default() };
     let mut entries = store.audit.audit_entries(workspace.as_ref(), &query).await?;
     entries.reverse();
     Ok(entries)

@@ -8,6 +8,7 @@ use rateguard_core::rule::TopUpRefusal;
 use crate::caller::Identity;
 use crate::engine::Engine;
 use crate::error::{EngineError, Reason};
+use crate::listing::{SequencePage, SequenceQuery};
 use crate::ports::{NewTopUp, Resource, ResourceKind, StoreError, Stored, TopUp, TopUpOutcome};
 use crate::secrets::random;
 
@@ -25,15 +26,6 @@ pub struct TopUpDraft {
     pub request_id: String,
     /// What for.
     pub note: String,
-}
-
-/// A page of a budget's ledger, the newest first.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct TopUpPage {
-    /// The entries.
-    pub top_ups: Vec<TopUp>,
-    /// The place of the ledger before which the next page goes on; `None` at the end.
-    pub next_before: Option<u64>,
 }
 
 impl Engine {
@@ -62,7 +54,7 @@ impl Engine {
         }
     }
 
-    /// A page of a budget's ledger, before a place of it.
+    /// A page of a budget's ledger.
     ///
     /// # Errors
     /// [`Reason::ResourceNotFound`] for a budget that is none and never had a top-up.
@@ -70,18 +62,14 @@ impl Engine {
         &self,
         identity: &Identity,
         budget: &BudgetId,
-        before: Option<u64>,
-        limit: usize,
-    ) -> Result<TopUpPage, EngineError> {
+        query: SequenceQuery,
+    ) -> Result<SequencePage<TopUp>, EngineError> {
         let workspace = identity.workspace()?;
-        let mut top_ups = self.config.top_ups(workspace, budget.as_str(), before, limit + 1).await?;
-        if top_ups.is_empty() && before.is_none() {
+        let top_ups = self.config.top_ups(workspace, budget.as_str(), &query.one_more()).await?;
+        if top_ups.is_empty() && query.after.is_none() {
             self.get(identity, ResourceKind::Budget, budget.as_str()).await?;
         }
-        let more = top_ups.len() > limit;
-        top_ups.truncate(limit);
-        let next_before = top_ups.last().filter(|_| more).map(|last| last.sequence);
-        Ok(TopUpPage { top_ups, next_before })
+        Ok(query.page(top_ups, |top_up| top_up.sequence))
     }
 }
 

@@ -13,6 +13,7 @@ use tokio::sync::watch;
 use super::super::workspace;
 use super::unavailable;
 use crate::audit::Deed;
+use crate::listing::{PageQuery, SequenceQuery, page_of};
 use crate::ports::{
     Change, ClientRequest, ConfigStore, KeyUse, NewTopUp, Once, Resource, ResourceChange, ResourceKind,
     Snapshot, StoreError, Stored, TopUp, TopUpOutcome, WorkspaceState,
@@ -141,13 +142,7 @@ impl ConfigStore for FakeConfig {
         Err(unavailable("config"))
     }
 
-    async fn top_ups(
-        &self,
-        _: &WorkspaceId,
-        _: &str,
-        _: Option<u64>,
-        _: usize,
-    ) -> Result<Vec<TopUp>, StoreError> {
+    async fn top_ups(&self, _: &WorkspaceId, _: &str, _: &SequenceQuery) -> Result<Vec<TopUp>, StoreError> {
         Err(unavailable("config"))
     }
 
@@ -198,12 +193,11 @@ impl ConfigStore for FakeConfig {
         &self,
         _: &WorkspaceId,
         kind: ResourceKind,
-        _: Option<&str>,
-        limit: usize,
+        query: &PageQuery,
     ) -> Result<Vec<Stored<Resource>>, StoreError> {
         let resources = self.resources.lock();
         let of_kind = resources.values().filter(|stored| stored.value.kind() == kind);
-        Ok(of_kind.take(limit).cloned().collect())
+        Ok(page_of(of_kind.cloned(), query).items)
     }
 
     async fn snapshot(&self) -> Result<Snapshot, StoreError> {

@@ -213,7 +213,7 @@ impl Desk<'_> {
             "SwitchWorkspace" => {
                 Draft::of(&v1::SwitchWorkspaceRequest { workspace_id: tenant.workspace.clone() })
             }
-            "ListSessions" => Draft::of(&v1::ListSessionsRequest {}),
+            "ListSessions" => Draft::of(&v1::ListSessionsRequest::default()),
             "RevokeSession" => {
                 let id = tenant.logs_in(world, tenant.owner()).await.session;
                 Draft::of(&v1::RevokeSessionRequest { id })
@@ -284,7 +284,7 @@ impl Desk<'_> {
                 ..v1::CreateWorkspaceRequest::default()
             }),
             "GetWorkspace" => Draft::of(&v1::GetWorkspaceRequest::default()),
-            "ListWorkspaces" => Draft::of(&v1::ListWorkspacesRequest {}),
+            "ListWorkspaces" => Draft::of(&v1::ListWorkspacesRequest::default()),
             "UpdateWorkspace" => Draft::of(&v1::UpdateWorkspaceRequest {
                 workspace: Some(named("renamed".to_owned())),
                 update_mask: mask(&["display_name"]),
@@ -304,7 +304,7 @@ impl Desk<'_> {
                 };
                 Draft::of(&request)
             }
-            "ListInvitations" => Draft::of(&v1::ListInvitationsRequest {}),
+            "ListInvitations" => Draft::of(&v1::ListInvitationsRequest::default()),
             "RevokeInvitation" => {
                 let id = tenant.invites(world, &tenant.email(), Role::Viewer).await.id;
                 Draft::of(&v1::RevokeInvitationRequest { id })

@@ -45,13 +45,15 @@ const BY_FULL_NAME: [(&str, &str); 31] = [
 ];
 
 /// Fields that name a thing wherever they are.
-const BY_NAME: [(&str, &str); 23] = [
+const BY_NAME: [(&str, &str); 25] = [
     ("api", "slug"),
     ("api_id", "api"),
     ("api_ids", "api"),
     ("bound_subject", "subject"),
+    ("display_name_contains", "name"),
     ("budget_id", "budget"),
     ("email", "email"),
+    ("email_contains", "email"),
     ("endpoint", "endpoint"),
     ("endpoints", "endpoint"),
     ("event_id", "event"),
@@ -72,7 +74,7 @@ const BY_NAME: [(&str, &str); 23] = [
 ];
 
 /// Fields that name nothing of a tenant's: units, rates, zones, versions, secrets, places.
-const NAMES_NOTHING: [&str; 35] = [
+const NAMES_NOTHING: [&str; 36] = [
     "attribute",
     "audio_input",
     "audio_output",
@@ -90,6 +92,7 @@ const NAMES_NOTHING: [&str; 35] = [
     "ip_ranges",
     "method",
     "methods",
+    "order_by",
     "output",
     "paths",
     "prefix",

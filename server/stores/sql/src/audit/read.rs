@@ -6,7 +6,7 @@ use rateguard_engine::ports::{AuditFilter, AuditLink, AuditQuery, StoreError};
 use sqlx::Error;
 
 use super::{STORE, corrupt, from_column, hash_of, to_column};
-use crate::database::{Connection, QueryBuilder, Row, failure, query};
+use crate::database::{Connection, QueryBuilder, Row, failure, push_part, query};
 
 const SELECT: &str = "SELECT workspace_id, sequence, changed_at, actor_kind, actor_id, method, kind, id, \
                       state_before, state_after, ip, user_agent, request_id, previous_hash, hash FROM audit_entries \
@@ -19,11 +19,8 @@ pub(super) async fn page(
 ) -> Result<Vec<AuditEntry>, StoreError> {
     let mut select = QueryBuilder::new(SELECT);
     select.push_bind(chain.to_owned());
-    if let Some(before) = query.before {
-        select.push(" AND sequence < ").push_bind(to_column(before));
-    }
     push_filter(&mut select, &query.filter);
-    select.push(" ORDER BY sequence DESC LIMIT ").push_bind(i64::try_from(query.limit).unwrap_or(i64::MAX));
+    push_part(&mut select, &query.part);
     let rows = select.build().fetch_all(connection).await.map_err(failure(STORE))?;
     let read = |row: &Row| {
         let unreadable = |error| corrupt(format!("an entry of the chain {chain:?} cannot be read: {error}"));

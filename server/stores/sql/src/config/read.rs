@@ -3,13 +3,14 @@
 use rateguard_core::ids::{DisplayName, WorkspaceId};
 use rateguard_core::money::Currency;
 use rateguard_core::time::Zone;
+use rateguard_engine::listing::PageQuery;
 use rateguard_engine::ports::{Change, Resource, ResourceKind, Snapshot, StoreError, Stored, WorkspaceState};
 use rateguard_engine::resources::Workspace;
 
 use super::body::BodyError;
 use super::table::{self, from_column, push_place, to_column};
 use super::{STORE, corrupt, row_limit};
-use crate::database::{Connection, QueryBuilder, Row, failure, query, query_scalar};
+use crate::database::{Connection, QueryBuilder, Row, failure, push_page, query, query_scalar};
 
 pub(super) async fn find(
     connection: &mut Connection,
@@ -27,15 +28,12 @@ pub(super) async fn list(
     connection: &mut Connection,
     workspace: &WorkspaceId,
     kind: ResourceKind,
-    after: Option<&str>,
-    limit: usize,
+    page: &PageQuery,
 ) -> Result<Vec<Stored<Resource>>, StoreError> {
-    let mut query = table::of(kind).select();
+    let table = table::of(kind);
+    let mut query = table.select();
     query.push(" WHERE workspace_id = ").push_bind(workspace.as_str().to_owned());
-    if let Some(after) = after {
-        query.push(" AND id > ").push_bind(after.to_owned());
-    }
-    query.push(" ORDER BY id LIMIT ").push_bind(row_limit(limit));
+    push_page(&mut query, table.order_column(page.order.by), page);
     fetch_resources(connection, kind, query).await
 }
 
@@ -73,7 +71,7 @@ pub(super) async fn workspace_state(
     let revision = last_change_of(connection, workspace).await?;
     let mut resources = Vec::new();
     for kind in ResourceKind::ALL {
-        resources.extend(list(connection, workspace, kind, None, limit).await?);
+        resources.extend(list(connection, workspace, kind, &PageQuery::first(limit)).await?);
     }
     Ok(WorkspaceState { revision, resources })
 }

@@ -3,6 +3,7 @@
 use rateguard_core::ids::WorkspaceId;
 use rateguard_core::time::Millis;
 use rateguard_engine::audit::AuditKind;
+use rateguard_engine::listing::OrderBy;
 use rateguard_engine::ports::{Resource, ResourceKind, StoreError, Stored};
 use sqlx::Error;
 
@@ -22,6 +23,8 @@ pub(super) struct Table {
     pub name: &'static str,
     /// What is unique besides the id.
     pub unique: Option<UniqueValue>,
+    /// The column of the name for people; `None` where they have none.
+    pub display_name: Option<&'static str>,
     /// What is full when a workspace has too many of them.
     pub full: &'static str,
 }
@@ -42,6 +45,7 @@ const APIS: Table = Table {
     code: "api",
     name: "apis",
     unique: Some(UniqueValue { field: "slug", column: Some("slug"), by_workspace: true }),
+    display_name: Some("display_name"),
     full: "the workspace's list of APIs",
 };
 const KEYS: Table = Table {
@@ -50,6 +54,7 @@ const KEYS: Table = Table {
     code: "key",
     name: "keys",
     unique: Some(UniqueValue { field: "secret", column: Some("secret_sha256"), by_workspace: false }),
+    display_name: Some("display_name"),
     full: "the workspace's list of keys",
 };
 const RULES: Table = Table {
@@ -58,6 +63,7 @@ const RULES: Table = Table {
     code: "rule",
     name: "rules",
     unique: None,
+    display_name: Some("display_name"),
     full: "the workspace's list of rules",
 };
 const BUDGETS: Table = Table {
@@ -66,6 +72,7 @@ const BUDGETS: Table = Table {
     code: "budget",
     name: "budgets",
     unique: None,
+    display_name: Some("display_name"),
     full: "the workspace's list of budgets",
 };
 const PRICE_OVERRIDES: Table = Table {
@@ -74,6 +81,7 @@ const PRICE_OVERRIDES: Table = Table {
     code: "price_override",
     name: "price_overrides",
     unique: Some(UniqueValue { field: "effective_from", column: None, by_workspace: true }),
+    display_name: None,
     full: "the workspace's list of prices",
 };
 
@@ -106,6 +114,16 @@ impl Table {
         match &self.unique {
             Some(unique) if !unique.by_workspace => Scope::Installation,
             _ => Scope::Workspace(workspace),
+        }
+    }
+
+    /// The column that lists of an order have before the id; `None` where there is only the id.
+    pub fn order_column(&self, by: OrderBy) -> Option<&'static str> {
+        match by {
+            OrderBy::Id => None,
+            OrderBy::CreateTime | OrderBy::JoinTime => Some("created_at"),
+            OrderBy::UpdateTime => Some("updated_at"),
+            OrderBy::DisplayName => self.display_name,
         }
     }
 

@@ -6,6 +6,7 @@ use rateguard_core::money::Nanos;
 use rateguard_core::rule::Budget;
 use rateguard_core::time::Millis;
 use rateguard_engine::audit::Deed;
+use rateguard_engine::listing::SequenceQuery;
 use rateguard_engine::ports::{
     NewTopUp, Resource, ResourceKind, StoreError, Stored, TOP_UPS_FULL, TopUp, TopUpOutcome,
 };
@@ -13,8 +14,8 @@ use rateguard_engine::ports::{
 use super::change::{lock, replace_resource};
 use super::read::find;
 use super::table::{from_column, to_column};
-use super::{STORE, corrupt, row_limit};
-use crate::database::{Connection, QueryBuilder, Row, failure, query, query_scalar};
+use super::{STORE, corrupt};
+use crate::database::{Connection, QueryBuilder, Row, failure, push_part, query, query_scalar};
 
 const COLUMNS: &str = "SELECT budget_id, sequence, id, request_id, amount_nanos, note, actor_kind, actor_id, \
                        created_at FROM budget_top_ups";
@@ -132,14 +133,10 @@ pub(super) async fn list(
     connection: &mut Connection,
     workspace: &WorkspaceId,
     budget: &str,
-    before: Option<u64>,
-    limit: usize,
+    part: &SequenceQuery,
 ) -> Result<Vec<TopUp>, StoreError> {
     let mut query = of_budget(workspace, budget);
-    if let Some(before) = before {
-        query.push(" AND sequence < ").push_bind(to_column(before));
-    }
-    query.push(" ORDER BY sequence DESC LIMIT ").push_bind(row_limit(limit));
+    push_part(&mut query, part);
     let rows = query.build().fetch_all(connection).await.map_err(failure(STORE))?;
     rows.iter().map(entry).collect()
 }

@@ -5,6 +5,7 @@ use std::path::Path;
 use rateguard_core::ids::WorkspaceId;
 use rateguard_core::time::Millis;
 use rateguard_engine::audit::{AuditHead, Deed, Problem, Report, verify};
+use rateguard_engine::listing::SequenceQuery;
 use rateguard_engine::ports::{AuditQuery, AuditStore, ConfigStore, Resource};
 use rateguard_store_sql::SqlAuditStore;
 use rateguard_store_suite::config_store::samples::{rule, workspace};
@@ -249,7 +250,10 @@ async fn a_folder_without_files_is_no_trail() {
 /// Alters the third entry and computes its hash and all that follow anew, with the head.
 async fn forge(home: &TempDir) {
     let store = SqlAuditStore::open_to_read(home.path()).await.unwrap();
-    let query = AuditQuery { limit: 100, ..AuditQuery::default() };
+    let query = AuditQuery {
+        part: SequenceQuery { limit: 100, ..SequenceQuery::default() },
+        ..AuditQuery::default()
+    };
     let mut entries = store.audit_entries(Some(&owner()), &query).await.unwrap();
     store.close().await;
     entries.reverse();

@@ -2,6 +2,7 @@
 
 use futures::future::join_all;
 use rateguard_core::ids::RequestId;
+use rateguard_engine::listing::PageQuery;
 use rateguard_engine::ports::{
     CLIENT_REQUEST_LIFE_MS, ClientRequest, ConfigStore, Once, Resource, ResourceChange, ResourceKind,
     StoreError,
@@ -111,7 +112,7 @@ pub async fn of_many_equal_requests_at_once_one_makes_its_resource<B: Backend<St
         .map(|number| store.change_once(&owner, new_rule(&format!("rule_{number}")), &one, &deed));
     let answers = join_all(writers).await.into_iter().collect::<Result<Vec<_>, _>>()?;
     assert_eq!(answers.iter().filter(|once| matches!(once, Once::Made(_))).count(), 1);
-    let rules = store.list(&owner, ResourceKind::Rule, None, LIMIT).await?;
+    let rules = store.list(&owner, ResourceKind::Rule, &PageQuery::first(LIMIT)).await?;
     assert_eq!(rules.len(), 1);
     for once in answers {
         let (Once::Made(stored) | Once::Before(Some(stored))) = once else { panic!("{once:?}") };

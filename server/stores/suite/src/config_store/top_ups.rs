@@ -7,6 +7,7 @@ use rateguard_core::limits::MONEY_NANOS_MAX;
 use rateguard_core::money::Nanos;
 use rateguard_core::rule::{Budget, BudgetPeriod, TopUpRefusal};
 use rateguard_core::time::CalendarPeriod;
+use rateguard_engine::listing::SequenceQuery;
 use rateguard_engine::ports::{
     ConfigStore, NewTopUp, Resource, ResourceKind, StoreError, Stored, TOP_UPS_FULL, TopUp, TopUpOutcome,
 };
@@ -80,8 +81,10 @@ pub async fn a_top_up_raises_the_sum_and_is_listed_the_newest_first<B: Backend<S
     }
     assert_eq!(sum_of(&store, &owner).await?, -93);
     assert_eq!(store.changes_after(seen, ALL_CHANGES).await?.len(), 3);
-    assert_eq!(store.top_ups(&owner, "bud_1", None, 2).await?, made[..2]);
-    assert_eq!(store.top_ups(&owner, "bud_1", Some(2), 2).await?, made[2..]);
+    assert_eq!(store.top_ups(&owner, "bud_1", &part(None, 2)).await?, made[..2]);
+    assert_eq!(store.top_ups(&owner, "bud_1", &part(Some(2), 2)).await?, made[2..]);
+    let oldest = SequenceQuery { oldest_first: true, ..part(Some(1), 1) };
+    assert_eq!(store.top_ups(&owner, "bud_1", &oldest).await?, made[1..2]);
     Ok(())
 }
 
@@ -128,7 +131,7 @@ pub async fn a_refused_top_up_leaves_no_trace<B: Backend<Store: ConfigStore>>(ba
     let full = store.top_up(&owner, top_up(1, "a", 1), 0, &by(9)).await;
     assert_eq!(full, Err(StoreError::Full { what: TOP_UPS_FULL }));
     assert_eq!(store.snapshot().await?, before);
-    assert_eq!(store.top_ups(&owner, "bud_1", None, LIMIT).await?, []);
+    assert_eq!(store.top_ups(&owner, "bud_1", &part(None, LIMIT)).await?, []);
     Ok(())
 }
 
@@ -139,8 +142,8 @@ pub async fn a_ledger_stays_when_its_budget_goes<B: Backend<Store: ConfigStore>>
     insert_all(&store, "ws_1", vec![Resource::Budget(prepaid("bud_1", 0))]).await?;
     let (entry, _) = done(store.top_up(&owner, top_up(1, "one", 5), LIMIT, &by(2)).await?);
     store.remove(&owner, ResourceKind::Budget, "bud_1", None, &by(3)).await?;
-    assert_eq!(store.top_ups(&owner, "bud_1", None, LIMIT).await?, [entry]);
-    assert_eq!(store.top_ups(&ws("ws_2"), "bud_1", None, LIMIT).await?, []);
+    assert_eq!(store.top_ups(&owner, "bud_1", &part(None, LIMIT)).await?, [entry]);
+    assert_eq!(store.top_ups(&ws("ws_2"), "bud_1", &part(None, LIMIT)).await?, []);
     Ok(())
 }
 
@@ -166,7 +169,7 @@ pub async fn of_many_top_ups_at_once_each_request_counts_once<B: Backend<Store: 
     // Each amount is a bit of its own: the sum tells which were counted, and how often.
     let requests = TOP_UPS_AT_ONCE / 2;
     assert_eq!(sum_of(&store, &owner).await?, (1 << requests) - 1);
-    let ledger = store.top_ups(&owner, "bud_1", None, LIMIT).await?;
+    let ledger = store.top_ups(&owner, "bud_1", &part(None, LIMIT)).await?;
     let places: Vec<u64> = ledger.iter().map(|entry| entry.sequence).collect();
     assert_eq!(places, (1..=requests).rev().collect::<Vec<_>>());
     Ok(())
@@ -186,4 +189,8 @@ async fn raise(store: &impl ConfigStore, owner: &WorkspaceId) -> Outcome {
         }
     }
     Ok(())
+}
+
+fn part(after: Option<u64>, limit: usize) -> SequenceQuery {
+    SequenceQuery { oldest_first: false, after, limit }
 }
