@@ -8,9 +8,12 @@ mod draft;
 mod write;
 
 use rateguard_core::ids::WorkspaceId;
+use rateguard_core::limits::PRICES_PER_MODEL_MAX;
 use rateguard_core::time::Millis;
 use rateguard_engine::audit::{AuditKind, Deed};
-use rateguard_engine::ports::{Resource, ResourceChange, ResourceKind, StoreError, Stored};
+use rateguard_engine::ports::{
+    MODEL_PRICES_FULL, Resource, ResourceChange, ResourceKind, StoreError, Stored,
+};
 use rateguard_engine::resources::Workspace;
 
 use super::body::BodyError;
@@ -106,10 +109,26 @@ pub(super) async fn make_all(
         stored.extend(draft.make(step, by.at)?);
     }
     write::write(connection, &draft).await?;
+    if draft.has_new_prices() {
+        check_models(connection, workspace).await?;
+    }
     follow(connection, workspace, &draft.touched()).await?;
     tell(connection, &draft.entries(), by.at).await?;
     record_all(connection, Some(workspace), draft.into_facts(), by).await?;
     Ok(stored)
+}
+
+/// Refuses where a model has more prices than it may, now that all are made.
+async fn check_models(connection: &mut Connection, workspace: &WorkspaceId) -> Result<(), StoreError> {
+    let too_many = "SELECT model FROM price_overrides WHERE workspace_id = $1 \
+                    GROUP BY provider, model HAVING count(*) > $2 LIMIT 1";
+    let found = query(too_many)
+        .bind(workspace.as_str())
+        .bind(row_limit(PRICES_PER_MODEL_MAX))
+        .fetch_optional(connection)
+        .await
+        .map_err(failure(STORE))?;
+    if found.is_some() { Err(StoreError::Full { what: MODEL_PRICES_FULL }) } else { Ok(()) }
 }
 
 /// Refuses where the workspace has changed after the revision `seen`.

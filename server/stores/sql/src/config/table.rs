@@ -11,6 +11,9 @@ use super::body::{self, BodyError, Columns, Unique};
 use super::{STORE, corrupt};
 use crate::database::{QueryBuilder, Row, Scope, failure};
 
+/// What is unique of a price, in columns that are made from its body.
+const PRICE_COLUMNS: &str = "provider, model, effective_from_ms";
+
 /// Where the resources of one kind stand.
 pub(super) struct Table {
     /// What stands there.
@@ -80,7 +83,7 @@ const PRICE_OVERRIDES: Table = Table {
     audit: AuditKind::PriceOverride,
     code: "price_override",
     name: "price_overrides",
-    unique: Some(UniqueValue { field: "model", column: None, by_workspace: true }),
+    unique: Some(UniqueValue { field: "effective_from", column: None, by_workspace: true }),
     display_name: None,
     full: "the workspace's list of prices",
 };
@@ -137,7 +140,7 @@ impl Table {
     /// A query of the rows that have one of these unique values, to be read with [`holder`].
     pub fn select_holders(&self, workspace: &WorkspaceId, values: &[&Unique]) -> Option<QueryBuilder> {
         let unique = self.unique.as_ref()?;
-        let columns = unique.column.unwrap_or("provider, model");
+        let columns = unique.column.unwrap_or(PRICE_COLUMNS);
         let mut query =
             QueryBuilder::new(format!("SELECT workspace_id, id, {columns} FROM {} WHERE ", self.name));
         query.push(format_args!("({columns}) IN ("));
@@ -145,7 +148,9 @@ impl Table {
             match value {
                 Unique::Slug(slug) => row.push_bind(slug.clone()),
                 Unique::Secret(secret) => row.push_bind(secret.clone()),
-                Unique::Model(provider, model) => row.push_bind(provider.clone()).push_bind(model.clone()),
+                Unique::Price { provider, model, effective_from } => {
+                    row.push_bind(provider.clone()).push_bind(model.clone()).push_bind(effective_from.get())
+                }
                 Unique::None => &mut row,
             };
         });
@@ -191,7 +196,7 @@ impl Table {
                 Unique::Slug(slug) => row.push_bind(slug),
                 Unique::Secret(secret) => row.push_bind(secret),
                 // Made from the body.
-                Unique::Model(..) | Unique::None => &mut row,
+                Unique::Price { .. } | Unique::None => &mut row,
             };
         });
         Ok(query)
@@ -250,7 +255,11 @@ pub(super) fn holder(kind: ResourceKind, row: &Row) -> Result<(Unique, String, S
     let unique = match kind {
         ResourceKind::Api => Unique::Slug(row.try_get("slug")?),
         ResourceKind::Key => Unique::Secret(row.try_get("secret_sha256")?),
-        ResourceKind::PriceOverride => Unique::Model(row.try_get("provider")?, row.try_get("model")?),
+        ResourceKind::PriceOverride => Unique::Price {
+            provider: row.try_get("provider")?,
+            model: row.try_get("model")?,
+            effective_from: Millis::new(row.try_get("effective_from_ms")?),
+        },
         ResourceKind::Rule | ResourceKind::Budget => Unique::None,
     };
     Ok((unique, row.try_get("workspace_id")?, row.try_get("id")?))
@@ -260,7 +269,7 @@ fn push_unique(query: &mut QueryBuilder, unique: &Unique) {
     match unique {
         Unique::Slug(slug) => query.push_bind(slug.clone()),
         Unique::Secret(secret) => query.push_bind(secret.clone()),
-        Unique::Model(..) | Unique::None => query.push("NULL"),
+        Unique::Price { .. } | Unique::None => query.push("NULL"),
     };
 }
 

@@ -308,6 +308,12 @@ impl<'w> Draft<'w> {
         &self.moves
     }
 
+    /// Whether there are prices that were not there before, or prices of another model.
+    pub fn has_new_prices(&self) -> bool {
+        let outcome = self.outcome(ResourceKind::PriceOverride);
+        !outcome.new.is_empty() || !self.moves.is_empty()
+    }
+
     /// Whose rows they are.
     pub fn workspace(&self) -> &WorkspaceId {
         self.workspace
