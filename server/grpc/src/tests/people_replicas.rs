@@ -7,8 +7,10 @@ use rateguard_core::ids::{SessionId, UserId, WorkspaceId};
 use rateguard_engine::audit::Origin;
 use rateguard_engine::directory::Directory;
 use rateguard_engine::error::{EngineError, Reason};
+use rateguard_engine::listing::{Order, PageQuery};
 use rateguard_engine::people::{
-    EmailAddress, Mail, MailError, Mailer, People, PeopleBackground, PeopleSetup, Person, Role,
+    EmailAddress, InvitationFilter, Mail, MailError, Mailer, People, PeopleBackground, PeopleSetup, Person,
+    Role,
 };
 use rateguard_engine::ports::PeopleStore;
 use rateguard_engine::secrets::CredentialCipher;
@@ -61,6 +63,7 @@ async fn cut_off(world: &World) -> (Arc<People>, Arc<Directory>) {
         cipher: CredentialCipher::new(&[7; 32]).unwrap(),
         policy: policy(),
         mailer: None,
+        external: None,
     };
     let (people, background) = People::start(Arc::new(world.config.people()), setup).await.unwrap();
     background.stop().await;
@@ -162,10 +165,12 @@ async fn an_invitation_that_cannot_be_sent_is_taken_back_also_when_nobody_waits_
         answer = other.invite(&ada, Some(bob), Role::Member, None, &origin) => panic!("{answer:?}"),
         () = mailer.begun.notified() => {}
     }
-    assert_eq!(other.invitations(&ada).await.unwrap().len(), 1);
+    let all = PageQuery { order: Order::default(), after: None, limit: 10 };
+    let filter = InvitationFilter::default();
+    assert_eq!(other.invitations(&ada, &filter, &all).await.unwrap().items.len(), 1);
     mailer.ended.notify_one();
     let taken_back = async {
-        while !other.invitations(&ada).await.unwrap().is_empty() {
+        while !other.invitations(&ada, &filter, &all).await.unwrap().items.is_empty() {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     };

@@ -1,5 +1,5 @@
 //! The audit trail in SQL. Entries stand in the file of what is changed, each written by the
-//! transaction of the change; their hashes go to the file of the event log right after the commit.
+//! transaction of the change; their hashes go to the file of the event log soon after the commit.
 //!
 //! A hash waits in an outbox, written by the same transaction, until the other file has it. So a
 //! process that is killed in between leaves no entry unwitnessed: the next one goes on.
@@ -16,7 +16,7 @@ use rateguard_engine::ports::{AuditLink, AuditQuery, AuditStore, StoreError};
 
 use crate::database::{Database, OpenError, PostgresDatabase, Scope};
 pub(crate) use append::{Fact, What, record, record_all};
-pub(crate) use witness::Witness;
+pub(crate) use witness::{Trail, Witness};
 
 /// The name by which errors know the store.
 const STORE: &str = "audit";
@@ -24,12 +24,12 @@ const STORE: &str = "audit";
 /// The audit trail, for reading.
 #[derive(Clone, Debug)]
 pub struct SqlAuditStore {
-    witness: Witness,
+    trail: Trail,
 }
 
 impl SqlAuditStore {
-    pub(crate) fn over(witness: Witness) -> Self {
-        Self { witness }
+    pub(crate) fn over(trail: Trail) -> Self {
+        Self { trail }
     }
 
     /// Opens the trail of an installation in a database on a server. Nothing is written, and nothing is
@@ -41,7 +41,7 @@ impl SqlAuditStore {
         let server = server.clone().requiring_migrations();
         let entries = Database::open_on_server(&server, &crate::config::SERVER_SCHEMA).await?;
         let copies = Database::open_on_server(&server, &crate::events::SERVER_SCHEMA).await?;
-        Ok(Self::over(Witness::new(entries, copies)))
+        Ok(Self::over(Trail { entries, copies }))
     }
 }
 
@@ -65,27 +65,27 @@ impl AuditStore for SqlAuditStore {
     ) -> Result<Vec<AuditEntry>, StoreError> {
         let chain = workspace.map_or(INSTALLATION_CHAIN, WorkspaceId::as_str);
         let scope = workspace.map_or(Scope::Installation, Scope::Workspace);
-        with_reader!(self.witness.entries, scope, read::page, chain, query)
+        with_reader!(self.trail.entries, scope, read::page, chain, query)
     }
 
     async fn audit_heads(&self) -> Result<Vec<AuditHead>, StoreError> {
-        with_reader!(self.witness.entries, Scope::Installation, read::heads)
+        with_reader!(self.trail.entries, Scope::Installation, read::heads)
     }
 
     async fn audit_chain(&self, chain: &str, after: u64, limit: usize) -> Result<Vec<AuditLink>, StoreError> {
-        with_reader!(self.witness.entries, Scope::Installation, read::chain, chain, after, limit)
+        with_reader!(self.trail.entries, Scope::Installation, read::chain, chain, after, limit)
     }
 
     async fn audit_unwitnessed(&self, chain: &str) -> Result<Vec<AuditHead>, StoreError> {
-        with_reader!(self.witness.entries, Scope::Installation, read::unwitnessed, chain)
+        with_reader!(self.trail.entries, Scope::Installation, read::unwitnessed, chain)
     }
 
     async fn witnessed_heads(&self) -> Result<Vec<AuditHead>, StoreError> {
-        with_reader!(self.witness.copies, Scope::Installation, witness::heads)
+        with_reader!(self.trail.copies, Scope::Installation, witness::heads)
     }
 
     async fn witnessed(&self, chain: &str, after: u64, through: u64) -> Result<Vec<AuditHead>, StoreError> {
-        with_reader!(self.witness.copies, Scope::Installation, witness::between, chain, after, through)
+        with_reader!(self.trail.copies, Scope::Installation, witness::between, chain, after, through)
     }
 }
 

@@ -37,14 +37,17 @@ pub(crate) use shown::workspace as shown_workspace;
 
 use crate::audit::{SqlAuditStore, Witness};
 use crate::database::{
-    Content, DataFolder, Database, Durability, Feed, LOAD_MS_MAX, OpenError, PostgresDatabase, Schema, Scope,
-    ServerSchema, Transaction, Writing, failure, query, query_scalar,
+    CALL_MS_MAX, Content, DataFolder, Database, Durability, Feed, LOAD_MS_MAX, OpenError, PostgresDatabase,
+    Schema, Scope, ServerSchema, Transaction, Writing, failure, query, query_scalar,
 };
 use crate::events::SqlEventLog;
 use crate::people::SqlPeopleStore;
 
 /// The name by which errors know the store.
 const STORE: &str = "config";
+/// Longest wait for a workspace that is changed as a whole. Ten thousand resources are some two hundred
+/// statements, each of which the server bounds by itself; this is for both on a machine that is busy.
+const APPLY_MS_MAX: u64 = 30_000;
 static MIGRATOR: Migrator = sqlx::migrate!("../../../migrations/config/sqlite");
 static SERVER_MIGRATOR: Migrator = sqlx::migrate!("../../../migrations/config/postgres");
 pub(crate) const SCHEMA: Schema = Schema {
@@ -81,7 +84,7 @@ impl SqlConfigStore {
 
     /// The store over its file, open.
     pub(crate) async fn over(database: Database, log: &SqlEventLog) -> Self {
-        let witness = Witness::new(database.clone(), log.database().clone());
+        let witness = Witness::start(database.clone(), log.database().clone());
         // What a process that was killed has left.
         witness.catch_up().await;
         Self { database, witness }
@@ -97,8 +100,9 @@ impl SqlConfigStore {
         Ok(Self::over(database.listening(server, &SERVER_SCHEMA), log).await)
     }
 
-    /// Closes it; calls afterwards are unavailable.
+    /// Closes it, once the audit trail's hashes have their second copy; calls afterwards are unavailable.
     pub async fn close(&self) {
+        self.witness.finish().await;
         self.database.close().await;
     }
 
@@ -115,7 +119,7 @@ impl SqlConfigStore {
 
     /// The audit trail of both.
     pub fn audit(&self) -> SqlAuditStore {
-        SqlAuditStore::over(self.witness.clone())
+        SqlAuditStore::over(self.witness.trail().clone())
     }
 
     /// Runs and commits a change, and has its audit entries witnessed.
@@ -123,10 +127,19 @@ impl SqlConfigStore {
         &self,
         work: impl Future<Output = Result<(Transaction, T), StoreError>> + Send,
     ) -> Result<T, StoreError> {
-        let changed = self.database.write(work).await;
+        self.change_within(CALL_MS_MAX, work).await
+    }
+
+    /// The same, under a deadline of its own.
+    async fn change_within<T>(
+        &self,
+        deadline_ms: u64,
+        work: impl Future<Output = Result<(Transaction, T), StoreError>> + Send,
+    ) -> Result<T, StoreError> {
+        let changed = self.database.write_within(deadline_ms, work).await;
         // What was refused, or could not be asked, has left nothing to take over.
         if matches!(changed, Ok(_) | Err(StoreError::OutcomeUnknown { .. })) {
-            self.witness.catch_up().await;
+            self.witness.wake();
         }
         changed
     }
@@ -304,7 +317,7 @@ impl ConfigStore for SqlConfigStore {
             let stored = change::make_all(&mut transaction, workspace, steps, by).await?;
             Ok((transaction, stored))
         };
-        self.change(work).await
+        self.change_within(APPLY_MS_MAX, work).await
     }
 
     async fn workspace_state(

@@ -42,7 +42,7 @@ use sqlite::SqlitePools;
 
 /// Longest wait for a connection and for the statements of one call. Statements take milliseconds;
 /// the bound is for a disk that hangs.
-const CALL_MS_MAX: u64 = 10_000;
+pub(crate) const CALL_MS_MAX: u64 = 10_000;
 /// Longest wait for a read of a whole store at the start.
 pub(crate) const LOAD_MS_MAX: u64 = 120_000;
 

@@ -48,8 +48,10 @@ impl SqlPeopleStore {
         Self { database, witness }
     }
 
-    /// Closes the file, for the configuration too; calls afterwards are unavailable.
+    /// Closes the file, for the configuration too, once the audit trail's hashes have their second copy;
+    /// calls afterwards are unavailable.
     pub async fn close(&self) {
+        self.witness.finish().await;
         self.database.close().await;
     }
 }
@@ -65,7 +67,7 @@ macro_rules! in_transaction {
         let changed = $store.database.write(work).await;
         // What was refused, or could not be asked, has left nothing to take over.
         if matches!(changed, Ok(_) | Err(StoreError::OutcomeUnknown { .. })) {
-            $store.witness.catch_up().await;
+            $store.witness.wake();
         }
         changed
     }};

@@ -62,11 +62,13 @@ pub(crate) async fn record_all(
     }
     let chain = chain.map_or(INSTALLATION_CHAIN, WorkspaceId::as_str);
     let mut head = take_places(connection, chain, facts.len()).await?;
-    let entries: Vec<AuditEntry> =
-        facts.into_iter().map(|what| next_entry(&mut head, chain, what, by)).collect();
-    for entries in entries.chunks(ENTRIES_PER_STATEMENT) {
-        insert(connection, entries).await?;
-        await_witness(connection, entries).await?;
+    let mut facts = facts.into_iter();
+    // A server throws out whoever computes for long within a transaction.
+    while facts.len() > 0 {
+        let next = facts.by_ref().take(ENTRIES_PER_STATEMENT);
+        let entries: Vec<AuditEntry> = next.map(|what| next_entry(&mut head, chain, what, by)).collect();
+        insert(connection, &entries).await?;
+        await_witness(connection, &entries).await?;
     }
     put_head(connection, chain, &head).await
 }

@@ -1,6 +1,7 @@
 //! Files that somebody has changed by hand: what is found, and where.
 
 use std::path::Path;
+use std::time::Duration;
 
 use rateguard_core::ids::WorkspaceId;
 use rateguard_core::time::Millis;
@@ -17,6 +18,9 @@ use super::Opened;
 
 /// Entries of the chain: the workspace, and rules.
 const ENTRIES: u64 = 6;
+
+/// Longer than what waits is left alone.
+const WAIT: Duration = Duration::from_secs(30);
 
 fn owner() -> WorkspaceId {
     WorkspaceId::parse("id", "ws_1").unwrap()
@@ -226,6 +230,30 @@ async fn what_a_killed_process_left_unwitnessed_is_witnessed_at_the_next_start()
     assert_eq!(store.audit_unwitnessed("ws_1").await.unwrap(), []);
     assert_eq!(store.witnessed_heads().await.unwrap()[0].sequence, 6);
     store.close().await;
+    assert_eq!(found(&home).await, []);
+}
+
+#[tokio::test]
+async fn what_waited_while_the_second_copy_was_held_is_taken_over_without_another_change() {
+    let home = made().await;
+    let opened = Opened::open(&home).await;
+    let options = SqliteConnectOptions::new().filename(home.path().join("events.db"));
+    let mut holder: SqliteConnection = options.connect().await.unwrap();
+    sqlx::query("BEGIN IMMEDIATE").execute(&mut holder).await.unwrap();
+    for number in 7..=9 {
+        add_rule(&opened, number).await;
+    }
+    let audit = opened.config.audit();
+    assert_eq!(audit.audit_unwitnessed("ws_1").await.unwrap().len(), 3);
+    assert_eq!(report(home.path(), &[]).await.findings, []);
+    sqlx::query("ROLLBACK").execute(&mut holder).await.unwrap();
+    let taken_over = async {
+        while audit.witnessed_heads().await.unwrap()[0].sequence < 9 {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    tokio::time::timeout(WAIT, taken_over).await.expect("it is tried again");
+    opened.close().await;
     assert_eq!(found(&home).await, []);
 }
 

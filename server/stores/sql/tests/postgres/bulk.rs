@@ -50,10 +50,7 @@ fn everything() -> Vec<Resource> {
 
 async fn apply(store: &SqlConfigStore, changes: Vec<ResourceChange>) -> Vec<Stored<Resource>> {
     let seen = store.workspace_state(&owner(), 1).await.unwrap().revision;
-    let begun = std::time::Instant::now();
-    let stored = store.apply_all(&owner(), changes, seen, &by()).await.unwrap();
-    println!("{:?}", begun.elapsed());
-    stored
+    store.apply_all(&owner(), changes, seen, &by()).await.unwrap()
 }
 
 #[tokio::test]

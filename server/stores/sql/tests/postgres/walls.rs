@@ -77,6 +77,8 @@ async fn filled() -> Result<OnServer, StoreError> {
     for resource in one_of_each(1) {
         config.insert(&ws(OWNER), resource, LIMIT, &by).await?;
     }
+    // It takes over what waits for its second copy; what waits is made by hand.
+    config.close().await;
     log.append(&[event(OWNER, "1")]).await?;
     usage.apply(&log.read_after(rateguard_core::counter::Position(0), LIMIT).await?).await?;
     let mut connection = on.connect().await;
