@@ -8,6 +8,7 @@
 
 mod connection;
 mod descriptors;
+pub mod files;
 mod first_bytes;
 mod handshakes;
 mod listening;

@@ -2,11 +2,13 @@
 
 use std::fs::File;
 use std::hash::{Hash, Hasher};
-use std::io::{self, Read as _};
+use std::io;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
 use zeroize::Zeroizing;
+
+use crate::files::{open_regular, read_at_most};
 
 /// Longest file in PEM, in bytes: hundreds of certificates of an authority.
 pub const PEM_FILE_BYTES_MAX: u64 = 1 << 20;
@@ -100,7 +102,7 @@ impl Hash for Secret {
 /// Reads a file that everybody may read.
 ///
 /// # Errors
-/// When it cannot be read or is too long.
+/// When it cannot be read, is no regular file or is too long.
 pub fn read_pem(path: &Path) -> Result<Vec<u8>, TlsFileError> {
     read(path, open(path)?)
 }
@@ -108,7 +110,7 @@ pub fn read_pem(path: &Path) -> Result<Vec<u8>, TlsFileError> {
 /// Reads a file with a key. It is wiped from memory when it is dropped.
 ///
 /// # Errors
-/// When it cannot be read or is too long, or when others than its owner can read it.
+/// When it cannot be read, is no regular file or is too long, or when others than its owner can read it.
 pub fn read_private_pem(path: &Path) -> Result<Zeroizing<Vec<u8>>, TlsFileError> {
     let file = open(path)?;
     let mode = file.metadata().map_err(|source| unreadable(path, source))?.permissions().mode();
@@ -119,17 +121,12 @@ pub fn read_private_pem(path: &Path) -> Result<Zeroizing<Vec<u8>>, TlsFileError>
 }
 
 fn open(path: &Path) -> Result<File, TlsFileError> {
-    File::open(path).map_err(|source| unreadable(path, source))
+    open_regular(path).map_err(|source| unreadable(path, source))
 }
 
 fn read(path: &Path, file: File) -> Result<Vec<u8>, TlsFileError> {
-    let mut bytes = Vec::new();
-    file.take(PEM_FILE_BYTES_MAX + 1).read_to_end(&mut bytes).map_err(|source| unreadable(path, source))?;
-    if u64::try_from(bytes.len()).is_ok_and(|length| length <= PEM_FILE_BYTES_MAX) {
-        Ok(bytes)
-    } else {
-        Err(TlsFileError::TooLong { path: path.display().to_string() })
-    }
+    let bytes = read_at_most(file, PEM_FILE_BYTES_MAX).map_err(|source| unreadable(path, source))?;
+    bytes.ok_or_else(|| TlsFileError::TooLong { path: path.display().to_string() })
 }
 
 fn unreadable(path: &Path, source: io::Error) -> TlsFileError {
