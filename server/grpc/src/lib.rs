@@ -10,6 +10,7 @@ pub mod front;
 pub mod page;
 pub mod server;
 pub mod services;
+pub mod short_bodies;
 pub mod status;
 
 #[cfg(test)]

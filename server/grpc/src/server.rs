@@ -51,6 +51,7 @@ use crate::services::quota::Quota;
 use crate::services::rules::Rules;
 use crate::services::usage::Usage;
 use crate::services::workspaces::Workspaces;
+use crate::short_bodies::ShortBodiesLayer;
 
 /// How long a browser may remember what CORS allows.
 const CORS_MAX_AGE: Duration = Duration::from_secs(3_600);
@@ -92,7 +93,7 @@ pub fn public_router(
     let services = public_services(engine, people).routes().prepare().into_axum_router();
     let auth =
         AuthLayer::new(engine.clone(), GatewayAccess::Refused).with_people(people.clone(), cors_origins);
-    let guarded = (front, DeadlineLayer, DetailsLayer, auth);
+    let guarded = (front, DeadlineLayer, DetailsLayer, auth, ShortBodiesLayer);
     let renamed = MapRequestLayer::new(under_present_name);
     Ok(services.merge(open_services(health)?).layer((renamed, guarded)))
 }
