@@ -87,7 +87,8 @@ pub async fn verify(store: &dyn AuditStore, kept: &[AuditHead]) -> Result<Report
     let mut heads = store.witnessed_heads().await?;
     heads.extend(store.audit_heads().await?);
     heads.extend_from_slice(kept);
-    let names: BTreeSet<String> = heads.iter().map(|head| head.workspace.clone()).collect();
+    let mut names: BTreeSet<String> = heads.iter().map(|head| head.workspace.clone()).collect();
+    names.extend(chains(store).await?);
     let mut report = Report::default();
     for workspace in names {
         let heads = heads.iter().filter(|head| head.workspace == workspace).cloned().collect();
@@ -95,6 +96,15 @@ pub async fn verify(store: &dyn AuditStore, kept: &[AuditHead]) -> Result<Report
         walk.run().await?;
     }
     Ok(report)
+}
+
+/// Every chain that has an entry: one that somebody has put there by hand may have no head.
+async fn chains(store: &dyn AuditStore) -> Result<Vec<String>, StoreError> {
+    let mut chains: Vec<String> = Vec::new();
+    while let Some(chain) = store.audit_chain_after(chains.last().map(String::as_str)).await? {
+        chains.push(chain);
+    }
+    Ok(chains)
 }
 
 fn start(workspace: String) -> AuditHead {
