@@ -6,7 +6,7 @@ use sqlx::migrate::{Migrate as _, MigrateError};
 use sqlx::postgres::PgConnection;
 use sqlx::{AssertSqlSafe, ConnectOptions as _, Connection as _};
 
-use super::super::{CALL_MS_MAX, OpenError};
+use super::super::{CALL_MS_MAX, LAST_APPLIED, OpenError};
 use super::{Migrations, PostgresDatabase, ServerSchema};
 
 /// The advisory lock of whoever migrates. Any number will do that no store has for its writers.
@@ -88,7 +88,7 @@ impl PostgresDatabase {
             let table = "SELECT to_regclass('_sqlx_migrations') IS NOT NULL";
             let applied = match sqlx::query_scalar(table).fetch_one(&mut connection).await? {
                 true => {
-                    sqlx::query_scalar("SELECT max(version) FROM _sqlx_migrations")
+                    sqlx::query_scalar(LAST_APPLIED)
                         .fetch_one(&mut connection)
                         .await?
                 }
