@@ -34,7 +34,7 @@ pub async fn audit_trail(config: &Config) -> anyhow::Result<Arc<dyn AuditStore>>
             SqlAuditStore::open_on_server(&database_server(config)?.requiring_migrations()).await
         }
     };
-    Ok(Arc::new(trail.with_context(|| format!("{place} holds no audit trail"))?))
+    Ok(Arc::new(trail.with_context(|| format!("the audit trail of {place} cannot be read"))?))
 }
 
 /// The stores of an installation, open: in files, or in a database that other replicas share.
