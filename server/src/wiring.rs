@@ -32,7 +32,7 @@ pub async fn audit_trail(config: &Config) -> anyhow::Result<Arc<dyn AuditStore>>
         StoresKind::Sqlite => SqlAuditStore::open_to_read(&config.data.folder).await,
         StoresKind::Postgres => SqlAuditStore::open_on_server(&database_server(config)?).await,
     };
-    Ok(Arc::new(trail.with_context(|| format!("{place} holds no audit trail"))?))
+    Ok(Arc::new(trail.with_context(|| format!("the audit trail of {place} cannot be read"))?))
 }
 
 /// The stores of an installation, open: in files, or in a database that other replicas share.

@@ -9,6 +9,7 @@
 pub mod client_address;
 mod connection;
 mod descriptors;
+pub mod files;
 mod first_bytes;
 mod handshakes;
 mod listening;

@@ -2,11 +2,13 @@
 //! looked at is the file that was opened, so that none is put in its place in between.
 
 use std::fs::File;
-use std::io::{self, Read as _};
+use std::io;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 
 use zeroize::Zeroizing;
+
+use crate::files::{open_regular, read_at_most};
 
 /// What a mode grants to the group and to everyone.
 const OTHERS: u32 = 0o077;
@@ -48,38 +50,31 @@ pub enum FileError {
 /// Reads a file with a secret. It is wiped from memory when it is dropped.
 ///
 /// # Errors
-/// When it cannot be read or is longer than `bytes_max`, or when others than its owner can read it.
+/// When it cannot be read, is no regular file or is longer than `bytes_max`, or when others than its owner can read it.
 pub fn read_private(path: &Path, bytes_max: u64) -> Result<Zeroizing<Vec<u8>>, FileError> {
     let file = open(path)?;
     let mode = file.metadata().map_err(|source| unreadable(path, source))?.permissions().mode();
     if mode & OTHERS != 0 {
         return Err(FileError::NotPrivate { path: path.display().to_string(), mode });
     }
-    let mut bytes = Zeroizing::new(Vec::new());
-    read_into(&mut bytes, path, &file, bytes_max)?;
-    Ok(bytes)
+    read(path, file, bytes_max).map(Zeroizing::new)
 }
 
 /// Reads a file that everybody may read.
 ///
 /// # Errors
-/// When it cannot be read or is longer than `bytes_max`.
+/// When it cannot be read, is no regular file or is longer than `bytes_max`.
 pub(crate) fn read_public(path: &Path, bytes_max: u64) -> Result<Vec<u8>, FileError> {
-    let mut bytes = Vec::new();
-    read_into(&mut bytes, path, &open(path)?, bytes_max)?;
-    Ok(bytes)
+    read(path, open(path)?, bytes_max)
 }
 
 fn open(path: &Path) -> Result<File, FileError> {
-    File::open(path).map_err(|source| unreadable(path, source))
+    open_regular(path).map_err(|source| unreadable(path, source))
 }
 
-fn read_into(bytes: &mut Vec<u8>, path: &Path, file: &File, bytes_max: u64) -> Result<(), FileError> {
-    file.take(bytes_max + 1).read_to_end(bytes).map_err(|source| unreadable(path, source))?;
-    if u64::try_from(bytes.len()).is_ok_and(|length| length <= bytes_max) {
-        return Ok(());
-    }
-    Err(FileError::TooLong { path: path.display().to_string(), bytes_max })
+fn read(path: &Path, file: File, bytes_max: u64) -> Result<Vec<u8>, FileError> {
+    let bytes = read_at_most(file, bytes_max).map_err(|source| unreadable(path, source))?;
+    bytes.ok_or_else(|| FileError::TooLong { path: path.display().to_string(), bytes_max })
 }
 
 fn unreadable(path: &Path, source: io::Error) -> FileError {

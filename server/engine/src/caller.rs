@@ -65,11 +65,16 @@ impl Identity {
     }
 
     /// The key that is shown; `None` where a person is logged in.
-    pub fn key_id(&self) -> Option<&KeyId> {
+    pub fn key(&self) -> Option<&Key> {
         match &self.who {
-            Who::Key(caller) => Some(&caller.key.id),
+            Who::Key(caller) => Some(&caller.key),
             Who::Person(_) => None,
         }
+    }
+
+    /// Its id.
+    pub fn key_id(&self) -> Option<&KeyId> {
+        self.key().map(|key| &key.id)
     }
 
     /// Whether it is a person who is logged in.

@@ -9,6 +9,7 @@ mod budgets;
 mod keys;
 mod lists;
 mod once;
+mod powers;
 mod prices;
 
 use rateguard_core::ids::{ApiId, WorkspaceId};
@@ -70,6 +71,7 @@ impl Engine {
     }
 
     async fn check_new(&self, identity: &Identity, resource: &Resource) -> Result<(), EngineError> {
+        powers::check_powers(identity, None, resource)?;
         self.check_resource(identity.workspace()?, None, resource)?;
         match resource {
             Resource::PriceOverride(price) => self.check_new_price(identity, price).await,
@@ -104,6 +106,7 @@ impl Engine {
     ) -> Result<Updated, EngineError> {
         let (kind, id) = (resource.kind(), resource.id().to_owned());
         let before = self.get(identity, kind, &id).await?;
+        powers::check_powers(identity, Some(&before.value), &resource)?;
         let resource = budgets::keep_top_ups(&before.value, resource);
         self.check_resource(identity.workspace()?, Some(&before.value), &resource)?;
         let counters_reset = self.resets_counters(identity.workspace()?, &before.value, &resource)?;

@@ -128,12 +128,12 @@ fn bounded_text(field: &str, value: String, bytes_max: usize) -> Result<String, 
     Err(out_of_bounds(field, format!("must be at most {bytes_max} bytes without control characters")))
 }
 
-/// An instant within the years 1970 to 9999, cut to whole milliseconds.
+/// An instant from 1970-01-01 to 9999-12-30, as [`Millis`] has them, cut to whole milliseconds.
 ///
 /// # Errors
 /// [`Reason::FieldMalformed`].
 pub fn instant(field: &str, value: &Timestamp) -> Result<Millis, EngineError> {
-    let outside = || malformed(field, "must be an instant of the years 1970 to 9999");
+    let outside = || malformed(field, "must be an instant from 1970-01-01T00:00:00Z to 9999-12-30T00:00:00Z");
     let nanos = u32::try_from(value.nanos).ok().filter(|nanos| *nanos < 1_000_000_000).ok_or_else(outside)?;
     let ms =
         value.seconds.checked_mul(1_000).ok_or_else(outside)?.saturating_add(i64::from(nanos / 1_000_000));

@@ -11,6 +11,7 @@ pub mod listing;
 pub mod page;
 pub mod server;
 pub mod services;
+pub mod short_bodies;
 pub mod status;
 
 #[cfg(test)]

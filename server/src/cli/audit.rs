@@ -55,8 +55,11 @@ impl Verify {
         let trail = wiring::audit_trail(&self.config.load()?).await?;
         let report = verify(trail.as_ref(), &kept).await?;
         print_report(&report)?;
-        ensure!(report.findings_count == 0, "the audit trail has {} faults", report.findings_count);
-        Ok(())
+        match report.findings_count {
+            0 => Ok(()),
+            1 => bail!("the audit trail has a fault"),
+            count => bail!("the audit trail has {count} faults"),
+        }
     }
 }
 

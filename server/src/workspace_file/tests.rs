@@ -139,6 +139,41 @@ fn a_value_that_is_none_is_told_with_its_line_and_its_path() {
 }
 
 #[test]
+fn what_stands_in_a_credentials_place_is_never_said_again() {
+    for written in [
+        "credential: sk-literal-secret",
+        "credential: [sk-literal-secret]",
+        "credential: {sk-literal-secret: 1}",
+        "credential: {env: [sk-literal-secret]}",
+        "credential: {value: sk-literal-secret}",
+        "credential: 4711",
+    ] {
+        let told = refusal(&replaced("credential:\n      env: OPENAI_KEY", written));
+        assert!(told.contains("stored, {env: NAME} or {file: PATH}"), "{written}: {told}");
+        assert!(told.contains("apis[0].credential"), "{written}: {told}");
+        assert!(!told.contains("sk-literal") && !told.contains("4711"), "{written}: {told}");
+    }
+}
+
+#[test]
+fn what_is_wrong_with_yaml_is_told_without_the_readers_own_words() {
+    let aliases = format!("a: &a [{}]\n{}", "1,".repeat(100), "b: *a\n".repeat(9));
+    let cases = [
+        (replaced("  - slug: openai", "  - slug: openai\n    slug: twice"), "\"slug\" stands here twice"),
+        (format!("{SAMPLE}---\nversion: 1\n"), "a second one begins here"),
+        (replaced("slug: openai", "slug: ~"), "there has to be a text here"),
+        (format!("{}{}", "[".repeat(5_000), aliases), "more values, aliases or levels than is read"),
+    ];
+    for (text, expected) in cases {
+        let told = refusal(&text);
+        assert!(told.contains(expected), "{told}");
+        for word in ["Options", "from_str", "Option<", "Budget", "breach"] {
+            assert!(!told.contains(word), "{told}");
+        }
+    }
+}
+
+#[test]
 fn values_that_do_not_fit_together_name_their_field() {
     let prepaid = replaced("period: month", "period: prepaid\n    time_zone: UTC");
     assert_eq!(refusal(&prepaid), "budgets[0].time_zone: a prepaid budget has none");

@@ -72,7 +72,7 @@ impl Hash for Secret {
 /// Reads a file that everybody may read.
 ///
 /// # Errors
-/// When it cannot be read or is too long.
+/// When it cannot be read, is no regular file or is too long.
 pub fn read_pem(path: &Path) -> Result<Vec<u8>, TlsFileError> {
     Ok(read_public(path, PEM_FILE_BYTES_MAX)?)
 }
@@ -80,7 +80,7 @@ pub fn read_pem(path: &Path) -> Result<Vec<u8>, TlsFileError> {
 /// Reads a file with a key. It is wiped from memory when it is dropped.
 ///
 /// # Errors
-/// When it cannot be read or is too long, or when others than its owner can read it.
+/// When it cannot be read, is no regular file or is too long, or when others than its owner can read it.
 pub fn read_private_pem(path: &Path) -> Result<Zeroizing<Vec<u8>>, TlsFileError> {
     Ok(read_private(path, PEM_FILE_BYTES_MAX)?)
 }

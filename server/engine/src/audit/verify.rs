@@ -87,16 +87,28 @@ pub async fn verify(store: &dyn AuditStore, kept: &[AuditHead]) -> Result<Report
     let mut heads = store.witnessed_heads().await?;
     heads.extend(store.audit_heads().await?);
     heads.extend_from_slice(kept);
-    let mut chains: BTreeMap<String, Vec<AuditHead>> = BTreeMap::new();
+    let mut by_chain: BTreeMap<String, Vec<AuditHead>> = BTreeMap::new();
     for head in heads {
-        chains.entry(head.workspace.clone()).or_default().push(head);
+        by_chain.entry(head.workspace.clone()).or_default().push(head);
+    }
+    for name in chains(store).await? {
+        by_chain.entry(name).or_default();
     }
     let mut report = Report::default();
-    for (workspace, heads) in chains {
+    for (workspace, heads) in by_chain {
         let walk = Walk { store, report: &mut report, heads, last: start(workspace), entries: 0 };
         walk.run().await?;
     }
     Ok(report)
+}
+
+/// Every chain that has an entry: one that somebody has put there by hand may have no head.
+async fn chains(store: &dyn AuditStore) -> Result<Vec<String>, StoreError> {
+    let mut chains: Vec<String> = Vec::new();
+    while let Some(chain) = store.audit_chain_after(chains.last().map(String::as_str)).await? {
+        chains.push(chain);
+    }
+    Ok(chains)
 }
 
 fn start(workspace: String) -> AuditHead {

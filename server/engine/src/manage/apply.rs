@@ -5,6 +5,7 @@ use std::collections::{HashMap, HashSet};
 use rateguard_core::ids::ApiId;
 
 use super::limit_of;
+use super::powers::check_powers;
 use crate::caller::Identity;
 use crate::engine::Engine;
 use crate::error::{EngineError, Reason};
@@ -100,6 +101,7 @@ impl Engine {
         wanted: &Resource,
     ) -> Result<Option<Difference>, EngineError> {
         let Some(before) = before else {
+            check_powers(identity, None, wanted)?;
             let after = Some(wanted.clone());
             return Ok(Some(Difference { before: None, after, counters_reset: false }));
         };
@@ -108,6 +110,7 @@ impl Engine {
         if carried == before.value {
             return Ok(None);
         }
+        check_powers(identity, Some(&before.value), &carried)?;
         let counters_reset = self.resets_counters(identity.workspace()?, &before.value, &carried)?;
         let after = super::budgets::succeed(&before.value, carried, counters_reset);
         let after = super::prices::succeed(&before.value, after);

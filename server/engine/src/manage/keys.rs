@@ -3,6 +3,7 @@
 use rateguard_core::ids::KeyId;
 
 use super::Created;
+use super::powers::check_powers;
 use crate::caller::Identity;
 use crate::engine::Engine;
 use crate::error::{EngineError, Reason};
@@ -115,8 +116,9 @@ impl Engine {
         }
         let before = self.get(identity, ResourceKind::Key, rotation.id.as_str()).await?;
         let expected = rotation.expected.unwrap_or(before.version);
-        let (key, secret) = self.rotated(before.value, rotation)?;
+        let (key, secret) = self.rotated(before.value.clone(), rotation)?;
         let resource = Resource::Key(key);
+        check_powers(identity, Some(&before.value), &resource)?;
         let Some(request) = request else {
             let stored = self.update(identity, resource, expected).await?.stored;
             return Ok(KeyOnce { stored, secret: Some(secret) });

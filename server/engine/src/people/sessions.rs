@@ -11,7 +11,7 @@ use super::{
     Grant, LoggedIn, People, Person, Role, SESSIONS_PER_USER_MAX, internal, role_missing, session_ended,
 };
 use crate::audit::{Actor, Deed, Origin};
-use crate::error::EngineError;
+use crate::error::{EngineError, Reason};
 use crate::ports::{Refreshed, Refreshing, Session, StoreError, User};
 use crate::secrets::{SecretText, random};
 
@@ -122,7 +122,9 @@ impl People {
     ) -> Result<(), EngineError> {
         let ended = self.store.end_session(&person.user, id, &self.deed(&person.user, origin)).await;
         ended.map_err(|error| match error {
-            StoreError::NotFound => EngineError::not_found("session", id.as_str()),
+            StoreError::NotFound => {
+                EngineError::new(Reason::ResourceNotFound, format!("you have no session {:?}", id.as_str()))
+            }
             error => error.into(),
         })?;
         self.refresh_now().await;

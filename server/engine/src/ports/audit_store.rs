@@ -74,6 +74,13 @@ pub trait AuditStore: Send + Sync + 'static {
     /// As [`AuditStore::audit_entries`].
     async fn audit_heads(&self) -> Result<Vec<AuditHead>, StoreError>;
 
+    /// The chain that comes after another one, or first where that is `None`, in an order of the store's own;
+    /// `None` where there is no further one. Every chain that has an entry is one, whatever the heads say.
+    ///
+    /// # Errors
+    /// [`StoreError::Unavailable`].
+    async fn audit_chain_after(&self, chain: Option<&str>) -> Result<Option<String>, StoreError>;
+
     /// At most `limit` places of a chain after one, in their order.
     ///
     /// # Errors

@@ -72,6 +72,10 @@ impl AuditStore for SqlAuditStore {
         with_reader!(self.trail.entries, Scope::Installation, read::heads)
     }
 
+    async fn audit_chain_after(&self, chain: Option<&str>) -> Result<Option<String>, StoreError> {
+        with_reader!(self.witness.entries, Scope::Installation, read::chain_after, chain)
+    }
+
     async fn audit_chain(&self, chain: &str, after: u64, limit: usize) -> Result<Vec<AuditLink>, StoreError> {
         with_reader!(self.trail.entries, Scope::Installation, read::chain, chain, after, limit)
     }

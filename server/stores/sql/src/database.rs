@@ -46,6 +46,11 @@ pub(crate) const CALL_MS_MAX: u64 = 10_000;
 /// Longest wait for a read of a whole store at the start.
 pub(crate) const LOAD_MS_MAX: u64 = 120_000;
 
+/// The last migration before one that began and did not end, where there is such a one: whoever opens the
+/// store refuses it.
+pub(crate) const LAST_APPLIED: &str = "SELECT max(version) FROM _sqlx_migrations WHERE version < \
+    COALESCE((SELECT min(version) FROM _sqlx_migrations WHERE NOT success), 9223372036854775807)";
+
 /// One opened database.
 #[derive(Clone, Debug)]
 pub struct Database {

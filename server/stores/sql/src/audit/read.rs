@@ -51,6 +51,20 @@ pub(super) async fn heads(connection: &mut Connection) -> Result<Vec<AuditHead>,
     rows.iter().map(head).collect()
 }
 
+/// One step of a walk over the first column of the primary key, which reads one row and not the table.
+pub(super) async fn chain_after(
+    connection: &mut Connection,
+    chain: Option<&str>,
+) -> Result<Option<String>, StoreError> {
+    let mut select = QueryBuilder::new("SELECT workspace_id FROM audit_entries");
+    if let Some(chain) = chain {
+        select.push(" WHERE workspace_id > ").push_bind(chain.to_owned());
+    }
+    select.push(" ORDER BY workspace_id LIMIT 1");
+    let row = select.build().fetch_optional(connection).await.map_err(failure(STORE))?;
+    row.map(|row| row.try_get("workspace_id").map_err(failure(STORE))).transpose()
+}
+
 pub(super) async fn chain(
     connection: &mut Connection,
     chain: &str,

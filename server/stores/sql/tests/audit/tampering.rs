@@ -138,6 +138,24 @@ async fn last_rows_that_were_deleted_with_the_head_are_missed_by_the_other_file(
 }
 
 #[tokio::test]
+async fn an_entry_that_was_put_where_no_chain_is_is_found() {
+    for chain in ["''", "'ws_0'", "'ws_9'"] {
+        let home = made().await;
+        let insert = format!(
+            "INSERT INTO audit_entries (workspace_id, sequence, changed_at, actor_kind, actor_id, method, kind, id, \
+             previous_hash, hash) SELECT {chain}, 1, changed_at, actor_kind, actor_id, method, kind, id, \
+             previous_hash, hash FROM audit_entries WHERE sequence = 1"
+        );
+        by_hand(&home, "config.db", &[insert.leak()]).await;
+        let report = report(home.path(), &[]).await;
+        let strays: Vec<_> =
+            report.findings.iter().filter(|it| format!("'{}'", it.workspace) == chain).collect();
+        assert!(strays.iter().any(|it| it.problem == Problem::NotWitnessed), "{chain}: {report:?}");
+        assert_eq!(report.findings.len(), strays.len(), "{chain}: {report:?}");
+    }
+}
+
+#[tokio::test]
 async fn a_chain_that_was_deleted_whole_is_missed() {
     let home = made().await;
     by_hand(&home, "config.db", &["DELETE FROM audit_entries", "DELETE FROM audit_heads"]).await;

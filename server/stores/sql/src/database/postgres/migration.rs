@@ -7,7 +7,7 @@ use sqlx::migrate::{Migrate as _, MigrateError};
 use sqlx::postgres::PgConnection;
 use tokio::time::timeout;
 
-use super::super::{CALL_MS_MAX, OpenError};
+use super::super::{CALL_MS_MAX, LAST_APPLIED, OpenError};
 use super::asking::MIGRATE_MS_MAX;
 use super::{Migrations, PostgresDatabase, ServerSchema};
 
@@ -92,7 +92,7 @@ async fn last_applied(connection: &mut PgConnection) -> Result<Option<i64>, sqlx
     if !sqlx::query_scalar(HAS_ANY).fetch_one(&mut *connection).await? {
         return Ok(None);
     }
-    sqlx::query_scalar("SELECT max(version) FROM _sqlx_migrations").fetch_one(connection).await
+    sqlx::query_scalar(LAST_APPLIED).fetch_one(connection).await
 }
 
 fn newer_refusal(server: &PostgresDatabase, schema: &ServerSchema, version: i64) -> OpenError {
