@@ -70,7 +70,7 @@ mod tests {
     }
 
     fn refusal(own: &Key, before: Option<&Key>, after: &Key) -> Option<Reason> {
-        let identity = Identity::from(Caller { key: Arc::new(own.clone()), ..crate::testing::caller() });
+        let identity = Identity::from(Caller::new(crate::testing::workspace(), Arc::new(own.clone())));
         let before = before.cloned().map(Resource::Key);
         check_powers(&identity, before.as_ref(), &Resource::Key(after.clone()))
             .err()

@@ -73,7 +73,7 @@ impl AuditStore for SqlAuditStore {
     }
 
     async fn audit_chain_after(&self, chain: Option<&str>) -> Result<Option<String>, StoreError> {
-        with_reader!(self.witness.entries, Scope::Installation, read::chain_after, chain)
+        with_reader!(self.trail.entries, Scope::Installation, read::chain_after, chain)
     }
 
     async fn audit_chain(&self, chain: &str, after: u64, limit: usize) -> Result<Vec<AuditLink>, StoreError> {
