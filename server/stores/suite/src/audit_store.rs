@@ -14,7 +14,7 @@ use rateguard_engine::listing::SequenceQuery;
 use rateguard_engine::people::{PasswordHash, Role};
 use rateguard_engine::ports::{
     AuditFilter, AuditQuery, AuditStore, ConfigStore, ExternalIdentity, MemberChange, PeopleStore, Refreshed,
-    Resource, ResourceKind, StoreError,
+    Resource, ResourceChange, ResourceKind, StoreError,
 };
 use rateguard_engine::resources::SealedCredential;
 
@@ -61,6 +61,7 @@ macro_rules! audit_store_suite {
             what_belongs_to_no_workspace_is_in_the_installations_chain
             entries_are_filtered_and_paged
             many_writers_at_once_make_one_chain
+            changes_made_together_leave_an_entry_each
             a_restart_goes_on_with_the_chain
             what_is_shown_is_what_was_stored
         );
@@ -368,6 +369,26 @@ pub async fn many_writers_at_once_make_one_chain<B: Backend<Store = Audited>>(ba
         written?;
     }
     assert_eq!(all(&store, Some("ws_1")).await?.len(), before + usize::from(WRITERS));
+    sound(&store).await
+}
+
+/// Changes of one transaction stand one after the other, each with what was before it.
+pub async fn changes_made_together_leave_an_entry_each<B: Backend<Store = Audited>>(backend: &B) -> Outcome {
+    let store = with_ada(backend).await?;
+    let before = last(&store, "ws_1").await?.sequence;
+    let at_priority = |priority| Resource::Rule(rateguard_core::rule::Rule { priority, ..rule("rule_1") });
+    let changes = vec![
+        ResourceChange::Insert { resource: at_priority(1), limit: LIMIT },
+        ResourceChange::Replace { resource: at_priority(2), expected: 1 },
+        ResourceChange::Remove { kind: ResourceKind::Rule, id: "rule_1".to_owned(), expected: 2 },
+    ];
+    store.config.apply_all(&ws("ws_1"), changes, 0, &by_key(2)).await?;
+    let entries = all(&store, Some("ws_1")).await?;
+    let [made, changed, removed] = &entries[entries.len() - 3..] else { panic!("{entries:?}") };
+    assert_eq!((made.sequence, removed.sequence), (before + 1, before + 3));
+    assert_eq!((&made.before, &changed.before), (&None, &made.after));
+    assert_eq!((&removed.before, &removed.after), (&changed.after, &None));
+    assert_ne!(made.after, changed.after);
     sound(&store).await
 }
 

@@ -86,14 +86,12 @@ async fn filled() -> Result<OnServer, StoreError> {
     let by_hand = format!(
         "INSERT INTO rateguard_config.audit_outbox VALUES ('{OWNER}', 1000, 'x'::bytea); \
          INSERT INTO rateguard_config.key_uses SELECT workspace_id, id, 1 FROM rateguard_config.keys; \
-         INSERT INTO rateguard_config.budget_top_ups VALUES \
-             ('{OWNER}', 'budget_1', 1, 'top_1', 'request', 1, '', 'person', 'user_ada', 1); \
-         INSERT INTO rateguard_config.client_requests VALUES \
-             ('{OWNER}', 'request', 'x'::bytea, 'api', 'api_1', 1); \
-         INSERT INTO rateguard_config.user_requests VALUES \
-             ('user_ada', 'request', 'x'::bytea, '{OWNER}', 'inv_1', 1); \
-         INSERT INTO rateguard_config.resource_references VALUES \
-             ('{OWNER}', 'api', 'api_9', 'key', 'key_9')"
+         INSERT INTO rateguard_config.budget_top_ups \
+             VALUES ('{OWNER}', 'bud_1', 1, 'top_1', 'r', 1, '', 'key', 'key_1', 1); \
+         INSERT INTO rateguard_config.client_requests VALUES ('{OWNER}', 'r', 'x'::bytea, 'rule', 'rule_1', 1); \
+         INSERT INTO rateguard_config.resource_references VALUES ('{OWNER}', 'api', 'api_1', 'rule', 'rule_1'); \
+         INSERT INTO rateguard_config.user_requests \
+             SELECT id, 'r', 'x'::bytea, '{OWNER}', '{OWNER}', 1 FROM rateguard_config.users LIMIT 1"
     );
     sqlx::raw_sql(AssertSqlSafe(by_hand)).execute(&mut connection).await.unwrap();
     Ok(on)
