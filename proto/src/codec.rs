@@ -191,7 +191,11 @@ mod tests {
             (INNER_ELEMENTS_MAX / 1_000, 1_000, false),
             (INNER_ELEMENTS_MAX / 1_000 + 1, 1_000, true),
         ] {
-            assert_eq!(has_too_many_within(&apply(rules, parts), INNER_ELEMENTS_MAX), refused, "{rules} in {parts}");
+            assert_eq!(
+                has_too_many_within(&apply(rules, parts), INNER_ELEMENTS_MAX),
+                refused,
+                "{rules} in {parts}"
+            );
         }
     }
 

@@ -8,8 +8,8 @@ use std::pin::pin;
 use std::task::{Context, Poll};
 
 use axum::body::{Body, Bytes};
-use futures::future::{BoxFuture, Either};
 use futures::FutureExt;
+use futures::future::{BoxFuture, Either};
 use http::{Request, Response};
 use http_body_util::BodyExt;
 use rateguard_engine::error::{EngineError, Reason};

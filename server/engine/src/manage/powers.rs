@@ -72,7 +72,9 @@ mod tests {
     fn refusal(own: &Key, before: Option<&Key>, after: &Key) -> Option<Reason> {
         let identity = Identity::from(Caller { key: Arc::new(own.clone()), ..crate::testing::caller() });
         let before = before.cloned().map(Resource::Key);
-        check_powers(&identity, before.as_ref(), &Resource::Key(after.clone())).err().map(|error| error.reason)
+        check_powers(&identity, before.as_ref(), &Resource::Key(after.clone()))
+            .err()
+            .map(|error| error.reason)
     }
 
     #[test]

@@ -102,11 +102,7 @@ impl Passwords {
         let unknowable = random::<32>().map_err(|error| EngineError::internal(&error.to_string()))?;
         let memories = Memories::default();
         let nobodys = memories.lend(|memory| hash(&unknowable, memory))?;
-        Ok(Self {
-            turns: Arc::new(Semaphore::new(HASHES_AT_ONCE)),
-            memories: Arc::new(memories),
-            nobodys,
-        })
+        Ok(Self { turns: Arc::new(Semaphore::new(HASHES_AT_ONCE)), memories: Arc::new(memories), nobodys })
     }
 
     /// Hashes a new password.

@@ -102,7 +102,9 @@ async fn something_that_is_no_origin_is_refused_at_the_start() {
         "https://user@console.example.com",
         "ftp://console.example.com",
     ];
-    for origin in ["*", "console.example.com", "https://a\u{7f}", "https://", ""].into_iter().chain(never_matched) {
+    for origin in
+        ["*", "console.example.com", "https://a\u{7f}", "https://", ""].into_iter().chain(never_matched)
+    {
         let health = crate::server::health().1;
         let router = crate::server::public_router(&world.engine, &world.people, health, &[origin.to_owned()]);
         let refused = router.expect_err(origin).to_string();

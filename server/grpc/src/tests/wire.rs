@@ -143,11 +143,12 @@ async fn a_message_of_everybodys_is_read_no_further_than_its_bound() {
         let pieces = Arc::new(AtomicUsize::new(0));
         let taken = pieces.clone();
         // It says that it is short, and never ends.
-        let endless = futures::stream::iter(iter::once(vec![0, 0, 0, 0, 9]).chain(iter::repeat(vec![0; 1_024])))
-            .inspect(move |_| {
-                taken.fetch_add(1, Ordering::Relaxed);
-            })
-            .map(Ok::<_, Infallible>);
+        let endless =
+            futures::stream::iter(iter::once(vec![0, 0, 0, 0, 9]).chain(iter::repeat(vec![0; 1_024])))
+                .inspect(move |_| {
+                    taken.fetch_add(1, Ordering::Relaxed);
+                })
+                .map(Ok::<_, Infallible>);
         let request = call(path, "", Vec::new()).map(|_| Body::from_stream(endless));
         assert_eq!(refusal(&world.public, request).await, invalid(R::MessageTooLarge), "{path}");
         assert!(pieces.load(Ordering::Relaxed) <= EVERYBODYS_MESSAGE_BYTES_MAX / 1_024 + 2, "{path}");

@@ -91,9 +91,7 @@ async fn applied_in_file(path: &Path) -> Result<Option<i64>, Error> {
     let mut connection = SqliteConnectOptions::new().filename(path).read_only(true).connect().await?;
     let is_migrated: bool = sqlx::query_scalar(IS_MIGRATED).fetch_one(&mut connection).await?;
     let applied = match is_migrated {
-        true => {
-            sqlx::query_scalar(LAST_APPLIED).fetch_one(&mut connection).await?
-        }
+        true => sqlx::query_scalar(LAST_APPLIED).fetch_one(&mut connection).await?,
         false => None,
     };
     connection.close().await?;

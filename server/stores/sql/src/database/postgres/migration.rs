@@ -87,11 +87,7 @@ impl PostgresDatabase {
             let mut connection = self.connecting_to_migrate(schema.name).connect().await?;
             let table = "SELECT to_regclass('_sqlx_migrations') IS NOT NULL";
             let applied = match sqlx::query_scalar(table).fetch_one(&mut connection).await? {
-                true => {
-                    sqlx::query_scalar(LAST_APPLIED)
-                        .fetch_one(&mut connection)
-                        .await?
-                }
+                true => sqlx::query_scalar(LAST_APPLIED).fetch_one(&mut connection).await?,
                 false => None,
             };
             connection.close().await?;
