@@ -20,6 +20,9 @@ async fn a_key_tells_when_it_was_used_last_wherever_it_is_read() {
     // What an update sends back of it changes nothing.
     let sent = v1::Key { last_use_time: None, display_name: "renamed".to_owned(), ..found.clone() };
     let update = v1::UpdateKeyRequest { key: Some(sent), update_mask: mask(&["display_name"]) };
+    // A key cannot change itself.
+    let other = world.add_key(plain_key(&[Scope::Manage])).await;
+    let mut keys = KeyServiceClient::new(world.transport_with(&other));
     let updated = keys.update_key(update).await.unwrap().into_inner().key.unwrap();
     assert_eq!((updated.display_name.as_str(), updated.last_use_time), ("renamed", found.last_use_time));
 }

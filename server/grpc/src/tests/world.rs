@@ -92,7 +92,7 @@ pub struct World {
     pub public: Router,
     pub gateways: Router,
     pub drain: CancellationToken,
-    /// A key that may do everything but call through the gateway.
+    /// A key that may do everything.
     pub key: String,
     pub workspace: WorkspaceId,
     pub people: Arc<People>,
@@ -253,8 +253,7 @@ async fn first_workspace(config: &Arc<SqlConfigStore>) -> (WorkspaceId, String) 
     let workspace = Workspace { id: id.clone(), name, zone: Zone::UTC, currency: Currency::USD };
     let deed = Deed::of_server("Test", Millis::ZERO);
     config.create_workspace(workspace, &deed).await.unwrap();
-    let scopes = [Scope::Quota, Scope::Usage, Scope::Manage, Scope::Read];
-    let (key, secret) = equip(plain_key(&scopes)).unwrap();
+    let (key, secret) = equip(plain_key(&Scopes::ALL)).unwrap();
     config.insert(&id, Resource::Key(key), KEYS_PER_WORKSPACE_MAX, &deed).await.unwrap();
     (id, secret.expose().to_owned())
 }
