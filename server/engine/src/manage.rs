@@ -12,13 +12,13 @@ mod once;
 mod prices;
 
 use rateguard_core::ids::{ApiId, WorkspaceId};
-use rateguard_core::limits::{BUDGETS_PER_WORKSPACE_MAX, RULES_PER_WORKSPACE_MAX};
+use rateguard_core::limits::{BUDGETS_PER_WORKSPACE_MAX, PRICES_PER_MODEL_MAX, RULES_PER_WORKSPACE_MAX};
 use rateguard_core::plan::{budget_keeps_counters, keeps_counters};
 
 use crate::caller::Identity;
 use crate::engine::Engine;
 use crate::error::{EngineError, Reason};
-use crate::ports::{Resource, ResourceKind, StoreError, Stored};
+use crate::ports::{MODEL_PRICES_FULL, Resource, ResourceKind, StoreError, Stored};
 
 pub use apis::{ApiDraft, CredentialChange};
 pub use apply::{Applied, CONFIGURATION_RESOURCES_MAX, Desired, Difference};
@@ -248,9 +248,13 @@ fn describe(error: StoreError, kind: ResourceKind, limit: usize) -> EngineError 
             EngineError::field(Reason::SlugTaken, "api.slug", "another API of the workspace has this slug")
         }
         StoreError::AlreadyExists { field: "request_id" } => request_id_reused(),
-        StoreError::AlreadyExists { field: "model" } => {
-            let message = "the model has an override already";
-            EngineError::field(Reason::PriceOverridden, "price.model", message)
+        StoreError::AlreadyExists { field: "effective_from" } => {
+            let message = "the model has an override from this instant on already";
+            EngineError::field(Reason::PriceOverridden, "price.effective_time", message)
+        }
+        StoreError::Full { what: MODEL_PRICES_FULL } => {
+            let message = format!("the model has {PRICES_PER_MODEL_MAX} overrides already");
+            EngineError::new(Reason::WorkspaceFull, message)
         }
         StoreError::Full { .. } => {
             let message =

@@ -22,7 +22,8 @@ pub use audit_store::{AuditFilter, AuditLink, AuditQuery, AuditStore};
 pub use checkpoint::{Checkpoint, CheckpointBatch, CheckpointStore, CounterRow};
 pub use client_requests::{CLIENT_REQUEST_LIFE_MS, CLIENT_REQUESTS_DROPPED_MAX, ClientRequest, Once};
 pub use config_store::{
-    Change, ConfigStore, KeyUse, Resource, ResourceChange, ResourceKind, Snapshot, Stored, WorkspaceState,
+    Change, ConfigStore, KeyUse, MODEL_PRICES_FULL, Resource, ResourceChange, ResourceKind, Snapshot, Stored,
+    WorkspaceState,
 };
 pub use counter_store::{
     CheckCommand, CheckOutcome, CounterHealth, CounterQuery, CounterStore, Decided, ExpiredReservation,

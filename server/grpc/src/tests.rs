@@ -9,6 +9,7 @@ mod calls;
 mod configuration;
 mod conversions;
 mod costs;
+mod dated_prices;
 mod domain;
 mod fuzz;
 mod gateway;

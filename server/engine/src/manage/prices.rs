@@ -2,6 +2,7 @@
 
 use rateguard_core::ids::PriceId;
 use rateguard_core::pricing::{PriceSheet, PriceSource};
+use rateguard_core::time::Millis;
 
 use super::{PRICES_PER_WORKSPACE_MAX, ResourceFilter};
 use crate::caller::Identity;
@@ -30,9 +31,11 @@ pub struct ListedPrice {
     pub sheet: PriceSheet,
     /// The stored version of an override; the catalogue has none.
     pub stored_version: Option<u64>,
+    /// When the next override of the model takes over; `None` for the last one, and in the catalogue.
+    pub effective_until: Option<Millis>,
 }
 
-/// Where a price stands in the listing: overrides first, then by provider and model.
+/// Where a price stands in the listing: overrides first, then by provider, model and instant.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct PricePlace {
     /// Whether it is the catalogue's.
@@ -41,6 +44,8 @@ pub struct PricePlace {
     pub provider: String,
     /// The model.
     pub model: String,
+    /// Since when it is in force.
+    pub effective_from: Millis,
 }
 
 /// A page of prices.
@@ -92,7 +97,7 @@ impl Engine {
         found.truncate(limit);
         let items: Vec<ListedPrice> = found
             .into_iter()
-            .map(|(sheet, stored_version)| ListedPrice { sheet: sheet.clone(), stored_version })
+            .map(|(sheet, stored_version)| listed(&view, sheet.clone(), stored_version))
             .collect();
         let next_after = items.last().filter(|_| more).map(ListedPrice::place);
         Ok(PricePage { items, next_after })
@@ -104,17 +109,28 @@ impl Engine {
     /// [`Reason::ResourceNotFound`].
     pub async fn price(&self, identity: &Identity, id: &str) -> Result<ListedPrice, EngineError> {
         let view = self.view(identity.workspace()?)?;
-        if let Some(sheet) = listed(&view, id) {
-            return Ok(ListedPrice { sheet: sheet.clone(), stored_version: None });
+        if let Some(sheet) = in_catalogue(&view, id) {
+            return Ok(listed(&view, sheet.clone(), None));
         }
         let stored = self.get(identity, ResourceKind::PriceOverride, id).await?;
         let version = stored.version;
         match stored.value {
-            Resource::PriceOverride(price) => {
-                Ok(ListedPrice { sheet: price.sheet, stored_version: Some(version) })
-            }
+            Resource::PriceOverride(price) => Ok(listed(&view, price.sheet, Some(version))),
             _ => Err(EngineError::internal("the store gave a resource of another kind")),
         }
+    }
+
+    /// An override as it was just stored, with what the engine knows of those around it.
+    ///
+    /// # Errors
+    /// Those of the workspace's own.
+    pub fn listed_price(
+        &self,
+        identity: &Identity,
+        stored: Stored<PriceOverride>,
+    ) -> Result<ListedPrice, EngineError> {
+        let view = self.view(identity.workspace()?)?;
+        Ok(listed(&view, stored.value.sheet, Some(stored.version)))
     }
 
     /// Refuses to change a price of the catalogue.
@@ -123,7 +139,7 @@ impl Engine {
     /// [`Reason::PriceReadOnly`].
     pub fn check_price_writable(&self, identity: &Identity, id: &str) -> Result<(), EngineError> {
         let view = self.view(identity.workspace()?)?;
-        match listed(&view, id) {
+        match in_catalogue(&view, id) {
             Some(_) => Err(EngineError::new(
                 Reason::PriceReadOnly,
                 "a price of the catalogue cannot be changed; make an override of the model",
@@ -132,21 +148,20 @@ impl Engine {
         }
     }
 
-    /// A model has one override. This names the one that is there; of two that are made in the same
-    /// instant the store takes one.
+    /// Of one model only one override begins at an instant. This names the one that is there; of two that
+    /// are made at once the store takes one.
     pub(super) async fn check_new_price(
         &self,
         identity: &Identity,
         price: &PriceOverride,
     ) -> Result<(), EngineError> {
         let overrides = self.overrides(identity).await?;
-        let same =
-            |sheet: &PriceSheet| sheet.provider == price.sheet.provider && sheet.model == price.sheet.model;
-        match overrides.iter().find(|stored| same(&stored.value.sheet)) {
+        let wanted = place(&price.sheet);
+        match overrides.iter().find(|stored| place(&stored.value.sheet) == wanted) {
             Some(stored) => {
-                let message =
-                    format!("the model has the override {} already", stored.value.sheet.reference.id);
-                Err(EngineError::field(Reason::PriceOverridden, "price.model", message))
+                let id = &stored.value.sheet.reference.id;
+                let message = format!("the model has the override {id} from this instant on already");
+                Err(EngineError::field(Reason::PriceOverridden, "price.effective_time", message))
             }
             None => Ok(()),
         }
@@ -174,7 +189,12 @@ pub(super) fn succeed(before: &Resource, mut after: Resource) -> Resource {
     after
 }
 
-fn listed<'v>(view: &'v WorkspaceView, id: &str) -> Option<&'v PriceSheet> {
+fn listed(view: &WorkspaceView, sheet: PriceSheet, stored_version: Option<u64>) -> ListedPrice {
+    let effective_until = stored_version.and_then(|_| view.overrides.end_of(&sheet));
+    ListedPrice { sheet, stored_version, effective_until }
+}
+
+fn in_catalogue<'v>(view: &'v WorkspaceView, id: &str) -> Option<&'v PriceSheet> {
     PriceId::parse("id", id).ok().and_then(|id| view.catalogue.newest(&id))
 }
 
@@ -183,5 +203,6 @@ fn place(sheet: &PriceSheet) -> PricePlace {
         is_catalogue: sheet.source == PriceSource::Catalogue,
         provider: sheet.provider.clone(),
         model: sheet.model.clone(),
+        effective_from: sheet.effective_from,
     }
 }

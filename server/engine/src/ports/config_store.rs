@@ -11,6 +11,10 @@ use crate::audit::Deed;
 use crate::listing::{PageQuery, SequenceQuery};
 use crate::resources::{Api, Key, PriceOverride, Workspace};
 
+/// What is full at so many prices of a model
+/// ([`PRICES_PER_MODEL_MAX`](rateguard_core::limits::PRICES_PER_MODEL_MAX)), as errors name it.
+pub const MODEL_PRICES_FULL: &str = "the model's list of prices";
+
 /// The kinds of managed resources.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum ResourceKind {
@@ -53,7 +57,8 @@ pub enum Resource {
     Rule(Rule),
     /// A budget.
     Budget(Budget),
-    /// A price of the workspace's own; its provider and model are unique in the workspace.
+    /// A price of the workspace's own; its provider, model and first instant are unique in the
+    /// workspace.
     PriceOverride(PriceOverride),
 }
 
@@ -219,9 +224,10 @@ pub trait ConfigStore: Send + Sync + 'static {
     /// Makes a resource.
     ///
     /// # Errors
-    /// [`StoreError::AlreadyExists`] naming the field (`id`, `slug`, `secret`, `model`),
+    /// [`StoreError::AlreadyExists`] naming the field (`id`, `slug`, `secret`, `effective_from`),
     /// [`StoreError::NotFound`] for the workspace, [`StoreError::Full`] beyond `limit` resources of
-    /// the kind in the workspace, [`StoreError::Dangling`] for something that it names.
+    /// the kind in the workspace and where [`MODEL_PRICES_FULL`], [`StoreError::Dangling`] for something
+    /// that it names.
     async fn insert(
         &self,
         workspace: &WorkspaceId,

@@ -3,6 +3,7 @@
 //! Inward, names become ids: present ones, or such as are drawn for what is new. Outward, ids become
 //! names again. What differs, and the one transaction, are the engine's.
 
+mod dates;
 mod names;
 mod read;
 mod show;

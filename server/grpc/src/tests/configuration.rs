@@ -1,5 +1,6 @@
 //! A workspace as a whole: exported, compared, applied.
 
+use rateguard_core::time::Millis;
 use rateguard_engine::audit::Deed;
 use rateguard_engine::ports::{ConfigStore, Resource};
 use rateguard_engine::resources::Scope;
@@ -14,6 +15,12 @@ use tonic::{Code, Status};
 
 use super::managed::{api, make_api, mask, usd};
 use super::world::{Transport, World, plain_key, reason, told};
+use crate::convert::timestamp;
+
+/// The year 2026 begins.
+const IN_FORCE_SINCE_MS: i64 = 1_767_225_600_000;
+/// The name of the sample's price.
+const PRICE: &str = "openai/gpt-4o@2026-01-01T00:00:00Z";
 
 use v1::ConfigurationChange as C;
 use v1::ConfigurationKind as K;
@@ -87,6 +94,7 @@ fn sample() -> v1::WorkspaceConfiguration {
     let price = v1::Price {
         provider: "openai".to_owned(),
         model: "gpt-4o".to_owned(),
+        effective_time: Some(timestamp(Millis::new(IN_FORCE_SINCE_MS))),
         request_rate: Some("0.01".to_owned()),
         ..v1::Price::default()
     };
@@ -121,7 +129,7 @@ async fn what_was_applied_is_exported_and_a_second_time_changes_nothing() {
         (K::Key, "app", C::Create),
         (K::Rule, "ten", C::Create),
         (K::Budget, "month", C::Create),
-        (K::Price, "openai/gpt-4o", C::Create),
+        (K::Price, PRICE, C::Create),
     ]);
     assert_eq!((told_of(&first), first.unchanged_count), (made, 0));
     let exported = world.exported().await;
@@ -214,7 +222,7 @@ async fn pruning_takes_out_what_is_not_named_but_for_the_key_that_asks() {
         (K::Key, "a key", C::Keep),
         (K::Key, "app", C::Delete),
         (K::Budget, "month", C::Delete),
-        (K::Price, "openai/gpt-4o", C::Delete),
+        (K::Price, PRICE, C::Delete),
     ]);
     assert_eq!((told_of(&pruned), pruned.unchanged_count), (expected, 1));
     let exported = world.exported().await;
@@ -493,7 +501,9 @@ mod round_trip {
     }
 
     fn known_price(place: usize, mut sheet: PriceSheet) -> Option<Resource> {
-        sheet.model = format!("{}-{place}", sheet.model);
+        // Two of each model, from different instants on.
+        (sheet.provider, sheet.model) = ("maker".to_owned(), format!("m-{}", place / 2));
+        sheet.effective_from = Millis::new(sheet.effective_from.get() / 2 * 2 + i64::from(place % 2 == 0));
         let is_price =
             !sheet.token_rates.is_empty() || sheet.per_request.is_some() || !sheet.per_unit.is_empty();
         is_price.then_some(Resource::PriceOverride(PriceOverride { sheet }))

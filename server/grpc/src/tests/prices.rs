@@ -122,7 +122,7 @@ async fn a_price_of_the_catalogue_is_read_and_never_changed() {
 }
 
 #[tokio::test]
-async fn a_model_has_one_override_whose_version_grows() {
+async fn an_override_has_a_version_that_grows() {
     let world = world().await;
     let mut client = PriceServiceClient::new(world.transport());
     let made = make(&mut client, own_price("openai", "gpt", "1.25")).await.unwrap();
@@ -182,6 +182,6 @@ async fn of_overrides_made_in_the_same_instant_one_is_taken_and_the_others_are_t
     let (made, refused): (Vec<_>, Vec<_>) =
         futures::future::join_all(makers).await.into_iter().partition(Result::is_ok);
     assert_eq!((made.len(), refused.len()), (1, 7));
-    let expected = (Code::AlreadyExists, R::PriceOverridden, "price.model".to_owned());
+    let expected = (Code::AlreadyExists, R::PriceOverridden, "price.effective_time".to_owned());
     refused.into_iter().for_each(|answer| assert_eq!(told(&answer.unwrap_err()), expected));
 }

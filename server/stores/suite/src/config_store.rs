@@ -44,8 +44,9 @@ pub use top_ups::{
 use crate::Backend;
 use samples::{api, key, one_of_each, rule, varied, workspace};
 pub use uniqueness::{
-    a_model_has_one_price_in_its_workspace, a_secret_is_unique_in_the_installation,
-    a_slug_is_unique_in_its_workspace, of_many_prices_of_a_model_at_once_one_is_made,
+    a_model_has_one_price_from_an_instant_on, a_model_has_only_so_many_prices,
+    a_secret_is_unique_in_the_installation, a_slug_is_unique_in_its_workspace,
+    of_many_prices_of_a_model_at_once_one_is_made,
 };
 pub use uses::{
     a_key_that_is_gone_has_no_uses, a_use_is_no_change_of_its_key, the_latest_use_of_a_key_stays,
@@ -75,7 +76,8 @@ macro_rules! config_store_suite {
             an_id_is_taken_once_for_each_kind
             a_slug_is_unique_in_its_workspace
             a_secret_is_unique_in_the_installation
-            a_model_has_one_price_in_its_workspace
+            a_model_has_one_price_from_an_instant_on
+            a_model_has_only_so_many_prices
             of_many_prices_of_a_model_at_once_one_is_made
             a_workspace_holds_no_more_than_its_limit
             a_replacement_raises_the_version_by_one

@@ -3,7 +3,11 @@
 use std::collections::{HashMap, HashSet};
 
 use rateguard_core::limits::DISPLAY_NAME_BYTES_MAX;
+use rateguard_core::pricing::PriceSheet;
+use rateguard_core::time::Millis;
 use rateguard_engine::ports::{Resource, ResourceKind, Stored};
+
+use crate::convert::timestamp;
 
 /// Names and ids of one workspace's resources, both ways.
 #[derive(Default)]
@@ -53,13 +57,16 @@ fn plain_name(resource: &Resource) -> String {
         Resource::Key(key) => key.display_name.to_string(),
         Resource::Rule(rule) => rule.name.to_string(),
         Resource::Budget(budget) => budget.name.to_string(),
-        Resource::PriceOverride(price) => price_name(&price.sheet.provider, &price.sheet.model),
+        Resource::PriceOverride(price) => {
+            let PriceSheet { provider, model, effective_from, .. } = &price.sheet;
+            price_name(provider, model, *effective_from)
+        }
     }
 }
 
-/// The name of a price. No provider has a slash in its name.
-pub fn price_name(provider: &str, model: &str) -> String {
-    format!("{provider}/{model}")
+/// The name of a price, with the instant from which it is in force. No provider has a slash in its name.
+pub fn price_name(provider: &str, model: &str, effective_from: Millis) -> String {
+    format!("{provider}/{model}@{}", timestamp(effective_from))
 }
 
 /// Tells those apart that are called the same: the first keeps its name, whatever the others are

@@ -32,8 +32,14 @@ pub fn configuration(
     shown.keys.sort_by(|one, other| one.display_name.cmp(&other.display_name));
     shown.rules.sort_by(|one, other| one.display_name.cmp(&other.display_name));
     shown.budgets.sort_by(|one, other| one.display_name.cmp(&other.display_name));
-    shown.prices.sort_by(|one, other| (&one.provider, &one.model).cmp(&(&other.provider, &other.model)));
+    shown.prices.sort_by(|one, other| price_place(one).cmp(&price_place(other)));
     shown
+}
+
+/// Where a price stands in the order of prices.
+fn price_place(price: &v1::Price) -> (&str, &str, Option<(i64, i32)>) {
+    let from = price.effective_time.as_ref().map(|at| (at.seconds, at.nanos));
+    (&price.provider, &price.model, from)
 }
 
 fn show(shown: &mut v1::WorkspaceConfiguration, desk: &Desk<'_>, names: &Names, stored: Stored<Resource>) {
@@ -108,7 +114,7 @@ fn shown_price(message: v1::Price) -> v1::Price {
         version: 0,
         source: v1::PriceSource::Unspecified.into(),
         currency_code: String::new(),
-        effective_time: None,
+        effective_end_time: None,
         etag: String::new(),
         ..message
     }

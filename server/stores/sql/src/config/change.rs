@@ -1,9 +1,12 @@
 //! Changes of the configuration, each within a transaction that the caller commits.
 
 use rateguard_core::ids::WorkspaceId;
+use rateguard_core::limits::PRICES_PER_MODEL_MAX;
 use rateguard_core::time::Millis;
 use rateguard_engine::audit::{AuditKind, Deed, Shown};
-use rateguard_engine::ports::{Resource, ResourceChange, ResourceKind, StoreError, Stored};
+use rateguard_engine::ports::{
+    MODEL_PRICES_FULL, Resource, ResourceChange, ResourceKind, StoreError, Stored,
+};
 use rateguard_engine::resources::Workspace;
 
 use super::body::{self, BodyError, Columns, Unique};
@@ -193,14 +196,31 @@ async fn insert_unchecked(
         let unique_field = table.unique.as_ref().map_or("id", |unique| unique.field);
         return Err(StoreError::AlreadyExists { field: if id_exists { "id" } else { unique_field } });
     }
-    if count(connection, table, workspace).await? > row_limit(limit) {
-        return Err(StoreError::Full { what: table.full });
-    }
+    check_room(connection, stored, limit).await?;
     touched.put(connection, workspace, &stored.value).await?;
     let after = Some(shown_now(&stored.value)?);
     Change { revision, workspace, table, id: stored.value.id(), before: None, after }
         .record(connection, by)
         .await
+}
+
+/// Refuses a resource that was just put in where there are too many of it.
+async fn check_room(
+    connection: &mut Connection,
+    stored: &Stored<Resource>,
+    limit: usize,
+) -> Result<(), StoreError> {
+    let (workspace, table) = (&stored.workspace, table::of(stored.value.kind()));
+    if count(connection, table, workspace).await? > row_limit(limit) {
+        return Err(StoreError::Full { what: table.full });
+    }
+    let unique = body::columns(&stored.value).unique;
+    let Some(mut query) = table.count_of_model(workspace, &unique) else { return Ok(()) };
+    let of_model: i64 = query.build_query_scalar().fetch_one(connection).await.map_err(failure(STORE))?;
+    if of_model > row_limit(PRICES_PER_MODEL_MAX) {
+        return Err(StoreError::Full { what: MODEL_PRICES_FULL });
+    }
+    Ok(())
 }
 
 async fn replace_unchecked(

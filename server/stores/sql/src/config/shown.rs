@@ -38,7 +38,7 @@ pub(super) fn resource(columns: &Columns, body: &str) -> Shown {
             Some((SECRET, hash.clone()))
         }
         // The body has the provider and the model of a price.
-        Unique::Model(..) | Unique::None => None,
+        Unique::Price { .. } | Unique::None => None,
     };
     Shown { document, secret }
 }

@@ -80,7 +80,7 @@ const PRICE_OVERRIDES: Table = Table {
     audit: AuditKind::PriceOverride,
     code: "price_override",
     name: "price_overrides",
-    unique: Some(UniqueValue { field: "model", column: None, by_workspace: true }),
+    unique: Some(UniqueValue { field: "effective_from", column: None, by_workspace: true }),
     display_name: None,
     full: "the workspace's list of prices",
 };
@@ -141,9 +141,9 @@ impl Table {
     pub fn select_by_unique(&self, workspace: &WorkspaceId, unique: &Unique) -> Option<QueryBuilder> {
         let by_workspace = self.unique.as_ref()?.by_workspace;
         let mut query = QueryBuilder::new(format!("SELECT workspace_id, id FROM {} WHERE ", self.name));
-        if let Unique::Model(provider, model) = unique {
-            query.push("provider = ").push_bind(provider.clone());
-            query.push(" AND model = ").push_bind(model.clone());
+        if let Unique::Price { provider, model, effective_from } = unique {
+            push_model(&mut query, provider, model);
+            query.push(" AND effective_from_ms = ").push_bind(effective_from.get());
         } else {
             query.push(self.unique_column()?).push(" = ");
             push_unique(&mut query, unique);
@@ -151,6 +151,15 @@ impl Table {
         if by_workspace {
             query.push(" AND workspace_id = ").push_bind(workspace.as_str().to_owned());
         }
+        Some(query)
+    }
+
+    /// A query of how many rows have the model of a price; `None` for what is none.
+    pub fn count_of_model(&self, workspace: &WorkspaceId, unique: &Unique) -> Option<QueryBuilder> {
+        let Unique::Price { provider, model, .. } = unique else { return None };
+        let mut query = QueryBuilder::new(format!("SELECT count(*) FROM {} WHERE ", self.name));
+        push_model(&mut query, provider, model);
+        query.push(" AND workspace_id = ").push_bind(workspace.as_str().to_owned());
         Some(query)
     }
 
@@ -198,11 +207,16 @@ pub(super) fn push_place(query: &mut QueryBuilder, workspace: &WorkspaceId, id: 
     query.push(" AND id = ").push_bind(id.to_owned());
 }
 
+fn push_model(query: &mut QueryBuilder, provider: &str, model: &str) {
+    query.push("provider = ").push_bind(provider.to_owned());
+    query.push(" AND model = ").push_bind(model.to_owned());
+}
+
 fn push_unique(query: &mut QueryBuilder, unique: &Unique) {
     match unique {
         Unique::Slug(slug) => query.push_bind(slug.clone()),
         Unique::Secret(secret) => query.push_bind(secret.clone()),
-        Unique::Model(..) | Unique::None => query.push("NULL"),
+        Unique::Price { .. } | Unique::None => query.push("NULL"),
     };
 }
 
