@@ -40,6 +40,7 @@ budgets:
 prices:
   - provider: openai
     model: gpt-4o
+    effective_from: 2027-01-01T00:00:00.5Z
     per_million_tokens: {input: 2.5, output: \"10\"}
 ";
 
@@ -78,6 +79,8 @@ fn a_file_written_by_hand_means_what_it_says() {
     let bucket = v1::TokenBucket { capacity: 10, refill_amount: 100, refill_period_ms: 60_000 };
     assert_eq!(read.rules[0].algorithm, Some(v1::rule::Algorithm::TokenBucket(bucket)));
     assert_eq!(read.budgets[0].amount.as_ref().unwrap().nanos, 100_000_000_000);
+    let from = read.prices[0].effective_time.unwrap();
+    assert_eq!((from.seconds, from.nanos), (1_798_761_600, 500_000_000));
     // Text all the way: 2.5 was never a float.
     assert_eq!(read.prices[0].token_rates.as_ref().unwrap().input.as_deref(), Some("2.5"));
 }
