@@ -21,7 +21,7 @@ use thiserror::Error;
 
 pub use layers::{DEFAULT, Override, merged};
 pub use listeners::Tls;
-pub use people::{Mail, MailTransport, People, SmtpTls};
+pub use people::{Mail, MailTransport, Oidc, People, SmtpTls};
 pub use stores::{DatabaseUrl, Postgres, Stores, StoresKind};
 
 /// Why a configuration cannot be used.
@@ -252,7 +252,12 @@ impl Config {
                 let description = format!("must be {least} to {most}, not {value}");
                 Err(ConfigError::OutOfBounds { key, description })
             }
-            None => self.mail.check().and_then(|()| self.stores.check()).and_then(|()| self.server.check()),
+            None => {
+                self.mail.check()?;
+                self.people.oidc.check()?;
+                self.stores.check()?;
+                self.server.check()
+            }
         }
     }
 }

@@ -128,6 +128,7 @@ impl OpenStores {
             cipher: self.cipher(config).await?,
             policy: config.people.policy(),
             mailer: mail::mailer(config)?,
+            external: config.people.oidc.external_login()?,
         };
         People::start(self.people_store(), setup).await.context("people cannot be let in")
     }

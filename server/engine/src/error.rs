@@ -51,7 +51,7 @@ pub enum Reason {
     CredentialMissing,
     /// The credential is not known.
     CredentialUnknown,
-    /// No account has this address and password.
+    /// No account has this address and password, or the identity provider's word does not stand.
     LoginRefused,
     /// The session has ended, or its token is too old.
     SessionEnded,
@@ -91,6 +91,8 @@ pub enum Reason {
     EmailTaken,
     /// The person belongs to the workspace already.
     AlreadyMember,
+    /// Another account has this identity of the provider.
+    IdentityTaken,
     /// The API is switched off.
     ApiInactive,
     /// No price is known, and the API refuses such calls.
@@ -111,6 +113,10 @@ pub enum Reason {
     BudgetNotPrepaid,
     /// Other resources name it.
     ResourceInUse,
+    /// The provider knows the person, and no account is linked to that.
+    AccountNotLinked,
+    /// Nobody logs in through a provider.
+    OidcNotConfigured,
     /// The resource has changed since it was read.
     EtagMismatch,
     /// A sum does not fit the wire.
@@ -129,6 +135,8 @@ pub enum Reason {
     Draining,
     /// The configuration in memory is too old to decide by.
     ConfigStale,
+    /// The identity provider is away.
+    ProviderUnavailable,
     /// There is no such service or method.
     MethodUnknown,
     /// A message is compressed in a way that the server does not read.
@@ -206,7 +214,8 @@ impl Reason {
             | Self::PriceOverridden
             | Self::AttemptSettled
             | Self::EmailTaken
-            | Self::AlreadyMember => K::AlreadyExists,
+            | Self::AlreadyMember
+            | Self::IdentityTaken => K::AlreadyExists,
             Self::ApiInactive
             | Self::PriceUnknown
             | Self::TooManyLimits
@@ -216,14 +225,18 @@ impl Reason {
             | Self::LastOwner
             | Self::PersonFull
             | Self::BudgetNotPrepaid
-            | Self::ResourceInUse => K::FailedPrecondition,
+            | Self::ResourceInUse
+            | Self::AccountNotLinked
+            | Self::OidcNotConfigured => K::FailedPrecondition,
             Self::EtagMismatch => K::Aborted,
             Self::SumOutOfRange => K::OutOfRange,
             Self::QueueFull | Self::TooManyAttempts => K::ResourceExhausted,
             Self::DeadlineExceeded => K::DeadlineExceeded,
-            Self::StoreUnavailable | Self::OutcomeUnknown | Self::Draining | Self::ConfigStale => {
-                K::Unavailable
-            }
+            Self::StoreUnavailable
+            | Self::OutcomeUnknown
+            | Self::Draining
+            | Self::ConfigStale
+            | Self::ProviderUnavailable => K::Unavailable,
             Self::MethodUnknown | Self::EncodingUnsupported => K::Unimplemented,
             Self::Internal => K::Internal,
         }

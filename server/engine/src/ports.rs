@@ -10,6 +10,7 @@ pub mod client_requests;
 pub mod config_store;
 pub mod counter_store;
 pub mod event_log;
+pub mod identity_store;
 pub mod people_store;
 pub mod sealed_store;
 pub mod top_ups;
@@ -29,6 +30,7 @@ pub use counter_store::{
     ReservationRequest, SettleCharge, SettleCommand, SettleReservation, Standing,
 };
 pub use event_log::{AppendOutcome, Appended, EventLog};
+pub use identity_store::{ExternalIdentity, IDENTITIES_FULL, IdentityStore};
 pub use people_store::{
     INVITATIONS_FULL, Invitation, InvitedOnce, JoinBounds, Joining, MEMBERS_FULL, Member, MemberChange,
     MemberRefusal, Membership, PeopleChange, PeopleStore, RefreshHashes, Refreshed, Refreshing,

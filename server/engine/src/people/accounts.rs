@@ -183,7 +183,7 @@ impl People {
     }
 
     /// Where a person goes: the workspace named, or the one that they joined first.
-    async fn place(
+    pub(super) async fn place(
         &self,
         user: &UserId,
         named: Option<&WorkspaceId>,
@@ -240,6 +240,6 @@ pub(super) fn members_full() -> EngineError {
     EngineError::new(Reason::WorkspaceFull, message)
 }
 
-fn login_refused() -> EngineError {
+pub(super) fn login_refused() -> EngineError {
     EngineError::new(Reason::LoginRefused, "the e-mail address or the password is wrong")
 }

@@ -7,7 +7,7 @@ use rateguard_core::ids::{DisplayName, InvitationId, SessionId, SigningKeyId, Us
 use rateguard_core::time::Millis;
 use tokio::sync::watch;
 
-use super::{ClientRequest, StoreError};
+use super::{ClientRequest, IdentityStore, StoreError};
 use crate::audit::Deed;
 use crate::people::{EmailAddress, PasswordHash, Role};
 use crate::resources::Workspace;
@@ -222,7 +222,7 @@ pub enum PeopleChange {
 /// the [`Deed`] in the audit trail: in the workspace's chain, or the installation's for what belongs to
 /// none. What is over by its time, and a refresh token that is rotated, leave none.
 #[async_trait]
-pub trait PeopleStore: Send + Sync + 'static {
+pub trait PeopleStore: IdentityStore {
     /// Makes an account and its first membership: owner of a workspace of its own, or member by an
     /// invitation, which is spent. Gives the membership.
     ///

@@ -29,6 +29,8 @@ const NOT_MANAGING: [&str; 4] = [
     "rateguard.v1.AnalyticsService",
     "rateguard.internal.v1.GatewayService",
 ];
+/// Begins what leaves its entries once it is completed.
+const BEGINNING: &str = "rateguard.v1.AuthService/BeginOidcLogin";
 
 fn changing_methods() -> BTreeSet<String> {
     let methods = METHODS.iter().map(Method::names);
@@ -36,12 +38,13 @@ fn changing_methods() -> BTreeSet<String> {
         .filter(|(service, _)| !NOT_MANAGING.contains(service))
         .filter(|(_, method)| !READING.iter().any(|reading| method.starts_with(reading)))
         .map(|(service, method)| format!("{service}/{method}"))
+        .filter(|path| path != BEGINNING)
         .collect()
 }
 
 #[tokio::test]
 async fn every_method_that_changes_something_leaves_an_entry() {
-    let world = World::new().await;
+    let world = World::with_provider(|_| {}).await;
     let owner = world.someone("owner").await;
     let transport = || world.transport_with(&owner.access);
     apis_and_keys(transport()).await;
@@ -51,6 +54,7 @@ async fn every_method_that_changes_something_leaves_an_entry() {
     as_a_whole(transport()).await;
     let heir = members(&world, &owner).await;
     sessions(&world, &heir).await;
+    through_the_provider(&world, &heir).await;
     // The workspace is the heir's now, who makes another one last.
     let grant = world.visitor().login(login(&heir.email, PASSWORD)).await.unwrap().into_inner().grant;
     let mut seen = methods_seen(&world, &tokens(grant.clone()).0).await;
@@ -196,6 +200,30 @@ async fn members(world: &World, owner: &Someone) -> Someone {
     let transfer = v1::TransferOwnershipRequest { user_id: heir.id.clone() };
     members.transfer_ownership(transfer).await.unwrap();
     heir
+}
+
+/// Links an identity of the provider, and logs in by it.
+async fn through_the_provider(world: &World, person: &Someone) {
+    let grant = world.visitor().login(login(&person.email, PASSWORD)).await.unwrap().into_inner().grant;
+    let mut auth = AuthServiceClient::new(world.transport_with(&tokens(grant).0));
+    let begun = auth.begin_oidc_login(v1::BeginOidcLoginRequest {}).await.unwrap().into_inner();
+    let returned = world.provider().visit(&begun);
+    let link = v1::LinkOidcRequest {
+        login_id: secret(&returned.login_id),
+        code: secret(&returned.code),
+        state: secret(&returned.state),
+        current_password: secret(PASSWORD),
+    };
+    auth.link_oidc(link).await.unwrap();
+    let begun = auth.begin_oidc_login(v1::BeginOidcLoginRequest {}).await.unwrap().into_inner();
+    let returned = world.provider().visit(&begun);
+    let complete = v1::CompleteOidcLoginRequest {
+        login_id: secret(&returned.login_id),
+        code: secret(&returned.code),
+        state: secret(&returned.state),
+        ..v1::CompleteOidcLoginRequest::default()
+    };
+    world.visitor().complete_oidc_login(complete).await.unwrap();
 }
 
 /// What ends well in the workspace that the person owns since.

@@ -34,6 +34,7 @@ async fn replica_with(
         cipher,
         policy: policy(),
         mailer: None,
+        external: None,
     };
     People::start(Arc::new(world.config.people()), setup).await
 }

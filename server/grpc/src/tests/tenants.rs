@@ -20,6 +20,7 @@ use self::channel::{Answer, ask};
 use self::marks::Marks;
 use super::managed::{fixed_window, usd};
 use super::persons::{secret, tokens};
+use super::provider::Returned;
 use super::world::{ACCESS_MS, GATEWAY_TOKEN, START_MS, World};
 use crate::auth::ON_BEHALF_OF;
 
@@ -264,6 +265,16 @@ impl Tenant {
         let email = self.email();
         let token = self.mailed_token(world, &email, role).await;
         self.registers(world, Some((email, token))).await.0
+    }
+
+    /// Somebody of the tenant's begins a log-in at the provider, and comes back from there.
+    pub async fn visits_provider(&self, world: &World, email: &str) -> Returned {
+        let begin = v1::BeginOidcLoginRequest {};
+        let begun: v1::BeginOidcLoginResponse =
+            self.told(world, "AuthService/BeginOidcLogin", "", &begin).await;
+        let returned = world.provider().visit_as(&begun, &self.mark(), email);
+        self.hides(&returned.login_id);
+        returned
     }
 
     async fn keys_are_made(&mut self, world: &World) {

@@ -5,6 +5,7 @@
 //! the feed becomes visible in its order, and what a writer has read stays true until it commits.
 
 mod feed;
+mod identities;
 mod invitations;
 mod keys;
 mod members;
@@ -20,9 +21,9 @@ use rateguard_core::time::Millis;
 use rateguard_engine::audit::Deed;
 use rateguard_engine::people::{EmailAddress, PasswordHash};
 use rateguard_engine::ports::{
-    ClientRequest, Invitation, InvitedOnce, JoinBounds, Joining, Member, MemberChange, MemberRefusal,
-    Membership, PeopleChange, PeopleStore, RefreshHashes, Refreshed, Refreshing, SealedSigningKey, Session,
-    StoreError, StoredWorkspace, User,
+    ClientRequest, ExternalIdentity, IdentityStore, Invitation, InvitedOnce, JoinBounds, Joining, Member,
+    MemberChange, MemberRefusal, Membership, PeopleChange, PeopleStore, RefreshHashes, Refreshed, Refreshing,
+    SealedSigningKey, Session, StoreError, StoredWorkspace, User,
 };
 use rateguard_engine::resources::Workspace;
 
@@ -78,6 +79,45 @@ macro_rules! with_reader {
         };
         $store.database.within_deadline(work).await
     }};
+}
+
+#[async_trait]
+impl IdentityStore for SqlPeopleStore {
+    async fn create_linked_user(
+        &self,
+        user: User,
+        identity: ExternalIdentity,
+        joining: Joining,
+        members_max: usize,
+        by: &Deed,
+    ) -> Result<Membership, StoreError> {
+        in_transaction!(
+            self,
+            Scope::Installation,
+            identities::create_user,
+            &user,
+            &identity,
+            &joining,
+            members_max,
+            by
+        )
+    }
+
+    async fn link_identity(
+        &self,
+        user: &UserId,
+        session: &SessionId,
+        identity: ExternalIdentity,
+        identities_max: usize,
+        by: &Deed,
+    ) -> Result<(), StoreError> {
+        let whose = (user, session);
+        in_transaction!(self, Scope::Installation, identities::link, whose, &identity, identities_max, by)
+    }
+
+    async fn user_by_identity(&self, identity: &ExternalIdentity) -> Result<Option<User>, StoreError> {
+        with_reader!(self, Scope::Installation, identities::user_of, identity)
+    }
 }
 
 #[async_trait]

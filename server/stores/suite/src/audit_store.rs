@@ -12,8 +12,8 @@ use rateguard_engine::audit::{
 use rateguard_engine::listing::SequenceQuery;
 use rateguard_engine::people::{PasswordHash, Role};
 use rateguard_engine::ports::{
-    AuditFilter, AuditQuery, AuditStore, ConfigStore, MemberChange, PeopleStore, Refreshed, Resource,
-    ResourceKind, StoreError,
+    AuditFilter, AuditQuery, AuditStore, ConfigStore, ExternalIdentity, MemberChange, PeopleStore, Refreshed,
+    Resource, ResourceKind, StoreError,
 };
 use rateguard_engine::resources::SealedCredential;
 
@@ -190,7 +190,7 @@ pub async fn every_change_of_people_leaves_its_entries<B: Backend<Store = Audite
     sound(&store).await
 }
 
-/// Logging in, moving, logging out, a new password, and an old refresh token.
+/// Logging in, moving, logging out, a new password, an identity that is linked, and an old refresh token.
 pub async fn sessions_are_followed_from_their_beginning_to_their_end<B: Backend<Store = Audited>>(
     backend: &B,
 ) -> Outcome {
@@ -212,13 +212,19 @@ pub async fn sessions_are_followed_from_their_beginning_to_their_end<B: Backend<
     let ada = user("ada");
     let new = PasswordHash::stored("new");
     people.set_password(&ada.id, &ada.password, new, Some(&session_id(3)), &by(14)).await?;
+    let issuer = "https://id.example.com".to_owned();
+    let identity = ExternalIdentity { issuer, subject: "ada-1".to_owned() };
+    people.link_identity(&user_id("ada"), &session_id(3), identity.clone(), LIMIT, &by(15)).await?;
+    // What is linked already is no change.
+    people.link_identity(&user_id("ada"), &session_id(3), identity, LIMIT, &by(15)).await?;
     people.move_session(&session_id(3), &ws("ws_1"), &by(15)).await?;
     let told = told(&store, Some("ws_1")).await?.split_off(begun);
     let session = |before, after| ("session".to_owned(), before, after);
     let mut expected = vec![session(false, true); 4];
     // Logged out; ended by an old token, not by the rotation before.
     expected.extend([session(true, false), session(true, false)]);
-    expected.extend([("user".to_owned(), true, true), session(true, false), session(true, true)]);
+    expected.extend([("user".to_owned(), true, true), session(true, false)]);
+    expected.extend([("user".to_owned(), false, true), session(true, true)]);
     assert_eq!(told, expected);
     // What ends by its time is told by when it began.
     people.sweep_people(at(9_000), at(0)).await?;

@@ -1,5 +1,6 @@
 //! What every [`PeopleStore`] promises.
 
+mod identities;
 pub mod samples;
 mod sessions;
 
@@ -12,6 +13,9 @@ use rateguard_engine::ports::{
     MemberChange, MemberRefusal, PeopleChange, PeopleStore, StoreError, WORKSPACES_FULL,
 };
 
+pub use identities::{
+    an_account_is_made_for_an_identity, an_identity_is_one_accounts, identities_of_an_account_have_a_bound,
+};
 pub use sessions::{
     a_person_ends_only_their_own_sessions, a_refresh_token_is_good_once,
     a_session_ends_in_time_and_when_it_is_told, a_sweep_drops_what_is_over,
@@ -61,6 +65,9 @@ macro_rules! people_store_suite {
             the_feed_tells_what_is_true_now
             a_sweep_drops_what_is_over
             a_refused_change_leaves_no_trace_of_people
+            an_account_is_made_for_an_identity
+            an_identity_is_one_accounts
+            identities_of_an_account_have_a_bound
         );
     };
     (@cases $backend:expr; $($case:ident)*) => {

@@ -25,6 +25,8 @@ const ASKS_FOR_ALL: [&str; 4] = ["List", "Query", "GetSummary", "GetQuota"];
 const MAKES: [&str; 4] = ["Create", "Invite", "Rotate", "TopUp"];
 /// A refresh token of nobody's.
 const MADE_UP_REFRESH: &str = "rgr_AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA";
+/// The secret of a log-in at the provider that nobody has begun.
+const MADE_UP_LOGIN: &str = "rgo_AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA";
 
 /// What is asked.
 #[derive(Clone, Debug)]
@@ -186,6 +188,10 @@ impl Desk<'_> {
         Some(match method {
             "Register" => self.registration().await,
             "Login" => self.login(),
+            "GetAuthMethods" => Draft::of(&v1::GetAuthMethodsRequest {}),
+            "BeginOidcLogin" => Draft::of(&v1::BeginOidcLoginRequest {}),
+            "CompleteOidcLogin" => self.log_in_through_the_provider().await,
+            "LinkOidc" => self.link().await,
             "RefreshToken" => {
                 let own = tenant.logs_in(world, tenant.owner()).await.refresh;
                 let with = |token: &str| v1::RefreshTokenRequest { refresh_token: secret(token) };
@@ -239,6 +245,35 @@ impl Desk<'_> {
             workspace_id: String::new(),
         };
         Draft::of(&with("a strangers password")).but_own(&with(&owner.password))
+    }
+
+    /// Somebody new comes by invitation. What the provider sends back is worth something to the browser
+    /// that began the log-in alone.
+    async fn log_in_through_the_provider(&self) -> Draft {
+        let email = self.tenant.email();
+        let token = self.tenant.mailed_token(self.world, &email, Role::Viewer).await;
+        let returned = self.tenant.visits_provider(self.world, &email).await;
+        let with = |login_id: &str| v1::CompleteOidcLoginRequest {
+            login_id: secret(login_id),
+            code: secret(&returned.code),
+            state: secret(&returned.state),
+            invitation_token: secret(&token),
+            ..v1::CompleteOidcLoginRequest::default()
+        };
+        Draft::of(&with(MADE_UP_LOGIN)).but_own(&with(&returned.login_id))
+    }
+
+    /// A member links their identity, with a password that is nobody else's.
+    async fn link(&self) -> Draft {
+        let person = self.tenant.joins(self.world, Role::Viewer).await;
+        let returned = self.tenant.visits_provider(self.world, &person.email).await;
+        let request = v1::LinkOidcRequest {
+            login_id: secret(&returned.login_id),
+            code: secret(&returned.code),
+            state: secret(&returned.state),
+            current_password: secret(&person.password),
+        };
+        Draft::of(&request).by(bearer(&person.access))
     }
 
     fn of_workspaces(&self, method: &str) -> Option<Draft> {
