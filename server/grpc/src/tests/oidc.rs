@@ -270,7 +270,11 @@ async fn linking_leaves_an_entry_where_the_person_is_at_work() {
 async fn an_invitation_by_mail_is_for_its_address_at_the_provider_too() {
     let stage = Stage::new().await;
     let bob = stage.world.someone("bob").await;
-    let invite = v1::InviteMemberRequest { email: "eve@example.com".to_owned(), role: Role::Viewer.into() };
+    let invite = v1::InviteMemberRequest {
+        email: "eve@example.com".to_owned(),
+        role: Role::Viewer.into(),
+        ..Default::default()
+    };
     stage.world.members(&bob).invite_member(invite).await.unwrap();
     let mail = stage.world.outbox.sent.lock().unwrap().pop().unwrap();
     let token = mail.text.expose().split("#token=").nth(1).and_then(|rest| rest.lines().next()).unwrap();
