@@ -111,7 +111,7 @@ async fn an_order_that_a_list_does_not_have_is_refused_with_those_that_it_has() 
 }
 
 #[tokio::test]
-async fn rules_and_budgets_are_narrowed_to_the_calls_that_they_can_apply_to() {
+async fn rules_are_narrowed_to_the_calls_that_they_can_apply_to() {
     let world = World::new().await;
     let one = make_api(&world, api("one")).await.unwrap();
     let mut client = RuleServiceClient::new(world.transport());
@@ -122,7 +122,7 @@ async fn rules_and_budgets_are_narrowed_to_the_calls_that_they_can_apply_to() {
     let off = v1::Rule { active: Some(false), ..named("Off") };
     let made = [
         named("all"),
-        of_calls("api", of_api.clone()),
+        of_calls("api", of_api),
         of_calls("model", of_model),
         of_calls("subject", of_subject),
         off,
@@ -165,6 +165,13 @@ async fn rules_and_budgets_are_narrowed_to_the_calls_that_they_can_apply_to() {
             assert_eq!(names(&mut client, request.clone()).await.unwrap(), expected, "{request:?}");
         }
     }
+}
+
+#[tokio::test]
+async fn budgets_are_narrowed_to_the_calls_that_they_can_apply_to() {
+    let world = World::new().await;
+    let one = make_api(&world, api("one")).await.unwrap();
+    let of_api = v1::CallMatch { api_ids: vec![one.id.clone()], ..Default::default() };
     let mut budgets = BudgetServiceClient::new(world.transport());
     let budget = v1::Budget {
         display_name: "Money".to_owned(),

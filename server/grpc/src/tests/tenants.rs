@@ -192,6 +192,18 @@ impl Tenant {
             ("invitation", self.invites(world, &self.email(), Role::Viewer).await.id),
         ];
         self.things.extend(kept);
+        self.second_ones_come(world).await;
+    }
+
+    /// A second invitation, session and workspace of the owner's: no list of theirs is one page of one.
+    async fn second_ones_come(&self, world: &World) {
+        self.invites(world, &self.email(), Role::Viewer).await;
+        self.logs_in(world, self.owner()).await;
+        let draft = v1::Workspace { display_name: self.name(), ..v1::Workspace::default() };
+        let create = v1::CreateWorkspaceRequest { workspace: Some(draft), ..Default::default() };
+        let made: v1::CreateWorkspaceResponse =
+            self.told(world, "WorkspaceService/CreateWorkspace", &self.token(), &create).await;
+        self.owns(&made.workspace.unwrap().id);
     }
 
     /// An hour passes, and a person logs in anew.
