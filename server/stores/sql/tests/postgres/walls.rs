@@ -150,7 +150,7 @@ async fn no_row_is_written_into_another_workspace() -> Result<(), StoreError> {
     state(&mut connection, OTHER).await;
     let insert = format!(
         "INSERT INTO rateguard_config.rules (workspace_id, id, version, created_at, updated_at, body_version, body) \
-         VALUES ('{OWNER}', 'rule_9', 1, 0, 0, 1, '')"
+         VALUES ('{OWNER}', 'rule_9', 1, 0, 0, 1, '{{}}')"
     );
     let refused = sqlx::raw_sql(AssertSqlSafe(insert)).execute(&mut connection).await.unwrap_err();
     let code = refused.as_database_error().and_then(|error| error.code().map(|code| code.into_owned()));

@@ -52,9 +52,10 @@ pub async fn every_order_pages_through_everything<B: Backend<Store: ConfigStore>
 /// What a page goes on after need not be there any longer, and what comes or goes elsewhere moves nothing: whatever
 /// stays as it is comes exactly once, in its order.
 pub async fn pages_are_stable_while_the_list_changes<B: Backend<Store: ConfigStore>>(backend: &B) -> Outcome {
-    for order in orders() {
-        let store = opened(backend, &["ws_1"]).await?;
-        let owner = ws("ws_1");
+    let workspaces: Vec<String> = orders().enumerate().map(|(number, _)| format!("ws_{number}")).collect();
+    let store = opened(backend, &workspaces.iter().map(String::as_str).collect::<Vec<_>>()).await?;
+    for (order, owner) in orders().zip(&workspaces) {
+        let owner = ws(owner);
         make_rules(&store, &owner).await?;
         let whole = PageQuery { order, after: None, limit: LIMIT };
         let before = ids(&store.list(&owner, ResourceKind::Rule, &whole).await?);
