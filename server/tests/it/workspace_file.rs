@@ -151,8 +151,8 @@ async fn diff_shows_the_lines_of_the_one_price_that_changes() {
     let said = desk.run(&["diff"], Some(&desk.file(&edited)), None).await;
     let lines = [
         "~ price \"openai/gpt-4o@2099-05-01T00:00:00.250Z\"",
-        "    -   input: '3'",
-        "    +   input: '4'",
+        "    -   input: \"3\"",
+        "    +   input: \"4\"",
         "0 to create, 1 to change",
     ];
     for line in lines {

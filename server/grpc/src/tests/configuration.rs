@@ -503,7 +503,8 @@ mod round_trip {
     fn known_price(place: usize, mut sheet: PriceSheet) -> Option<Resource> {
         // Two of each model, from different instants on.
         (sheet.provider, sheet.model) = ("maker".to_owned(), format!("m-{}", place / 2));
-        sheet.effective_from = Millis::new(sheet.effective_from.get() / 2 * 2 + i64::from(place.is_multiple_of(2)));
+        sheet.effective_from =
+            Millis::new(sheet.effective_from.get() / 2 * 2 + i64::from(place.is_multiple_of(2)));
         let is_price =
             !sheet.token_rates.is_empty() || sheet.per_request.is_some() || !sheet.per_unit.is_empty();
         is_price.then_some(Resource::PriceOverride(PriceOverride { sheet }))

@@ -17,7 +17,7 @@ use super::{ALL_CHANGES, LIMIT, Outcome, at, by, insert_all, opened, ws};
 use crate::Backend;
 
 /// Top-ups at once; every second one repeats the one before it.
-const TOP_UPS_AT_ONCE: u64 = 50;
+const TOP_UPS_AT_ONCE: u64 = 30;
 /// Changes of the amount that go on meanwhile.
 const RAISES: usize = 10;
 
