@@ -31,7 +31,7 @@ pub use keys::{KEY_OVERLAP_MS_DEFAULT, KEY_OVERLAP_MS_MAX, KeyOnce, NewKey, Rota
 pub use lists::{ROWS_PER_PAGE_MAX, ResourceFilter, ResourceState};
 pub use once::Created;
 pub(crate) use once::made_and_gone;
-pub use prices::{ListedPrice, PriceFilter, PricePage, PricePlace};
+pub use prices::{ListedPrice, PriceFilter, PricePage, PricePlace, PriceQuery};
 
 /// APIs of one workspace.
 pub const APIS_PER_WORKSPACE_MAX: usize = 1_000;

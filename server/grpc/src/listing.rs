@@ -5,8 +5,9 @@ use std::fmt::Debug;
 use rateguard_core::time::Millis;
 use rateguard_engine::error::EngineError;
 use rateguard_engine::listing::{Order, OrderBy, OrderValue, PageQuery, Place, SequenceQuery};
+use rateguard_engine::manage::PriceQuery;
 
-use crate::convert::{malformed, page_size};
+use crate::convert::{malformed, page_size, prices};
 use crate::page::{invalid_token, next_token, place_of};
 
 /// What stands behind a field's name for the greatest first.
@@ -125,6 +126,15 @@ impl Turn {
             after: after.transpose()?,
             limit: self.limit,
         })
+    }
+
+    /// The part of the list of prices.
+    ///
+    /// # Errors
+    /// [`rateguard_engine::error::Reason::PageTokenInvalid`].
+    pub fn prices(&self) -> Result<PriceQuery, EngineError> {
+        let after = self.place.as_deref().map(|text| prices::place(text).ok_or_else(invalid_token));
+        Ok(PriceQuery { order: self.order, after: after.transpose()?, limit: self.limit })
     }
 
     /// The token of the page after a place; empty at the end.

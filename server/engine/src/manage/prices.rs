@@ -1,5 +1,7 @@
 //! Prices: the catalogue's, which nobody changes, and the workspace's own, which go before them.
 
+use std::cmp::Ordering;
+
 use rateguard_core::ids::PriceId;
 use rateguard_core::pricing::{PriceSheet, PriceSource};
 use rateguard_core::time::Millis;
@@ -9,7 +11,7 @@ use crate::caller::Identity;
 use crate::directory::WorkspaceView;
 use crate::engine::Engine;
 use crate::error::{EngineError, Reason};
-use crate::listing::PageQuery;
+use crate::listing::{Order, OrderBy, PageQuery};
 use crate::ports::{Resource, ResourceKind, Stored};
 use crate::resources::PriceOverride;
 
@@ -48,6 +50,33 @@ pub struct PricePlace {
     pub effective_from: Millis,
 }
 
+/// Which part of the prices.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct PriceQuery {
+    /// By [`OrderBy::CreateTime`] the instant from which a price is in force, and then its place; by
+    /// anything else the place.
+    pub order: Order,
+    /// Only what comes after this place; `None` from the start.
+    pub after: Option<PricePlace>,
+    /// How many at most.
+    pub limit: usize,
+}
+
+impl PriceQuery {
+    fn compare(&self, one: &PricePlace, other: &PricePlace) -> Ordering {
+        let by_instant = match self.order.by {
+            OrderBy::CreateTime => one.effective_from.cmp(&other.effective_from),
+            _ => Ordering::Equal,
+        };
+        let ascending = by_instant.then_with(|| one.cmp(other));
+        if self.order.descending { ascending.reverse() } else { ascending }
+    }
+
+    fn is_ahead(&self, place: &PricePlace) -> bool {
+        self.after.as_ref().is_none_or(|after| self.compare(place, after) == Ordering::Greater)
+    }
+}
+
 /// A page of prices.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct PricePage {
@@ -73,7 +102,7 @@ impl ListedPrice {
 }
 
 impl Engine {
-    /// A page of prices after a place.
+    /// A page of prices.
     ///
     /// # Errors
     /// Those of the store.
@@ -81,23 +110,24 @@ impl Engine {
         &self,
         identity: &Identity,
         filter: &PriceFilter,
-        after: Option<&PricePlace>,
-        limit: usize,
+        query: &PriceQuery,
     ) -> Result<PricePage, EngineError> {
         let view = self.view(identity.workspace()?)?;
         let overrides = self.overrides(identity).await?;
-        let mut found: Vec<(&PriceSheet, Option<u64>)> = overrides
+        let mut found: Vec<(PricePlace, &PriceSheet, Option<u64>)> = overrides
             .iter()
             .map(|stored| (&stored.value.sheet, Some(stored.version)))
             .chain(view.catalogue.iter().map(|sheet| (sheet, None)))
-            .filter(|(sheet, _)| filter.holds(sheet) && after.is_none_or(|after| place(sheet) > *after))
+            .filter(|(sheet, _)| filter.holds(sheet))
+            .map(|(sheet, stored_version)| (place(sheet), sheet, stored_version))
+            .filter(|(place, ..)| query.is_ahead(place))
             .collect();
-        found.sort_by_cached_key(|(sheet, _)| place(sheet));
-        let more = found.len() > limit;
-        found.truncate(limit);
+        found.sort_by(|(one, ..), (other, ..)| query.compare(one, other));
+        let more = found.len() > query.limit;
+        found.truncate(query.limit);
         let items: Vec<ListedPrice> = found
             .into_iter()
-            .map(|(sheet, stored_version)| listed(&view, sheet.clone(), stored_version))
+            .map(|(_, sheet, stored_version)| listed(&view, sheet.clone(), stored_version))
             .collect();
         let next_after = items.last().filter(|_| more).map(ListedPrice::place);
         Ok(PricePage { items, next_after })

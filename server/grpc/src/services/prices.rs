@@ -8,6 +8,7 @@ use rateguard_core::time::Millis;
 use rateguard_core::usage::PriceRef;
 use rateguard_engine::engine::Engine;
 use rateguard_engine::error::EngineError;
+use rateguard_engine::listing::{Order, OrderBy};
 use rateguard_engine::manage::ListedPrice;
 use rateguard_engine::ports::{Resource, ResourceKind, Stored};
 use rateguard_engine::resources::PriceOverride;
@@ -18,12 +19,16 @@ use tonic::{Request, Response, Status};
 use super::answer;
 use super::managed::{Desk, Managed, at_desk, random_id};
 use super::mask::Maskable;
-use crate::convert::prices::{place, place_text, price_filter, price_message, price_sheet};
-use crate::convert::{instant, page_size, resource_id};
-use crate::page::{invalid_token, next_token, place_of};
+use crate::convert::prices::{place_text, price_filter, price_message, price_sheet};
+use crate::convert::{instant, resource_id};
+use crate::listing::{ListMethod, page_fields};
 
-/// What tells tokens of prices from those of other lists.
-const PRICES: &str = "prices";
+/// The list of prices: by the model overrides come before the catalogue, each by provider, model and instant.
+const PRICES: ListMethod = ListMethod {
+    what: "prices",
+    orders: &[("model", OrderBy::Id), ("effective_time", OrderBy::CreateTime)],
+    default: Order::ascending(OrderBy::Id),
+};
 /// The version of a new override.
 const FIRST_VERSION: u32 = 1;
 
@@ -96,12 +101,10 @@ impl Prices {
         message: &v1::ListPricesRequest,
     ) -> Result<v1::ListPricesResponse, EngineError> {
         let filter = price_filter(message)?;
-        let list = (PRICES, desk.who.workspace()?.as_str(), &filter);
-        let after = place_of(&message.page_token, &list)?;
-        let after = after.map(|text| place(&text).ok_or_else(invalid_token)).transpose()?;
-        let limit = page_size(message.page_size)?;
-        let page = desk.engine.prices(&desk.who, &filter, after.as_ref(), limit).await?;
-        let next_page_token = page.next_after.map(|place| next_token(place_text(&place), &list));
+        let fields = page_fields(message.page_size, &message.page_token, &message.order_by);
+        let turn = PRICES.turn(desk.who.workspace()?.as_str(), &filter, fields)?;
+        let page = desk.engine.prices(&desk.who, &filter, &turn.prices()?).await?;
+        let next_page_token = page.next_after.map(|place| turn.token_of(&place_text(&place)));
         Ok(v1::ListPricesResponse {
             prices: page.items.iter().map(|listed| price_message(listed, desk.currency())).collect(),
             next_page_token: next_page_token.unwrap_or_default(),

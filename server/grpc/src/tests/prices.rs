@@ -100,6 +100,39 @@ async fn filters_narrow_the_list_and_a_token_is_good_for_its_filter_alone() {
 }
 
 #[tokio::test]
+async fn prices_are_listed_by_the_instant_too_and_a_token_is_good_for_its_order_alone() {
+    let world = world().await;
+    let mut client = PriceServiceClient::new(world.transport());
+    for (model, seconds) in [("second", 2), ("third", 3), ("first", 1)] {
+        let effective_time = Some(prost_types::Timestamp { seconds, nanos: 0 });
+        make(&mut client, v1::Price { effective_time, ..own_price("acme", model, "1") }).await.unwrap();
+    }
+    let by = |order_by: &str, page_token: &str| v1::ListPricesRequest {
+        provider: "acme".to_owned(),
+        page_size: 2,
+        order_by: order_by.to_owned(),
+        page_token: page_token.to_owned(),
+        ..v1::ListPricesRequest::default()
+    };
+    let cases = [
+        ("effective_time", ["first", "second", "third"]),
+        ("effective_time desc", ["third", "second", "first"]),
+        ("model desc", ["third", "second", "first"]),
+    ];
+    let mut token = String::new();
+    for (order_by, expected) in cases {
+        let page = client.list_prices(by(order_by, "")).await.unwrap().into_inner();
+        let rest = client.list_prices(by(order_by, &page.next_page_token)).await.unwrap().into_inner();
+        let models: Vec<_> = page.prices.iter().chain(&rest.prices).map(|price| &price.model[..]).collect();
+        assert_eq!((models.as_slice(), rest.next_page_token.as_str()), (&expected[..], ""), "{order_by}");
+        token = page.next_page_token;
+    }
+    let refused = client.list_prices(by("model", &token)).await.unwrap_err();
+    assert_eq!(reason(&refused), R::PageTokenInvalid);
+    assert_eq!(reason(&client.list_prices(by("color", "")).await.unwrap_err()), R::FieldMalformed);
+}
+
+#[tokio::test]
 async fn a_price_of_the_catalogue_is_read_and_never_changed() {
     let world = world().await;
     let mut client = PriceServiceClient::new(world.transport());
