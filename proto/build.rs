@@ -67,7 +67,10 @@ fn generate(
     for (path, module) in extern_paths {
         builder = builder.extern_path(*path, *module);
     }
-    builder.compile_fds(compiler.file_descriptor_set())?;
+    // A message's name says whether it is an answer, which the codec asks.
+    let mut names = tonic_prost_build::Config::new();
+    names.enable_type_names();
+    builder.compile_fds_with_config(compiler.file_descriptor_set(), names)?;
     Ok(compiler.descriptor_pool())
 }
 

@@ -135,6 +135,7 @@ fn month() -> anyhow::Result<Budget> {
         enforcement: Enforcement::Enforced,
         active: true,
         // The log is empty: the budget counts from its beginning.
+        topped_up: Nanos::ZERO,
         opened_after: Some(Position::default()),
     })
 }

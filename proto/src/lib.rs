@@ -9,6 +9,7 @@
 
 pub mod access;
 pub mod codec;
+pub mod money;
 mod reason;
 mod secret;
 

@@ -15,9 +15,20 @@ const PUBLIC_SERVICES: [(&str, &[&str]); 13] = [
     ("QuotaService", &["CheckQuota", "BatchCheckQuota", "GetQuota", "ReleaseReservation"]),
     ("UsageService", &["ReportUsage", "ListUsageEvents"]),
     ("ApiService", &["CreateApi", "GetApi", "ListApis", "UpdateApi", "DeleteApi"]),
-    ("KeyService", &["CreateKey", "GetKey", "ListKeys", "UpdateKey", "DeleteKey"]),
+    ("KeyService", &["CreateKey", "GetKey", "ListKeys", "UpdateKey", "RotateKey", "DeleteKey"]),
     ("RuleService", &["CreateRule", "GetRule", "ListRules", "UpdateRule", "DeleteRule"]),
-    ("BudgetService", &["CreateBudget", "GetBudget", "ListBudgets", "UpdateBudget", "DeleteBudget"]),
+    (
+        "BudgetService",
+        &[
+            "CreateBudget",
+            "GetBudget",
+            "ListBudgets",
+            "UpdateBudget",
+            "TopUpBudget",
+            "ListBudgetTopUps",
+            "DeleteBudget",
+        ],
+    ),
     (
         "PriceService",
         &["ListPrices", "GetPrice", "CreatePriceOverride", "UpdatePriceOverride", "DeletePriceOverride"],
@@ -30,6 +41,10 @@ const PUBLIC_SERVICES: [(&str, &[&str]); 13] = [
         &[
             "Register",
             "Login",
+            "GetAuthMethods",
+            "BeginOidcLogin",
+            "CompleteOidcLogin",
+            "LinkOidc",
             "RefreshToken",
             "Logout",
             "GetMe",
@@ -216,7 +231,9 @@ fn a_viewer_may_look_at_what_a_key_of_the_scope_read_may() {
 fn only_who_is_not_known_yet_needs_no_credential() {
     let is_open = |method: &&Method| method.access == Access::Everybody;
     let open: Vec<_> = METHODS.iter().filter(is_open).map(Method::names).collect();
-    let ways_in = ["Login", "RefreshToken", "Register"].map(|name| ("rateguard.v1.AuthService", name));
+    let ways_in =
+        ["BeginOidcLogin", "CompleteOidcLogin", "GetAuthMethods", "Login", "RefreshToken", "Register"];
+    let ways_in = ways_in.map(|name| ("rateguard.v1.AuthService", name));
     assert_eq!(open, ways_in);
 }
 

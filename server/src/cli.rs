@@ -56,7 +56,7 @@ enum Command {
     RotateEncryptionKey(rotate::Rotate),
     /// Ask a server whether it is ready
     Health(health::Health),
-    /// Verify, print or list the audit trail of a data folder
+    /// Verify, print or list the audit trail of an installation
     #[command(subcommand)]
     Audit(audit::Audit),
 }

@@ -1,5 +1,6 @@
 //! The commands' own client: the generated one over a channel, with the key on every call.
 
+use std::error::Error;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -13,12 +14,16 @@ use tonic::metadata::{Ascii, MetadataValue};
 use tonic::service::Interceptor;
 use tonic::service::interceptor::InterceptedService;
 use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity};
-use tonic::{Request, Status};
+use tonic::{Code, Request, Status};
+use tonic_types::StatusExt;
 
 /// Longest wait for a connection.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// Longest wait for an answer.
 const CALL_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// Why a server refuses that does not know whether it has done what it was asked.
+const OUTCOME_UNKNOWN: &str = "OUTCOME_UNKNOWN";
 
 /// Largest answer that is taken: a whole workspace.
 const ANSWER_BYTES_MAX: usize = 64 * 1024 * 1024;
@@ -149,5 +154,38 @@ impl Client {
 
 /// A status as people read it.
 pub fn describe(status: &Status) -> anyhow::Error {
-    anyhow::anyhow!("{}: {}", status.code().description(), status.message())
+    if is_said_by_server(status) {
+        return anyhow::anyhow!("{}", status.message());
+    }
+    match first_cause(status) {
+        Some(cause) => anyhow::anyhow!("the call was cut off: {cause}"),
+        None => anyhow::anyhow!("the call was not answered: {}", status.message()),
+    }
 }
+
+/// What has caused what has caused an error, to the end.
+fn first_cause(status: &Status) -> Option<&(dyn Error + 'static)> {
+    let mut cause = status.source()?;
+    while let Some(deeper) = cause.source() {
+        cause = deeper;
+    }
+    Some(cause)
+}
+
+/// Whether nobody can say from a refused change if it was made: the answer was lost or cannot be read, or
+/// the server does not know itself.
+pub fn is_outcome_unknown(status: &Status) -> bool {
+    let is_reason_unknown = || {
+        let details = status.get_error_details();
+        details.error_info().is_some_and(|info| info.reason == OUTCOME_UNKNOWN)
+    };
+    !is_said_by_server(status) || status.code() == Code::DeadlineExceeded || is_reason_unknown()
+}
+
+/// Every refusal of a server of ours has details; those that the library makes here have none.
+fn is_said_by_server(status: &Status) -> bool {
+    !status.details().is_empty()
+}
+
+#[cfg(test)]
+mod tests;

@@ -16,13 +16,15 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use http::HeaderName;
+use ipnet::IpNet;
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer};
 use thiserror::Error;
 
-pub use layers::{DEFAULT, Override, merged};
+pub use layers::{DEFAULT, Mistaken, Override, merged};
 pub use listeners::Tls;
-pub use people::{Mail, MailTransport, People, SmtpTls};
+use listeners::ranges;
+pub use people::{Mail, MailTransport, Oidc, People, SmtpTls};
 pub use redis::{Redis, RedisTopology};
 pub use stores::{DatabaseUrl, Postgres, Stores, StoresKind};
 
@@ -90,6 +92,9 @@ pub struct Config {
     pub mail: Mail,
     /// Logging.
     pub log: Log,
+    /// Variables that set nothing and look as if they were to.
+    #[serde(skip)]
+    pub mistaken: Vec<Mistaken>,
 }
 
 /// What the installation is for: see [`crate::production`].
@@ -110,6 +115,12 @@ pub struct Server {
     pub mode: Mode,
     /// Where everything is served.
     pub listen: SocketAddr,
+    /// The header in which trusted proxies say who calls; `None` where the peer counts.
+    #[serde(deserialize_with = "unless_empty")]
+    client_address_header: Option<HeaderName>,
+    /// From where these connect.
+    #[serde(deserialize_with = "ranges")]
+    trusted_proxies: Vec<IpNet>,
     /// Origins that browsers may call from.
     pub cors_origins: Vec<String>,
     /// Whether `listen` may leave the machine without TLS.
@@ -162,8 +173,8 @@ pub struct Gateway {
     pub enabled: bool,
     /// Calls at once.
     pub concurrent_calls_max: usize,
-    /// The header in which a trusted proxy in front puts the client's address; `None` where the peer
-    /// counts.
+    /// The header in which whoever calls /proxy puts the client's address; `None` where `server` says who
+    /// calls. Older than what `server` says, and believed of everybody.
     #[serde(deserialize_with = "unless_empty")]
     pub client_address_header: Option<HeaderName>,
 }
@@ -202,7 +213,8 @@ impl Config {
         flags: &[Override],
     ) -> Result<Self, ConfigError> {
         let tree = merged(file, environment, flags)?;
-        let config: Self = tree.try_into().map_err(|error| ConfigError::Value(Box::new(error)))?;
+        let mut config: Self = tree.try_into().map_err(|error| ConfigError::Value(Box::new(error)))?;
+        config.mistaken = layers::mistaken(environment);
         config.check()?;
         production::check(&config)?;
         Ok(config)
@@ -257,8 +269,17 @@ impl Config {
                 let description = format!("must be {least} to {most}, not {value}");
                 Err(ConfigError::OutOfBounds { key, description })
             }
-            None => self.mail.check().and_then(|()| self.stores.check()).and_then(|()| self.server.check()),
+            None => self.check_together(),
         }
+    }
+
+    /// Checks what must stand together.
+    fn check_together(&self) -> Result<(), ConfigError> {
+        self.mail.check()?;
+        self.people.oidc.check()?;
+        self.stores.check()?;
+        self.server.check()?;
+        self.server.check_client_address(&self.gateway)
     }
 }
 

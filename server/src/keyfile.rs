@@ -5,12 +5,13 @@ mod replace;
 mod source;
 
 use std::fs::OpenOptions;
-use std::io::{Read, Write};
-use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::io::Write;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
-use anyhow::{Context, ensure};
+use anyhow::Context;
 use rateguard_engine::secrets::{CredentialCipher, EncryptionKey, SecretText};
+use rateguard_serving::private_file::{self, FileError};
 
 pub use keys::KeyFile;
 pub use replace::{RotationLock, replace};
@@ -18,10 +19,6 @@ pub use source::KeyFileSource;
 
 /// Owner reads and writes, nobody else.
 const MODE: u32 = 0o600;
-/// What a mode grants to the group and to everyone.
-const OTHERS: u32 = 0o077;
-/// The permissions of a mode.
-const PERMISSIONS: u32 = 0o7777;
 /// Most that is read of a file: many times what it may hold.
 const FILE_BYTES_MAX: u64 = 16 * 1024;
 
@@ -62,28 +59,23 @@ pub fn read_encryption_key(path: &Path) -> anyhow::Result<CredentialCipher> {
 /// Reads a file that its owner alone may read.
 ///
 /// # Errors
-/// When it is missing, may be read by others, or is no text.
+/// When it is missing, may be read by others, is longer than any file of a secret, or is no text.
 pub fn read_private(path: &Path) -> anyhow::Result<SecretText> {
-    check_private(path)?;
-    let file = std::fs::File::open(path).with_context(|| unreadable(path))?;
-    let mut text = String::new();
-    file.take(FILE_BYTES_MAX).read_to_string(&mut text).with_context(|| unreadable(path))?;
-    Ok(SecretText::new(text))
+    let bytes = match private_file::read_private(path, FILE_BYTES_MAX) {
+        Err(FileError::Unreadable { source, .. }) => return Err(source).with_context(|| unreadable(path)),
+        read => read?,
+    };
+    let text = str::from_utf8(&bytes).with_context(|| format!("{} is no text", path.display()))?;
+    Ok(SecretText::new(text.to_owned()))
 }
 
-/// Refuses a file that others than its owner can read.
+/// Reads a file that holds one secret, without the ends of lines around it.
 ///
 /// # Errors
-/// When they can, or the file cannot be looked at.
-pub fn check_private(path: &Path) -> anyhow::Result<()> {
-    let mode = std::fs::metadata(path).with_context(|| unreadable(path))?.permissions().mode();
-    ensure!(
-        mode & OTHERS == 0,
-        "{0} can be read by others than its owner (mode {1:04o}); run: chmod 600 {0}",
-        path.display(),
-        mode & PERMISSIONS
-    );
-    Ok(())
+/// As [`read_private`].
+pub fn read_secret(path: &Path) -> anyhow::Result<SecretText> {
+    // The one secret is taken out of the file's text, which is wiped.
+    Ok(SecretText::new(read_private(path)?.expose().trim().to_owned()))
 }
 
 fn unreadable(path: &Path) -> String {

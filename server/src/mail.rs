@@ -18,6 +18,7 @@ use rateguard_engine::people::{Mail, MailError, Mailer};
 use rateguard_engine::secrets::random;
 
 use crate::config::{Config, MailTransport, SmtpTls};
+use crate::keyfile;
 
 /// Longest wait for one step of the conversation with a mail server.
 const SMTP_STEP_MAX: Duration = Duration::from_secs(5);
@@ -117,9 +118,9 @@ fn smtp(config: &Config) -> anyhow::Result<AsyncSmtpTransport<Tokio1Executor>> {
         return Ok(builder.build());
     }
     let file = &mail.smtp_password_file;
-    let password = std::fs::read_to_string(file)
-        .with_context(|| format!("mail.smtp_password_file {}", file.display()))?;
-    let credentials = Credentials::new(mail.smtp_user.clone(), password.trim().to_owned());
+    let password = keyfile::read_secret(file).context("mail.smtp_password_file")?;
+    // It goes to the mail server alone.
+    let credentials = Credentials::new(mail.smtp_user.clone(), password.expose().to_owned());
     Ok(builder.credentials(credentials).build())
 }
 

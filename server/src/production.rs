@@ -7,6 +7,7 @@ use anyhow::{bail, ensure};
 use rateguard_engine::ports::SealedValues;
 use rateguard_engine::resources::SealedCredential;
 use rateguard_engine::secrets::{CredentialCipher, EncryptionKey, Purpose, SealedPlace};
+use rateguard_store_sql::PostgresDatabase;
 
 use crate::config::{Config, Mode};
 use crate::demo::UPSTREAM_CREDENTIAL;
@@ -24,6 +25,20 @@ pub fn refuse_demo(config: &Config) -> anyhow::Result<()> {
         config.server.mode == Mode::Development,
         "the demo prints its keys and its owner's password: it is not for production; make an installation with \
          `rateguard init`, or leave server.mode at development"
+    );
+    Ok(())
+}
+
+/// Refuses a database that is reached over a network without its certificate checked.
+///
+/// # Errors
+/// In production.
+pub fn check_database(config: &Config, server: &PostgresDatabase) -> anyhow::Result<()> {
+    ensure!(
+        config.server.mode == Mode::Development || server.is_private(),
+        "{} is on another machine, and somebody on the way could read what passes or answer in its place: end \
+         stores.postgres.url with ?sslmode=verify-full&sslrootcert=FILE (server.mode is production)",
+        server.name()
     );
     Ok(())
 }

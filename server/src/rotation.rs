@@ -16,7 +16,7 @@ use rateguard_engine::reseal::{KEYS_READ_INTERVAL, Resealed, reseal, sealed_othe
 use rateguard_engine::secrets::{CredentialCipher, EncryptionKey, SealedPlace};
 use tokio::time::{Instant, sleep};
 
-use crate::config::Config;
+use crate::config::{Config, StoresKind};
 use crate::keyfile::{KeyFile, RotationLock, replace};
 use crate::wiring::{OpenStores, sealed_values};
 
@@ -34,6 +34,69 @@ pub enum Until {
     Sealed,
     /// The old key is gone
     Finished,
+}
+
+/// Who reads the key file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum KeyFileReaders {
+    /// Every server of the installation: a change of it is known to all.
+    All,
+    /// Perhaps only those on this machine. Others have copies, which somebody has to bring there.
+    Some,
+}
+
+/// What somebody wants of a rotation.
+#[derive(Clone, Copy, Debug)]
+pub struct Asked {
+    /// How far to go; `None` for as far as it goes.
+    pub until: Option<Until>,
+    /// Who reads the key file.
+    pub readers: KeyFileReaders,
+}
+
+impl Asked {
+    /// As far as it goes, over one data folder.
+    pub const WHOLE: Self = Self { until: None, readers: KeyFileReaders::Some };
+
+    /// How far to go, where the file reaches every server or is brought to them between the steps. The
+    /// server of a data folder is on its machine, and reads its file; those of a database are anywhere.
+    fn until(self, config: &Config, keys: &KeyFile) -> anyhow::Result<Until> {
+        if config.stores.kind == StoresKind::Sqlite || self.readers == KeyFileReaders::All {
+            return Ok(self.until.unwrap_or(Until::Finished));
+        }
+        let until = self.until.context(
+            "replicas may run on other machines, with key files of their own: give --shared-key-file where all of \
+             them read this file; else go step by step, --until prepared, sealed and finished, and bring the file \
+             to every machine after each",
+        )?;
+        let next = next_step(keys);
+        ensure!(
+            until <= next,
+            "the next step is --until {}: after it, bring {} to every machine, and only then go on",
+            next.as_str(),
+            config.encryption_key_file().display()
+        );
+        Ok(until)
+    }
+}
+
+/// The step that every server can take part in that has the file as it is.
+fn next_step(keys: &KeyFile) -> Until {
+    match (keys.is_settled(), &keys.next) {
+        (true, _) => Until::Prepared,
+        (false, Some(_)) => Until::Sealed,
+        (false, None) => Until::Finished,
+    }
+}
+
+impl Until {
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Prepared => "prepared",
+            Self::Sealed => "sealed",
+            Self::Finished => "finished",
+        }
+    }
 }
 
 /// How long it waits for servers.
@@ -61,27 +124,29 @@ impl Default for Patience {
 /// Who has sealed everything again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum By {
-    /// This process, which had the data folder for itself.
+    /// This process, which had the installation for itself.
     Us,
-    /// The server that has it.
-    Server,
+    /// Servers, or this process beside them.
+    Servers,
 }
 
 /// Changes the encryption key, or goes on with a change that was cut off. `tell` is told of each step.
 ///
 /// # Errors
 /// When the file cannot be replaced, or does not hold the installation's key; when no server seals again what
-/// is there, or something cannot be opened. Both keys stay in the file then.
+/// is there, or something cannot be opened; when servers elsewhere could miss a step. Both keys stay in the file
+/// then.
 pub async fn rotate(
     config: &Config,
-    until: Until,
+    asked: Asked,
     patience: Patience,
     mut tell: impl FnMut(String) -> anyhow::Result<()>,
 ) -> anyhow::Result<()> {
     let file = config.encryption_key_file();
     let _one_at_a_time = RotationLock::take(&file)?;
     let reader = sealed_values(config).await?;
-    let rotation = Rotation { config, file, reader, patience };
+    let until = asked.until(config, &KeyFile::read(&file)?)?;
+    let rotation = Rotation { config, file, reader, readers: asked.readers, patience };
     let keys = rotation.prepare(&mut tell).await?;
     if until == Until::Prepared {
         return Ok(());
@@ -99,6 +164,7 @@ struct Rotation<'a> {
     config: &'a Config,
     file: PathBuf,
     reader: Arc<dyn SealedValues>,
+    readers: KeyFileReaders,
     patience: Patience,
 }
 
@@ -136,14 +202,31 @@ impl Rotation<'_> {
 
     /// Drops the old key, once nothing can turn up that it has sealed.
     async fn finish(&self, keys: KeyFile, by: By, tell: Tell<'_>) -> anyhow::Result<()> {
-        if by == By::Server {
+        if by == By::Servers {
             tell("Waiting until nothing can be on its way that the old key has sealed.".to_owned())?;
             sleep(self.patience.known_within + self.patience.stored_within).await;
+            self.check_nobody_seals_otherwise(&keys).await?;
             self.seal_everything(&keys).await?;
         }
         let old: Vec<String> = keys.old_ids().iter().map(ToString::to_string).collect();
         replace(&self.file, &KeyFile::of(keys.sealing))?;
         tell(format!("Done: {} no longer stands in {}.", old.join(", "), self.file.display()))
+    }
+
+    /// A replica that has an older copy of the file seals again with the old key by itself. To drop that one
+    /// here would leave this replica without what the other one seals.
+    async fn check_nobody_seals_otherwise(&self, keys: &KeyFile) -> anyhow::Result<()> {
+        if self.config.stores.kind == StoresKind::Sqlite || self.readers == KeyFileReaders::All {
+            return Ok(());
+        }
+        let others = sealed_otherwise(self.reader.as_ref(), keys.sealing.id()).await?;
+        ensure!(
+            others == 0,
+            "{others} values were sealed with another key meanwhile: bring {} to every machine, and run this again; \
+             both keys are kept",
+            self.file.display()
+        );
+        Ok(())
     }
 
     /// Keys of another installation would lose what is sealed here.
@@ -167,17 +250,26 @@ impl Rotation<'_> {
             if let Some(stores) = OpenStores::open_unless_in_use(self.config).await? {
                 let sealed = seal_here(&stores, keys).await;
                 stores.close().await;
-                return sealed.map(|()| By::Us);
+                return sealed.map(|()| self.by());
             }
             let left = sealed_otherwise(self.reader.as_ref(), keys.sealing.id()).await?;
             if left == 0 {
-                return Ok(By::Server);
+                return Ok(By::Servers);
             }
             if left < least {
                 (least, moved_at) = (left, Instant::now());
             }
             ensure!(moved_at.elapsed() <= self.patience.stalled_max, self.stalled(left));
             sleep(LOOK_INTERVAL).await;
+        }
+    }
+
+    /// Who may have sealed besides, where this process had the data folder. That of a database is only one
+    /// replica's, and the others go on.
+    fn by(&self) -> By {
+        match self.config.stores.kind {
+            StoresKind::Sqlite => By::Us,
+            StoresKind::Postgres => By::Servers,
         }
     }
 
@@ -202,8 +294,12 @@ fn draw_beside(present: &EncryptionKey) -> anyhow::Result<EncryptionKey> {
     }
 }
 
-/// Whether another process has the data folder.
+/// Whether another process serves the installation, as far as can be known: a database may be served from
+/// anywhere.
 async fn is_served(config: &Config) -> anyhow::Result<bool> {
+    if config.stores.kind == StoresKind::Postgres {
+        return Ok(true);
+    }
     match OpenStores::open_unless_in_use(config).await? {
         Some(stores) => {
             stores.close().await;

@@ -27,7 +27,7 @@ use tonic_health::server::HealthReporter;
 use self::keys::KeyTasks;
 use self::probes::probes;
 use self::readiness::{Readiness, WHOLE_SERVER};
-use crate::config::Config;
+use crate::config::{Config, Mistaken};
 use crate::tls::Encryption;
 use crate::wiring::OpenStores;
 use crate::{keyfile, production};
@@ -81,6 +81,7 @@ impl Running {
     /// # Errors
     /// As [`Running::start`].
     pub async fn start_unready(config: &Config, recount: Recount) -> anyhow::Result<Self> {
+        warn_of_mistaken(config);
         let descriptors = Descriptors::raise().context("the limit of open files cannot be raised")?;
         let encryption = Encryption::load(config)?;
         // The addresses first: a port that is taken is the commonest mistake, and nothing is open
@@ -105,6 +106,7 @@ impl Running {
             people: people.clone(),
             made: made.clone(),
             certificates: encryption.as_ref().map(|it| Arc::clone(&it.certificates)),
+            notices: stores.notices_heard(),
         };
         let mut told = JoinSet::new();
         told.spawn(readiness.clone().keep_telling(reporter.clone()));
@@ -112,9 +114,11 @@ impl Running {
             probes(readiness).merge(public_router(&engine, &people, health, &config.server.cors_origins)?),
             gateway.clone(),
         );
+        let router = seen_through_proxies(config, router);
         let (stop, drain_max) = (CancellationToken::new(), config.drain_max());
         let is_encrypted = encryption.is_some();
-        let gateways = for_gateways.map(|it| (it.listener, gateway_router(&engine, &stop)));
+        let gateways = for_gateways
+            .map(|it| (it.listener, seen_through_proxies(config, gateway_router(&engine, &stop))));
         let listeners = listen_on((public, router), gateways, encryption, &stop, drain_max);
         Ok(Self {
             address,
@@ -189,6 +193,12 @@ impl Running {
     }
 }
 
+fn warn_of_mistaken(config: &Config) {
+    for Mistaken { name, meant } in &config.mistaken {
+        tracing::warn!(variable = name, meant, "a variable sets nothing; another one would");
+    }
+}
+
 /// The listener for gateways of other processes, with the token that they present.
 struct ForGateways {
     listener: TcpListener,
@@ -199,10 +209,9 @@ impl ForGateways {
     fn bind(config: &Config) -> anyhow::Result<Option<Self>> {
         let Some(address) = config.server.gateway_listen else { return Ok(None) };
         let file = &config.server.gateway_token_file;
-        keyfile::check_private(file).context("server.gateway_token_file")?;
-        let text = std::fs::read_to_string(file)
-            .with_context(|| format!("server.gateway_token_file {}", file.display()))?;
-        let token = text.trim().to_owned();
+        let secret = keyfile::read_secret(file).context("server.gateway_token_file")?;
+        // It is what gateways are known by.
+        let token = secret.expose().to_owned();
         ensure!(
             token.len() >= GATEWAY_TOKEN_CHARS_MIN,
             "server.gateway_token_file {} holds {}: put a random token of at least {GATEWAY_TOKEN_CHARS_MIN} \
@@ -275,6 +284,10 @@ fn gateway(
     let mut bounds = GatewayConfig::new(Secret::new(token));
     bounds.calls_max = descriptors.calls_out_of(config.gateway.concurrent_calls_max);
     if let Some(header) = &config.gateway.client_address_header {
+        tracing::warn!(
+            "gateway.client_address_header is believed of everybody, and counts for /proxy alone: name \
+             server.client_address_header and server.trusted_proxies in its place"
+        );
         bounds.client_address = ClientAddress::Header(header.clone());
     }
     Ok(Some(Gateway::new(Transport::new(in_process(engine)), bounds)?))
@@ -283,6 +296,14 @@ fn gateway(
 fn with_proxy(router: Router, gateway: Option<Gateway>) -> Router {
     match gateway {
         Some(gateway) => router.merge(rateguard_gateway_http::router(gateway)),
+        None => router,
+    }
+}
+
+/// The router as trusted proxies show it: each call comes from whoever called them.
+fn seen_through_proxies(config: &Config, router: Router) -> Router {
+    match config.server.trusted_proxies() {
+        Some(proxies) => proxies.seen_through(router),
         None => router,
     }
 }

@@ -11,7 +11,7 @@ use rateguard_engine::clock::{Clock, SystemClock};
 use rateguard_engine::manage::{KEYS_PER_WORKSPACE_MAX, Recount, equip};
 use rateguard_engine::people::{EmailAddress, FirstOwner, MEMBERS_PER_WORKSPACE_MAX, first_owner};
 use rateguard_engine::ports::{ConfigStore, Joining, PeopleStore, Resource};
-use rateguard_engine::resources::{Key, Scope, Scopes, Workspace};
+use rateguard_engine::resources::{Key, Scopes, Workspace};
 use rateguard_engine::secrets::{Purpose, SecretText, random};
 use rateguard_store_sql::Opening;
 
@@ -108,8 +108,9 @@ async fn first_workspace(
     Ok(Installed { workspace, key, secret, owner })
 }
 
+/// It makes the keys of apps, and a key hands out no scope that it lacks.
 fn first_key() -> anyhow::Result<Key> {
-    plain_key("first manage key", [Scope::Manage, Scope::Read].into_iter().collect())
+    plain_key("first manage key", Scopes::ALL.into_iter().collect())
 }
 
 /// A key without restrictions, not yet equipped with a secret.

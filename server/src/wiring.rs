@@ -19,10 +19,10 @@ use rateguard_store_sql::{
     DataFolder, Migrations, OpenError, Opening, PostgresDatabase, SqlAuditStore, SqlCheckpointStore,
     SqlConfigStore, SqlEventLog, SqlSealedReader, SqlStores, SqlUsageStore,
 };
-use tokio::sync::OnceCell;
+use tokio::sync::{OnceCell, watch};
 
 use crate::config::{Config, RedisTopology, StoresKind};
-use crate::{keyfile, mail};
+use crate::{keyfile, mail, production};
 
 /// The audit trail of an installation, to read it. A server may be at work there.
 ///
@@ -32,11 +32,9 @@ pub async fn audit_trail(config: &Config) -> anyhow::Result<Arc<dyn AuditStore>>
     let place = config.stores_place();
     let trail = match config.stores.kind {
         StoresKind::Sqlite => SqlAuditStore::open_to_read(&config.data.folder).await,
-        StoresKind::Postgres => {
-            SqlAuditStore::open_on_server(&database_server(config)?.requiring_migrations()).await
-        }
+        StoresKind::Postgres => SqlAuditStore::open_on_server(&database_server(config)?).await,
     };
-    Ok(Arc::new(trail.with_context(|| format!("{place} holds no audit trail"))?))
+    Ok(Arc::new(trail.with_context(|| format!("the audit trail of {place} cannot be read"))?))
 }
 
 /// The stores of an installation, open: in files, or in a database that other replicas share.
@@ -109,6 +107,11 @@ impl OpenStores {
         Arc::new(self.config.people())
     }
 
+    /// Whether changes of other replicas are heard of at once now; `None` where there are none.
+    pub fn notices_heard(&self) -> Option<watch::Receiver<bool>> {
+        self.config.notices_heard()
+    }
+
     /// Everything sealed, to be sealed again.
     pub fn sealed_store(&self) -> Arc<dyn SealedStore> {
         self.config.clone()
@@ -130,6 +133,7 @@ impl OpenStores {
             cipher: self.cipher(config).await?,
             policy: config.people.policy(),
             mailer: mail::mailer(config)?,
+            external: config.people.oidc.external_login()?,
         };
         People::start(self.people_store(), setup).await.context("people cannot be let in")
     }
@@ -282,9 +286,7 @@ impl OpenStores {
 pub async fn sealed_values(config: &Config) -> anyhow::Result<Arc<dyn SealedValues>> {
     let reader = match config.stores.kind {
         StoresKind::Sqlite => SqlSealedReader::open_to_read(&config.data.folder).await?,
-        StoresKind::Postgres => {
-            SqlSealedReader::open_on_server(&database_server(config)?.requiring_migrations()).await?
-        }
+        StoresKind::Postgres => SqlSealedReader::open_on_server(&database_server(config)?).await?,
     };
     Ok(Arc::new(reader))
 }
@@ -321,13 +323,15 @@ async fn open_on_server(config: &Config, opening: Opening) -> anyhow::Result<Sql
 /// The database that is configured, not connected to yet.
 ///
 /// # Errors
-/// When its URL cannot be read.
+/// When its URL cannot be read, or in production somebody on the way could read or answer in its place.
 pub fn database_server(config: &Config) -> anyhow::Result<PostgresDatabase> {
     let postgres = &config.stores.postgres;
     let migrations = if postgres.migrate_at_start { Migrations::Apply } else { Migrations::Require };
     let url = postgres.url()?;
     // The driver's own type holds it from here on, and shows it to nobody.
-    Ok(PostgresDatabase::new(url.expose(), postgres.connections_max, migrations)?)
+    let server = PostgresDatabase::new(url.expose(), postgres.connections_max, migrations)?;
+    production::check_database(config, &server)?;
+    Ok(server)
 }
 
 /// Lost counters: budgets are counted again from the log, plain limits begin anew.

@@ -11,21 +11,30 @@ mod inward;
 mod outward;
 mod values;
 
+use std::fs::File;
 use std::path::Path;
 
 use rateguard_proto::v1;
-use serde_saphyr::{Error as YamlError, Options};
+use rateguard_serving::files::read_at_most;
+use serde_saphyr::{Error as YamlError, MessageFormatter, Options, UserMessageFormatter};
 use thiserror::Error;
 
 use document::{Credential, Document, VERSION};
 
 pub use inward::to_message;
 pub use outward::from_message;
+pub use values::Decimal;
 
 /// Largest file that is read: what the server takes is no larger.
 pub const FILE_BYTES_MAX: u64 = 8 * 1024 * 1024;
 /// What is named where no field of a file is at fault by itself.
 const WHOLE_FILE: &str = "the file";
+/// The field of an API that is a secret as soon as somebody takes it for one. Nothing of what stands there is
+/// said again.
+const CREDENTIAL: &str = "credential";
+/// How a credential is referred to.
+const CREDENTIAL_FORMS: &str = "a credential does not stand in the file; it says where the credential is: stored, \
+    {env: NAME} or {file: PATH}";
 /// What a written file begins with.
 const HEAD: &str = "\
 # A workspace of RateGuard. `rateguard diff` says what this file would change, `rateguard apply` does it.
@@ -36,7 +45,7 @@ const HEAD: &str = "\
 #[derive(Debug, Error)]
 pub enum WorkspaceFileError {
     /// The file cannot be read.
-    #[error("cannot read {path}: {source}")]
+    #[error("cannot read {path}")]
     Unreadable {
         /// The file.
         path: String,
@@ -149,10 +158,10 @@ pub fn to_yaml(part: &impl serde::Serialize) -> Result<String, WorkspaceFileErro
 pub fn read(path: &Path) -> Result<Document, WorkspaceFileError> {
     let shown = || path.display().to_string();
     let unreadable = |source| WorkspaceFileError::Unreadable { path: shown(), source };
-    if std::fs::metadata(path).map_err(unreadable)?.len() > FILE_BYTES_MAX {
-        return Err(WorkspaceFileError::TooLarge { path: shown() });
-    }
-    parse(&std::fs::read_to_string(path).map_err(unreadable)?)
+    let bytes = read_at_most(File::open(path).map_err(unreadable)?, FILE_BYTES_MAX).map_err(unreadable)?;
+    let bytes = bytes.ok_or_else(|| WorkspaceFileError::TooLarge { path: shown() })?;
+    let no_text = |_| unreadable(std::io::Error::new(std::io::ErrorKind::InvalidData, "it is no text"));
+    parse(&String::from_utf8(bytes).map_err(no_text)?)
 }
 
 /// `docs/workspace.schema.json`.
@@ -177,6 +186,9 @@ fn shown(path: &serde_path_to_error::Path) -> String {
 fn described(error: YamlError, path: String) -> WorkspaceFileError {
     let path = if path.is_empty() { WHOLE_FILE.to_owned() } else { path };
     let line = error.location().map_or(1, |location| location.line());
+    if path.split('.').any(|field| field == CREDENTIAL) {
+        return WorkspaceFileError::Malformed { line, path, message: CREDENTIAL_FORMS.to_owned() };
+    }
     let unknown = |path: String, name: &str, expected: &[&'static str]| WorkspaceFileError::Unknown {
         line,
         path,
@@ -186,10 +198,28 @@ fn described(error: YamlError, path: String) -> WorkspaceFileError {
     match error.without_snippet() {
         YamlError::SerdeUnknownField { field, expected, .. } => unknown(path, field, expected),
         YamlError::SerdeUnknownVariant { variant, expected, .. } => unknown(path, variant, expected),
-        YamlError::Message { msg, .. } => {
-            WorkspaceFileError::Malformed { line, path, message: msg.to_string() }
+        other => WorkspaceFileError::Malformed { line, path, message: in_words(other) },
+    }
+}
+
+/// What is wrong, for who writes files rather than programs.
+fn in_words(error: &YamlError) -> String {
+    match error {
+        YamlError::Message { msg, .. } => msg.to_string(),
+        YamlError::DuplicateMappingKey { key: Some(key), .. } => format!("{key:?} stands here twice"),
+        YamlError::DuplicateMappingKey { key: None, .. } => "a key stands here twice".to_owned(),
+        YamlError::MultipleDocuments { .. } => {
+            "a workspace is one document of YAML; a second one begins here".to_owned()
         }
-        other => WorkspaceFileError::Malformed { line, path, message: other.to_string() },
+        YamlError::NullIntoString { .. } => "there has to be a text here, and there is nothing".to_owned(),
+        YamlError::Budget { .. }
+        | YamlError::AliasReplayCounterOverflow { .. }
+        | YamlError::AliasReplayLimitExceeded { .. }
+        | YamlError::AliasExpansionLimitExceeded { .. }
+        | YamlError::AliasReplayStackDepthExceeded { .. } => {
+            "the file has more values, aliases or levels than is read".to_owned()
+        }
+        other => UserMessageFormatter.format_message(other).into_owned(),
     }
 }
 

@@ -6,11 +6,14 @@
 //! may keep waiting, and for how long, stands in `connection`; `sending` ends streams of HTTP/2 that
 //! their clients do not read. [`tls`] is what a listener encrypts with, `handshakes` how it begins to.
 
+pub mod client_address;
 mod connection;
 mod descriptors;
+pub mod files;
 mod first_bytes;
 mod handshakes;
 mod listening;
+pub mod private_file;
 mod sending;
 pub mod tls;
 

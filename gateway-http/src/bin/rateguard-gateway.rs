@@ -13,12 +13,16 @@ use http::HeaderName;
 use rateguard_gateway_http::{
     ClientAddress, Drained, Gateway, GatewayConfig, Secret, Transport, config, remote, router,
 };
+use rateguard_serving::private_file::read_private;
 use rateguard_serving::tls::{Certificates, ClientCertificates, TlsFiles, read_pem, read_private_pem};
 use rateguard_serving::{DRAIN_WAIT_MAX, Descriptors, listen, serve_with};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use tracing_subscriber::EnvFilter;
+
+/// Most that a token's file holds: several times the longest token.
+const TOKEN_FILE_BYTES_MAX: u64 = 16 * 1024;
 
 /// Longest that a stop waits for reports, once the last call is answered or cut off.
 const REPORTS_WAIT_MAX: Duration = Duration::from_secs(30);
@@ -36,7 +40,7 @@ struct Arguments {
     #[arg(long, env = "RATEGUARD_GATEWAY_SERVER")]
     server: String,
 
-    /// File that holds the gateway's token.
+    /// File that holds the gateway's token, readable by its owner alone.
     #[arg(long, env = "RATEGUARD_GATEWAY_TOKEN_FILE")]
     token_file: PathBuf,
 
@@ -196,17 +200,14 @@ fn stop_signal() -> anyhow::Result<impl Future<Output = ()>> {
 }
 
 fn token(path: &Path) -> anyhow::Result<Secret> {
-    let text = String::from_utf8(read(path)?).with_context(|| format!("{} is not text", path.display()))?;
-    let token = text.trim();
-    let path = path.display();
+    let bytes = read_private(path, TOKEN_FILE_BYTES_MAX).context("--token-file")?;
+    let text =
+        str::from_utf8(&bytes).with_context(|| format!("--token-file {} is no text", path.display()))?;
+    let (token, path) = (text.trim(), path.display());
     ensure!(
         !token.is_empty(),
         "--token-file {path} holds no token: put into it what the server's server.gateway_token_file holds"
     );
     ensure!(token.len() <= config::TOKEN_BYTES_MAX, "--token-file {path} holds more than a token");
     Ok(Secret::new(token))
-}
-
-fn read(path: &Path) -> anyhow::Result<Vec<u8>> {
-    std::fs::read(path).with_context(|| format!("{} cannot be read", path.display()))
 }

@@ -4,6 +4,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use http::HeaderMap;
 use prost_types::Timestamp;
+use rateguard_proto::money::CURRENCIES_WITHOUT_MINOR_UNITS;
 use rateguard_proto::v1::{LimitKind, LimitStatus, NanoMoney};
 
 use crate::proxy::money::{Money, MoneyScale};
@@ -14,12 +15,6 @@ const COST: &str = "cost";
 
 /// The unit that the draft on rate-limit headers counts by default.
 const REQUESTS: &str = "requests";
-
-/// Currencies without minor units (ISO 4217), counted in micro-units by the contract.
-const CURRENCIES_WITHOUT_MINOR_UNITS: [&str; 17] = [
-    "BIF", "CLP", "DJF", "GNF", "ISK", "JPY", "KMF", "KRW", "PYG", "RWF", "UGX", "UYI", "VND", "VUV", "XAF",
-    "XOF", "XPF",
-];
 
 /// Adds how the limits stood when the call was decided, what it holds itself included: a budget's figure
 /// has this call's estimate in it, also in an answer that was settled since. Limits on money

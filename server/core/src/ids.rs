@@ -79,6 +79,11 @@ resource_id!(
     "bud_"
 );
 resource_id!(
+    /// A top-up of a prepaid budget.
+    TopUpId,
+    "top_"
+);
+resource_id!(
     /// A price, from the catalogue or an override.
     PriceId,
     "price_"

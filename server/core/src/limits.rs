@@ -26,6 +26,8 @@ pub const SCOPE_DIMENSIONS_MAX: usize = 4;
 pub const RULES_PER_WORKSPACE_MAX: usize = 1_000;
 /// Budgets of one workspace.
 pub const BUDGETS_PER_WORKSPACE_MAX: usize = 1_000;
+/// Prices of its own that a workspace may have for one model, each from another instant on.
+pub const PRICES_PER_MODEL_MAX: usize = 100;
 /// Limits that may apply to one call: a decision holds its lock for all of them.
 pub const LIMITS_PER_CALL_MAX: usize = 64;
 /// Checks of one batch.

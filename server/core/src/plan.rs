@@ -344,10 +344,10 @@ fn plan_rule(workspace: &WorkspaceId, zone: &Zone, rule: &Rule, now: Millis) -> 
 pub fn plan_budget(workspace: &WorkspaceId, zone: &Zone, budget: &Budget, now: Millis) -> PlannedLimit {
     let (kind, shape) = match &budget.period {
         BudgetPeriod::Calendar { period, zone: own } => {
-            calendar_kind(budget.amount.get(), *period, own.as_ref().unwrap_or(zone), true, now)
+            calendar_kind(budget.total().get(), *period, own.as_ref().unwrap_or(zone), true, now)
         }
         BudgetPeriod::Prepaid => {
-            let limit = Limit::Budget { nanos: budget.amount.get(), bounds: None };
+            let limit = Limit::Budget { nanos: budget.total().get(), bounds: None };
             (Kind::Plain(limit), "prepaid".to_owned())
         }
     };

@@ -151,6 +151,15 @@ pub enum BudgetPeriod {
     Prepaid,
 }
 
+/// Why a budget cannot be topped up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TopUpRefusal {
+    /// It begins anew with each period of a calendar.
+    NotPrepaid,
+    /// Its amount and top-ups would come to less than nothing, or to more than 10^18 nano-units.
+    OutOfBounds,
+}
+
 /// A limit in money.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Budget {
@@ -162,8 +171,11 @@ pub struct Budget {
     pub matches: Match,
     /// What makes its counters different.
     pub scope: Scope,
-    /// How much.
+    /// How much, without what was topped up.
     pub amount: Nanos,
+    /// The sum of its top-ups, which its ledger explains; below zero where corrections took more than
+    /// was added. Counts for a prepaid budget alone.
+    pub topped_up: Nanos,
     /// For how long.
     pub period: BudgetPeriod,
     /// Hard (enforced), soft or shadow.
@@ -190,7 +202,40 @@ impl Budget {
             BudgetPeriod::Calendar { period: CalendarPeriod::Hour, .. } => {
                 Err(Invalid::new("period", "must be DAY, WEEK or MONTH"))
             }
-            _ => Ok(()),
+            BudgetPeriod::Calendar { .. } => Ok(()),
+            BudgetPeriod::Prepaid => match self.amount.get().checked_add(self.topped_up.get()) {
+                Some(0..=MONEY_NANOS_MAX) => Ok(()),
+                _ => {
+                    let bound = format!("must with its top-ups be 0 to {MONEY_NANOS_MAX} nano-units");
+                    Err(Invalid::new("amount", bound))
+                }
+            },
+        }
+    }
+
+    /// What may be spent: the amount, and with a prepaid budget what was topped up.
+    pub fn total(&self) -> Nanos {
+        match self.period {
+            BudgetPeriod::Calendar { .. } => self.amount,
+            BudgetPeriod::Prepaid => {
+                Nanos::from_stored(self.amount.get().saturating_add(self.topped_up.get()).max(0))
+            }
+        }
+    }
+
+    /// The budget with one more top-up; a negative one is a correction.
+    ///
+    /// # Errors
+    /// [`TopUpRefusal`].
+    pub fn topped_up_by(&self, amount: Nanos) -> Result<Self, TopUpRefusal> {
+        if !matches!(self.period, BudgetPeriod::Prepaid) {
+            return Err(TopUpRefusal::NotPrepaid);
+        }
+        let sum = self.topped_up.get().checked_add(amount.get()).ok_or(TopUpRefusal::OutOfBounds)?;
+        let after = Self { topped_up: Nanos::from_stored(sum), ..self.clone() };
+        match self.amount.get().checked_add(sum) {
+            Some(0..=MONEY_NANOS_MAX) => Ok(after),
+            _ => Err(TopUpRefusal::OutOfBounds),
         }
     }
 }

@@ -11,7 +11,7 @@ use subtle::ConstantTimeEq;
 use crate::audit::{Actor, Deed, Origin};
 use crate::directory::{Directory, KnownKey};
 use crate::error::{EngineError, Reason};
-use crate::key_uses::KeyUses;
+use crate::key_uses::{KeyUses, LastUse};
 use crate::people::{Person, role_missing};
 use crate::ports::Principal;
 use crate::resources::{Key, Scope};
@@ -65,11 +65,16 @@ impl Identity {
     }
 
     /// The key that is shown; `None` where a person is logged in.
-    pub fn key_id(&self) -> Option<&KeyId> {
+    pub fn key(&self) -> Option<&Key> {
         match &self.who {
-            Who::Key(caller) => Some(&caller.key.id),
+            Who::Key(caller) => Some(&caller.key),
             Who::Person(_) => None,
         }
+    }
+
+    /// Its id.
+    pub fn key_id(&self) -> Option<&KeyId> {
+        self.key().map(|key| &key.id)
     }
 
     /// Whether it is a person who is logged in.
@@ -115,9 +120,16 @@ pub struct Caller {
     pub key: Arc<Key>,
     /// Whether a gateway acts on the key's behalf.
     pub by_gateway: bool,
+    /// When the key was last noted as used.
+    last_use: LastUse,
 }
 
 impl Caller {
+    /// Whoever holds a key of a workspace, by themselves.
+    pub fn new(workspace: WorkspaceId, key: Arc<Key>) -> Self {
+        Self { workspace, key, by_gateway: false, last_use: LastUse::default() }
+    }
+
     /// The principal that reservations belong to.
     pub fn principal(&self) -> Principal {
         Principal { key: self.key.id.clone(), by_gateway: self.by_gateway }
@@ -188,15 +200,24 @@ impl Authenticator {
         Self { directory, key_uses, gateway_token_sha256: gateway_token.map(key_hash) }
     }
 
-    /// The caller behind an API key.
+    /// The caller behind an API key. Whether they may call what they do is another question: see
+    /// [`Authenticator::note_use`].
     ///
     /// # Errors
     /// [`Reason::CredentialUnknown`], [`Reason::KeyDisabled`], [`Reason::KeyExpired`].
     pub fn by_key(&self, secret: &str, now: Millis) -> Result<Caller, EngineError> {
         let KnownKey { workspace, key, last_use } = known(secret, |hash| self.directory.key(hash))?;
         check_usable(&key, now)?;
-        self.key_uses.note(&last_use, &workspace, &key.id, now);
-        Ok(Caller { workspace, key, by_gateway: false })
+        if key.secret_until(&key_hash(secret)).is_some_and(|until| now >= until) {
+            return Err(EngineError::new(Reason::KeyExpired, "the API key was rotated; use the new secret"));
+        }
+        Ok(Caller { workspace, key, by_gateway: false, last_use })
+    }
+
+    /// Notes that a key is used: a call was let in with it. One that is refused, for where it comes from or for
+    /// what the key may not do, is no use of it.
+    pub fn note_use(&self, caller: &Caller, now: Millis) {
+        self.key_uses.note(&caller.last_use, &caller.workspace, &caller.key.id, now);
     }
 
     /// The caller behind a gateway's token and the app's key on whose behalf it acts.
@@ -219,9 +240,9 @@ impl Authenticator {
     /// [`Reason::CredentialUnknown`], also for a key deleted longer ago than a reservation may live
     /// or before this process began.
     pub fn by_gateway_after_call(&self, on_behalf_of: &str, now: Millis) -> Result<Caller, EngineError> {
-        let KnownKey { workspace, key, .. } =
+        let KnownKey { workspace, key, last_use } =
             known(on_behalf_of, |hash| self.directory.key_after_call(hash, now))?;
-        Ok(Caller { workspace, key, by_gateway: true })
+        Ok(Caller { workspace, key, by_gateway: true, last_use })
     }
 
     /// Whether a token is the gateway's; compared in constant time.
@@ -291,7 +312,7 @@ mod tests {
         let refused = person(Some(workspace.clone())).into_caller().unwrap_err();
         assert_eq!(refused.reason, Reason::RoleMissing);
         let key = Arc::new(Key::plain(DisplayName::parse("name", "a key").unwrap(), Scopes::default()));
-        let caller = Caller { workspace: workspace.clone(), key, by_gateway: false };
+        let caller = Caller::new(workspace.clone(), key);
         assert_eq!(Identity::from(caller).into_caller().unwrap().workspace, workspace);
     }
 }

@@ -1,6 +1,8 @@
 //! What the engine knows of every workspace: its plan, APIs, prices and keys, in memory, swapped
 //! whole when the configuration changes.
 
+mod feed;
+
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 
@@ -18,17 +20,16 @@ use rateguard_core::usage::PriceRef;
 use tokio::sync::{Mutex, watch};
 
 use crate::key_uses::LastUse;
-use crate::ports::{Change, ConfigStore, LiveBudgets, Resource, ResourceKind, Snapshot, StoreError, Stored};
+use crate::ports::{ConfigStore, LiveBudgets, Resource, ResourceKind, ResourcePlace, StoreError, Stored};
 use crate::pulse::{Pulse, StoreState};
 use crate::resources::{Api, Key, PriceOverride, Workspace};
+use feed::Feed;
 
 /// How long a key that was deleted still tells whom a call that it admitted belongs to: as long as
 /// such a call's reservation may live.
 const DEPARTED_KEY_MS: i64 = RESERVATION_TTL_MS_MAX;
 /// Deleted keys kept for that; beyond it the oldest are forgotten.
 const DEPARTED_KEYS_MAX: usize = 10_000;
-/// Changes read at once from the feed.
-const CHANGES_PER_READ: usize = 1_000;
 
 /// One workspace, compiled, for one revision of its configuration.
 #[derive(Debug)]
@@ -101,7 +102,10 @@ pub struct Directory {
     views: ArcSwap<Views>,
     keys: RwLock<HashMap<[u8; 32], KnownKey>>,
     departed: RwLock<VecDeque<DepartedKey>>,
+    /// Never held while the store is asked.
     loaded: Mutex<Loaded>,
+    /// How far the feed has been taken in. Whoever reads it holds this.
+    feed: Mutex<Feed>,
     revision: watch::Sender<u64>,
     /// When the store was last known to agree with what is in memory.
     pulse: Pulse,
@@ -110,9 +114,10 @@ pub struct Directory {
 /// The resources behind the views, by workspace and id.
 #[derive(Default)]
 struct Loaded {
-    revision: u64,
     workspaces: HashMap<WorkspaceId, Workspace>,
     resources: HashMap<WorkspaceId, Resources>,
+    /// Versions that were put in force before the feed told of them.
+    ahead: HashMap<ResourcePlace, u64>,
 }
 
 #[derive(Default)]
@@ -142,10 +147,12 @@ impl Directory {
             keys: RwLock::default(),
             departed: RwLock::default(),
             loaded: Mutex::default(),
+            feed: Mutex::default(),
             revision: watch::Sender::new(0),
             pulse: Pulse::new(now),
         };
-        directory.install(snapshot, now).await;
+        directory.feed.lock().await.begin_at(snapshot.revision);
+        directory.take_in_all(snapshot, now).await;
         Ok(directory)
     }
 
@@ -202,29 +209,6 @@ impl Directory {
         self.revision.subscribe()
     }
 
-    /// Takes in what has changed since the last time: the caller's own change too, and those of
-    /// other replicas.
-    ///
-    /// # Errors
-    /// Those of the store; what was taken in before stays.
-    pub async fn refresh(&self, now: Millis) -> Result<(), StoreError> {
-        let refreshed = self.read_feed(now).await;
-        self.pulse.note(now, &refreshed);
-        refreshed
-    }
-
-    async fn read_feed(&self, now: Millis) -> Result<(), StoreError> {
-        let mut loaded = self.loaded.lock().await;
-        loop {
-            let changes = self.store.changes_after(loaded.revision, CHANGES_PER_READ).await?;
-            let Some(last) = changes.last() else { return Ok(()) };
-            let revision = last.revision;
-            self.take_in(&mut loaded, &changes, now).await?;
-            loaded.revision = revision;
-            self.revision.send_replace(revision);
-        }
-    }
-
     /// Takes a workspace in that is new, or has changed.
     pub async fn put_workspace(&self, workspace: Workspace, now: Millis) {
         let mut loaded = self.loaded.lock().await;
@@ -234,44 +218,25 @@ impl Directory {
         self.swap(&loaded, &[id], now);
     }
 
+    /// The same for one that is told of by what belongs to it: what people changed of it meanwhile stays.
+    async fn put_workspace_if_new(&self, workspace: Workspace, now: Millis) {
+        let mut loaded = self.loaded.lock().await;
+        let id = workspace.id.clone();
+        if !loaded.workspaces.contains_key(&id) {
+            loaded.resources.entry(id.clone()).or_default();
+            loaded.workspaces.insert(id.clone(), workspace);
+            self.swap(&loaded, &[id], now);
+        }
+    }
+
     /// Puts a resource in force that is stored already, without asking the store. The feed names it
-    /// again.
+    /// again; whoever has read it before it was stored does not put it back.
     pub(crate) async fn put_in_force(&self, stored: Stored<Resource>, now: Millis) {
         let mut loaded = self.loaded.lock().await;
         let workspace = stored.workspace.clone();
+        loaded.ahead.insert(place_of(&stored), stored.version);
         self.put(&mut loaded, stored, now);
         self.swap(&loaded, &[workspace], now);
-    }
-
-    async fn install(&self, snapshot: Snapshot, now: Millis) {
-        let mut loaded = self.loaded.lock().await;
-        *loaded = Loaded { revision: snapshot.revision, ..Loaded::default() };
-        for workspace in snapshot.workspaces {
-            loaded.resources.insert(workspace.id.clone(), Resources::default());
-            loaded.workspaces.insert(workspace.id.clone(), workspace);
-        }
-        self.keys.write().clear();
-        for stored in snapshot.resources {
-            self.put(&mut loaded, stored, now);
-        }
-        let everyone: Vec<WorkspaceId> = loaded.workspaces.keys().cloned().collect();
-        self.swap(&loaded, &everyone, now);
-        self.revision.send_replace(loaded.revision);
-    }
-
-    async fn take_in(&self, loaded: &mut Loaded, changes: &[Change], now: Millis) -> Result<(), StoreError> {
-        let mut touched = Vec::new();
-        for change in changes {
-            match self.store.get(&change.workspace, change.kind, &change.id).await? {
-                Some(stored) => self.put(loaded, stored, now),
-                None => self.take_out(loaded, change, now),
-            }
-            if !touched.contains(&change.workspace) {
-                touched.push(change.workspace.clone());
-            }
-        }
-        self.swap(loaded, &touched, now);
-        Ok(())
     }
 
     fn put(&self, loaded: &mut Loaded, stored: Stored<Resource>, now: Millis) {
@@ -286,11 +251,9 @@ impl Directory {
             Resource::Key(key) => {
                 let key = Arc::new(key);
                 let before = resources.keys.insert(id, key.clone());
-                if before.as_ref().is_none_or(|before| before.secret_sha256 != key.secret_sha256) {
-                    self.forget_key(&workspace, before, now);
-                }
-                let last_use = LastUse::default();
-                self.keys.write().insert(key.secret_sha256, KnownKey { workspace, key, last_use });
+                self.forget_secrets(&workspace, before, Some(&key), now);
+                let known = KnownKey { workspace, key, last_use: LastUse::default() };
+                self.keys.write().extend(known.key.hashes().map(|hash| (hash, known.clone())));
             }
             Resource::Rule(rule) => drop(resources.rules.insert(id, rule)),
             Resource::Budget(budget) => drop(resources.budgets.insert(id, budget)),
@@ -298,28 +261,42 @@ impl Directory {
         }
     }
 
-    fn take_out(&self, loaded: &mut Loaded, change: &Change, now: Millis) {
-        let resources = loaded.resources.entry(change.workspace.clone()).or_default();
-        match change.kind {
-            ResourceKind::Api => drop(resources.apis.remove(&change.id)),
-            ResourceKind::Key => {
-                self.forget_key(&change.workspace, resources.keys.remove(&change.id), now);
-            }
-            ResourceKind::Rule => drop(resources.rules.remove(&change.id)),
-            ResourceKind::Budget => drop(resources.budgets.remove(&change.id)),
-            ResourceKind::PriceOverride => drop(resources.prices.remove(&change.id)),
+    fn take_out(&self, loaded: &mut Loaded, place: &ResourcePlace, now: Millis) {
+        let ResourcePlace { workspace, kind, id } = place;
+        loaded.ahead.remove(place);
+        let resources = loaded.resources.entry(workspace.clone()).or_default();
+        match kind {
+            ResourceKind::Api => drop(resources.apis.remove(id)),
+            ResourceKind::Key => self.forget_secrets(workspace, resources.keys.remove(id), None, now),
+            ResourceKind::Rule => drop(resources.rules.remove(id)),
+            ResourceKind::Budget => drop(resources.budgets.remove(id)),
+            ResourceKind::PriceOverride => drop(resources.prices.remove(id)),
         }
     }
 
-    fn forget_key(&self, workspace: &WorkspaceId, key: Option<Arc<Key>>, now: Millis) {
-        let Some(key) = key else { return };
-        let secret_sha256 = key.secret_sha256;
+    /// Forgets the secrets that a key had and has no more.
+    fn forget_secrets(
+        &self,
+        workspace: &WorkspaceId,
+        before: Option<Arc<Key>>,
+        after: Option<&Key>,
+        now: Millis,
+    ) {
+        let Some(before) = before else { return };
+        let goes_on = |hash: &[u8; 32]| after.is_some_and(|after| after.hashes().any(|kept| kept == *hash));
+        for secret_sha256 in before.hashes().filter(|hash| !goes_on(hash)) {
+            let known =
+                KnownKey { workspace: workspace.clone(), key: before.clone(), last_use: LastUse::default() };
+            self.forget_secret(secret_sha256, known, now);
+        }
+    }
+
+    fn forget_secret(&self, secret_sha256: [u8; 32], known: KnownKey, now: Millis) {
         let mut departed = self.departed.write();
         let over = |oldest: &DepartedKey| now.since(oldest.at) >= DEPARTED_KEY_MS;
         while departed.len() >= DEPARTED_KEYS_MAX || departed.front().is_some_and(over) {
             departed.pop_front();
         }
-        let known = KnownKey { workspace: workspace.clone(), key, last_use: LastUse::default() };
         departed.push_back(DepartedKey { secret_sha256, known, at: now });
         self.keys.write().remove(&secret_sha256);
     }
@@ -353,6 +330,26 @@ impl Directory {
                 .map(|api| (api.value.slug.as_str().to_owned(), api.value.id.clone()))
                 .collect(),
         }
+    }
+}
+
+fn place_of(stored: &Stored<Resource>) -> ResourcePlace {
+    let (workspace, value) = (stored.workspace.clone(), &stored.value);
+    ResourcePlace { workspace, kind: value.kind(), id: value.id().to_owned() }
+}
+
+impl Resources {
+    /// Every place that is taken.
+    fn places(&self, workspace: &WorkspaceId) -> Vec<ResourcePlace> {
+        let ids = [
+            (ResourceKind::Api, self.apis.keys().collect::<Vec<_>>()),
+            (ResourceKind::Key, self.keys.keys().collect()),
+            (ResourceKind::Rule, self.rules.keys().collect()),
+            (ResourceKind::Budget, self.budgets.keys().collect()),
+            (ResourceKind::PriceOverride, self.prices.keys().collect()),
+        ];
+        let place = |kind, id: &String| ResourcePlace { workspace: workspace.clone(), kind, id: id.clone() };
+        ids.into_iter().flat_map(|(kind, ids)| ids.into_iter().map(move |id| place(kind, id))).collect()
     }
 }
 

@@ -17,7 +17,7 @@ use crate::error::{EngineError, Reason};
 use crate::key_uses::KeyUses;
 use crate::manage::OpenedHere;
 use crate::ports::{AuditStore, ConfigStore, CounterStore, EventLog, StoreError, UsageStore};
-use crate::pulse::{Pulse, StoreState};
+use crate::pulse::{Pulse, StoreFailure, StoreState};
 use crate::recorder::{Recorder, RecorderSetup, RecorderTask, recorder};
 use crate::secrets::CredentialCipher;
 
@@ -184,7 +184,7 @@ impl Engine {
 
     /// Why the event log takes no records at present, if it does not: see
     /// [`Recorder::append_failure`].
-    pub fn event_log_failure(&self) -> Option<String> {
+    pub fn event_log_failure(&self) -> Option<StoreFailure> {
         self.recorder.append_failure()
     }
 
@@ -194,8 +194,19 @@ impl Engine {
             let message = "the configuration in memory is too old to decide by: its store is away";
             return Err(EngineError::new(Reason::ConfigStale, message));
         }
-        let missing = || EngineError::internal("a caller's workspace is not in memory");
-        self.directory.view(workspace).ok_or_else(missing)
+        self.workspace(workspace)
+    }
+
+    /// A workspace as it is in memory, however old that is. A key may be known before its workspace: each has
+    /// a feed of its own.
+    ///
+    /// # Errors
+    /// [`Reason::StoreUnavailable`] while this process has not read of the workspace.
+    pub fn workspace(&self, workspace: &WorkspaceId) -> Result<Arc<WorkspaceView>, EngineError> {
+        self.directory.view(workspace).ok_or_else(|| {
+            let message = "the workspace is so new that it is not known here yet; try again";
+            EngineError::new(Reason::StoreUnavailable, message)
+        })
     }
 }
 
@@ -238,3 +249,6 @@ impl Background {
         self.engine.counters.checkpoint(true).await
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -3,7 +3,7 @@
 use rateguard_core::invalid::Invalid;
 use thiserror::Error;
 
-use crate::ports::StoreError;
+use crate::ports::{ResourceKind, StoreError};
 use crate::telling::Seldom;
 
 /// How long a caller should wait before it tries a store again.
@@ -51,7 +51,7 @@ pub enum Reason {
     CredentialMissing,
     /// The credential is not known.
     CredentialUnknown,
-    /// No account has this address and password.
+    /// No account has this address and password, or the identity provider's word does not stand.
     LoginRefused,
     /// The session has ended, or its token is too old.
     SessionEnded,
@@ -91,6 +91,8 @@ pub enum Reason {
     EmailTaken,
     /// The person belongs to the workspace already.
     AlreadyMember,
+    /// Another account has this identity of the provider.
+    IdentityTaken,
     /// The API is switched off.
     ApiInactive,
     /// No price is known, and the API refuses such calls.
@@ -107,6 +109,14 @@ pub enum Reason {
     LastOwner,
     /// The person has as many of these as one person may.
     PersonFull,
+    /// Only a prepaid budget can be topped up.
+    BudgetNotPrepaid,
+    /// Other resources name it.
+    ResourceInUse,
+    /// The provider knows the person, and no account is linked to that.
+    AccountNotLinked,
+    /// Nobody logs in through a provider.
+    OidcNotConfigured,
     /// The resource has changed since it was read.
     EtagMismatch,
     /// A sum does not fit the wire.
@@ -125,6 +135,8 @@ pub enum Reason {
     Draining,
     /// The configuration in memory is too old to decide by.
     ConfigStale,
+    /// The identity provider is away.
+    ProviderUnavailable,
     /// There is no such service or method.
     MethodUnknown,
     /// A message is compressed in a way that the server does not read.
@@ -202,7 +214,8 @@ impl Reason {
             | Self::PriceOverridden
             | Self::AttemptSettled
             | Self::EmailTaken
-            | Self::AlreadyMember => K::AlreadyExists,
+            | Self::AlreadyMember
+            | Self::IdentityTaken => K::AlreadyExists,
             Self::ApiInactive
             | Self::PriceUnknown
             | Self::TooManyLimits
@@ -210,14 +223,20 @@ impl Reason {
             | Self::PriceReadOnly
             | Self::RegistrationClosed
             | Self::LastOwner
-            | Self::PersonFull => K::FailedPrecondition,
+            | Self::PersonFull
+            | Self::BudgetNotPrepaid
+            | Self::ResourceInUse
+            | Self::AccountNotLinked
+            | Self::OidcNotConfigured => K::FailedPrecondition,
             Self::EtagMismatch => K::Aborted,
             Self::SumOutOfRange => K::OutOfRange,
             Self::QueueFull | Self::TooManyAttempts => K::ResourceExhausted,
             Self::DeadlineExceeded => K::DeadlineExceeded,
-            Self::StoreUnavailable | Self::OutcomeUnknown | Self::Draining | Self::ConfigStale => {
-                K::Unavailable
-            }
+            Self::StoreUnavailable
+            | Self::OutcomeUnknown
+            | Self::Draining
+            | Self::ConfigStale
+            | Self::ProviderUnavailable => K::Unavailable,
             Self::MethodUnknown | Self::EncodingUnsupported => K::Unimplemented,
             Self::Internal => K::Internal,
         }
@@ -236,6 +255,8 @@ pub struct EngineError {
     pub message: String,
     /// When trying again may help.
     pub retry_after_ms: Option<i64>,
+    /// More for programs, by name.
+    pub metadata: Vec<(&'static str, String)>,
 }
 
 impl EngineError {
@@ -246,7 +267,7 @@ impl EngineError {
             ErrorKind::ResourceExhausted => Some(QUEUE_RETRY_MS),
             _ => None,
         };
-        Self { reason, field: None, message: message.into(), retry_after_ms }
+        Self { reason, field: None, message: message.into(), retry_after_ms, metadata: Vec::new() }
     }
 
     /// An error about one field.
@@ -302,9 +323,20 @@ impl From<StoreError> for EngineError {
             StoreError::VersionMismatch => {
                 Self::new(Reason::EtagMismatch, "the resource has changed since it was read")
             }
+            StoreError::InUse { kind, ref id, ref by, more } => in_use(kind, id, by, more),
+            StoreError::Dangling { kind, ref id } => Self::not_found(kind.as_str(), id),
             StoreError::Corrupt { .. } | StoreError::AlreadyExists { .. } | StoreError::NotFound => {
                 Self::internal(&error.to_string())
             }
         }
     }
+}
+
+/// What uses a resource, in the message for people and, as `used_by` and `used_by_more`, for programs.
+fn in_use(kind: ResourceKind, id: &str, by: &[(ResourceKind, String)], more: u64) -> EngineError {
+    let users: Vec<String> = by.iter().map(|(kind, id)| format!("{} {id}", kind.as_str())).collect();
+    let rest = if more == 0 { String::new() } else { format!(" and {more} more") };
+    let message = format!("the {} {id:?} is used by {}{rest}", kind.as_str(), users.join(", "));
+    let metadata = vec![("used_by", users.join(", ")), ("used_by_more", more.to_string())];
+    EngineError { metadata, ..EngineError::new(Reason::ResourceInUse, message) }
 }

@@ -7,7 +7,7 @@ use tokio::sync::watch;
 use crate::caller::Caller;
 use crate::engine::Engine;
 use crate::error::{EngineError, Reason};
-use crate::ports::{ConfigStore, ResourceKind, Stored};
+use crate::ports::{ConfigStore, ResourceKind, Stored, has_gap};
 use crate::resources::Api;
 use crate::secrets::SecretText;
 
@@ -94,13 +94,16 @@ impl RouteWatch {
 
     async fn changes(&self, after: u64, through: u64) -> Result<Vec<RouteChange>, EngineError> {
         let entries = self.config.changes_after(after, CHANGES_TOLD_MAX + 1).await?;
-        if entries.len() > CHANGES_TOLD_MAX {
+        if entries.len() > CHANGES_TOLD_MAX || has_gap(after, &entries) {
             return Ok(vec![RouteChange::All]);
         }
         let mut changes = Vec::new();
         for entry in entries {
             let change = RouteChange::Api(entry.id);
-            if entry.kind == ResourceKind::Api && entry.revision <= through && !changes.contains(&change) {
+            if entry.kind == Some(ResourceKind::Api)
+                && entry.revision <= through
+                && !changes.contains(&change)
+            {
                 changes.push(change);
             }
         }

@@ -16,6 +16,7 @@ mod floor;
 pub mod gateway;
 mod health;
 mod key_uses;
+pub mod listing;
 pub mod manage;
 pub mod people;
 pub mod ports;
@@ -26,7 +27,7 @@ pub mod reseal;
 pub mod resources;
 pub mod secrets;
 mod settlement;
-mod telling;
+pub mod telling;
 #[cfg(test)]
 mod testing;
 pub mod usage;

@@ -7,24 +7,31 @@ mod apply;
 mod audit;
 mod budgets;
 mod keys;
+mod lists;
+mod once;
+mod powers;
 mod prices;
 
 use rateguard_core::ids::{ApiId, WorkspaceId};
-use rateguard_core::limits::{BUDGETS_PER_WORKSPACE_MAX, RULES_PER_WORKSPACE_MAX};
+use rateguard_core::limits::{BUDGETS_PER_WORKSPACE_MAX, PRICES_PER_MODEL_MAX, RULES_PER_WORKSPACE_MAX};
 use rateguard_core::plan::{budget_keeps_counters, keeps_counters};
 
 use crate::caller::Identity;
 use crate::engine::Engine;
 use crate::error::{EngineError, Reason};
-use crate::ports::{Resource, ResourceKind, StoreError, Stored};
+use crate::ports::{MODEL_PRICES_FULL, Resource, ResourceKind, StoreError, Stored};
 
 pub use apis::{ApiDraft, CredentialChange};
 pub use apply::{Applied, CONFIGURATION_RESOURCES_MAX, Desired, Difference};
-pub use audit::AuditPage;
 pub(crate) use budgets::OpenedHere;
-pub use budgets::{BudgetStanding, Recount, RecountError, prepare_recount, recount_from};
-pub use keys::{NewKey, equip, equip_as};
-pub use prices::{ListedPrice, PriceFilter, PricePage, PricePlace};
+pub use budgets::{
+    BudgetStanding, Recount, RecountError, TOP_UPS_PER_BUDGET_MAX, TopUpDraft, prepare_recount, recount_from,
+};
+pub use keys::{KEY_OVERLAP_MS_DEFAULT, KEY_OVERLAP_MS_MAX, KeyOnce, NewKey, Rotation, equip, equip_as};
+pub use lists::{ROWS_PER_PAGE_MAX, ResourceFilter, ResourceState};
+pub use once::Created;
+pub(crate) use once::made_and_gone;
+pub use prices::{ListedPrice, PriceFilter, PricePage, PricePlace, PriceQuery};
 
 /// APIs of one workspace.
 pub const APIS_PER_WORKSPACE_MAX: usize = 1_000;
@@ -42,15 +49,6 @@ pub struct Updated {
     pub counters_reset: bool,
 }
 
-/// A page of resources in the order of ids.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Page {
-    /// The resources.
-    pub items: Vec<Stored<Resource>>,
-    /// The id to go on after; `None` at the end.
-    pub next_after: Option<String>,
-}
-
 impl Engine {
     /// Makes a resource. Its id is the caller's to draw.
     ///
@@ -62,10 +60,7 @@ impl Engine {
         identity: &Identity,
         resource: Resource,
     ) -> Result<Stored<Resource>, EngineError> {
-        self.check_resource(identity.workspace()?, None, &resource)?;
-        if let Resource::PriceOverride(price) = &resource {
-            self.check_new_price(identity, price).await?;
-        }
+        self.check_new(identity, &resource).await?;
         let (kind, limit) = (resource.kind(), limit_of(resource.kind()));
         let stored = self
             .config
@@ -73,6 +68,15 @@ impl Engine {
             .await
             .map_err(|error| describe(error, kind, limit))?;
         Ok(self.take_in(stored).await)
+    }
+
+    async fn check_new(&self, identity: &Identity, resource: &Resource) -> Result<(), EngineError> {
+        powers::check_powers(identity, None, resource)?;
+        self.check_resource(identity.workspace()?, None, resource)?;
+        match resource {
+            Resource::PriceOverride(price) => self.check_new_price(identity, price).await,
+            _ => Ok(()),
+        }
     }
 
     /// One resource.
@@ -89,24 +93,6 @@ impl Engine {
         stored.ok_or_else(|| EngineError::not_found(kind.as_str(), id))
     }
 
-    /// A page of resources.
-    ///
-    /// # Errors
-    /// Those of the store.
-    pub async fn list(
-        &self,
-        identity: &Identity,
-        kind: ResourceKind,
-        after: Option<&str>,
-        limit: usize,
-    ) -> Result<Page, EngineError> {
-        let mut items = self.config.list(identity.workspace()?, kind, after, limit + 1).await?;
-        let more = items.len() > limit;
-        items.truncate(limit);
-        let next_after = items.last().filter(|_| more).map(|last| last.value.id().to_owned());
-        Ok(Page { items, next_after })
-    }
-
     /// Replaces a resource that is at `expected`. What it named before it may go on naming, though it
     /// is gone.
     ///
@@ -120,6 +106,8 @@ impl Engine {
     ) -> Result<Updated, EngineError> {
         let (kind, id) = (resource.kind(), resource.id().to_owned());
         let before = self.get(identity, kind, &id).await?;
+        powers::check_powers(identity, Some(&before.value), &resource)?;
+        let resource = budgets::keep_top_ups(&before.value, resource);
         self.check_resource(identity.workspace()?, Some(&before.value), &resource)?;
         let counters_reset = self.resets_counters(identity.workspace()?, &before.value, &resource)?;
         let resource = budgets::succeed(&before.value, resource, counters_reset);
@@ -253,14 +241,23 @@ fn limit_of(kind: ResourceKind) -> usize {
     }
 }
 
+pub(crate) fn request_id_reused() -> EngineError {
+    EngineError::field(Reason::RequestIdReused, "request_id", "was used for another request")
+}
+
 fn describe(error: StoreError, kind: ResourceKind, limit: usize) -> EngineError {
     match error {
         StoreError::AlreadyExists { field: "slug" } => {
             EngineError::field(Reason::SlugTaken, "api.slug", "another API of the workspace has this slug")
         }
-        StoreError::AlreadyExists { field: "model" } => {
-            let message = "the model has an override already";
-            EngineError::field(Reason::PriceOverridden, "price.model", message)
+        StoreError::AlreadyExists { field: "request_id" } => request_id_reused(),
+        StoreError::AlreadyExists { field: "effective_from" } => {
+            let message = "the model has an override from this instant on already";
+            EngineError::field(Reason::PriceOverridden, "price.effective_time", message)
+        }
+        StoreError::Full { what: MODEL_PRICES_FULL } => {
+            let message = format!("the model has {PRICES_PER_MODEL_MAX} overrides already");
+            EngineError::new(Reason::WorkspaceFull, message)
         }
         StoreError::Full { .. } => {
             let message =

@@ -7,11 +7,15 @@ mod access_tokens;
 mod accounts;
 mod attempts;
 mod email;
+mod external;
 mod invitations;
+mod lists;
 mod live;
 mod mail;
 mod members;
 mod password;
+mod pending;
+mod provider;
 mod refresh;
 mod role;
 mod secret_tokens;
@@ -37,13 +41,17 @@ use crate::secrets::{CredentialCipher, SecretText};
 pub use access_tokens::ACCESS_TOKEN_PREFIX;
 pub use accounts::{FirstOwner, NewAccount, first_owner};
 pub use email::{EMAIL_BYTES_MAX, EmailAddress};
+pub use external::{BegunLogin, Destination, ExternalLogin, ReturnedLogin};
 pub use invitations::Invited;
+pub use lists::{InvitationFilter, MemberFilter, SessionFilter, WorkspaceFilter};
 pub use mail::{Mail, MailError, Mailer};
 pub use password::{PASSWORD_CHARS_MAX, PASSWORD_CHARS_MIN, PasswordHash, check_password};
+pub use provider::{AuthorizationAnswer, AuthorizationRequest, IdentityProvider, ProviderError, Vouched};
 pub use role::{MemberCase, Role, judge};
 
 use access_tokens::Keyring;
 use attempts::Attempts;
+use external::External;
 use live::Live;
 use password::Passwords;
 
@@ -96,6 +104,8 @@ pub struct PeopleSetup {
     pub policy: Policy,
     /// Sends invitations; `None` where nobody does.
     pub mailer: Option<Arc<dyn Mailer>>,
+    /// How people come in through an identity provider; `None` where they do not.
+    pub external: Option<ExternalLogin>,
 }
 
 /// A person who is logged in.
@@ -158,6 +168,7 @@ pub struct People {
     cipher: CredentialCipher,
     policy: Policy,
     mailer: Option<Arc<dyn Mailer>>,
+    external: Option<External>,
     passwords: Passwords,
     keyring: Keyring,
     attempts: Attempts,
@@ -183,7 +194,7 @@ impl People {
         store: Arc<dyn PeopleStore>,
         setup: PeopleSetup,
     ) -> Result<(Arc<Self>, PeopleBackground), EngineError> {
-        let PeopleSetup { clock, directory, cipher, policy, mailer } = setup;
+        let PeopleSetup { clock, directory, cipher, policy, mailer, external } = setup;
         let pulse = Pulse::new(clock.now());
         let people = Arc::new(Self {
             store,
@@ -192,6 +203,7 @@ impl People {
             cipher,
             policy,
             mailer,
+            external: external.map(External::new),
             passwords: Passwords::new()?,
             keyring: Keyring::default(),
             attempts: Attempts::default(),

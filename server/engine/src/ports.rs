@@ -6,19 +6,24 @@
 
 pub mod audit_store;
 pub mod checkpoint;
+pub mod client_requests;
 pub mod config_store;
 pub mod counter_store;
 pub mod event_log;
+pub mod identity_store;
 pub mod people_store;
 pub mod sealed_store;
+pub mod top_ups;
 pub mod usage_store;
 
 use thiserror::Error;
 
 pub use audit_store::{AuditFilter, AuditLink, AuditQuery, AuditStore};
 pub use checkpoint::{Checkpoint, CheckpointBatch, CheckpointStore, CounterRow};
+pub use client_requests::{CLIENT_REQUEST_LIFE_MS, CLIENT_REQUESTS_DROPPED_MAX, ClientRequest, Once};
 pub use config_store::{
-    Change, ConfigStore, KeyUse, Resource, ResourceChange, ResourceKind, Snapshot, Stored, WorkspaceState,
+    Change, ConfigStore, KeyUse, MODEL_PRICES_FULL, Resource, ResourceChange, ResourceKind, ResourcePlace,
+    Snapshot, Stored, WorkspaceState, has_gap,
 };
 pub use counter_store::{
     CheckCommand, CheckOutcome, CounterHealth, CounterQuery, CounterStore, Decided, ExpiredReservation,
@@ -26,16 +31,21 @@ pub use counter_store::{
     ReservationRequest, SettleCharge, SettleCommand, SettleReservation, Standing,
 };
 pub use event_log::{AppendOutcome, Appended, EventLog};
+pub use identity_store::{ExternalIdentity, IDENTITIES_FULL, IdentityStore};
 pub use people_store::{
-    INVITATIONS_FULL, Invitation, JoinBounds, Joining, MEMBERS_FULL, Member, MemberChange, MemberRefusal,
-    Membership, PeopleChange, PeopleStore, RefreshHashes, Refreshed, Refreshing, SealedSigningKey, Session,
-    StoredWorkspace, User, WORKSPACES_FULL,
+    INVITATIONS_FULL, Invitation, InvitedOnce, JoinBounds, Joining, MEMBERS_FULL, Member, MemberChange,
+    MemberRefusal, Membership, PeopleChange, PeopleFeed, PeopleStore, RefreshHashes, Refreshed, Refreshing,
+    SealedSigningKey, Session, StoredWorkspace, User, WORKSPACES_FULL,
 };
 pub use sealed_store::{CredentialPlace, SealedPage, SealedStore, SealedValue, SealedValues};
+pub use top_ups::{NewTopUp, TOP_UPS_FULL, TopUp, TopUpOutcome};
 pub use usage_store::{
     EventFilter, EventPage, EventQuery, Granularity, GroupBy, SeriesPoint, SeriesQuery, Summary, UsageFilter,
     UsageStore,
 };
+
+/// Users of a resource that a refusal to remove it names.
+pub const USERS_TOLD_MAX: usize = 10;
 
 /// Why a store did not do what it was asked. Surely not done and perhaps done are kept apart,
 /// since only the first may be tried again with another id.
@@ -80,6 +90,26 @@ pub enum StoreError {
     /// There is no such resource.
     #[error("not found")]
     NotFound,
+    /// The resource is named by others, which would name nothing.
+    #[error("the {kind} {id} is in use", kind = kind.as_str())]
+    InUse {
+        /// Its kind.
+        kind: ResourceKind,
+        /// Which.
+        id: String,
+        /// What names it, at most [`USERS_TOLD_MAX`].
+        by: Vec<(ResourceKind, String)>,
+        /// How many more do.
+        more: u64,
+    },
+    /// Something that the resource names is not there.
+    #[error("there is no {kind} {id}", kind = kind.as_str())]
+    Dangling {
+        /// Its kind.
+        kind: ResourceKind,
+        /// Which.
+        id: String,
+    },
     /// The resource is not at the version that the caller has seen.
     #[error("the version has changed")]
     VersionMismatch,

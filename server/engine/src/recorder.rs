@@ -25,7 +25,7 @@ use crate::clock::Clock;
 use crate::directory::Directory;
 use crate::error::{EngineError, Reason};
 use crate::ports::{CounterStore, EventLog, StoreError};
-use crate::pulse::Pulse;
+use crate::pulse::{Pulse, StoreFailure};
 use crate::report::Recorded;
 
 pub use task::RecorderTask;
@@ -45,7 +45,7 @@ pub const APPEND_FAILURE_BELIEVED_FOR: Duration = Duration::from_secs(60);
 #[derive(Clone, Debug)]
 struct AppendFailure {
     at: Instant,
-    detail: String,
+    what: StoreFailure,
 }
 
 /// What is sent to the task.
@@ -184,10 +184,10 @@ impl Recorder {
 
     /// Why the log takes no records: what the last append failed with, unless that is longer ago than
     /// [`APPEND_FAILURE_BELIEVED_FOR`].
-    pub fn append_failure(&self) -> Option<String> {
+    pub fn append_failure(&self) -> Option<StoreFailure> {
         let failure = self.failure.borrow();
         let fresh = failure.as_ref().filter(|failure| failure.at.elapsed() < APPEND_FAILURE_BELIEVED_FOR);
-        fresh.map(|failure| failure.detail.clone())
+        fresh.map(|failure| failure.what)
     }
 
     /// How the log answers reads and writes of this process.

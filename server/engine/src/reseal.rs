@@ -15,6 +15,7 @@ use tokio_util::sync::CancellationToken;
 use crate::clock::Clock;
 use crate::ports::{SealedStore, SealedValue, SealedValues, StoreError};
 use crate::secrets::{CredentialCipher, EncryptionKeyId, SealedPlace, SecretError};
+use crate::telling::Telling;
 
 /// APIs read at once.
 const APIS_PER_READ: usize = 200;
@@ -147,14 +148,30 @@ pub struct KeyWatch {
     changed_at: Instant,
     /// When everything was last looked at; `None` when it is to be looked at now.
     looked_at: Option<Instant>,
-    /// Whether a failure was told that lasts.
-    told: bool,
+    tellings: Tellings,
 }
+
+/// What is told of each thing that may fail, for one that lasts says nothing of the others.
+struct Tellings {
+    store: Telling,
+    foreign: Telling,
+    unopened: Telling,
+}
+
+/// The source of keys holds those of another installation, as far as is known here.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+#[error("the encryption key file no longer holds the key in use; put that key back into it")]
+struct ForeignKeys;
 
 impl KeyWatch {
     /// A watch over these values by this cipher.
     pub fn new(store: Arc<dyn SealedStore>, cipher: CredentialCipher, clock: Arc<dyn Clock>) -> Self {
-        Self { store, cipher, clock, changed_at: Instant::now(), looked_at: None, told: false }
+        let tellings = Tellings {
+            store: Telling::of("following the encryption keys"),
+            foreign: Telling::of("taking in the encryption keys"),
+            unopened: Telling::of("sealing again with another key"),
+        };
+        Self { store, cipher, clock, changed_at: Instant::now(), looked_at: None, tellings }
     }
 
     /// Watches until it is stopped. It looks by itself, and at once when it is woken.
@@ -168,16 +185,15 @@ impl KeyWatch {
                 _ = ticks.tick() => {}
                 () = wake.notified() => {}
             }
-            if let Err(error) = self.turn().await {
-                self.tell_once(&error.to_string());
-            }
+            let turn = self.turn().await;
+            self.tellings.store.tell(&turn);
         }
     }
 
     async fn turn(&mut self) -> Result<(), StoreError> {
         if self.keys_have_changed().await? {
             tracing::info!(key = %self.cipher.key_id(), "the encryption keys have changed; this one seals now");
-            (self.changed_at, self.looked_at, self.told) = (Instant::now(), None, false);
+            (self.changed_at, self.looked_at) = (Instant::now(), None);
         }
         let is_due = self.looked_at.is_none_or(|at| at.elapsed() >= RESEAL_INTERVAL);
         if !self.cipher.ring().has_others() || !is_due {
@@ -196,7 +212,10 @@ impl KeyWatch {
     async fn keys_have_changed(&mut self) -> Result<bool, StoreError> {
         let cipher = self.cipher.clone();
         let read = tokio::task::spawn_blocking(move || cipher.refresh()).await;
-        let Some(foreign) = self.cipher.foreign() else { return Ok(read.unwrap_or(false)) };
+        let Some(foreign) = self.cipher.foreign() else {
+            self.tellings.foreign.tell(&Ok::<_, ForeignKeys>(()));
+            return Ok(read.unwrap_or(false));
+        };
         let foreign = CredentialCipher::with_ring(foreign);
         let singly = self.store.sealed_singly().await?;
         let check = singly.iter().find(|value| value.place == SealedPlace::Check);
@@ -204,7 +223,7 @@ impl KeyWatch {
             self.cipher.adopt_foreign();
             return Ok(true);
         }
-        self.tell_once("the encryption key file no longer holds the key in use; put that key back into it");
+        self.tellings.foreign.tell(&Err::<(), _>(ForeignKeys));
         Ok(false)
     }
 
@@ -212,16 +231,7 @@ impl KeyWatch {
         if done.moved > 0 {
             tracing::info!(moved = done.moved, key = %self.cipher.key_id(), "sealed again with another key");
         }
-        match done.unopened() {
-            Some(unopened) => self.tell_once(&unopened.to_string()),
-            None => self.told = false,
-        }
-    }
-
-    fn tell_once(&mut self, failure: &str) {
-        if !std::mem::replace(&mut self.told, true) {
-            tracing::error!(failure, "what is sealed cannot be sealed with another key; it is tried again");
-        }
+        self.tellings.unopened.tell(&done.unopened().map_or(Ok(()), Err));
     }
 }
 

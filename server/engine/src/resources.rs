@@ -174,6 +174,8 @@ pub struct Key {
     pub secret_sha256: [u8; 32],
     /// The secret's first 12 characters.
     pub prefix: String,
+    /// The secret before, since a rotation.
+    pub previous: Option<PreviousSecret>,
     /// Live or test.
     pub label: KeyLabel,
     /// What it may do.
@@ -194,7 +196,32 @@ pub struct Key {
     pub active: bool,
 }
 
+/// The secret that a rotation has replaced. It is kept after its end too, so that whoever still uses it
+/// learns why it is refused.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PreviousSecret {
+    /// SHA-256 of the secret.
+    pub secret_sha256: [u8; 32],
+    /// Its first 12 characters.
+    pub prefix: String,
+    /// From when on it opens nothing.
+    pub until: Millis,
+}
+
 impl Key {
+    /// The hashes under which the key is known: of its secret, and of the one before.
+    pub fn hashes(&self) -> impl Iterator<Item = [u8; 32]> {
+        std::iter::once(self.secret_sha256).chain(self.previous.iter().map(|secret| secret.secret_sha256))
+    }
+
+    /// When the secret with this hash stops working, whatever becomes of the key: only one that was
+    /// replaced does.
+    pub fn secret_until(&self, secret_sha256: &[u8; 32]) -> Option<Millis> {
+        let previous = self.previous.as_ref()?;
+        (previous.secret_sha256 == *secret_sha256 && self.secret_sha256 != *secret_sha256)
+            .then_some(previous.until)
+    }
+
     /// A live key without restrictions. Its id, its hash and its prefix are drawn with its secret.
     pub fn plain(display_name: DisplayName, scopes: Scopes) -> Self {
         Self {
@@ -202,6 +229,7 @@ impl Key {
             display_name,
             secret_sha256: [0; 32],
             prefix: String::new(),
+            previous: None,
             label: KeyLabel::Live,
             scopes,
             apis: Vec::new(),

@@ -12,19 +12,19 @@ pub(crate) const FAILURE_TOLD_INTERVAL: Duration = Duration::from_secs(30);
 
 /// What is told of one thing that is done again and again.
 #[derive(Debug)]
-pub(crate) struct Telling {
+pub struct Telling {
     what: &'static str,
     told: Option<Instant>,
 }
 
 impl Telling {
     /// Tells of what is named.
-    pub(crate) fn of(what: &'static str) -> Self {
+    pub fn of(what: &'static str) -> Self {
         Self { what, told: None }
     }
 
     /// Tells how a turn ended, unless that was just told. A failure is tried again with the next turn.
-    pub(crate) fn tell<T>(&mut self, turn: &Result<T, impl Display>) {
+    pub fn tell<T>(&mut self, turn: &Result<T, impl Display>) {
         match turn {
             Ok(_) if self.told.take().is_some() => tracing::info!(task = self.what, "a task works again"),
             Ok(_) => {}

@@ -109,6 +109,7 @@ pub(crate) fn key(secret: &str) -> Key {
     Key {
         id: KeyId::from_random([2; 16]),
         secret_sha256: key_hash(secret),
+        previous: None,
         allow_subject_header: true,
         ..Key::plain(name, [Scope::Quota, Scope::Usage, Scope::Gateway].into_iter().collect())
     }
@@ -116,7 +117,7 @@ pub(crate) fn key(secret: &str) -> Key {
 
 /// The holder of the key by itself.
 pub(crate) fn caller() -> Caller {
-    Caller { workspace: workspace(), key: Arc::new(key("secret")), by_gateway: false }
+    Caller::new(workspace(), Arc::new(key("secret")))
 }
 
 pub(crate) fn event_id(text: &str) -> EventId {

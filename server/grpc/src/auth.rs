@@ -187,6 +187,7 @@ impl AuthLayer {
         }
         let caller = self.key_holder(token, peer)?;
         check_scopes(&caller, named)?;
+        self.engine.authenticator().note_use(&caller, self.engine.now());
         Ok(Admitted::Known(caller.into()))
     }
 
@@ -195,10 +196,7 @@ impl AuthLayer {
         let person = people.by_token(token)?;
         let Access::Named(Named { least_role, .. }) = access else { return Ok(person) };
         let workspace = person.at_least(least_role.and_then(role_of).ok_or_else(key_needed)?)?;
-        if self.engine.directory().view(workspace).is_none() {
-            let message = "the workspace is so new that it is not known here yet; try again";
-            return Err(EngineError::new(Reason::StoreUnavailable, message));
-        }
+        self.engine.workspace(workspace)?;
         Ok(person)
     }
 
@@ -229,7 +227,11 @@ impl AuthLayer {
         let (authenticator, now) = (self.engine.authenticator(), self.engine.now());
         match named.gateway_use {
             Some(GatewayUse::AfterCall) => authenticator.by_gateway_after_call(app_key, now).map(Some),
-            Some(GatewayUse::ForApp) => authenticator.by_gateway(app_key, now).map(Some),
+            Some(GatewayUse::ForApp) => {
+                let app = authenticator.by_gateway(app_key, now)?;
+                authenticator.note_use(&app, now);
+                Ok(Some(app))
+            }
             _ => authenticator.by_gateway(app_key, now).and_then(|_| Err(scope_missing(named.key_scopes))),
         }
     }

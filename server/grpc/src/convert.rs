@@ -9,6 +9,7 @@ pub mod check;
 pub mod gateway;
 pub mod keys;
 pub mod limits;
+pub mod lists;
 pub mod people;
 pub mod prices;
 pub mod rules;
@@ -19,6 +20,7 @@ use std::net::IpAddr;
 
 use prost_types::Timestamp;
 use rateguard_core::amounts::Amounts;
+use rateguard_core::ids::RequestId;
 use rateguard_core::invalid::Invalid;
 use rateguard_core::limits::{
     MATCH_VALUES_MAX, MONEY_NANOS_MAX, NAME_BYTES_MAX, PAGE_SIZE_DEFAULT, PAGE_SIZE_MAX, TEXT_BYTES_MAX,
@@ -28,6 +30,7 @@ use rateguard_core::money::{Currency, Nanos};
 use rateguard_core::time::{Millis, Zone};
 use rateguard_core::unit::Unit;
 use rateguard_engine::error::{EngineError, Reason};
+use rateguard_engine::ports::ClientRequest;
 use rateguard_proto::v1;
 
 /// A malformed field.
@@ -125,12 +128,12 @@ fn bounded_text(field: &str, value: String, bytes_max: usize) -> Result<String, 
     Err(out_of_bounds(field, format!("must be at most {bytes_max} bytes without control characters")))
 }
 
-/// An instant within the years 1970 to 9999, cut to whole milliseconds.
+/// An instant from 1970-01-01 to 9999-12-30, as [`Millis`] has them, cut to whole milliseconds.
 ///
 /// # Errors
 /// [`Reason::FieldMalformed`].
 pub fn instant(field: &str, value: &Timestamp) -> Result<Millis, EngineError> {
-    let outside = || malformed(field, "must be an instant of the years 1970 to 9999");
+    let outside = || malformed(field, "must be an instant from 1970-01-01T00:00:00Z to 9999-12-30T00:00:00Z");
     let nanos = u32::try_from(value.nanos).ok().filter(|nanos| *nanos < 1_000_000_000).ok_or_else(outside)?;
     let ms =
         value.seconds.checked_mul(1_000).ok_or_else(outside)?.saturating_add(i64::from(nanos / 1_000_000));
@@ -144,6 +147,32 @@ pub fn timestamp(at: Millis) -> Timestamp {
     Timestamp { seconds: at.get() / 1_000, nanos }
 }
 
+/// The request that somebody has named, with what it asks for.
+///
+/// # Errors
+/// [`Reason::FieldOutOfBounds`].
+pub fn client_request(
+    id: &str,
+    method: &'static str,
+    content: &[u8],
+) -> Result<Option<ClientRequest>, EngineError> {
+    if id.is_empty() {
+        return Ok(None);
+    }
+    Ok(Some(ClientRequest::new(RequestId::parse("request_id", id)?, method, content)))
+}
+
+/// The id that makes a request idempotent, where there must be one.
+///
+/// # Errors
+/// [`Reason::FieldMissing`], [`Reason::FieldOutOfBounds`].
+pub fn required_request_id(id: &str) -> Result<RequestId, EngineError> {
+    if id.is_empty() {
+        return Err(missing("request_id"));
+    }
+    Ok(RequestId::parse("request_id", id)?)
+}
+
 /// Money in the workspace's currency, which a request may leave out.
 ///
 /// # Errors
@@ -155,6 +184,23 @@ pub fn money(field: &'static str, value: &v1::NanoMoney, currency: Currency) -> 
     }
     let bounded = Nanos::parse(field, value.nanos).ok().filter(|nanos| nanos.get() >= 0);
     bounded.ok_or_else(|| out_of_bounds(format!("{field}.nanos"), format!("must be 0 to {MONEY_NANOS_MAX}")))
+}
+
+/// The same for money that may be taken back; never nothing.
+///
+/// # Errors
+/// As [`money`].
+pub fn signed_money(
+    field: &'static str,
+    value: &v1::NanoMoney,
+    currency: Currency,
+) -> Result<Nanos, EngineError> {
+    let size = v1::NanoMoney { nanos: value.nanos.saturating_abs(), ..value.clone() };
+    let size = money(field, &size, currency)?;
+    if size == Nanos::ZERO {
+        return Err(out_of_bounds(format!("{field}.nanos"), "must not be 0"));
+    }
+    Ok(if value.nanos < 0 { size.negated() } else { size })
 }
 
 /// Money for the wire.

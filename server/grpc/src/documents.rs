@@ -52,7 +52,7 @@ fn row(known: Reason, name: &str, meaning: &str) -> String {
 }
 
 /// Every reason, in the order of the contract.
-pub const REASONS: [Reason; 56] = [
+pub const REASONS: [Reason; 62] = [
     Reason::FieldMissing,
     Reason::FieldMalformed,
     Reason::FieldOutOfBounds,
@@ -89,6 +89,7 @@ pub const REASONS: [Reason; 56] = [
     Reason::AttemptSettled,
     Reason::EmailTaken,
     Reason::AlreadyMember,
+    Reason::IdentityTaken,
     Reason::ApiInactive,
     Reason::PriceUnknown,
     Reason::TooManyLimits,
@@ -97,6 +98,10 @@ pub const REASONS: [Reason; 56] = [
     Reason::RegistrationClosed,
     Reason::LastOwner,
     Reason::PersonFull,
+    Reason::BudgetNotPrepaid,
+    Reason::ResourceInUse,
+    Reason::AccountNotLinked,
+    Reason::OidcNotConfigured,
     Reason::EtagMismatch,
     Reason::SumOutOfRange,
     Reason::QueueFull,
@@ -106,6 +111,7 @@ pub const REASONS: [Reason; 56] = [
     Reason::OutcomeUnknown,
     Reason::Draining,
     Reason::ConfigStale,
+    Reason::ProviderUnavailable,
     Reason::MethodUnknown,
     Reason::EncodingUnsupported,
     Reason::Internal,
@@ -130,13 +136,18 @@ fn advice(reason: Reason) -> &'static str {
         Reason::PriceUnknown => "create a price override, or change the API's policy",
         Reason::WorkspaceFull => "delete what is not needed",
         Reason::SessionEnded => "refresh the access token; where that is refused too, log in",
-        Reason::LoginRefused => "check the address and the password",
+        Reason::LoginRefused => "check the address and the password, or begin again at the provider",
         Reason::OriginRefused => "configure the origin, and send the header `x-rateguard-csrf`",
         Reason::PersonOnly => "log in",
         Reason::InvitationUnknown => "ask for another invitation",
         Reason::EmailTaken => "log in with the account that there is",
         Reason::AlreadyMember => "nothing is left to do",
+        Reason::IdentityTaken => "log in through the provider",
+        Reason::AccountNotLinked => "log in with the password and link the identity, or ask for an account",
+        Reason::OidcNotConfigured => "log in with the password",
         Reason::PersonFull => "leave what is not needed",
+        Reason::ResourceInUse => "change or delete what uses it first",
+        Reason::BudgetNotPrepaid => "raise the budget's amount",
         Reason::PriceReadOnly => "create an override of the model",
         reason => advice_of_kind(reason.kind()),
     }

@@ -7,9 +7,11 @@ pub mod deadline;
 pub mod details;
 pub mod documents;
 pub mod front;
+pub mod listing;
 pub mod page;
 pub mod server;
 pub mod services;
+pub mod short_bodies;
 pub mod status;
 
 #[cfg(test)]

@@ -5,7 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
-use http::{HeaderName, HeaderValue, Method, Request, Response};
+use http::uri::Scheme;
+use http::{HeaderName, HeaderValue, Method, Request, Response, Uri};
 use rateguard_engine::engine::Engine;
 use rateguard_engine::people::People;
 use rateguard_proto::FILE_DESCRIPTOR_SET;
@@ -51,6 +52,7 @@ use crate::services::quota::Quota;
 use crate::services::rules::Rules;
 use crate::services::usage::Usage;
 use crate::services::workspaces::Workspaces;
+use crate::short_bodies::ShortBodiesLayer;
 
 /// How long a browser may remember what CORS allows.
 const CORS_MAX_AGE: Duration = Duration::from_secs(3_600);
@@ -69,7 +71,10 @@ pub enum ServeError {
     #[error("the descriptors for reflection are damaged: {0}")]
     Reflection(#[from] tonic_reflection::server::Error),
     /// An origin is not one.
-    #[error("{0:?} is no origin for CORS")]
+    #[error(
+        "server.cors_origins: {0:?} is no origin of browsers, which is a scheme, a host and perhaps a port, such as \
+         https://dashboard.example.com, without a path"
+    )]
     Origin(String),
 }
 
@@ -92,7 +97,7 @@ pub fn public_router(
     let services = public_services(engine, people).routes().prepare().into_axum_router();
     let auth =
         AuthLayer::new(engine.clone(), GatewayAccess::Refused).with_people(people.clone(), cors_origins);
-    let guarded = (front, DeadlineLayer, DetailsLayer, auth);
+    let guarded = (front, DeadlineLayer, DetailsLayer, auth, ShortBodiesLayer);
     let renamed = MapRequestLayer::new(under_present_name);
     Ok(services.merge(open_services(health)?).layer((renamed, guarded)))
 }
@@ -178,12 +183,20 @@ fn gateway_services(engine: &Arc<Engine>, drain: &CancellationToken) -> Routes {
     services.routes().prepare()
 }
 
+/// Whether browsers send this as the origin of a page: scheme, host and perhaps a port, in lower case and with
+/// nothing behind them. With anything else it would be none that ever matches.
+fn is_origin(text: &str) -> bool {
+    let Ok(parts) = text.parse::<Uri>().map(Uri::into_parts) else { return false };
+    let (Some(scheme), Some(authority)) = (parts.scheme, parts.authority) else { return false };
+    let is_web = scheme == Scheme::HTTP || scheme == Scheme::HTTPS;
+    let is_bare = text == format!("{scheme}://{authority}").to_ascii_lowercase();
+    is_web && is_bare && !authority.as_str().contains('@')
+}
+
 fn cors(origins: &[String]) -> Result<CorsLayer, ServeError> {
     let parse = |origin: &String| {
-        HeaderValue::from_str(origin)
-            .ok()
-            .filter(|_| origin.starts_with("http://") || origin.starts_with("https://"))
-            .ok_or_else(|| ServeError::Origin(origin.clone()))
+        let value = HeaderValue::from_str(origin).ok().filter(|_| is_origin(origin));
+        value.ok_or_else(|| ServeError::Origin(origin.clone()))
     };
     let origins = origins.iter().map(parse).collect::<Result<Vec<_>, _>>()?;
     let exposed = ["grpc-status", "grpc-message", "grpc-status-details-bin"].map(HeaderName::from_static);

@@ -42,14 +42,14 @@ pub struct Call<W, M> {
 /// Takes a request apart. The layer in front has put there who sends it.
 ///
 /// # Errors
-/// INTERNAL when it has not: then the layer is missing. ROLE_MISSING for a person who is in no workspace.
+/// INTERNAL when it has not: then the layer is missing. ROLE_MISSING for a person who is in no workspace,
+/// STORE_UNAVAILABLE while their workspace is not known here yet.
 pub fn open<M>(engine: &Engine, request: Request<M>) -> Result<Call<Identity, M>, Status> {
     let (_, mut extensions, message) = request.into_parts();
     let unauthenticated = || status(&EngineError::internal("a request came past authentication"));
     let who: Identity = extensions.remove().ok_or_else(unauthenticated)?;
     let workspace = who.workspace().map_err(|error| status(&error))?;
-    let gone = || status(&EngineError::internal("a caller's workspace is not in memory"));
-    let view = engine.directory().view(workspace).ok_or_else(gone)?;
+    let view = engine.workspace(workspace).map_err(|error| status(&error))?;
     Ok(Call { who, view, message })
 }
 

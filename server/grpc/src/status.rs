@@ -12,8 +12,9 @@ use tonic_types::{ErrorDetails, StatusExt};
 /// The status of an error.
 pub fn status(error: &EngineError) -> Status {
     let mut details = ErrorDetails::new();
-    let metadata: HashMap<String, String> =
-        error.field.iter().map(|field| ("field".to_owned(), field.clone())).collect();
+    let field = error.field.iter().map(|field| ("field".to_owned(), field.clone()));
+    let more = error.metadata.iter().map(|(name, value)| ((*name).to_owned(), value.clone()));
+    let metadata: HashMap<String, String> = field.chain(more).collect();
     details.set_error_info(reason(error.reason).as_error_info_reason(), ERROR_DOMAIN, metadata);
     if error.reason.kind() == ErrorKind::InvalidArgument {
         // An empty path stands for the request as a whole.
@@ -108,6 +109,7 @@ pub fn reason(reason: Reason) -> v1::ErrorReason {
         Reason::AttemptSettled => E::AttemptSettled,
         Reason::EmailTaken => E::EmailTaken,
         Reason::AlreadyMember => E::AlreadyMember,
+        Reason::IdentityTaken => E::IdentityTaken,
         Reason::ApiInactive => E::ApiInactive,
         Reason::PriceUnknown => E::PriceUnknown,
         Reason::TooManyLimits => E::TooManyLimits,
@@ -116,6 +118,10 @@ pub fn reason(reason: Reason) -> v1::ErrorReason {
         Reason::RegistrationClosed => E::RegistrationClosed,
         Reason::LastOwner => E::LastOwner,
         Reason::PersonFull => E::PersonFull,
+        Reason::BudgetNotPrepaid => E::BudgetNotPrepaid,
+        Reason::ResourceInUse => E::ResourceInUse,
+        Reason::AccountNotLinked => E::AccountNotLinked,
+        Reason::OidcNotConfigured => E::OidcNotConfigured,
         Reason::EtagMismatch => E::EtagMismatch,
         Reason::SumOutOfRange => E::SumOutOfRange,
         Reason::QueueFull => E::QueueFull,
@@ -125,6 +131,7 @@ pub fn reason(reason: Reason) -> v1::ErrorReason {
         Reason::OutcomeUnknown => E::OutcomeUnknown,
         Reason::Draining => E::Draining,
         Reason::ConfigStale => E::ConfigStale,
+        Reason::ProviderUnavailable => E::ProviderUnavailable,
         Reason::MethodUnknown => E::MethodUnknown,
         Reason::EncodingUnsupported => E::EncodingUnsupported,
         Reason::Internal => E::Internal,

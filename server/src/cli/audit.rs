@@ -1,5 +1,5 @@
-//! `rateguard audit verify`, `rateguard audit heads` and `rateguard audit list`: the audit trail of a
-//! data folder, read beside its server or without one.
+//! `rateguard audit verify`, `rateguard audit heads` and `rateguard audit list`: the audit trail of an
+//! installation, in a data folder or in a database, read beside its servers or without one.
 
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
@@ -9,6 +9,7 @@ use clap::{Args, Subcommand};
 use prost_types::Timestamp;
 use rateguard_core::ids::WorkspaceId;
 use rateguard_engine::audit::{AuditEntry, AuditHead, AuditKind, INSTALLATION_CHAIN, Report, verify};
+use rateguard_engine::listing::SequenceQuery;
 use rateguard_engine::ports::{AuditFilter, AuditQuery};
 
 use super::ConfigArgs;
@@ -54,8 +55,11 @@ impl Verify {
         let trail = wiring::audit_trail(&self.config.load()?).await?;
         let report = verify(trail.as_ref(), &kept).await?;
         print_report(&report)?;
-        ensure!(report.findings_count == 0, "the audit trail has {} faults", report.findings_count);
-        Ok(())
+        match report.findings_count {
+            0 => Ok(()),
+            1 => bail!("the audit trail has a fault"),
+            count => bail!("the audit trail has {count} faults"),
+        }
     }
 }
 
@@ -135,7 +139,8 @@ impl List {
         let kind = self.kind.map(|Kind(kind)| kind);
         let filter = AuditFilter { actor_id: self.actor, kind, id: self.id, at: None };
         let trail = wiring::audit_trail(&self.config.load()?).await?;
-        let query = AuditQuery { filter, before: None, limit: self.limit };
+        let query =
+            AuditQuery { filter, part: SequenceQuery { limit: self.limit, ..SequenceQuery::default() } };
         let entries = trail.audit_entries(workspace.as_ref(), &query).await?;
         let line = if self.json { as_json } else { as_text };
         entries.iter().try_for_each(|entry| super::print(&line(entry)))

@@ -2,10 +2,11 @@
 
 use anyhow::bail;
 use clap::{Args, ValueEnum};
-use rateguard_proto::v1;
+use rateguard_proto::v1::{self, LimitStatus};
 
 use super::ServerArgs;
 use crate::client::describe;
+use crate::workspace_file::Decimal;
 
 #[derive(Debug, Args)]
 pub(super) struct Check {
@@ -127,7 +128,13 @@ fn as_text(answer: &v1::CheckQuotaResponse) -> String {
 fn limit_line(limit: &v1::LimitStatus) -> String {
     let mark = if limit.allowed { "ok" } else { "denies" };
     let shadow = if limit.enforced { "" } else { " (watching only)" };
-    format!("  {:28} {} of {} {} left, {mark}{shadow}", limit.name, limit.remaining, limit.limit, limit.unit)
+    let Some(budget) = &limit.budget_state else {
+        let LimitStatus { name, remaining, limit, unit, .. } = limit;
+        return format!("  {name:28} {remaining} of {limit} {unit} left, {mark}{shadow}");
+    };
+    let money = |nanos| Decimal::from_nanos(nanos, &budget.currency_code);
+    let (left, whole, currency) = (money(limit.remaining), money(limit.limit), &budget.currency_code);
+    format!("  {:28} {} of {} {currency} left, {mark}{shadow}", limit.name, left.as_str(), whole.as_str())
 }
 
 fn as_json(answer: &v1::CheckQuotaResponse) -> anyhow::Result<String> {
@@ -149,4 +156,28 @@ fn as_json(answer: &v1::CheckQuotaResponse) -> anyhow::Result<String> {
         "replayed": answer.replayed,
         "limits": limits,
     }))?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_budget_is_told_in_money_and_a_rule_in_its_unit() {
+        let state = v1::BudgetState { currency_code: "EUR".to_owned(), ..Default::default() };
+        let budget = LimitStatus {
+            name: "month".to_owned(),
+            unit: "cost".to_owned(),
+            limit: 250_000_000_000,
+            remaining: 12_345_000_000,
+            allowed: true,
+            enforced: true,
+            budget_state: Some(state),
+            ..LimitStatus::default()
+        };
+        let told = limit_line(&budget);
+        assert!(told.ends_with("12.345 of 250.00 EUR left, ok"), "{told}");
+        let rule = LimitStatus { unit: "tokens".to_owned(), budget_state: None, limit: 9, ..budget };
+        assert!(limit_line(&rule).ends_with("12345000000 of 9 tokens left, ok"));
+    }
 }

@@ -9,13 +9,16 @@ use crate::config::Config;
 use crate::demo::{self, DemoKeys};
 use crate::logging;
 
+/// Where `serve` is told the same.
+const LISTEN_VARIABLE: &str = "RATEGUARD_SERVER__LISTEN";
+
 #[derive(Debug, Args)]
 pub(super) struct Demo {
     /// The demo's own data folder
     #[arg(long, default_value = "data/demo")]
     data_dir: PathBuf,
     /// The address to listen on
-    #[arg(long, default_value = "127.0.0.1:8080")]
+    #[arg(long, env = LISTEN_VARIABLE, default_value = "127.0.0.1:8080")]
     listen: String,
     /// Say that it is ready in one line of JSON
     #[arg(long)]

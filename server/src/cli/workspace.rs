@@ -2,19 +2,28 @@
 
 mod report;
 
-use std::path::PathBuf;
+use std::env::VarError;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
 use clap::Args;
+use rateguard_core::limits::SECRET_BYTES_MAX;
 use rateguard_proto::v1;
+use rateguard_serving::files::{open_regular, read_at_most};
+use tonic::Status;
 
 use super::{ServerArgs, print};
-use crate::client::describe;
+use crate::client::{describe, is_outcome_unknown};
 use crate::workspace_file::document::Credential;
 use crate::workspace_file::{self, FindCredential};
 
-/// Longest credential that is read from a file, in bytes; longer ones the server refuses.
-const CREDENTIAL_BYTES_MAX: u64 = 8_192;
+/// Most that is read of a file with a credential, in bytes: the longest that the server takes, and the
+/// end of its line.
+const CREDENTIAL_FILE_BYTES_MAX: u64 = SECRET_BYTES_MAX as u64 + 2;
+
+/// What to do where the answer of an application is missing.
+const OUTCOME_UNKNOWN: &str = "it is not known whether the file was applied: run diff. Where it was, the secrets of the \
+    keys that it made are lost: give those keys new ones (RotateKey), or delete them and apply again";
 
 #[derive(Debug, Args)]
 pub(super) struct Export {
@@ -110,7 +119,11 @@ impl FileArgs {
             etag,
         };
         let answer = client.configurations().apply_workspace(request).await;
-        Ok(answer.map_err(|s| describe(&s)).with_context(in_file)?.into_inner())
+        let refusal = |status: Status| {
+            let told = describe(&status);
+            if is_outcome_unknown(&status) && !dry_run { told.context(OUTCOME_UNKNOWN) } else { told }
+        };
+        Ok(answer.map_err(refusal).with_context(in_file)?.into_inner())
     }
 }
 
@@ -118,25 +131,42 @@ impl FileArgs {
 fn find(credential: &Credential) -> Result<Option<String>, String> {
     let (place, text) = match credential {
         Credential::Stored => return Ok(None),
-        Credential::Env(name) => {
-            (format!("environment variable {name}"), std::env::var(name).map_err(|error| error.to_string()))
+        Credential::Env(name) if !is_name_of_variable(name) => {
+            return Err("env takes the name of an environment variable; what it has is none".to_owned());
         }
-        Credential::File(path) => (format!("file {path}"), read_credential(path)),
+        Credential::Env(name) => (format!("environment variable {name}"), read_variable(name)),
+        Credential::File(path) => (format!("file {path}"), read_credential(Path::new(path))),
     };
     let text = text.map_err(|error| format!("{place}: {error}"))?;
     let secret = text.trim_end_matches(['\r', '\n']);
     if secret.is_empty() { Err(format!("{place} is empty")) } else { Ok(Some(secret.to_owned())) }
 }
 
-fn read_credential(path: &str) -> Result<String, String> {
-    let length = std::fs::metadata(path).map_err(|error| error.to_string())?.len();
-    if length > CREDENTIAL_BYTES_MAX {
-        return Err(format!("has more than {CREDENTIAL_BYTES_MAX} bytes"));
-    }
-    std::fs::read_to_string(path).map_err(|error| error.to_string())
+/// Whether it is a name by POSIX. What is none may be a credential, and is not said again.
+fn is_name_of_variable(name: &str) -> bool {
+    let fits = |c: char| c.is_ascii_alphanumeric() || c == '_';
+    !name.starts_with(|c: char| c.is_ascii_digit()) && !name.is_empty() && name.chars().all(fits)
+}
+
+fn read_variable(name: &str) -> Result<String, String> {
+    std::env::var(name).map_err(|error| match error {
+        VarError::NotPresent => "is not set".to_owned(),
+        // The error would say what it holds.
+        VarError::NotUnicode(_) => "is no text".to_owned(),
+    })
+}
+
+fn read_credential(path: &Path) -> Result<String, String> {
+    let file = open_regular(path).map_err(|error| error.to_string())?;
+    let bytes = read_at_most(file, CREDENTIAL_FILE_BYTES_MAX).map_err(|error| error.to_string())?;
+    let bytes = bytes.ok_or_else(|| format!("a credential has at most {SECRET_BYTES_MAX} bytes"))?;
+    String::from_utf8(bytes).map_err(|_| "is no text".to_owned())
 }
 
 /// To compare, a credential need not be at hand: then it counts as the one that is stored.
 fn find_if_there(credential: &Credential) -> Result<Option<String>, String> {
     Ok(find(credential).unwrap_or_default())
 }
+
+#[cfg(test)]
+mod tests;

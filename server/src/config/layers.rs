@@ -11,20 +11,20 @@ pub const DEFAULT: &str = include_str!("../../config.default.toml");
 
 /// What environment variables for keys begin with.
 const ENVIRONMENT_PREFIX: &str = "RATEGUARD_";
-/// Variables of that beginning that belong to programs around the server.
-const ENVIRONMENT_FOREIGN: [&str; 11] = [
-    "RATEGUARD_BIN",
-    "RATEGUARD_CONFIG",
-    "RATEGUARD_KEY",
-    "RATEGUARD_ADDRESS",
-    "RATEGUARD_CA_FILE",
-    "RATEGUARD_CLIENT_CERTIFICATE_FILE",
-    "RATEGUARD_CLIENT_KEY_FILE",
-    "RATEGUARD_SERVER_NAME",
-    "RATEGUARD_SEED",
-    "RATEGUARD_FUZZ_SECONDS",
-    "RATEGUARD_SOAK_ROUNDS",
-];
+/// What stands in them for each dot of a key. Every key lies in a section, so that a variable without it
+/// is none of a key, but of a program around the server.
+const DOT: &str = "__";
+/// How many letters apart a variable without a dot and a key are at most for somebody to have meant it.
+const NEAR_EDITS_MAX: usize = 1;
+
+/// A variable that sets nothing, with the one that was probably meant.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Mistaken {
+    /// The variable.
+    pub name: String,
+    /// The one of a key.
+    pub meant: String,
+}
 
 /// One value that a flag sets: the dotted key and the value as text.
 pub type Override = (&'static str, String);
@@ -83,8 +83,27 @@ fn overlay(
 
 /// `RATEGUARD_SERVER__LISTEN` is `server.listen`.
 fn key_of(name: &str) -> Option<String> {
-    let rest = name.strip_prefix(ENVIRONMENT_PREFIX).filter(|_| !ENVIRONMENT_FOREIGN.contains(&name))?;
-    Some(rest.to_lowercase().replace("__", "."))
+    let rest = name.strip_prefix(ENVIRONMENT_PREFIX).filter(|rest| rest.contains(DOT))?;
+    Some(rest.to_lowercase().replace(DOT, "."))
+}
+
+/// The variable of a key.
+pub(super) fn variable_of(key: &str) -> String {
+    format!("{ENVIRONMENT_PREFIX}{}", key.replace('.', DOT).to_uppercase())
+}
+
+/// Variables that set nothing and look as if they were to: `RATEGUARD_SERVER_LISTEN`.
+pub(super) fn mistaken(environment: &[(String, String)]) -> Vec<Mistaken> {
+    let keys = keys();
+    environment.iter().filter_map(|(name, _)| mistaken_for(name, &keys)).collect()
+}
+
+fn mistaken_for(name: &str, keys: &[String]) -> Option<Mistaken> {
+    let rest = name.strip_prefix(ENVIRONMENT_PREFIX).filter(|rest| !rest.contains(DOT))?.to_lowercase();
+    let edits = |key: &&String| strsim::osa_distance(&key.replace('.', "_"), &rest);
+    let nearest = keys.iter().filter(|key| key.contains('.')).min_by_key(edits)?;
+    let is_near = edits(&nearest) <= NEAR_EDITS_MAX;
+    is_near.then(|| Mistaken { name: name.to_owned(), meant: variable_of(nearest) })
 }
 
 fn set(tree: &mut Table, key: &str, text: &str, origin: &str) -> Result<(), ConfigError> {

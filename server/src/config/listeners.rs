@@ -1,12 +1,15 @@
 //! The keys about listeners: TLS, and what may leave the machine without it.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 
+use ipnet::IpNet;
+use rateguard_serving::client_address::TrustedProxies;
 use rateguard_serving::tls::{ClientCertificates, TlsFiles};
-use serde::Deserialize;
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer};
 
-use super::{ConfigError, Server, unless_empty};
+use super::{ConfigError, Gateway, Server, unless_empty};
 
 /// How listeners encrypt.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
@@ -82,6 +85,32 @@ impl Server {
         self.check_gateway_token()
     }
 
+    /// The proxies that say who calls; `None` where the peer counts.
+    pub fn trusted_proxies(&self) -> Option<TrustedProxies> {
+        let header = self.client_address_header.clone()?;
+        Some(TrustedProxies { header, ranges: self.trusted_proxies.clone() })
+    }
+
+    /// A header that anybody could write would be no address at all.
+    pub(super) fn check_client_address(&self, gateway: &Gateway) -> Result<(), ConfigError> {
+        match (&self.client_address_header, self.trusted_proxies.is_empty()) {
+            (Some(_), true) => refuse(
+                "server.trusted_proxies",
+                "must name the ranges from which proxies connect, since server.client_address_header is set: \
+                 anybody else could write into it",
+            ),
+            (None, false) => refuse(
+                "server.client_address_header",
+                "must name the header in which server.trusted_proxies say who calls",
+            ),
+            (Some(_), false) if gateway.client_address_header.is_some() => refuse(
+                "gateway.client_address_header",
+                "must be empty where server.client_address_header is set: that one counts for /proxy too",
+            ),
+            _ => Ok(()),
+        }
+    }
+
     /// Whether what the public listener carries leaves this machine as it is.
     pub fn is_open_in_clear(&self) -> bool {
         self.tls.files().is_none() && !is_loopback(self.listen)
@@ -126,6 +155,15 @@ impl Server {
             "must name a file with the token that gateways present, since server.gateway_listen is set",
         )
     }
+}
+
+/// Ranges of addresses; a single address stands for itself.
+pub(super) fn ranges<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<IpNet>, D::Error> {
+    let range = |text: &String| {
+        let range = text.parse().or_else(|_| text.parse::<IpAddr>().map(IpNet::from));
+        range.map_err(|_| D::Error::custom(format!("{text:?} is no range of addresses such as 10.0.0.0/8")))
+    };
+    Vec::<String>::deserialize(deserializer)?.iter().map(range).collect()
 }
 
 fn is_loopback(address: SocketAddr) -> bool {

@@ -1,11 +1,15 @@
 //! The keys about people and mail.
 
+mod oidc;
+
 use std::path::PathBuf;
 
 use rateguard_engine::people::{Policy, Registration};
 use serde::Deserialize;
 
 use super::ConfigError;
+
+pub use oidc::Oidc;
 
 /// Accounts and sessions.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
@@ -17,6 +21,8 @@ pub struct People {
     /// Life of a refresh token.
     pub(super) refresh_token_seconds: u32,
     invitation_page: String,
+    /// Logging in through a provider.
+    pub oidc: Oidc,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]

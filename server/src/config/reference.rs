@@ -1,6 +1,7 @@
 //! `docs/CONFIGURATION.md`, made from the commented default.
 
 use super::DEFAULT;
+use super::layers::variable_of;
 
 const HEAD: &str = "\
 # Configuration
@@ -9,7 +10,8 @@ Made by `make gen` from `server/config.default.toml`; do not edit.
 
 The built-in default comes first, then the file given with `--config`, then environment variables, then flags. A key
 that does not exist is an error that names the nearest one. The environment variable of a key is its name in capitals
-behind `RATEGUARD_`, with two underscores for each dot: `RATEGUARD_SERVER__LISTEN` is `server.listen`.
+behind `RATEGUARD_`, with two underscores for each dot: `RATEGUARD_SERVER__LISTEN` is `server.listen`. A variable without
+two underscores sets nothing, for it may be another program's; the log of a start names those that look like a key's.
 
 In a variable or a flag, a text stands as it is, without quotes; numbers and booleans as in the file; and a list as in
 the file too, in brackets with each text in quotes:
@@ -41,6 +43,6 @@ pub fn markdown() -> String {
 }
 
 fn row(section: &str, key: &str, default: &str, meaning: &str) -> String {
-    let variable = format!("RATEGUARD_{}__{}", section.replace('.', "__").to_uppercase(), key.to_uppercase());
+    let variable = variable_of(&format!("{section}.{key}"));
     format!("| `{section}.{key}` | `{default}` | {meaning} | `{variable}` |\n")
 }

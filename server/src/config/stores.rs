@@ -103,11 +103,14 @@ impl Postgres {
             return Ok(self.url.clone());
         }
         let file = &self.url_file;
-        keyfile::check_private(file).context("stores.postgres.url_file")?;
-        let named = || format!("stores.postgres.url_file {}", file.display());
-        let text = std::fs::read_to_string(file).with_context(named)?;
-        let url = text.trim();
-        anyhow::ensure!(is_url(url), "{} must hold a URL that begins with postgres://", named());
+        let secret = keyfile::read_secret(file).context("stores.postgres.url_file")?;
+        // From here on it prints as little as it did.
+        let url = secret.expose();
+        anyhow::ensure!(
+            is_url(url),
+            "stores.postgres.url_file {} must hold a URL that begins with postgres://",
+            file.display()
+        );
         Ok(DatabaseUrl(url.to_owned()))
     }
 }

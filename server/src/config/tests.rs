@@ -124,9 +124,7 @@ fn a_key_of_a_section_within_a_section_can_be_set_and_misspelt_like_any_other() 
     load("RATEGUARD_SERVER__TLS__CLIENT_CERTIFICATES").unwrap();
     let error = load("RATEGUARD_SERVER__TLS__CLIENT_CERTIFICATE").unwrap_err().to_string();
     assert!(error.contains("\"server.tls.client_certificates\""), "{error}");
-    for section in ["RATEGUARD_SERVER__TLS", "RATEGUARD_SERVER"] {
-        assert!(load(section).unwrap_err().to_string().contains("there is no key"));
-    }
+    assert!(load("RATEGUARD_SERVER__TLS").unwrap_err().to_string().contains("there is no key"));
     let error = load_text("[server.tls]\ncertificate = \"c\"\n").unwrap_err().to_string();
     assert!(
         error.contains("server.tls.certificate\"") && error.contains("server.tls.certificate_file"),
@@ -151,6 +149,51 @@ fn the_header_with_the_clients_address_has_to_be_one() {
     assert_eq!(header.unwrap().as_str(), "x-forwarded-for");
     let error = load("two words").unwrap_err().to_string();
     assert!(error.contains("client_address_header"), "{error}");
+}
+
+#[test]
+fn who_calls_is_told_by_proxies_that_are_named_and_by_no_others() {
+    let load = |text: &str| load_text(&format!("[server]\n{text}\n"));
+    let refused = |text: &str| load(text).unwrap_err().to_string();
+    assert_eq!(load("").unwrap().server.trusted_proxies(), None);
+    let header = "client_address_header = \"X-Forwarded-For\"";
+    assert!(refused(header).contains("server.trusted_proxies must name the ranges"));
+    let ranges = "trusted_proxies = [\"10.0.0.0/8\", \"2001:db8::1\"]";
+    assert!(refused(ranges).contains("server.client_address_header must name the header"));
+    let proxies = load(&format!("{header}\n{ranges}")).unwrap().server.trusted_proxies().unwrap();
+    assert_eq!(proxies.header.as_str(), "x-forwarded-for");
+    assert_eq!(proxies.ranges, ["10.0.0.0/8".parse().unwrap(), "2001:db8::1/128".parse().unwrap()]);
+    let wrong = refused(&format!("{header}\ntrusted_proxies = [\"balancer\"]"));
+    assert!(wrong.contains("trusted_proxies") && wrong.contains("balancer"), "{wrong}");
+    let twice = refused(&format!("{header}\n{ranges}\n[gateway]\nclient_address_header = \"x-real-ip\""));
+    assert!(twice.contains("gateway.client_address_header must be empty"), "{twice}");
+}
+
+#[test]
+fn variables_of_programs_around_the_server_are_none_of_its_keys() {
+    let load = |names: &[&str]| {
+        let variables: Vec<_> = names.iter().map(|name| (*name, "x")).collect();
+        Config::load(None, &environment(&variables), &[]).unwrap().mistaken
+    };
+    let foreign = [
+        "RATEGUARD_DATABASE_PASSWORD",
+        "RATEGUARD_GATEWAY_TOKEN_FILE",
+        "RATEGUARD_GATEWAY_LISTEN",
+        "RATEGUARD_SERVER",
+        "RATEGUARD_KEY",
+        "RATEGUARD_CONFIG",
+        "RATEGUARD_",
+        "PATH",
+    ];
+    assert_eq!(load(&foreign), []);
+    for (name, meant) in [
+        ("RATEGUARD_SERVER_LISTEN", "RATEGUARD_SERVER__LISTEN"),
+        ("RATEGUARD_SERVER_CORS_ORIGIN", "RATEGUARD_SERVER__CORS_ORIGINS"),
+        ("RATEGUARD_STORES_POSTGRES_URL", "RATEGUARD_STORES__POSTGRES__URL"),
+    ] {
+        let [mistaken] = load(&[name]).try_into().unwrap();
+        assert_eq!((mistaken.name.as_str(), mistaken.meant.as_str()), (name, meant));
+    }
 }
 
 #[test]

@@ -64,14 +64,14 @@ fn by_key(engine: &Engine, secret: &str) -> anyhow::Result<Identity> {
 }
 
 async fn make_keys(engine: &Engine, first: &Identity, owner: &FirstOwner) -> anyhow::Result<DemoKeys> {
-    let every_rpc = [Scope::Quota, Scope::Usage, Scope::Manage, Scope::Read].into_iter().collect();
+    let every: Scopes = Scopes::ALL.into_iter().collect();
     let gateway: Scopes = [Scope::Gateway].into_iter().collect();
     let make = async |name: &str, scopes: Scopes| {
         let key = engine.create_key(first, plain_key(name, scopes)?).await?;
         Ok::<_, anyhow::Error>(key.secret.expose().to_owned())
     };
     Ok(DemoKeys {
-        manage: make("back end", every_rpc).await?,
+        manage: make("back end", every).await?,
         app: make("app", gateway).await?,
         tight: make("app with a tight limit", gateway).await?,
         broke: make("app without money", gateway).await?,
@@ -189,6 +189,7 @@ async fn make_budgets(engine: &Engine, first: &Identity, broke: &KeyId) -> anyho
             period,
             enforcement: Enforcement::Enforced,
             active: true,
+            topped_up: Nanos::ZERO,
             opened_after: None,
         };
         engine.create(first, Resource::Budget(budget)).await?;

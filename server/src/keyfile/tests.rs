@@ -1,6 +1,7 @@
 //! Whose eyes a key is for, what a file of keys holds, and how it is replaced.
 
 use std::fs::{Permissions, set_permissions};
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::PathBuf;
 
 use rateguard_engine::secrets::{KEYS_PER_RING_MAX, KeySource as _};
@@ -20,7 +21,7 @@ fn key(number: u8) -> EncryptionKey {
 }
 
 fn mode(path: &Path) -> u32 {
-    path.metadata().unwrap().permissions().mode() & PERMISSIONS
+    path.metadata().unwrap().permissions().mode() & 0o7777
 }
 
 #[test]
@@ -39,6 +40,18 @@ fn a_key_that_others_can_read_is_refused_with_the_command_that_mends_it() {
         set_permissions(&path, Permissions::from_mode(mode)).unwrap();
         read_encryption_key(&path).unwrap();
     }
+}
+
+#[test]
+fn a_file_that_is_too_long_is_refused_and_not_cut_off() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("secret");
+    let longest = usize::try_from(FILE_BYTES_MAX).unwrap();
+    create(&path, &"x".repeat(longest)).unwrap();
+    assert_eq!(read_private(&path).unwrap().expose().len(), longest);
+    std::fs::write(&path, "x".repeat(longest + 1)).unwrap();
+    let refused = format!("{:#}", read_private(&path).unwrap_err());
+    assert!(refused.contains("is longer than 16384 bytes"), "{refused}");
 }
 
 #[test]

@@ -69,6 +69,25 @@ async fn a_mail_server_that_is_away_is_told() {
 }
 
 #[test]
+fn a_password_that_others_can_read_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("password");
+    crate::keyfile::create(&file, "hidden\n").unwrap();
+    let pairs = [
+        ("RATEGUARD_MAIL__TRANSPORT", "smtp"),
+        ("RATEGUARD_MAIL__SMTP_HOST", "mail.example.com"),
+        ("RATEGUARD_MAIL__SMTP_USER", "rateguard"),
+        ("RATEGUARD_MAIL__SMTP_PASSWORD_FILE", file.to_str().unwrap()),
+    ];
+    let config = config(folder.path(), &pairs);
+    assert!(mailer(&config).unwrap().is_some());
+    std::fs::set_permissions(&file, PermissionsExt::from_mode(0o644)).unwrap();
+    let refused = format!("{:#}", mailer(&config).err().unwrap());
+    assert!(refused.contains("mail.smtp_password_file") && refused.contains("chmod 600"), "{refused}");
+    assert!(!refused.contains("hidden"), "{refused}");
+}
+
+#[test]
 fn nobody_takes_mail_by_default() {
     let folder = tempfile::tempdir().unwrap();
     assert!(mailer(&config(folder.path(), &[])).unwrap().is_none());

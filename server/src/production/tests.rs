@@ -5,6 +5,8 @@ use std::path::Path;
 use rateguard_core::ids::DisplayName;
 use rateguard_core::money::Currency;
 use rateguard_core::time::Zone;
+use rateguard_engine::listing::PageQuery;
+use rateguard_engine::manage::ResourceFilter;
 use rateguard_engine::people::EmailAddress;
 
 use super::*;
@@ -84,7 +86,8 @@ async fn a_demo_without_its_apis_is_still_known_by_its_mark() {
     let caller = engine.authenticator().by_key(&demo.keys.manage, engine.now()).unwrap();
     let who = caller.into();
     let kind = rateguard_engine::ports::ResourceKind::Api;
-    for api in engine.list(&who, kind, None, 10).await.unwrap().items {
+    for api in engine.list(&who, kind, &ResourceFilter::default(), &PageQuery::first(10)).await.unwrap().items
+    {
         engine.delete(&who, kind, api.value.id(), None).await.unwrap();
     }
     drop(engine);
@@ -129,4 +132,25 @@ fn mail_into_the_log_is_refused_in_production_alone() {
     }
     load("production", &[]).unwrap();
     assert!(load("prod", &[]).unwrap_err().contains("mode"));
+}
+
+#[test]
+fn a_database_elsewhere_is_reached_under_a_checked_certificate_in_production() {
+    let database = |mode: &str, url: &str| {
+        let flags: [Override; 3] = [
+            ("stores.kind", "postgres".to_owned()),
+            ("stores.postgres.url", url.to_owned()),
+            ("server.mode", mode.to_owned()),
+        ];
+        crate::wiring::database_server(&Config::load(None, &[], &flags).unwrap())
+    };
+    let far = "postgres://role:hidden@db.example/name";
+    for url in [far.to_owned(), format!("{far}?sslmode=disable"), format!("{far}?sslmode=require")] {
+        let refused = database("production", &url).unwrap_err().to_string();
+        assert!(refused.contains("sslmode=verify-full") && refused.contains("db.example"), "{refused}");
+        assert!(!refused.contains("hidden"), "{refused}");
+        database("development", &url).unwrap();
+    }
+    database("production", &format!("{far}?sslmode=verify-full")).unwrap();
+    database("production", "postgres://role@127.0.0.1/name").unwrap();
 }

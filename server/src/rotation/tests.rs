@@ -9,7 +9,8 @@ use rateguard_core::money::Currency;
 use rateguard_core::time::Zone;
 use rateguard_engine::caller::Identity;
 use rateguard_engine::engine::Engine;
-use rateguard_engine::manage::{ApiDraft, CredentialChange};
+use rateguard_engine::listing::PageQuery;
+use rateguard_engine::manage::{ApiDraft, CredentialChange, ResourceFilter};
 use rateguard_engine::people::EmailAddress;
 use rateguard_engine::ports::{Resource, ResourceKind, SealedStore};
 use rateguard_engine::resources::Api;
@@ -76,7 +77,10 @@ impl World {
     /// Every credential, as the gateway would get it.
     async fn opened(&self, engine: &Engine) -> Vec<String> {
         let who = self.who(engine);
-        let page = engine.list(&who, ResourceKind::Api, None, 100).await.unwrap();
+        let page = engine
+            .list(&who, ResourceKind::Api, &ResourceFilter::default(), &PageQuery::first(100))
+            .await
+            .unwrap();
         let mut opened = Vec::new();
         for stored in page.items {
             let Resource::Api(api) = stored.value else { panic!("no API") };
@@ -95,7 +99,8 @@ impl World {
     }
 
     async fn rotate(&self, until: Until) -> anyhow::Result<()> {
-        rotate(&self.config, until, QUICK, |_| Ok(())).await
+        let asked = Asked { until: Some(until), ..Asked::WHOLE };
+        rotate(&self.config, asked, QUICK, |_| Ok(())).await
     }
 
     fn file(&self) -> PathBuf {
@@ -157,7 +162,7 @@ async fn while_no_server_runs_the_command_does_it_all() {
         told.push(step);
         Ok(())
     };
-    rotate(&world.config, Until::Finished, QUICK, tell).await.unwrap();
+    rotate(&world.config, Asked::WHOLE, QUICK, tell).await.unwrap();
     world.is_rotated_from(&before).await;
     let told = told.join("\n");
     assert!(told.contains(&format!("Done: {} no longer stands in", before.sealing.id())), "{told}");
@@ -285,6 +290,63 @@ async fn without_an_installation_nothing_is_made() {
     let folder = tempfile::tempdir().unwrap();
     let wrong = folder.path().join("wrong");
     let config = Config::load(None, &[], &[("data.folder", wrong.display().to_string())]).unwrap();
-    rotate(&config, Until::Finished, QUICK, |_| Ok(())).await.unwrap_err();
+    rotate(&config, Asked::WHOLE, QUICK, |_| Ok(())).await.unwrap_err();
     assert!(!wrong.exists());
+}
+
+fn on_postgres(url: &str, folder: &Path) -> Config {
+    let flags = [
+        ("data.folder", folder.display().to_string()),
+        ("stores.kind", "postgres".to_owned()),
+        ("stores.postgres.url", url.to_owned()),
+    ];
+    Config::load(None, &[], &flags).unwrap()
+}
+
+#[test]
+fn where_replicas_may_have_files_of_their_own_a_run_takes_one_step() {
+    let folder = tempfile::tempdir().unwrap();
+    let config = on_postgres("postgres://db/name", folder.path());
+    let draw = || EncryptionKey::draw().unwrap();
+    let settled = KeyFile::of(draw());
+    let prepared = KeyFile { next: Some(draw()), ..settled.clone() };
+    let promoted = prepared.clone().promoted();
+    let until = |asked: Option<Until>, readers, keys| Asked { until: asked, readers }.until(&config, keys);
+    for (keys, next) in
+        [(&settled, Until::Prepared), (&prepared, Until::Sealed), (&promoted, Until::Finished)]
+    {
+        let undecided = until(None, KeyFileReaders::Some, keys).unwrap_err().to_string();
+        assert!(undecided.contains("--shared-key-file") && undecided.contains("--until"), "{undecided}");
+        for step in [Until::Prepared, Until::Sealed, Until::Finished] {
+            assert_eq!(until(Some(step), KeyFileReaders::All, keys).unwrap(), step);
+            let alone = until(Some(step), KeyFileReaders::Some, keys);
+            assert_eq!(alone.is_ok(), step <= next, "{step:?} of {next:?}");
+        }
+        assert_eq!(until(None, KeyFileReaders::All, keys).unwrap(), Until::Finished);
+    }
+    let skipped = until(Some(Until::Finished), KeyFileReaders::Some, &settled).unwrap_err().to_string();
+    assert!(skipped.contains("the next step is --until prepared"), "{skipped}");
+}
+
+#[tokio::test]
+async fn on_a_database_a_free_folder_is_not_taken_for_a_sign_that_no_server_runs() {
+    let folder = tempfile::tempdir().unwrap();
+    let server = rateguard_test_servers::PostgresServer::shared().await.unwrap();
+    let config = on_postgres(&server.new_database().await.unwrap(), folder.path());
+    let name = DisplayName::parse("workspace", "tests").unwrap();
+    let owner = EmailAddress::parse("owner", "owner@example.com").unwrap();
+    install(&config, FirstWorkspace { name, zone: Zone::UTC, currency: Currency::USD, owner }).await.unwrap();
+    let before = KeyFile::read(&config.encryption_key_file()).unwrap();
+    let mut told = Vec::new();
+    let asked = Asked { until: None, readers: KeyFileReaders::All };
+    rotate(&config, asked, QUICK, |step| {
+        told.push(step);
+        Ok(())
+    })
+    .await
+    .unwrap();
+    let waits = told.iter().filter(|step| step.starts_with("Waiting until")).count();
+    assert_eq!(waits, 2, "{told:?}");
+    let after = KeyFile::read(&config.encryption_key_file()).unwrap();
+    assert!(after.is_settled() && after.sealing != before.sealing);
 }

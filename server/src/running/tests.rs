@@ -6,28 +6,42 @@ use std::os::unix::fs::PermissionsExt as _;
 use rateguard_core::ids::DisplayName;
 use rateguard_core::money::Currency;
 use rateguard_core::time::Zone;
+use rateguard_engine::manage::equip;
 use rateguard_engine::people::EmailAddress;
+use rateguard_engine::ports::Resource;
+use rateguard_engine::resources::Scope;
+use rateguard_engine::secrets::SecretText;
+use rateguard_proto::v1::ListKeysRequest;
+use rateguard_proto::v1::key_service_client::KeyServiceClient;
 use tempfile::TempDir;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
+use tonic::Code;
 
 use super::*;
-use crate::setup::{FirstWorkspace, install};
+use crate::setup::{FirstWorkspace, install, plain_key};
 
 /// Longest wait for something that is bound to happen.
 const PATIENCE: Duration = Duration::from_secs(20);
 
 /// A new installation, served on any port.
 async fn start(flags: &[(&'static str, &str)]) -> (TempDir, Running) {
+    let (folder, running, _) = start_with_key(flags).await;
+    (folder, running)
+}
+
+/// The same, with the secret of its first key.
+async fn start_with_key(flags: &[(&'static str, &str)]) -> (TempDir, Running, SecretText) {
     let folder = tempfile::tempdir().unwrap();
     let own = [("data.folder", folder.path().to_str().unwrap()), ("server.listen", "127.0.0.1:0")];
     let flags: Vec<_> = own.iter().chain(flags).map(|(key, value)| (*key, (*value).to_owned())).collect();
     let config = Config::load(None, &[], &flags).unwrap();
     let name = DisplayName::parse("workspace", "tests").unwrap();
     let owner = EmailAddress::parse("owner", "owner@example.com").unwrap();
-    install(&config, FirstWorkspace { name, zone: Zone::UTC, currency: Currency::USD, owner }).await.unwrap();
+    let first = FirstWorkspace { name, zone: Zone::UTC, currency: Currency::USD, owner };
+    let secret = install(&config, first).await.unwrap().secret;
     let running = Running::start(&config).await.unwrap();
-    (folder, running)
+    (folder, running, secret)
 }
 
 async fn within<T>(future: impl Future<Output = T>) -> T {
@@ -117,5 +131,43 @@ async fn a_server_is_ready_once_it_was_declared_to_be() {
     assert!(answer.starts_with("HTTP/1.1 503") && answer.contains("still being made"), "{answer}");
     running.declare_ready();
     assert!(readiness(&running).await.starts_with("HTTP/1.1 200"));
+    within(running.stop()).await.unwrap();
+}
+
+/// The secret of a key that may be used from one address alone.
+async fn key_for(address: &str, first: &SecretText, engine: &Engine) -> SecretText {
+    let who = engine.authenticator().by_key(first.expose(), engine.now()).unwrap().into();
+    let mut key = plain_key("restricted", [Scope::Read].into_iter().collect()).unwrap();
+    key.ip_ranges = vec![address.parse().unwrap()];
+    let (key, secret) = equip(key).unwrap();
+    engine.create(&who, Resource::Key(key)).await.unwrap();
+    secret
+}
+
+/// How a call with a key is answered that a proxy says to come from this address.
+async fn called_from(address: &str, key: &SecretText, running: &Running) -> Code {
+    let mut keys = KeyServiceClient::connect(running.url()).await.unwrap();
+    let mut call = tonic::Request::new(ListKeysRequest::default());
+    call.metadata_mut().insert("authorization", format!("Bearer {}", key.expose()).parse().unwrap());
+    call.metadata_mut().insert("x-forwarded-for", address.parse().unwrap());
+    within(keys.list_keys(call)).await.err().map_or(Code::Ok, |status| status.code())
+}
+
+#[tokio::test]
+async fn behind_trusted_proxies_a_key_is_used_from_where_its_client_is() {
+    let flags =
+        [("server.client_address_header", "x-forwarded-for"), ("server.trusted_proxies", "[\"127.0.0.1\"]")];
+    let (_folder, running, first) = start_with_key(&flags).await;
+    let key = key_for("203.0.113.7/32", &first, &running.engine).await;
+    assert_eq!(called_from("203.0.113.7", &key, &running).await, Code::Ok);
+    assert_eq!(called_from("203.0.113.7, 198.51.100.1", &key, &running).await, Code::PermissionDenied);
+    within(running.stop()).await.unwrap();
+}
+
+#[tokio::test]
+async fn without_trusted_proxies_nobody_says_that_they_are_elsewhere() {
+    let (_folder, running, first) = start_with_key(&[]).await;
+    let key = key_for("203.0.113.7/32", &first, &running.engine).await;
+    assert_eq!(called_from("203.0.113.7", &key, &running).await, Code::PermissionDenied);
     within(running.stop()).await.unwrap();
 }

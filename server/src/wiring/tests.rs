@@ -101,6 +101,7 @@ fn budget(id: &str, period: BudgetPeriod) -> Budget {
         period,
         enforcement: Enforcement::Enforced,
         active: true,
+        topped_up: Nanos::ZERO,
         opened_after: None,
     }
 }

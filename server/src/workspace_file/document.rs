@@ -223,8 +223,14 @@ pub enum KeyScope {
 pub struct Price {
     /// Who offers the model, such as openai.
     pub provider: String,
-    /// The model, such as gpt-4o-mini. Provider and model are the name of the price.
+    /// The model, such as gpt-4o-mini. Provider, model and effective_from are the name of the price.
     pub model: String,
+    /// Since when it is in force, such as 2027-01-01T00:00:00Z: until the model's next price begins. Default:
+    /// as it is stored, where the model has one price that no other entry names, and from now on where it
+    /// has none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<String>")]
+    pub effective_from: Option<Timestamp>,
     /// Money for 1,000,000 tokens by class. A class that is left out costs what the one that contains it
     /// costs.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use jiff::Timestamp;
 use rateguard_proto::v1;
 
 use super::document::{
@@ -122,12 +123,14 @@ fn key(entry: Key) -> v1::Key {
         ip_ranges: entry.ip_ranges,
         bound_subject: entry.bound_subject.unwrap_or_default(),
         allow_subject_header: entry.allow_subject_header,
-        expire_time: entry.expires.map(|at| {
-            // An instant before the epoch has its parts below zero, which the server refuses.
-            prost_types::Timestamp { seconds: at.as_second(), nanos: at.subsec_nanosecond() }
-        }),
+        expire_time: entry.expires.map(instant),
         ..v1::Key::default()
     }
+}
+
+/// An instant before the epoch has its parts below zero, which the server refuses.
+fn instant(at: Timestamp) -> prost_types::Timestamp {
+    prost_types::Timestamp { seconds: at.as_second(), nanos: at.subsec_nanosecond() }
 }
 
 fn call_match(entry: Match) -> v1::CallMatch {
@@ -227,6 +230,7 @@ fn price(entry: Price) -> v1::Price {
     v1::Price {
         provider: entry.provider,
         model: entry.model,
+        effective_time: entry.effective_from.map(instant),
         token_rates: entry.per_million_tokens.map(token_rates),
         request_rate: entry.per_request.map(String::from),
         unit_rates: rates,

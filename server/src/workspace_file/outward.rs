@@ -123,8 +123,6 @@ fn unknown_price(
 
 fn key(message: v1::Key) -> Outcome<Key> {
     let scopes = message.scopes.iter().map(|scope| known::<v1::KeyScope, KeyScope>(*scope));
-    let instant =
-        |at: prost_types::Timestamp| Timestamp::new(at.seconds, at.nanos).map_err(|_| unknown("an instant"));
     Ok(Key {
         label: known::<v1::KeyLabel, KeyLabel>(message.label)?,
         scopes: scopes.collect::<Outcome<_>>()?,
@@ -137,6 +135,10 @@ fn key(message: v1::Key) -> Outcome<Key> {
         allow_subject_header: message.allow_subject_header,
         expires: message.expire_time.map(instant).transpose()?,
     })
+}
+
+fn instant(at: prost_types::Timestamp) -> Outcome<Timestamp> {
+    Timestamp::new(at.seconds, at.nanos).map_err(|_| unknown("an instant"))
 }
 
 fn call_match(message: v1::CallMatch) -> Match {
@@ -235,6 +237,7 @@ fn price(message: v1::Price) -> Outcome<Price> {
     Ok(Price {
         provider: message.provider,
         model: message.model,
+        effective_from: message.effective_time.map(instant).transpose()?,
         per_million_tokens: message.token_rates.map(token_rates).transpose()?,
         per_request: decimals(message.request_rate)?,
         per_unit: per_unit?,

@@ -40,6 +40,7 @@ budgets:
 prices:
   - provider: openai
     model: gpt-4o
+    effective_from: 2027-01-01T00:00:00.5Z
     per_million_tokens: {input: 2.5, output: \"10\"}
 ";
 
@@ -78,6 +79,8 @@ fn a_file_written_by_hand_means_what_it_says() {
     let bucket = v1::TokenBucket { capacity: 10, refill_amount: 100, refill_period_ms: 60_000 };
     assert_eq!(read.rules[0].algorithm, Some(v1::rule::Algorithm::TokenBucket(bucket)));
     assert_eq!(read.budgets[0].amount.as_ref().unwrap().nanos, 100_000_000_000);
+    let from = read.prices[0].effective_time.unwrap();
+    assert_eq!((from.seconds, from.nanos), (1_798_761_600, 500_000_000));
     // Text all the way: 2.5 was never a float.
     assert_eq!(read.prices[0].token_rates.as_ref().unwrap().input.as_deref(), Some("2.5"));
 }
@@ -132,6 +135,41 @@ fn a_value_that_is_none_is_told_with_its_line_and_its_path() {
     for (from, to, expected) in cases {
         let told = refusal(&replaced(from, to));
         assert!(told.starts_with(expected), "{told}");
+    }
+}
+
+#[test]
+fn what_stands_in_a_credentials_place_is_never_said_again() {
+    for written in [
+        "credential: sk-literal-secret",
+        "credential: [sk-literal-secret]",
+        "credential: {sk-literal-secret: 1}",
+        "credential: {env: [sk-literal-secret]}",
+        "credential: {value: sk-literal-secret}",
+        "credential: 4711",
+    ] {
+        let told = refusal(&replaced("credential:\n      env: OPENAI_KEY", written));
+        assert!(told.contains("stored, {env: NAME} or {file: PATH}"), "{written}: {told}");
+        assert!(told.contains("apis[0].credential"), "{written}: {told}");
+        assert!(!told.contains("sk-literal") && !told.contains("4711"), "{written}: {told}");
+    }
+}
+
+#[test]
+fn what_is_wrong_with_yaml_is_told_without_the_readers_own_words() {
+    let many = replaced("apis: [openai]\n", &format!("apis: [{}]\n", "a,".repeat(300_000)));
+    let cases = [
+        (replaced("  - slug: openai", "  - slug: openai\n    slug: twice"), "\"slug\" stands here twice"),
+        (format!("{SAMPLE}---\nversion: 1\n"), "a second one begins here"),
+        (replaced("slug: openai", "slug: ~"), "there has to be a text here"),
+        (many, "more values, aliases or levels than is read"),
+    ];
+    for (text, expected) in cases {
+        let told = refusal(&text);
+        assert!(told.contains(expected), "{told}");
+        for word in ["Options", "from_str", "Option<", "Budget", "breach"] {
+            assert!(!told.contains(word), "{told}");
+        }
     }
 }
 

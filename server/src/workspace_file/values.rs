@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 use std::fmt;
 
+use rateguard_proto::money::decimals;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
 
@@ -12,15 +13,6 @@ const UNITS: [(&str, i64); 5] = [("d", 86_400_000), ("h", 3_600_000), ("m", 60_0
 /// Digits of a decimal before and behind the point: as many as the contract's prices have.
 const WHOLE_DIGITS_MAX: usize = 18;
 const FRACTION_DIGITS_MAX: usize = 12;
-
-/// Decimals of nano-units, and of what counts in micro-units instead.
-const NANO_DECIMALS: usize = 9;
-const MICRO_DECIMALS: usize = 6;
-/// Currencies without minor units (ISO 4217), which the contract counts in micro-units.
-const CURRENCIES_WITHOUT_MINOR_UNITS: [&str; 17] = [
-    "BIF", "CLP", "DJF", "GNF", "ISK", "JPY", "KMF", "KRW", "PYG", "RWF", "UGX", "UYI", "VND", "VUV", "XAF",
-    "XOF", "XPF",
-];
 
 /// Fewest decimals that money is shown with.
 const DECIMALS_SHOWN_MIN: usize = 2;
@@ -156,10 +148,6 @@ impl Decimal {
         let needed = fraction.trim_end_matches('0').len().max(DECIMALS_SHOWN_MIN);
         Self(format!("{whole}.{}", &fraction[..needed]))
     }
-}
-
-fn decimals(currency_code: &str) -> usize {
-    if CURRENCIES_WITHOUT_MINOR_UNITS.contains(&currency_code) { MICRO_DECIMALS } else { NANO_DECIMALS }
 }
 
 #[cfg(test)]

@@ -144,6 +144,7 @@ impl Run {
             period: BudgetPeriod::Calendar { period: budget.period, zone: None },
             enforcement: Enforcement::Enforced,
             active: true,
+            topped_up: Nanos::ZERO,
             opened_after: None,
         };
         (draft, budget.reach)

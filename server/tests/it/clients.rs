@@ -103,7 +103,8 @@ impl Clients {
             scopes: scopes.iter().map(|scope| i32::from(*scope)).collect(),
             ..v1::Key::default()
         };
-        Ok(self.keys().create_key(v1::CreateKeyRequest { key: Some(key) }).await?.into_inner())
+        let request = v1::CreateKeyRequest { key: Some(key), request_id: String::new() };
+        Ok(self.keys().create_key(request).await?.into_inner())
     }
 
     /// Makes a rule of so many requests, shared by the workspace, in a window so long that no test
@@ -116,7 +117,11 @@ impl Clients {
             algorithm: Some(v1::rule::Algorithm::FixedWindow(window)),
             ..v1::Rule::default()
         };
-        let answer = self.rules().create_rule(v1::CreateRuleRequest { rule: Some(rule) }).await.unwrap();
+        let answer = self
+            .rules()
+            .create_rule(v1::CreateRuleRequest { rule: Some(rule), request_id: String::new() })
+            .await
+            .unwrap();
         answer.into_inner().rule.unwrap()
     }
 
@@ -133,8 +138,11 @@ impl Clients {
             period: Some(v1::budget::Period::Calendar(calendar)),
             ..v1::Budget::default()
         };
-        let answer =
-            self.budgets().create_budget(v1::CreateBudgetRequest { budget: Some(budget) }).await.unwrap();
+        let answer = self
+            .budgets()
+            .create_budget(v1::CreateBudgetRequest { budget: Some(budget), request_id: String::new() })
+            .await
+            .unwrap();
         answer.into_inner().budget.unwrap()
     }
 

@@ -266,7 +266,7 @@ async fn books_agree(a: &Clients, b: &Clients, seen: &[Seen], budget: &v1::Budge
 
 /// A change that was answered UNAVAILABLE was surely not made.
 async fn nothing_was_made_that_was_refused(client: &Clients, names: &BTreeSet<String>) {
-    let request = v1::ListKeysRequest { page_size: 1_000, page_token: String::new() };
+    let request = v1::ListKeysRequest { page_size: 1_000, ..v1::ListKeysRequest::default() };
     let keys = client.keys().list_keys(request).await.unwrap().into_inner().keys;
     let made: Vec<_> = keys.iter().filter(|key| names.contains(&key.display_name)).collect();
     assert!(made.is_empty(), "{made:?}");

@@ -13,6 +13,7 @@ mod encrypted;
 mod gateway;
 mod http;
 mod kill;
+mod oidc;
 mod overload;
 mod people;
 mod price;

@@ -98,7 +98,7 @@ fn shown_of_the_contract() -> Vec<String> {
         &change,
         &v1::RefreshTokenRequest { refresh_token: planted() },
         &v1::LoginResponse { grant: Some(grant), ..v1::LoginResponse::default() },
-        &v1::CreateApiRequest { api: Some(api) },
+        &v1::CreateApiRequest { api: Some(api), ..Default::default() },
         &v1::CreateKeyResponse { secret: planted(), ..v1::CreateKeyResponse::default() },
         &v1::AcceptInvitationRequest { token: planted() },
     ];
@@ -224,8 +224,11 @@ async fn the_log_at_its_most_talkative_holds_no_secret_that_has_passed_through()
     let visitor = Clients::connect(&server.address, "nobody").await;
     let tokens = come_in(&visitor, OWNER_EMAIL, &installation.owner_password).await;
     let owner = Clients::connect(&server.address, &tokens[0]).await;
-    let invitation =
-        v1::InviteMemberRequest { email: "bob@example.com".to_owned(), role: v1::Role::Viewer.into() };
+    let invitation = v1::InviteMemberRequest {
+        email: "bob@example.com".to_owned(),
+        role: v1::Role::Viewer.into(),
+        ..Default::default()
+    };
     owner.members().invite_member(invitation).await.unwrap();
     let invitation = invited(&told).await;
     let registration = v1::RegisterRequest {

@@ -32,6 +32,10 @@ pub async fn make_api(clients: &Clients, upstream: SocketAddr) -> v1::Api {
         allow_private_upstream: true,
         ..v1::Api::default()
     };
-    let answer = clients.apis().create_api(v1::CreateApiRequest { api: Some(api) }).await.unwrap();
+    let answer = clients
+        .apis()
+        .create_api(v1::CreateApiRequest { api: Some(api), request_id: String::new() })
+        .await
+        .unwrap();
     answer.into_inner().api.unwrap()
 }

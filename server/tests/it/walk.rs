@@ -15,9 +15,12 @@ const PERMISSION_DENIED: &str = "7";
 const UNAUTHENTICATED: &str = "16";
 
 /// The ways in, which need no credential and take no notice of one.
-const WAYS_IN: [&str; 3] = [
+const WAYS_IN: [&str; 6] = [
     "/rateguard.v1.AuthService/Register",
     "/rateguard.v1.AuthService/Login",
+    "/rateguard.v1.AuthService/GetAuthMethods",
+    "/rateguard.v1.AuthService/BeginOidcLogin",
+    "/rateguard.v1.AuthService/CompleteOidcLogin",
     "/rateguard.v1.AuthService/RefreshToken",
 ];
 

@@ -41,7 +41,15 @@ budgets:
 prices:
   - provider: openai
     model: gpt-4o
+    effective_from: 2026-01-01T00:00:00Z
     per_million_tokens: {input: '2.5', output: '10'}
+  - provider: openai
+    model: gpt-4o
+    effective_from: 2099-05-01T00:00:00.25Z
+    per_million_tokens: {input: '3', output: '12'}
+  - provider: openai
+    model: gpt-4o-mini
+    per_request: '0.001'
 ";
 
 /// What a command said.
@@ -133,6 +141,24 @@ async fn diff_shows_the_lines_that_change_and_changes_nothing() {
     let dry = desk.run(&["apply", "--dry-run"], Some(&desk.file(&edited)), None).await;
     assert_eq!(dry.out, said.out);
     assert_eq!(desk.export().await, exported);
+}
+
+#[tokio::test]
+async fn diff_shows_the_lines_of_the_one_price_that_changes() {
+    let desk = Desk::new().await;
+    assert!(desk.apply(FILE).await.ok);
+    let edited = FILE.replace("{input: '3', output: '12'}", "{input: '4', output: '12'}");
+    let said = desk.run(&["diff"], Some(&desk.file(&edited)), None).await;
+    let lines = [
+        "~ price \"openai/gpt-4o@2099-05-01T00:00:00.250Z\"",
+        "    -   input: \"3\"",
+        "    +   input: \"4\"",
+        "0 to create, 1 to change",
+    ];
+    for line in lines {
+        assert!(said.out.contains(line), "{line}: {}", said.out);
+    }
+    assert!(!said.out.contains("2.5"), "{}", said.out);
 }
 
 #[tokio::test]

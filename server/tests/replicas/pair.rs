@@ -188,6 +188,7 @@ pub fn budget(nanos: i64) -> Budget {
         matches: Match::default(),
         scope: CallScope::default(),
         amount: Nanos::from_stored(nanos),
+        topped_up: Nanos::ZERO,
         period: BudgetPeriod::Calendar { period: CalendarPeriod::Month, zone: None },
         enforcement: Enforcement::Enforced,
         active: true,

@@ -1,20 +1,14 @@
 //! The files of a certificate: read within bounds, the key's only if it is its owner's alone.
 
-use std::fs::File;
 use std::hash::{Hash, Hasher};
-use std::io::{self, Read as _};
-use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
 use zeroize::Zeroizing;
 
+use crate::private_file::{FileError, read_private, read_public};
+
 /// Longest file in PEM, in bytes: hundreds of certificates of an authority.
 pub const PEM_FILE_BYTES_MAX: u64 = 1 << 20;
-
-/// What a mode grants to the group and to everyone.
-const OTHERS: u32 = 0o077;
-/// The permissions of a mode.
-const PERMISSIONS: u32 = 0o7777;
 
 /// Where a certificate lies, in PEM.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -31,31 +25,9 @@ pub struct TlsFiles {
 /// A file that cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum TlsFileError {
-    /// It cannot be read.
-    #[error("{path} cannot be read")]
-    Unreadable {
-        /// Which file.
-        path: String,
-        /// Why.
-        source: io::Error,
-    },
-    /// It is longer than [`PEM_FILE_BYTES_MAX`].
-    #[error("{path} is longer than {PEM_FILE_BYTES_MAX} bytes")]
-    TooLong {
-        /// Which file.
-        path: String,
-    },
-    /// Others than its owner can read a key.
-    #[error(
-        "{path} can be read by others than its owner (mode {:04o}); run: chmod 600 {path}",
-        mode & PERMISSIONS
-    )]
-    NotPrivate {
-        /// Which file.
-        path: String,
-        /// Its mode.
-        mode: u32,
-    },
+    /// It cannot be read, or others can read a key.
+    #[error(transparent)]
+    File(#[from] FileError),
     /// There is no certificate in it.
     #[error("{path} holds no certificate in PEM")]
     NoCertificate {
@@ -100,38 +72,15 @@ impl Hash for Secret {
 /// Reads a file that everybody may read.
 ///
 /// # Errors
-/// When it cannot be read or is too long.
+/// When it cannot be read, is no regular file or is too long.
 pub fn read_pem(path: &Path) -> Result<Vec<u8>, TlsFileError> {
-    read(path, open(path)?)
+    Ok(read_public(path, PEM_FILE_BYTES_MAX)?)
 }
 
 /// Reads a file with a key. It is wiped from memory when it is dropped.
 ///
 /// # Errors
-/// When it cannot be read or is too long, or when others than its owner can read it.
+/// When it cannot be read, is no regular file or is too long, or when others than its owner can read it.
 pub fn read_private_pem(path: &Path) -> Result<Zeroizing<Vec<u8>>, TlsFileError> {
-    let file = open(path)?;
-    let mode = file.metadata().map_err(|source| unreadable(path, source))?.permissions().mode();
-    if mode & OTHERS != 0 {
-        return Err(TlsFileError::NotPrivate { path: path.display().to_string(), mode });
-    }
-    read(path, file).map(Zeroizing::new)
-}
-
-fn open(path: &Path) -> Result<File, TlsFileError> {
-    File::open(path).map_err(|source| unreadable(path, source))
-}
-
-fn read(path: &Path, file: File) -> Result<Vec<u8>, TlsFileError> {
-    let mut bytes = Vec::new();
-    file.take(PEM_FILE_BYTES_MAX + 1).read_to_end(&mut bytes).map_err(|source| unreadable(path, source))?;
-    if u64::try_from(bytes.len()).is_ok_and(|length| length <= PEM_FILE_BYTES_MAX) {
-        Ok(bytes)
-    } else {
-        Err(TlsFileError::TooLong { path: path.display().to_string() })
-    }
-}
-
-fn unreadable(path: &Path, source: io::Error) -> TlsFileError {
-    TlsFileError::Unreadable { path: path.display().to_string(), source }
+    Ok(read_private(path, PEM_FILE_BYTES_MAX)?)
 }

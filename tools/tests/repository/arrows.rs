@@ -32,7 +32,12 @@ const ARROWS: &[Arrow] = &[
     Arrow { from: "store-sql", to: &["engine", "core"], to_in_tests: &["store-suite", "test-servers"] },
     Arrow { from: "store-suite", to: &["engine", "core"], to_in_tests: &[] },
     Arrow { from: "test-servers", to: &[], to_in_tests: &[] },
-    Arrow { from: "grpc", to: &["engine", "core", "proto"], to_in_tests: &["store-memory", "store-sql"] },
+    Arrow {
+        from: "grpc",
+        to: &["engine", "core", "proto"],
+        to_in_tests: &["oidc", "store-memory", "store-sql"],
+    },
+    Arrow { from: "oidc", to: &["engine", "core"], to_in_tests: &[] },
     Arrow { from: "serving", to: &[], to_in_tests: &[] },
     Arrow { from: "demo-upstream", to: &["serving"], to_in_tests: &[] },
     Arrow { from: "gateway-http", to: &["proto", "serving"], to_in_tests: &["demo-upstream"] },
@@ -44,6 +49,7 @@ const ARROWS: &[Arrow] = &[
             "engine",
             "gateway-http",
             "grpc",
+            "oidc",
             "proto",
             "serving",
             "store-memory",
@@ -67,7 +73,7 @@ struct Reserved {
 }
 
 const WIRE_USERS: &[&str] = &["proto", "grpc", "gateway-http", "server", "bench"];
-const HTTP_USERS: &[&str] = &["grpc", "serving", "gateway-http", "demo-upstream", "server", "bench"];
+const HTTP_USERS: &[&str] = &["grpc", "oidc", "serving", "gateway-http", "demo-upstream", "server", "bench"];
 
 const RESERVED: &[Reserved] = &[
     Reserved { library: "tonic", users: WIRE_USERS },
@@ -81,7 +87,7 @@ const RESERVED: &[Reserved] = &[
     Reserved { library: "axum", users: HTTP_USERS },
     Reserved { library: "hyper", users: HTTP_USERS },
     Reserved { library: "hyper-util", users: HTTP_USERS },
-    Reserved { library: "hyper-rustls", users: &["gateway-http"] },
+    Reserved { library: "hyper-rustls", users: &["gateway-http", "oidc"] },
     Reserved { library: "tokio-rustls", users: &["serving"] },
     // The benchmarks insert by hand what the store is compared with.
     Reserved { library: "sqlx", users: &["store-sql", "bench"] },

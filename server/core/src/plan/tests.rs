@@ -48,6 +48,7 @@ fn budget(byte: u8) -> Budget {
         period: BudgetPeriod::Calendar { period: CalendarPeriod::Month, zone: None },
         enforcement: Enforcement::Enforced,
         active: true,
+        topped_up: Nanos::ZERO,
         opened_after: Some(Position(3)),
     }
 }

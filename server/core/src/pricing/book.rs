@@ -1,6 +1,7 @@
 //! Which price a model has: by name, by provider, by instant.
 
 use std::collections::HashMap;
+use std::ops::Range;
 
 use crate::ids::PriceId;
 use crate::time::Millis;
@@ -29,11 +30,14 @@ pub struct ModelQuery<'a> {
 /// 4. without both.
 ///
 /// Among several providers the hint decides; without one that fits, the price is unknown. Among
-/// several versions it is the one that came into force last.
+/// several of one provider it is the one that came into force last, and of two from one instant the
+/// higher version.
 #[derive(Clone, Debug, Default)]
 pub struct PriceBook {
+    /// By provider, model, and the instant from which they are in force.
     sheets: Vec<PriceSheet>,
-    by_model: HashMap<Box<str>, Vec<usize>>,
+    /// Where the prices of each model stand: one run for each provider.
+    by_model: HashMap<Box<str>, Vec<Range<usize>>>,
     by_id: HashMap<PriceId, Vec<usize>>,
 }
 
@@ -53,13 +57,11 @@ impl PriceBook {
     /// A book of these prices; an id may stand in it with several versions.
     pub fn new(mut sheets: Vec<PriceSheet>) -> Self {
         sheets.sort_by(|a, b| order(a).cmp(&order(b)));
-        let mut by_model: HashMap<Box<str>, Vec<usize>> = HashMap::new();
         let mut by_id: HashMap<PriceId, Vec<usize>> = HashMap::new();
         for (place, sheet) in sheets.iter().enumerate() {
-            by_model.entry(sheet.model.as_str().into()).or_default().push(place);
             by_id.entry(sheet.reference.id.clone()).or_default().push(place);
         }
-        Self { sheets, by_model, by_id }
+        Self { by_model: runs(&sheets), sheets, by_id }
     }
 
     /// The price of a model; `None` when it is unknown.
@@ -75,6 +77,13 @@ impl PriceBook {
     /// The version of a price that comes into force last.
     pub fn newest(&self, id: &PriceId) -> Option<&PriceSheet> {
         self.versions(id).max_by_key(|sheet| age(sheet))
+    }
+
+    /// When the next price of the same provider and model comes into force; `None` for the last one.
+    pub fn end_of(&self, sheet: &PriceSheet) -> Option<Millis> {
+        let mut runs = self.runs_of(&sheet.model);
+        let run = runs.find(|run| run.first().is_some_and(|first| first.provider == sheet.provider))?;
+        run.get(begun(run, sheet.effective_from)).map(|next| next.effective_from)
     }
 
     /// All prices, by provider, model, and the instant from which they are in force.
@@ -103,22 +112,51 @@ impl PriceBook {
     }
 
     fn choose(&self, name: Name<'_>, query: &ModelQuery<'_>) -> Found<'_> {
-        let in_force = || {
-            let places = self.by_model.get(name.model).into_iter().flatten();
-            let sheets = places.filter_map(|place| self.sheets.get(*place));
-            sheets.filter(|sheet| {
-                sheet.effective_from <= query.at && name.provider.is_none_or(|p| p == sheet.provider)
-            })
-        };
-        let Some(first) = in_force().next() else { return Found::Nothing };
-        let hinted = query.provider_hint.filter(|hint| in_force().any(|sheet| sheet.provider == *hint));
-        let provider = hinted.unwrap_or(&first.provider);
-        if hinted.is_none() && in_force().any(|sheet| sheet.provider != provider) {
-            return Found::Several;
+        let offers = || self.in_force(name, query.at);
+        let Some(first) = offers().next() else { return Found::Nothing };
+        let hinted = query.provider_hint.and_then(|hint| offers().find(|sheet| sheet.provider == hint));
+        match hinted {
+            Some(sheet) => Found::One(sheet),
+            None if offers().nth(1).is_some() => Found::Several,
+            None => Found::One(first),
         }
-        let latest = in_force().filter(|sheet| sheet.provider == provider).max_by_key(|sheet| age(sheet));
-        latest.map_or(Found::Nothing, Found::One)
     }
+
+    /// What each provider that offers a model takes for it at an instant.
+    fn in_force<'s, 'n>(
+        &'s self,
+        name: Name<'n>,
+        at: Millis,
+    ) -> impl Iterator<Item = &'s PriceSheet> + use<'s, 'n> {
+        let latest = move |run: &'s [PriceSheet]| run.get(begun(run, at).checked_sub(1)?);
+        let offers = self.runs_of(name.model).filter_map(latest);
+        offers.filter(move |sheet| name.provider.is_none_or(|provider| provider == sheet.provider))
+    }
+
+    /// The prices of a model, provider by provider, each by the instant from which they are in force.
+    fn runs_of(&self, model: &str) -> impl Iterator<Item = &[PriceSheet]> {
+        let places = self.by_model.get(model).into_iter().flatten();
+        places.filter_map(|place| self.sheets.get(place.clone()))
+    }
+}
+
+/// Where the runs of one provider's prices of one model stand among sorted ones.
+fn runs(sheets: &[PriceSheet]) -> HashMap<Box<str>, Vec<Range<usize>>> {
+    let mut runs: HashMap<Box<str>, Vec<Range<usize>>> = HashMap::new();
+    let mut start = 0;
+    for run in sheets.chunk_by(|one, next| one.provider == next.provider && one.model == next.model) {
+        let place = start..start + run.len();
+        start = place.end;
+        if let Some(first) = run.first() {
+            runs.entry(first.model.as_str().into()).or_default().push(place);
+        }
+    }
+    runs
+}
+
+/// How many prices of a run have come into force by an instant.
+fn begun(run: &[PriceSheet], at: Millis) -> usize {
+    run.partition_point(|sheet| sheet.effective_from <= at)
 }
 
 /// What a book says of a model.

@@ -1,6 +1,7 @@
 //! Tests of pricing: each rule of reading usage as a sentence, with figures worked out by hand.
 
 mod book;
+mod dated;
 mod properties;
 
 use super::*;

@@ -4,7 +4,7 @@
 //! It may run beside a server that writes. So what must still be there is read first, and what may be
 //! younger is read last.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::fmt;
 
 use super::{AuditEntry, AuditHead, GENESIS};
@@ -87,14 +87,28 @@ pub async fn verify(store: &dyn AuditStore, kept: &[AuditHead]) -> Result<Report
     let mut heads = store.witnessed_heads().await?;
     heads.extend(store.audit_heads().await?);
     heads.extend_from_slice(kept);
-    let names: BTreeSet<String> = heads.iter().map(|head| head.workspace.clone()).collect();
+    let mut by_chain: BTreeMap<String, Vec<AuditHead>> = BTreeMap::new();
+    for head in heads {
+        by_chain.entry(head.workspace.clone()).or_default().push(head);
+    }
+    for name in chains(store).await? {
+        by_chain.entry(name).or_default();
+    }
     let mut report = Report::default();
-    for workspace in names {
-        let heads = heads.iter().filter(|head| head.workspace == workspace).cloned().collect();
+    for (workspace, heads) in by_chain {
         let walk = Walk { store, report: &mut report, heads, last: start(workspace), entries: 0 };
         walk.run().await?;
     }
     Ok(report)
+}
+
+/// Every chain that has an entry: one that somebody has put there by hand may have no head.
+async fn chains(store: &dyn AuditStore) -> Result<Vec<String>, StoreError> {
+    let mut chains: Vec<String> = Vec::new();
+    while let Some(chain) = store.audit_chain_after(chains.last().map(String::as_str)).await? {
+        chains.push(chain);
+    }
+    Ok(chains)
 }
 
 fn start(workspace: String) -> AuditHead {

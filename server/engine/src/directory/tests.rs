@@ -4,11 +4,17 @@
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use rateguard_core::ids::KeyId;
+use rateguard_core::ids::{DisplayName, KeyId, RuleId};
+use rateguard_core::matching::{Match, Scope};
+use rateguard_core::rule::{Algorithm, Enforcement};
+use rateguard_core::unit::Unit;
 
+use super::feed::CHANGES_PER_READ;
 use super::*;
 use crate::engine::CONFIG_STALE_MS_MAX;
 use crate::error::Reason;
+use crate::ports::Change;
+use crate::resources::PreviousSecret;
 use crate::secrets::key_hash;
 use crate::testing::{FakeConfig, Fault, World, deed, key, record, start, workspace};
 
@@ -29,6 +35,13 @@ impl Shared {
     async fn insert(&self, key: &Key) {
         let resource = Resource::Key(key.clone());
         self.config.insert(&workspace(), resource, usize::MAX, &deed()).await.unwrap();
+    }
+
+    /// Another process stores a rule, of this priority.
+    async fn put_rule(&self, id: &str, priority: i32) -> Stored<Resource> {
+        let id = RuleId::parse("id", id).unwrap();
+        let resource = Resource::Rule(Rule { id, priority, ..rule() });
+        self.config.insert(&workspace(), resource, usize::MAX, &deed()).await.unwrap()
     }
 
     fn knows(&self, secret: &str) -> bool {
@@ -56,6 +69,59 @@ async fn a_refresh_takes_in_what_others_have_changed() {
     assert!(!shared.knows("second"));
 }
 
+fn rule() -> Rule {
+    Rule {
+        id: RuleId::from_random([5; 16]),
+        name: DisplayName::parse("name", "plain").unwrap(),
+        matches: Match::default(),
+        scope: Scope::default(),
+        unit: Unit::Requests,
+        algorithm: Algorithm::FixedWindow { limit: 1, window_ms: 1_000 },
+        enforcement: Enforcement::Enforced,
+        priority: 0,
+        override_group: None,
+        active: true,
+    }
+}
+
+/// A key that was rotated from one secret to another.
+fn rotated(from: &str, to: &str) -> Key {
+    let previous = PreviousSecret {
+        secret_sha256: key_hash(from),
+        prefix: "rg_live_abcd".to_owned(),
+        until: start().plus(1_000),
+    };
+    Key { previous: Some(previous), ..key(to) }
+}
+
+#[tokio::test]
+async fn a_rotated_key_is_known_by_both_secrets_and_a_second_rotation_forgets_the_oldest() {
+    let shared = Shared::load().await;
+    shared.insert(&key("first")).await;
+    for (version, changed) in [(1, rotated("first", "second")), (2, rotated("second", "third"))] {
+        shared.config.replace(&workspace(), Resource::Key(changed), version, &deed()).await.unwrap();
+        shared.directory.refresh(start()).await.unwrap();
+        let known = ["first", "second", "third"].map(|secret| shared.knows(secret));
+        assert_eq!(known, if version == 1 { [true, true, false] } else { [false, true, true] });
+    }
+    // A call that the oldest secret admitted is still settled.
+    assert!(shared.directory.key_after_call(&key_hash("first"), start()).is_some());
+
+    let id = key("third").id;
+    shared.config.remove(&workspace(), ResourceKind::Key, id.as_str(), None, &deed()).await.unwrap();
+    shared.directory.refresh(start()).await.unwrap();
+    assert!(!shared.knows("second") && !shared.knows("third"));
+}
+
+#[tokio::test]
+async fn a_directory_that_starts_later_knows_both_secrets_of_a_rotated_key() {
+    let shared = Shared::load().await;
+    shared.insert(&rotated("old", "new")).await;
+    let catalogue = Arc::new(PriceBook::default());
+    let directory = Directory::load(shared.config.clone(), catalogue, start()).await.unwrap();
+    assert!(["old", "new"].iter().all(|secret| directory.key(&key_hash(secret)).is_some()));
+}
+
 #[tokio::test]
 async fn a_refresh_takes_in_more_changes_than_it_reads_at_once() {
     let shared = Shared::load().await;
@@ -68,6 +134,77 @@ async fn a_refresh_takes_in_more_changes_than_it_reads_at_once() {
     shared.directory.refresh(start()).await.unwrap();
     assert!((0..count).all(|number| shared.knows(&format!("secret-{number}"))));
     assert_eq!(*revisions.borrow_and_update(), count);
+}
+
+#[tokio::test]
+async fn each_changed_resource_is_read_once_and_keys_come_first() {
+    let shared = Shared::load().await;
+    for version in 0..5 {
+        shared.put_rule("rule_1", version).await;
+    }
+    shared.insert(&key("revoked")).await;
+    let id = key("revoked").id;
+    shared.config.remove(&workspace(), ResourceKind::Key, id.as_str(), None, &deed()).await.unwrap();
+    shared.directory.refresh(start()).await.unwrap();
+    assert_eq!(*shared.config.reads.lock(), [[id.to_string()], ["rule_1".to_owned()]]);
+}
+
+#[tokio::test]
+async fn a_change_of_a_kind_that_only_a_later_version_knows_is_passed() {
+    let shared = Shared::load().await;
+    shared.insert(&key("before")).await;
+    shared.config.changes.lock().push(Change {
+        revision: 2,
+        workspace: workspace(),
+        kind: None,
+        id: "lease_1".to_owned(),
+    });
+    shared.insert(&key("after")).await;
+    shared.directory.refresh(start()).await.unwrap();
+    assert!(shared.knows("after"));
+    assert_eq!(*shared.directory.watch().borrow(), 3);
+}
+
+#[tokio::test]
+async fn where_the_feed_has_forgotten_changes_everything_is_read_anew() {
+    let shared = Shared::load().await;
+    let (stays, goes) = (key("stays"), key("goes"));
+    let id = KeyId::from_random([7; 16]);
+    shared.insert(&stays).await;
+    shared.insert(&Key { id: id.clone(), ..goes }).await;
+    shared.directory.refresh(start()).await.unwrap();
+    shared.config.remove(&workspace(), ResourceKind::Key, id.as_str(), None, &deed()).await.unwrap();
+    shared.insert(&Key { id: KeyId::from_random([8; 16]), ..key("new") }).await;
+    // The removal can no longer be learnt from the feed.
+    shared.config.changes.lock().retain(|change| change.revision != 3);
+    shared.directory.refresh(start()).await.unwrap();
+    assert_eq!(["stays", "goes", "new"].map(|secret| shared.knows(secret)), [true, false, true]);
+    assert_eq!(*shared.directory.watch().borrow(), 4);
+}
+
+#[tokio::test]
+async fn a_workspace_that_is_not_known_yet_comes_with_what_belongs_to_it() {
+    let shared = Shared::load().await;
+    let new = WorkspaceId::parse("id", "ws_new").unwrap();
+    shared.config.insert_into(&new, Resource::Key(key("first")), &deed());
+    assert!(shared.directory.view(&new).is_none());
+    shared.directory.refresh(start()).await.unwrap();
+    let known = shared.directory.key(&key_hash("first")).unwrap();
+    assert_eq!(known.workspace, new);
+    assert!(shared.directory.view(&new).is_some());
+}
+
+#[tokio::test]
+async fn what_was_put_in_force_is_not_put_back_by_what_was_read_before() {
+    let shared = Shared::load().await;
+    let stored = shared.put_rule("rule_1", 1).await;
+    let read = shared.config.snapshot().await.unwrap();
+    let Resource::Rule(rule) = stored.value.clone() else { panic!("{stored:?}") };
+    let newer = Stored { version: 2, ..stored.with(Resource::Rule(Rule { priority: 9, ..rule })) };
+    shared.directory.put_in_force(newer, start()).await;
+    shared.directory.take_in_all(read, start()).await;
+    let loaded = shared.directory.loaded.lock().await;
+    assert_eq!(loaded.resources[&workspace()].rules["rule_1"].priority, 9);
 }
 
 #[tokio::test]

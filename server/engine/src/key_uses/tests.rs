@@ -16,7 +16,8 @@ async fn world() -> World {
 }
 
 fn call(world: &World) {
-    world.engine.authenticator().by_key("secret", world.engine.now()).unwrap();
+    let (authenticator, now) = (world.engine.authenticator(), world.engine.now());
+    authenticator.note_use(&authenticator.by_key("secret", now).unwrap(), now);
 }
 
 async fn told(world: &World) -> Option<Millis> {
@@ -76,6 +77,14 @@ async fn a_key_that_is_refused_is_not_used() {
     world.config.replace(&workspace(), disabled, 1, &deed()).await.unwrap();
     world.engine.directory().refresh(start()).await.unwrap();
     world.engine.authenticator().by_key("secret", start()).unwrap_err();
+    assert_eq!(told(&world).await, None);
+}
+
+#[tokio::test]
+async fn a_key_that_is_known_is_not_used_before_the_call_is_let_in() {
+    let world = world().await;
+    world.engine.authenticator().by_key("secret", start()).unwrap();
+    world.engine.authenticator().by_gateway("secret", start()).unwrap();
     assert_eq!(told(&world).await, None);
 }
 

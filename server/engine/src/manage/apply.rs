@@ -5,6 +5,7 @@ use std::collections::{HashMap, HashSet};
 use rateguard_core::ids::ApiId;
 
 use super::limit_of;
+use super::powers::check_powers;
 use crate::caller::Identity;
 use crate::engine::Engine;
 use crate::error::{EngineError, Reason};
@@ -100,13 +101,16 @@ impl Engine {
         wanted: &Resource,
     ) -> Result<Option<Difference>, EngineError> {
         let Some(before) = before else {
+            check_powers(identity, None, wanted)?;
             let after = Some(wanted.clone());
             return Ok(Some(Difference { before: None, after, counters_reset: false }));
         };
         let carried = carry_over(&before.value, wanted.clone());
+        check_bounds(&carried)?;
         if carried == before.value {
             return Ok(None);
         }
+        check_powers(identity, Some(&before.value), &carried)?;
         let counters_reset = self.resets_counters(identity.workspace()?, &before.value, &carried)?;
         let after = super::budgets::succeed(&before.value, carried, counters_reset);
         let after = super::prices::succeed(&before.value, after);
@@ -178,7 +182,10 @@ fn check_bounds(resource: &Resource) -> Result<(), EngineError> {
 /// What no configuration says of a resource stays as it is.
 fn carry_over(before: &Resource, mut wanted: Resource) -> Resource {
     match (before, &mut wanted) {
-        (Resource::Budget(before), Resource::Budget(after)) => after.opened_after = before.opened_after,
+        (Resource::Budget(before), Resource::Budget(after)) => {
+            after.opened_after = before.opened_after;
+            after.topped_up = before.topped_up;
+        }
         (Resource::PriceOverride(PriceOverride { sheet: before }), Resource::PriceOverride(after)) => {
             after.sheet.reference = before.reference.clone();
             after.sheet.effective_from = before.effective_from;

@@ -3,6 +3,7 @@
 mod opening;
 mod recount;
 mod spent;
+mod top_ups;
 
 use rateguard_core::counter::{Limit, Reading};
 use rateguard_core::plan::LimitId;
@@ -15,6 +16,7 @@ use crate::ports::{CounterQuery, Resource};
 
 pub(crate) use opening::OpenedHere;
 pub use recount::{Recount, RecountError, prepare_recount, recount_from};
+pub use top_ups::{TOP_UPS_PER_BUDGET_MAX, TopUpDraft};
 
 /// What the audit trail calls the opening of a budget.
 const OPENING: &str = "OpenBudget";
@@ -49,6 +51,14 @@ impl Engine {
         let readings = self.counters.read(identity.workspace()?, &[query], now).await?;
         Ok(readings.first().map(|reading| BudgetStanding { limit, reading: *reading }))
     }
+}
+
+/// A changed budget keeps what was topped up, whatever period it follows: the ledger's sum.
+pub(super) fn keep_top_ups(before: &Resource, mut after: Resource) -> Resource {
+    if let (Resource::Budget(before), Resource::Budget(after)) = (before, &mut after) {
+        after.topped_up = before.topped_up;
+    }
+    after
 }
 
 /// A changed budget keeps its place in the log as long as its counters have seen every record: one

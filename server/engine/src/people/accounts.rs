@@ -1,5 +1,7 @@
 //! Accounts: registering, logging in, changing the password.
 
+use std::fmt::Display;
+
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use rateguard_core::ids::{DisplayName, UserId, WorkspaceId};
@@ -80,8 +82,10 @@ impl People {
         self.check_registration(account.invitation.is_some())?;
         check_password("password", &account.password)?;
         self.attempts.take(Attempt::ComeIn, origin.ip, Some(&account.email), self.now())?;
+        let joining = joining(&account)?;
+        self.check_joining(&joining, &account.email).await?;
         let hash = self.passwords.hash(&account.password).await?;
-        let (joining, now) = (joining(&account)?, self.now());
+        let now = self.now();
         let user = User {
             id: UserId::from_random(random().map_err(internal)?),
             email: account.email,
@@ -113,9 +117,9 @@ impl People {
         self.attempts.take(Attempt::ComeIn, origin.ip, Some(email), self.now())?;
         let user = self.store.user_by_email(email).await?;
         let verdict = self.passwords.verify(password, user.as_ref().map(|user| &user.password)).await?;
-        let user = user.filter(|_| verdict != Verdict::Wrong).ok_or_else(login_refused)?;
+        let mut user = user.filter(|_| verdict != Verdict::Wrong).ok_or_else(login_refused)?;
         if verdict == Verdict::RightButWeaklyHashed {
-            self.hash_anew(&user, password).await;
+            user = self.hash_anew(user, password).await?;
         }
         let place = self.place(&user.id, workspace).await?;
         self.come_in(user, place, origin).await
@@ -170,20 +174,42 @@ impl People {
         })
     }
 
-    /// Puts a hash of today in the place of a weak one. The log-in goes on whatever becomes of it.
-    async fn hash_anew(&self, user: &User, password: &SecretText) {
-        let replaced = async {
-            let hash = self.passwords.hash(password).await?;
-            let deed = Deed::of_server(REHASHING, self.now());
-            Ok::<_, EngineError>(self.store.set_password(&user.id, &user.password, hash, None, &deed).await?)
-        };
-        if let Err(error) = replaced.await {
+    /// Puts a hash of today in the place of a weak one, and gives the account as it is then. The log-in goes
+    /// on with the weak one where that cannot be done now.
+    ///
+    /// # Errors
+    /// [`Reason::LoginRefused`] when the password has changed meanwhile.
+    async fn hash_anew(&self, user: User, password: &SecretText) -> Result<User, EngineError> {
+        let stays = |error: &dyn Display| {
             tracing::warn!(%error, user = %user.id, "a weak hash of a password stays until the next log-in");
+        };
+        let hash = match self.passwords.hash(password).await {
+            Ok(hash) => hash,
+            Err(error) => {
+                stays(&error);
+                return Ok(user);
+            }
+        };
+        let deed = Deed::of_server(REHASHING, self.now());
+        match self.store.set_password(&user.id, &user.password, hash.clone(), None, &deed).await {
+            Ok(()) => Ok(User { password: hash, ..user }),
+            Err(StoreError::VersionMismatch) => self.verified_again(&user.id, password).await,
+            Err(error) => {
+                stays(&error);
+                Ok(user)
+            }
         }
     }
 
+    /// The account, by its hash of now: of two log-ins at once with a weak one, the second finds it replaced.
+    async fn verified_again(&self, id: &UserId, password: &SecretText) -> Result<User, EngineError> {
+        let user = self.store.user(id).await?;
+        let verdict = self.passwords.verify(password, user.as_ref().map(|user| &user.password)).await?;
+        user.filter(|_| verdict != Verdict::Wrong).ok_or_else(login_refused)
+    }
+
     /// Where a person goes: the workspace named, or the one that they joined first.
-    async fn place(
+    pub(super) async fn place(
         &self,
         user: &UserId,
         named: Option<&WorkspaceId>,
@@ -194,6 +220,13 @@ impl People {
         }
         let first = self.store.memberships(user).await?.into_iter().next();
         Ok(first.map(|(membership, _)| (membership.workspace, membership.role)))
+    }
+
+    /// Whether an invitation is open to the address. A made-up one buys no hash; the store decides.
+    async fn check_joining(&self, joining: &Joining, email: &EmailAddress) -> Result<(), EngineError> {
+        let Joining::Invited(token_sha256) = joining else { return Ok(()) };
+        let open = self.store.open_invitation(token_sha256, self.now()).await?;
+        open.filter(|open| open.is_for(email)).map(drop).ok_or_else(invitation_unknown)
     }
 
     fn check_registration(&self, is_invited: bool) -> Result<(), EngineError> {
@@ -240,6 +273,6 @@ pub(super) fn members_full() -> EngineError {
     EngineError::new(Reason::WorkspaceFull, message)
 }
 
-fn login_refused() -> EngineError {
+pub(super) fn login_refused() -> EngineError {
     EngineError::new(Reason::LoginRefused, "the e-mail address or the password is wrong")
 }

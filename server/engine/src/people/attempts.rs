@@ -1,5 +1,7 @@
 //! How often somebody may try: token buckets of the core, one for each address and each place.
 
+mod known;
+
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv6Addr};
 
@@ -11,29 +13,43 @@ use xxhash_rust::xxh3::Xxh3;
 use super::EmailAddress;
 use crate::error::{EngineError, Reason};
 
+use known::KnownPlaces;
+
 /// Attempts at once from one place. Many people may share one address.
 const PLACE_CAPACITY: i64 = 120;
 /// One attempt from a place is given back each so often.
 const PLACE_REFILL_MS: i64 = 500;
+/// Attempts at once from all places of one site: ten times those of a place.
+const SITE_CAPACITY: i64 = 1_200;
+/// One of them is given back each so often.
+const SITE_REFILL_MS: i64 = 50;
 /// Attempts at once for one e-mail address from one place.
 const PAIR_CAPACITY: i64 = 10;
 /// One of them is given back each so often.
 const PAIR_REFILL_MS: i64 = 30_000;
-/// Attempts at once for one e-mail address from all places: a botnet guesses no faster than this, and
-/// must not lock the owner out for long.
+/// Attempts at once for one e-mail address from all places that it has not come in from: a botnet guesses no
+/// faster than this.
 const ADDRESS_CAPACITY: i64 = 100;
 /// One of them is given back each so often.
 const ADDRESS_REFILL_MS: i64 = 36_000;
-/// Counters kept; beyond it new addresses and places share one counter of their kind. Some 10 MiB.
+/// Counters kept; beyond it new addresses and places share some. Some 10 MiB.
 const COUNTERS_MAX: usize = 100_000;
+/// Counters of each kind that latecomers share: whoever fills the house locks out few of them.
+const SHARED_COUNTERS: u128 = 4_096;
+/// While the house is full, what is over is looked for this often at most: it takes some milliseconds.
+const SWEEP_APART_MS: i64 = 5_000;
 /// Bits of an IPv6 address that tell places apart: a household has a /64.
 const IPV6_PLACE_BITS: u32 = 64;
+/// Bits of an IPv6 address that tell sites apart: whoever is given many networks has a /48 of them.
+const IPV6_SITE_BITS: u32 = 48;
 
 /// What is tried; each is counted apart.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Attempt {
-    /// Coming in: logging in, registering, refreshing, accepting an invitation.
+    /// Coming in: logging in, registering, accepting an invitation.
     ComeIn,
+    /// Going on with a session. Whoever presents made-up tokens keeps nobody from logging in.
+    Refresh,
     /// Sending somebody mail.
     Invite,
 }
@@ -41,6 +57,7 @@ pub(super) enum Attempt {
 /// What is counted apart.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 enum Kind {
+    Site,
     Place,
     Pair,
     Address,
@@ -49,6 +66,7 @@ enum Kind {
 impl Kind {
     fn limit(self) -> Result<Limit, EngineError> {
         let (capacity, period_ms) = match self {
+            Self::Site => (SITE_CAPACITY, SITE_REFILL_MS),
             Self::Place => (PLACE_CAPACITY, PLACE_REFILL_MS),
             Self::Pair => (PAIR_CAPACITY, PAIR_REFILL_MS),
             Self::Address => (ADDRESS_CAPACITY, ADDRESS_REFILL_MS),
@@ -57,65 +75,129 @@ impl Kind {
     }
 }
 
-/// A counter of a kind; without a hash the one that latecomers share.
-type Id = (Kind, Option<u128>);
+/// Which counter of a kind.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+enum Whose {
+    /// Of one hash.
+    Own(u128),
+    /// Of the latecomers with this remainder.
+    Latecomers(u128),
+}
 
-/// The counters.
+type Id = (Kind, Whose);
+
+/// The counters, and the places from which accounts have come in.
 #[derive(Default)]
 pub(super) struct Attempts {
-    counters: Mutex<HashMap<Id, Counter>>,
+    counters: Mutex<Counters>,
+    known: Mutex<KnownPlaces>,
+}
+
+#[derive(Default)]
+struct Counters {
+    kept: HashMap<Id, Counter>,
+    swept_at: Option<Millis>,
 }
 
 impl Attempts {
-    /// Takes one attempt from a place, for an address where one is tried: of all counters, or of none.
+    /// Takes one attempt from a place, for an address where one is tried: of all counters, or of none. From where
+    /// the address has come in before, it counts for that place alone: what others try keeps nobody out.
     ///
     /// # Errors
     /// [`Reason::TooManyAttempts`] with the wait.
     pub(super) fn take(
         &self,
         attempt: Attempt,
-        place: Option<IpAddr>,
+        from: Option<IpAddr>,
         email: Option<&EmailAddress>,
         now: Millis,
     ) -> Result<(), EngineError> {
-        let (what, place) = (format!("{attempt:?}"), format!("{:?}", place.map(place_of)));
-        let mut wanted = vec![(Kind::Place, hash(&[&what, &place]))];
-        if let Some(email) = email {
-            wanted.push((Kind::Pair, hash(&[&what, &place, email.as_str()])));
+        let wanted = self.wanted(attempt, from, email);
+        self.counters.lock().take(&wanted, now)
+    }
+
+    /// Remembers from where an address has come in.
+    pub(super) fn came_in(&self, from: Option<IpAddr>, email: &EmailAddress) {
+        // Unknown places are not told apart.
+        if from.is_some() {
+            self.known.lock().insert(hash(&[&place(from), email.as_str()]));
+        }
+    }
+
+    /// What an attempt counts for, the widest first.
+    fn wanted(
+        &self,
+        attempt: Attempt,
+        from: Option<IpAddr>,
+        email: Option<&EmailAddress>,
+    ) -> Vec<(Kind, u128)> {
+        let (what, place) = (format!("{attempt:?}"), place(from));
+        let mut wanted = Vec::with_capacity(4);
+        if let Some(IpAddr::V6(v6)) = from.map(|ip| ip.to_canonical()) {
+            wanted.push((Kind::Site, hash(&[&what, &network(v6, IPV6_SITE_BITS).to_string()])));
+        }
+        wanted.push((Kind::Place, hash(&[&what, &place])));
+        let Some(email) = email else { return wanted };
+        wanted.push((Kind::Pair, hash(&[&what, &place, email.as_str()])));
+        let is_known =
+            attempt == Attempt::ComeIn && self.known.lock().contains(hash(&[&place, email.as_str()]));
+        if !is_known {
             wanted.push((Kind::Address, hash(&[&what, email.as_str()])));
         }
-        let mut counters = self.counters.lock();
+        wanted
+    }
+}
+
+impl Counters {
+    fn take(&mut self, wanted: &[(Kind, u128)], now: Millis) -> Result<(), EngineError> {
         let mut charges = Vec::with_capacity(wanted.len());
         for (kind, hash) in wanted {
-            let (id, limit) = (admitted(&mut counters, kind, hash, now), kind.limit()?);
-            let counter = counters.entry(id).or_insert_with(|| Counter::fresh(&limit, now));
-            if let Some(wait) = counter.read(&limit, 1, now).denied {
+            let (id, limit) = (self.admitted(*kind, *hash, now), kind.limit()?);
+            // One that is refused makes no counters.
+            let read = |counter: &Counter| counter.read(&limit, 1, now).denied;
+            if let Some(wait) = self.kept.get(&id).and_then(read) {
                 return Err(too_many(wait));
             }
             charges.push((id, limit));
         }
         for (id, limit) in charges {
-            counters.entry(id).or_insert_with(|| Counter::fresh(&limit, now)).take(&limit, 1, now);
+            self.kept.entry(id).or_insert_with(|| Counter::fresh(&limit, now)).take(&limit, 1, now);
         }
         Ok(())
     }
-}
 
-/// The counter's own id, or the shared one when there is no room for another.
-fn admitted(counters: &mut HashMap<Id, Counter>, kind: Kind, hash: u128, now: Millis) -> Id {
-    let id = (kind, Some(hash));
-    if counters.contains_key(&id) || counters.len() < COUNTERS_MAX {
-        return id;
+    /// The counter's own id, or a shared one when there is no room for another.
+    fn admitted(&mut self, kind: Kind, hash: u128, now: Millis) -> Id {
+        let id = (kind, Whose::Own(hash));
+        if self.kept.contains_key(&id) || self.kept.len() < COUNTERS_MAX {
+            return id;
+        }
+        self.sweep(now);
+        if self.kept.len() < COUNTERS_MAX { id } else { (kind, Whose::Latecomers(hash % SHARED_COUNTERS)) }
     }
-    counters.retain(|_, counter| !counter.is_idle(now));
-    if counters.len() < COUNTERS_MAX { id } else { (kind, None) }
+
+    /// Drops what is over, unless that was just done.
+    fn sweep(&mut self, now: Millis) {
+        let is_recent = |at: Millis| (0..SWEEP_APART_MS).contains(&now.since(at));
+        if !self.swept_at.is_some_and(is_recent) {
+            self.swept_at = Some(now);
+            self.kept.retain(|_, counter| !counter.is_idle(now));
+        }
+    }
 }
 
-fn place_of(ip: IpAddr) -> IpAddr {
-    match ip.to_canonical() {
-        IpAddr::V6(v6) => IpAddr::V6(Ipv6Addr::from_bits(v6.to_bits() & (u128::MAX << IPV6_PLACE_BITS))),
+/// A place in words: an address of IPv4, a household of IPv6.
+fn place(from: Option<IpAddr>) -> String {
+    let of_one = |ip: IpAddr| match ip.to_canonical() {
+        IpAddr::V6(v6) => IpAddr::V6(network(v6, IPV6_PLACE_BITS)),
         v4 => v4,
-    }
+    };
+    format!("{:?}", from.map(of_one))
+}
+
+/// The network of an address: its first bits.
+fn network(address: Ipv6Addr, bits: u32) -> Ipv6Addr {
+    Ipv6Addr::from_bits(address.to_bits() & (u128::MAX << (Ipv6Addr::BITS - bits)))
 }
 
 fn hash(parts: &[&str]) -> u128 {
@@ -136,58 +218,4 @@ fn too_many(wait: RetryAfter) -> EngineError {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn now() -> Millis {
-        Millis::new(1_000_000)
-    }
-
-    fn email(text: &str) -> EmailAddress {
-        EmailAddress::parse("email", text).unwrap()
-    }
-
-    fn ip(text: &str) -> Option<IpAddr> {
-        Some(text.parse().unwrap())
-    }
-
-    #[test]
-    fn an_address_is_tried_ten_times_at_once_from_one_place() {
-        let attempts = Attempts::default();
-        let take = |place, at| attempts.take(Attempt::ComeIn, ip(place), Some(&email("a@example.com")), at);
-        assert!((0..PAIR_CAPACITY).all(|_| take("192.0.2.1", now()).is_ok()));
-        let refused = take("192.0.2.1", now()).unwrap_err();
-        assert_eq!(refused.reason, Reason::TooManyAttempts);
-        assert_eq!(refused.retry_after_ms, Some(PAIR_REFILL_MS));
-        take("192.0.2.2", now()).unwrap();
-        take("192.0.2.1", now().plus(PAIR_REFILL_MS)).unwrap();
-    }
-
-    #[test]
-    fn an_address_is_tried_a_hundred_times_at_once_from_all_places() {
-        let attempts = Attempts::default();
-        let take = |n: i64| {
-            attempts.take(Attempt::ComeIn, ip(&format!("192.0.2.{n}")), Some(&email("a@example.com")), now())
-        };
-        assert!((0..ADDRESS_CAPACITY).all(|n| take(n).is_ok()));
-        assert!(take(200).is_err());
-    }
-
-    #[test]
-    fn a_household_is_one_place() {
-        let attempts = Attempts::default();
-        let take = |n: i64| attempts.take(Attempt::ComeIn, ip(&format!("2001:db8::{n:x}")), None, now());
-        assert!((0..PLACE_CAPACITY).all(|n| take(n).is_ok()));
-        assert!(take(0xfff).is_err());
-        attempts.take(Attempt::ComeIn, ip("2001:db8:0:1::1"), None, now()).unwrap();
-    }
-
-    #[test]
-    fn a_refused_attempt_takes_nothing_from_any_counter() {
-        let attempts = Attempts::default();
-        let take = |text: &str| attempts.take(Attempt::ComeIn, ip("192.0.2.1"), Some(&email(text)), now());
-        assert!((0..PAIR_CAPACITY).all(|_| take("a@example.com").is_ok()));
-        assert!((0..PLACE_CAPACITY).all(|_| take("a@example.com").is_err()));
-        take("b@example.com").unwrap();
-    }
-}
+mod tests;

@@ -1,5 +1,7 @@
 //! Invitations: made by admins, sent by mail or handed over as a link, accepted once.
 
+use std::sync::Arc;
+
 use rateguard_core::ids::{InvitationId, WorkspaceId};
 
 use super::accounts::{invitation_unknown, members_full};
@@ -7,11 +9,12 @@ use super::attempts::Attempt;
 use super::secret_tokens::{draw_invitation, invitation_sha256};
 use super::{
     EmailAddress, Grant, INVITATION_LIFE_MS, INVITATIONS_PER_WORKSPACE_MAX, MEMBERS_PER_WORKSPACE_MAX,
-    MailError, People, Person, Role, WORKSPACES_PER_USER_MAX, internal, mail,
+    MailError, People, Person, Role, WORKSPACES_PER_USER_MAX, internal, mail, role_missing,
 };
 use crate::audit::{Deed, Origin};
 use crate::error::{EngineError, Reason};
-use crate::ports::{Invitation, JoinBounds, StoreError, WORKSPACES_FULL};
+use crate::manage::{made_and_gone, request_id_reused};
+use crate::ports::{ClientRequest, Invitation, InvitedOnce, JoinBounds, StoreError, WORKSPACES_FULL};
 use crate::secrets::{SecretText, random};
 
 /// What the audit trail calls taking back an invitation whose mail was not taken.
@@ -28,17 +31,35 @@ pub struct Invited {
 
 impl People {
     /// Invites somebody to the person's workspace. With an address it is for that one alone, and goes
-    /// there where mail is sent at all.
+    /// there where mail is sent at all. It runs to its end also when whoever asked waits no longer: mail takes
+    /// its time, and an invitation that nobody was sent does not stay.
     ///
     /// # Errors
     /// [`Reason::RoleMissing`], [`Reason::FieldOutOfBounds`] for owners, [`Reason::AlreadyMember`],
     /// [`Reason::WorkspaceFull`], [`Reason::TooManyAttempts`], [`Reason::StoreUnavailable`] when the
-    /// mail cannot be sent.
+    /// mail cannot be sent, [`Reason::RequestIdReused`], and [`Reason::ResourceNotFound`] where what the
+    /// request made before is gone.
     pub async fn invite(
+        self: &Arc<Self>,
+        person: &Person,
+        email: Option<EmailAddress>,
+        role: Role,
+        request: Option<ClientRequest>,
+        origin: &Origin,
+    ) -> Result<Invited, EngineError> {
+        let (people, person, origin) = (self.clone(), person.clone(), origin.clone());
+        let inviting =
+            tokio::spawn(async move { people.make_invitation(&person, email, role, request, &origin).await });
+        let ended = inviting.await;
+        ended.unwrap_or_else(|_| Err(EngineError::internal("an invitation was not made to its end")))
+    }
+
+    async fn make_invitation(
         &self,
         person: &Person,
         email: Option<EmailAddress>,
         role: Role,
+        request: Option<ClientRequest>,
         origin: &Origin,
     ) -> Result<Invited, EngineError> {
         let workspace = person.at_least(Role::Admin)?.clone();
@@ -60,20 +81,31 @@ impl People {
             expires_at: now.plus(INVITATION_LIFE_MS),
         };
         let deed = self.deed(&person.user, origin);
-        let limit = INVITATIONS_PER_WORKSPACE_MAX;
-        let inserted = self.store.insert_invitation(invitation.clone(), hash, limit, &deed).await;
-        inserted.map_err(not_invited)?;
-        let token = self.send(&invitation, token).await?;
-        Ok(Invited { invitation, token })
+        match self.stored_invitation(&invitation, hash, request, &deed).await.map_err(not_invited)? {
+            InvitedOnce::Made => match self.send(&invitation, token).await {
+                Ok(token) => Ok(Invited { invitation, token }),
+                Err(error) => Err(self.take_back(&invitation, error).await),
+            },
+            InvitedOnce::Before(Some(invitation)) => Ok(Invited { invitation: *invitation, token: None }),
+            InvitedOnce::Before(None) => Err(made_and_gone()),
+        }
     }
 
-    /// The open invitations to the person's workspace.
-    ///
-    /// # Errors
-    /// [`Reason::RoleMissing`].
-    pub async fn invitations(&self, person: &Person) -> Result<Vec<Invitation>, EngineError> {
-        let workspace = person.at_least(Role::Admin)?;
-        Ok(self.store.invitations(workspace, self.now()).await?)
+    async fn stored_invitation(
+        &self,
+        invitation: &Invitation,
+        token_sha256: [u8; 32],
+        request: Option<ClientRequest>,
+        by: &Deed,
+    ) -> Result<InvitedOnce, StoreError> {
+        let (invitation, limit) = (invitation.clone(), INVITATIONS_PER_WORKSPACE_MAX);
+        let Some(request) = request else {
+            self.store.insert_invitation(invitation, token_sha256, limit, by).await?;
+            return Ok(InvitedOnce::Made);
+        };
+        // A person's requests are told apart in all of their workspaces.
+        let request = request.within(invitation.workspace.as_str());
+        self.store.insert_invitation_once(invitation, token_sha256, limit, &request, by).await
     }
 
     /// Takes an invitation back.
@@ -119,14 +151,11 @@ impl People {
         id: &InvitationId,
         by: &Deed,
     ) -> Result<(), EngineError> {
-        self.store.remove_invitation(workspace, id, by).await.map_err(|error| match error {
-            StoreError::NotFound => EngineError::not_found("invitation", id.as_str()),
-            error => error.into(),
-        })
+        self.store.remove_invitation(workspace, id, by).await.map_err(|error| not_removed(error, id))
     }
 
     /// Sends the token to the address that is invited; gives it back where there is none, or nobody
-    /// sends mail. An invitation whose mail was not taken is taken back.
+    /// sends mail.
     async fn send(
         &self,
         invitation: &Invitation,
@@ -136,27 +165,42 @@ impl People {
         let view = self.directory.view(&invitation.workspace);
         let view = view.ok_or_else(|| EngineError::internal("a person's workspace is not in memory"))?;
         let mail = mail::invitation(to.clone(), &view.workspace.name, &self.policy.invitation_page, &token);
-        match mailer.send(mail).await {
-            Ok(()) => Ok(None),
-            Err(error) => {
-                let deed = Deed::of_server(NOT_SENT, self.now());
-                self.remove_invitation(&invitation.workspace, &invitation.id, &deed).await?;
-                Err(not_sent(&error))
+        mailer.send(mail).await.map(|()| None).map_err(|error| not_sent(&error))
+    }
+
+    /// Takes back an invitation that nobody was sent, and gives the error to answer with.
+    async fn take_back(&self, invitation: &Invitation, error: EngineError) -> EngineError {
+        let deed = Deed::of_server(NOT_SENT, self.now());
+        match self.store.withdraw_invitation(invitation, &deed).await {
+            // Somebody else was faster.
+            Ok(()) | Err(StoreError::NotFound) => error,
+            Err(kept) => {
+                tracing::warn!(error = %kept, id = %invitation.id, "an invitation that was not sent stays open");
+                error
             }
         }
     }
 }
 
+fn not_removed(error: StoreError, id: &InvitationId) -> EngineError {
+    match error {
+        StoreError::NotFound => EngineError::not_found("invitation", id.as_str()),
+        error => error.into(),
+    }
+}
+
 fn not_sent(error: &MailError) -> EngineError {
-    tracing::warn!(%error, "an invitation was not sent and is taken back");
+    tracing::warn!(%error, "the mail of an invitation was not taken");
     EngineError::new(Reason::StoreUnavailable, "the invitation cannot be sent now; invite again later")
 }
 
 fn not_invited(error: StoreError) -> EngineError {
     match error {
+        StoreError::NotFound => role_missing(),
         StoreError::AlreadyExists { field: "email" } => {
             EngineError::field(Reason::AlreadyMember, "email", "belongs to a member of the workspace")
         }
+        StoreError::AlreadyExists { field: "request_id" } => request_id_reused(),
         StoreError::Full { .. } => {
             let message =
                 format!("the workspace has {INVITATIONS_PER_WORKSPACE_MAX} open invitations already");

@@ -34,7 +34,7 @@ impl Live {
             PeopleChange::Role { workspace, user, role } => {
                 self.roles.write().insert((workspace.clone(), user.clone()), (*role, now));
             }
-            PeopleChange::Workspace(_) | PeopleChange::SigningKeys => {}
+            PeopleChange::Workspace(_) | PeopleChange::SigningKeys | PeopleChange::Unknown(_) => {}
         }
     }
 

@@ -8,20 +8,6 @@ use crate::error::{EngineError, Reason};
 use crate::ports::{Member, MemberChange, MemberRefusal, Membership, StoreError};
 
 impl People {
-    /// At most `limit` members of the person's workspace after an id, in the order of ids.
-    ///
-    /// # Errors
-    /// [`Reason::RoleMissing`].
-    pub async fn members(
-        &self,
-        person: &Person,
-        after: Option<&UserId>,
-        limit: usize,
-    ) -> Result<Vec<Member>, EngineError> {
-        let workspace = person.at_least(Role::Viewer)?;
-        Ok(self.store.members(workspace, after, limit).await?)
-    }
-
     /// Gives a member another role.
     ///
     /// # Errors

@@ -1,17 +1,24 @@
 //! Passwords: kept as argon2id hashes, held against them on threads of their own, a few at a time.
+//!
+//! What a hash works in is kept for the next one. Allocated for each, it is fresh memory on whichever
+//! thread comes to do it, which common allocators neither give back nor use again on another: a rush of
+//! log-ins would leave the process holding gigabytes.
+
+mod memory;
 
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
 use argon2::password_hash::phc::PasswordHash as PhcHash;
-use argon2::password_hash::{PasswordHasher, PasswordVerifier};
-use argon2::{Algorithm, Argon2, Params, Version};
+use argon2::password_hash::phc::{Output, ParamsString, Salt};
+use argon2::{Algorithm, Argon2, Block, Params, RECOMMENDED_SALT_LEN, Version};
 use rateguard_core::invalid::Invalid;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::error::{EngineError, Reason};
 use crate::secrets::{SecretText, random};
+use memory::Memories;
 
 /// Shortest password, in characters.
 pub const PASSWORD_CHARS_MIN: usize = 12;
@@ -83,7 +90,10 @@ pub fn check_password(field: &'static str, password: &SecretText) -> Result<(), 
 /// Hashes and verifies.
 pub(super) struct Passwords {
     turns: Arc<Semaphore>,
-    /// What nobody's password is held against, so that an unknown address takes as long as a known one.
+    memories: Arc<Memories>,
+    /// What nobody's password is held against, so that an unknown address takes as long as a known one. An
+    /// account with a hash of bcrypt takes another time, until its first log-in here: evening that out would
+    /// charge a hash of bcrypt to every log-in that fails, for as long as the installation lives.
     nobodys: PasswordHash,
 }
 
@@ -92,15 +102,16 @@ impl Passwords {
     /// INTERNAL without randomness.
     pub(super) fn new() -> Result<Self, EngineError> {
         let unknowable = random::<32>().map_err(|error| EngineError::internal(&error.to_string()))?;
-        let nobodys = hash(&unknowable)?;
-        Ok(Self { turns: Arc::new(Semaphore::new(HASHES_AT_ONCE)), nobodys })
+        let memories = Memories::default();
+        let nobodys = memories.lend(|memory| hash(&unknowable, memory))?;
+        Ok(Self { turns: Arc::new(Semaphore::new(HASHES_AT_ONCE)), memories: Arc::new(memories), nobodys })
     }
 
     /// Hashes a new password.
     pub(super) async fn hash(&self, password: &SecretText) -> Result<PasswordHash, EngineError> {
         let (turn, password) = (self.turn().await?, password.clone());
         // It is hashed, and dropped there.
-        on_a_thread(turn, move || hash(password.expose().as_bytes())).await?
+        self.on_a_thread(turn, move |memory| hash(password.expose().as_bytes(), memory)).await?
     }
 
     /// Holds a password against an account's hash; `None` takes as long, and is always wrong.
@@ -113,7 +124,7 @@ impl Passwords {
         let fits = password.expose().chars().count() <= PASSWORD_CHARS_MAX;
         let (turn, password) = (self.turn().await?, password.clone());
         let hash = known.filter(|_| fits).unwrap_or(&self.nobodys).clone();
-        let verdict = on_a_thread(turn, move || verify(&password, &hash)).await?;
+        let verdict = self.on_a_thread(turn, move |memory| verify(&password, &hash, memory)).await?;
         Ok(if known.is_some() && fits { verdict } else { Verdict::Wrong })
     }
 
@@ -122,34 +133,54 @@ impl Passwords {
         let turn = tokio::time::timeout(TURN_WAIT_MAX, self.turns.clone().acquire_owned()).await;
         turn.map_err(|_| busy())?.map_err(|_| busy())
     }
+
+    async fn on_a_thread<T: Send + 'static>(
+        &self,
+        turn: OwnedSemaphorePermit,
+        work: impl FnOnce(&mut [Block]) -> T + Send + 'static,
+    ) -> Result<T, EngineError> {
+        let memories = self.memories.clone();
+        let work = move || {
+            // The turn ends with the work, also when nobody waits for it any more.
+            let _turn = turn;
+            memories.lend(work)
+        };
+        let done = tokio::task::spawn_blocking(work).await;
+        done.map_err(|_| EngineError::internal("a password's thread did not run to its end"))
+    }
 }
 
-async fn on_a_thread<T: Send + 'static>(
-    turn: OwnedSemaphorePermit,
-    work: impl FnOnce() -> T + Send + 'static,
-) -> Result<T, EngineError> {
-    let work = move || {
-        // The turn ends with the work, also when nobody waits for it any more.
-        let _turn = turn;
-        work()
-    };
-    let done = tokio::task::spawn_blocking(work).await;
-    done.map_err(|_| EngineError::internal("a password's thread did not run to its end"))
+fn params_of_today() -> argon2::Result<Params> {
+    Params::new(MEMORY_KIB, PASSES, LANES, None)
 }
 
-fn argon2id() -> Result<Argon2<'static>, EngineError> {
-    let params = Params::new(MEMORY_KIB, PASSES, LANES, None);
-    let params = params.map_err(|error| EngineError::internal(&error.to_string()))?;
-    Ok(Argon2::new(Algorithm::Argon2id, Version::V0x13, params))
-}
-
-fn hash(password: &[u8]) -> Result<PasswordHash, EngineError> {
-    let hashed = argon2id()?.hash_password(password);
+fn hash(password: &[u8], memory: &mut [Block]) -> Result<PasswordHash, EngineError> {
+    let salt = random::<RECOMMENDED_SALT_LEN>().map_err(|error| EngineError::internal(&error.to_string()))?;
+    let hashed = hash_with(password, &salt, memory);
     let hashed = hashed.map_err(|error| EngineError::internal(&error.to_string()))?;
     Ok(PasswordHash(hashed.to_string().into()))
 }
 
-fn verify(password: &SecretText, hash: &PasswordHash) -> Verdict {
+fn hash_with(
+    password: &[u8],
+    salt: &[u8],
+    memory: &mut [Block],
+) -> Result<PhcHash, argon2::password_hash::Error> {
+    let params = params_of_today()?;
+    let (algorithm, version) = (Algorithm::Argon2id, Version::V0x13);
+    let mut tag = [0; Params::DEFAULT_OUTPUT_LEN];
+    let argon2 = Argon2::new(algorithm, version, params.clone());
+    argon2.hash_password_into_with_memory(password, salt, &mut tag, memory)?;
+    Ok(PhcHash {
+        algorithm: algorithm.ident(),
+        version: Some(version.into()),
+        params: ParamsString::try_from(&params)?,
+        salt: Some(Salt::new(salt)?),
+        hash: Some(Output::new(&tag)?),
+    })
+}
+
+fn verify(password: &SecretText, hash: &PasswordHash, memory: &mut [Block]) -> Verdict {
     // It is held against the hash, and dropped there.
     let password = password.expose();
     if hash.as_str().starts_with(BCRYPT_BEGINNING) {
@@ -157,11 +188,35 @@ fn verify(password: &SecretText, hash: &PasswordHash) -> Verdict {
         return if right { Verdict::RightButWeaklyHashed } else { Verdict::Wrong };
     }
     let Ok(parsed) = PhcHash::new(hash.as_str()) else { return Verdict::Wrong };
-    match Argon2::default().verify_password(password.as_bytes(), &parsed) {
-        Ok(()) if is_as_strong_as_today(&parsed) => Verdict::Right,
-        Ok(()) => Verdict::RightButWeaklyHashed,
-        Err(_) => Verdict::Wrong,
+    match is_password_of(&parsed, password.as_bytes(), memory) {
+        Ok(true) if is_as_strong_as_today(&parsed) => Verdict::Right,
+        Ok(true) => Verdict::RightButWeaklyHashed,
+        Ok(false) | Err(_) => Verdict::Wrong,
     }
+}
+
+/// Whether it is the password of a hash of argon2, whatever the hash's own parameters. One that needs more
+/// memory than those made today has memory of its own.
+fn is_password_of(
+    hash: &PhcHash,
+    password: &[u8],
+    memory: &mut [Block],
+) -> Result<bool, argon2::password_hash::Error> {
+    let (Some(salt), Some(expected)) = (&hash.salt, &hash.hash) else { return Ok(false) };
+    let algorithm = Algorithm::try_from(hash.algorithm.as_str())?;
+    let version = hash.version.map(Version::try_from).transpose()?.unwrap_or_default();
+    let params = Params::try_from(hash)?;
+    let fits = params.block_count() <= memory.len();
+    let argon2 = Argon2::new(algorithm, version, params);
+    let mut buffer = [0; Output::MAX_LENGTH];
+    let Some(tag) = buffer.get_mut(..expected.len()) else { return Ok(false) };
+    if fits {
+        argon2.hash_password_into_with_memory(password, salt, tag, memory)?;
+    } else {
+        argon2.hash_password_into(password, salt, tag)?;
+    }
+    // Compared in constant time.
+    Ok(Output::new(tag)? == *expected)
 }
 
 fn is_as_strong_as_today(hash: &PhcHash) -> bool {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use rateguard_core::ids::SigningKeyId;
+use rateguard_core::ids::{SigningKeyId, WorkspaceId};
 use rateguard_core::time::Millis;
 use tokio::task::JoinSet;
 use tokio::time::{MissedTickBehavior, interval};
@@ -17,8 +17,9 @@ use super::{People, internal};
 use crate::audit::Deed;
 use crate::error::EngineError;
 use crate::ports::{PeopleChange, SealedSigningKey};
+use crate::resources::Workspace;
 use crate::secrets::random;
-use crate::telling::Telling;
+use crate::telling::{Seldom, Telling};
 use crate::wake::Wake;
 
 /// How often the feed is read, besides being woken: what ends a session anywhere is known here well within a second.
@@ -32,6 +33,10 @@ const SIGNING_KEY_LIFE_MS: i64 = 7 * 24 * 60 * 60 * 1_000;
 const SIGNING_KEY_LEAD_MS: i64 = 10 * 60 * 1_000;
 /// Changes read at once.
 const CHANGES_PER_READ: usize = 1_000;
+/// Workspaces read at once.
+const WORKSPACES_PER_READ: usize = 1_000;
+/// While an upgrade rolls out there may be many: one in a while tells of them.
+static UNKNOWN_TOLD: Seldom = Seldom::new();
 /// The feed's entries outlive what is remembered of them by this, for a process that starts.
 const FEED_MARGIN_MS: i64 = 60 * 60 * 1_000;
 
@@ -102,13 +107,43 @@ impl People {
         let _reading = self.reading.lock().await;
         loop {
             let after = self.revision.load(Ordering::Acquire);
-            let changes = self.store.people_changes_after(after, CHANGES_PER_READ).await?;
-            let Some((last, _)) = changes.last() else { return Ok(()) };
-            let last = *last;
-            for (_, change) in changes {
+            let feed = self.store.people_changes_after(after, CHANGES_PER_READ).await?;
+            if feed.has_gap_after(after) {
+                self.catch_up().await?;
+            }
+            let read_to = feed.changes.last().map_or(feed.last_recorded.max(after), |(last, _)| *last);
+            let is_all = feed.changes.is_empty();
+            for (_, change) in feed.changes {
                 self.take_in(change).await?;
             }
-            self.revision.store(last, Ordering::Release);
+            self.revision.store(read_to, Ordering::Release);
+            if is_all {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Reads from the store what the feed has told of and tells no more, after a process was cut off for
+    /// longer than entries are kept. Sessions and roles need it not: what was signed before then is over.
+    async fn catch_up(&self) -> Result<(), EngineError> {
+        tracing::warn!("changes of people were dropped before they were read; workspaces are read anew");
+        let mut after: Option<WorkspaceId> = None;
+        loop {
+            let workspaces = self.store.workspaces(after.as_ref(), WORKSPACES_PER_READ).await?;
+            let Some(last) = workspaces.last() else { break };
+            after = Some(last.id.clone());
+            for workspace in workspaces {
+                self.put_changed(workspace).await;
+            }
+        }
+        self.load_new_keys().await;
+        Ok(())
+    }
+
+    async fn put_changed(&self, workspace: Workspace) {
+        let known = self.directory.view(&workspace.id);
+        if known.is_none_or(|known| known.workspace != workspace) {
+            self.directory.put_workspace(workspace, self.now()).await;
         }
     }
 
@@ -125,6 +160,15 @@ impl People {
         match change {
             PeopleChange::Workspace(workspace) => self.directory.put_workspace(workspace, now).await,
             PeopleChange::SigningKeys => self.load_new_keys().await,
+            PeopleChange::Unknown(kind) => {
+                if let Some(untold) = UNKNOWN_TOLD.due() {
+                    tracing::warn!(
+                        kind,
+                        untold,
+                        "a change of people is of a kind that a newer version knows"
+                    );
+                }
+            }
             PeopleChange::SessionEnded(_) | PeopleChange::Role { .. } => {}
         }
         Ok(())

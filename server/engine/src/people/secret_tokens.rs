@@ -16,6 +16,8 @@ const SECRET_BYTES: usize = 32;
 const REFRESH_PREFIX: &str = "rgr_";
 /// What an invitation's token begins with.
 const INVITATION_PREFIX: &str = "rgi_";
+/// What the secret of a log-in at a provider begins with.
+const LOGIN_PREFIX: &str = "rgo_";
 /// Longest text that is looked at.
 const TOKEN_BYTES_MAX: usize = 128;
 
@@ -66,6 +68,30 @@ pub(super) fn invitation_sha256(text: &SecretText) -> Option<[u8; 32]> {
     (bytes.len() == SECRET_BYTES).then(|| sha256(&bytes))
 }
 
+/// Draws the secret of a log-in at a provider, with the hash by which it is known.
+pub(super) fn draw_login() -> Result<(SecretText, [u8; 32]), EngineError> {
+    let bytes = draw::<SECRET_BYTES>()?;
+    Ok((encoded(LOGIN_PREFIX, &bytes), sha256(&bytes)))
+}
+
+/// The hash by which a log-in is known; `None` for a text that is no such secret.
+pub(super) fn login_sha256(text: &SecretText) -> Option<[u8; 32]> {
+    // It is hashed, and never kept.
+    let bytes = decoded(LOGIN_PREFIX, text.expose())?;
+    (bytes.len() == SECRET_BYTES).then(|| sha256(&bytes))
+}
+
+/// Draws a value that a provider sends back, or that is held back from it: 43 characters of base64url.
+pub(super) fn draw_value() -> Result<SecretText, EngineError> {
+    Ok(encoded("", &draw::<SECRET_BYTES>()?))
+}
+
+/// The S256 challenge of a verifier (RFC 7636, section 4.2).
+pub(super) fn challenge(verifier: &SecretText) -> String {
+    // Hashed for the provider.
+    URL_SAFE_NO_PAD.encode(sha256(verifier.expose().as_bytes()))
+}
+
 fn draw<const N: usize>() -> Result<[u8; N], EngineError> {
     random().map_err(|error| EngineError::internal(&error.to_string()))
 }
@@ -95,6 +121,12 @@ mod tests {
         let next = read.next().unwrap();
         assert_eq!(next.hashes().family_sha256, first.hashes().family_sha256);
         assert_ne!(next.hashes().secret_sha256, first.hashes().secret_sha256);
+    }
+
+    #[test]
+    fn a_challenge_is_that_of_the_standard() {
+        let verifier = SecretText::new("dBjftJeZ4CVP-mB92K27uhbUJU1p1r_wW1gFWFOEjXk".to_owned());
+        assert_eq!(challenge(&verifier), "E9Melhoa2OwvFrEMTJguCHaoeK1t8URWbuGJSstw-cM");
     }
 
     #[test]

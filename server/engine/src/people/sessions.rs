@@ -4,13 +4,14 @@ use rateguard_core::ids::{SessionId, UserId, WorkspaceId};
 use rateguard_core::time::Millis;
 
 use super::access_tokens::Claims;
+use super::accounts::login_refused;
 use super::attempts::Attempt;
 use super::secret_tokens::RefreshToken;
 use super::{
     Grant, LoggedIn, People, Person, Role, SESSIONS_PER_USER_MAX, internal, role_missing, session_ended,
 };
 use crate::audit::{Actor, Deed, Origin};
-use crate::error::EngineError;
+use crate::error::{EngineError, Reason};
 use crate::ports::{Refreshed, Refreshing, Session, StoreError, User};
 use crate::secrets::{SecretText, random};
 
@@ -18,7 +19,8 @@ use crate::secrets::{SecretText, random};
 type Place = Option<(WorkspaceId, Role)>;
 
 impl People {
-    /// Begins a session of a person who has shown who they are.
+    /// Begins a session of a person who has shown who they are: by an account that has not changed its
+    /// password since it was read.
     pub(super) async fn come_in(
         &self,
         user: User,
@@ -37,7 +39,14 @@ impl People {
             expires_at: now.plus(self.policy.refresh_token_ms),
         };
         let deed = self.deed(&user.id, origin);
-        self.store.begin_session(session.clone(), token.hashes(), SESSIONS_PER_USER_MAX, &deed).await?;
+        let (expected, max) = (&user.password, SESSIONS_PER_USER_MAX);
+        let begun = self.store.begin_session(session.clone(), expected, token.hashes(), max, &deed).await;
+        begun.map_err(|error| match error {
+            // The password that let them in has been replaced since.
+            StoreError::VersionMismatch => login_refused(),
+            error => error.into(),
+        })?;
+        self.attempts.came_in(origin.ip, &user.email);
         // One that had to make room has ended.
         self.refresh_now().await;
         let refresh = Some((token.text(), session.expires_at));
@@ -56,7 +65,7 @@ impl People {
         origin: &Origin,
     ) -> Result<Grant, EngineError> {
         let now = self.now();
-        self.attempts.take(Attempt::ComeIn, origin.ip, None, now)?;
+        self.attempts.take(Attempt::Refresh, origin.ip, None, now)?;
         let presented = RefreshToken::read(presented).ok_or_else(session_ended)?;
         let next = presented.next()?;
         let refreshing = Refreshing {
@@ -101,14 +110,6 @@ impl People {
         self.grant((&person.session, &person.user), Some((membership.workspace, membership.role)), None)
     }
 
-    /// The person's live sessions, the newest first.
-    ///
-    /// # Errors
-    /// Those of the store.
-    pub async fn sessions(&self, person: &Person) -> Result<Vec<Session>, EngineError> {
-        Ok(self.store.sessions(&person.user, self.now()).await?)
-    }
-
     /// Ends a session of the person's.
     ///
     /// # Errors
@@ -121,7 +122,9 @@ impl People {
     ) -> Result<(), EngineError> {
         let ended = self.store.end_session(&person.user, id, &self.deed(&person.user, origin)).await;
         ended.map_err(|error| match error {
-            StoreError::NotFound => EngineError::not_found("session", id.as_str()),
+            StoreError::NotFound => {
+                EngineError::new(Reason::ResourceNotFound, format!("you have no session {:?}", id.as_str()))
+            }
             error => error.into(),
         })?;
         self.refresh_now().await;

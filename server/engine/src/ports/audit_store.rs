@@ -9,6 +9,7 @@ use rateguard_core::time::Millis;
 
 use super::StoreError;
 use crate::audit::{AuditEntry, AuditHead, AuditKind};
+use crate::listing::SequenceQuery;
 
 /// Which entries. Every part that is set must hold.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -23,15 +24,13 @@ pub struct AuditFilter {
     pub at: Option<Range<Millis>>,
 }
 
-/// A page of entries, the newest first.
+/// A page of entries.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct AuditQuery {
     /// Which.
     pub filter: AuditFilter,
-    /// Only those before this place of the chain; `None` from the end on.
-    pub before: Option<u64>,
-    /// How many at most.
-    pub limit: usize,
+    /// Which of these, by their places of the chain.
+    pub part: SequenceQuery,
 }
 
 /// A place of a chain, as verification sees it.
@@ -59,7 +58,7 @@ impl AuditLink {
 /// The audit trail. Chains are named by their workspace's id, empty for the installation's.
 #[async_trait]
 pub trait AuditStore: Send + Sync + 'static {
-    /// A page of a workspace's entries, the newest first; `None` for the installation's.
+    /// A page of a workspace's entries; `None` for the installation's.
     ///
     /// # Errors
     /// [`StoreError::Unavailable`], [`StoreError::Corrupt`] for a row that holds what no entry has.
@@ -74,6 +73,13 @@ pub trait AuditStore: Send + Sync + 'static {
     /// # Errors
     /// As [`AuditStore::audit_entries`].
     async fn audit_heads(&self) -> Result<Vec<AuditHead>, StoreError>;
+
+    /// The chain that comes after another one, or first where that is `None`, in an order of the store's own;
+    /// `None` where there is no further one. Every chain that has an entry is one, whatever the heads say.
+    ///
+    /// # Errors
+    /// [`StoreError::Unavailable`].
+    async fn audit_chain_after(&self, chain: Option<&str>) -> Result<Option<String>, StoreError>;
 
     /// At most `limit` places of a chain after one, in their order.
     ///

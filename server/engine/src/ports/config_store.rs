@@ -6,9 +6,14 @@ use rateguard_core::rule::{Budget, Rule};
 use rateguard_core::time::Millis;
 use tokio::sync::watch;
 
-use super::StoreError;
+use super::{ClientRequest, NewTopUp, Once, StoreError, TopUp, TopUpOutcome};
 use crate::audit::Deed;
+use crate::listing::{PageQuery, SequenceQuery};
 use crate::resources::{Api, Key, PriceOverride, Workspace};
+
+/// What is full at so many prices of a model
+/// ([`PRICES_PER_MODEL_MAX`](rateguard_core::limits::PRICES_PER_MODEL_MAX)), as errors name it.
+pub const MODEL_PRICES_FULL: &str = "the model's list of prices";
 
 /// The kinds of managed resources.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -52,7 +57,8 @@ pub enum Resource {
     Rule(Rule),
     /// A budget.
     Budget(Budget),
-    /// A price of the workspace's own; its provider and model are unique in the workspace.
+    /// A price of the workspace's own; its provider, model and first instant are unique in the
+    /// workspace.
     PriceOverride(PriceOverride),
 }
 
@@ -77,6 +83,21 @@ impl Resource {
             Self::Budget(budget) => budget.id.as_str(),
             Self::PriceOverride(price) => price.sheet.reference.id.as_str(),
         }
+    }
+}
+
+impl Resource {
+    /// The APIs and keys that it names, and that cannot be removed as long as it does.
+    pub fn references(&self) -> Vec<(ResourceKind, &str)> {
+        let (apis, keys) = match self {
+            Self::Rule(rule) => (&rule.matches.apis, Some(&rule.matches.keys)),
+            Self::Budget(budget) => (&budget.matches.apis, Some(&budget.matches.keys)),
+            Self::Key(key) => (&key.apis, None),
+            Self::Api(_) | Self::PriceOverride(_) => return Vec::new(),
+        };
+        let apis = apis.iter().map(|api| (ResourceKind::Api, api.as_str()));
+        let keys = keys.into_iter().flatten().map(|key| (ResourceKind::Key, key.as_str()));
+        apis.chain(keys).collect()
     }
 }
 
@@ -125,9 +146,26 @@ pub struct Change {
     pub revision: u64,
     /// The tenant.
     pub workspace: WorkspaceId,
-    /// What kind.
-    pub kind: ResourceKind,
+    /// What kind; `None` for one that only a later version knows, which has to pass without being read.
+    pub kind: Option<ResourceKind>,
     /// Which.
+    pub id: String,
+}
+
+/// Whether changes that were read after a revision leave out some that were made: those that the store
+/// has forgotten, because they were too long ago.
+pub fn has_gap(after: u64, changes: &[Change]) -> bool {
+    changes.iter().zip(after.saturating_add(1)..).any(|(change, expected)| change.revision != expected)
+}
+
+/// Which resource of which workspace.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ResourcePlace {
+    /// The tenant.
+    pub workspace: WorkspaceId,
+    /// Its kind.
+    pub kind: ResourceKind,
+    /// Its id.
     pub id: String,
 }
 
@@ -203,9 +241,10 @@ pub trait ConfigStore: Send + Sync + 'static {
     /// Makes a resource.
     ///
     /// # Errors
-    /// [`StoreError::AlreadyExists`] naming the field (`id`, `slug`, `secret`, `model`),
+    /// [`StoreError::AlreadyExists`] naming the field (`id`, `slug`, `secret`, `effective_from`),
     /// [`StoreError::NotFound`] for the workspace, [`StoreError::Full`] beyond `limit` resources of
-    /// the kind in the workspace.
+    /// the kind in the workspace and where [`MODEL_PRICES_FULL`], [`StoreError::Dangling`] for something
+    /// that it names.
     async fn insert(
         &self,
         workspace: &WorkspaceId,
@@ -217,7 +256,8 @@ pub trait ConfigStore: Send + Sync + 'static {
     /// Replaces a resource that is at `expected`.
     ///
     /// # Errors
-    /// [`StoreError::NotFound`], [`StoreError::VersionMismatch`], [`StoreError::AlreadyExists`].
+    /// [`StoreError::NotFound`], [`StoreError::VersionMismatch`], [`StoreError::AlreadyExists`],
+    /// [`StoreError::Dangling`] for something that it names now and did not name before.
     async fn replace(
         &self,
         workspace: &WorkspaceId,
@@ -229,7 +269,7 @@ pub trait ConfigStore: Send + Sync + 'static {
     /// Removes a resource; with `expected` only at that version.
     ///
     /// # Errors
-    /// [`StoreError::NotFound`], [`StoreError::VersionMismatch`].
+    /// [`StoreError::NotFound`], [`StoreError::VersionMismatch`], [`StoreError::InUse`].
     async fn remove(
         &self,
         workspace: &WorkspaceId,
@@ -239,8 +279,60 @@ pub trait ConfigStore: Send + Sync + 'static {
         by: &Deed,
     ) -> Result<(), StoreError>;
 
+    /// Makes a change, no removal, unless a change was made under the same request before; both in one
+    /// transaction. Requests are forgotten after [`super::CLIENT_REQUEST_LIFE_MS`].
+    ///
+    /// # Errors
+    /// [`StoreError::AlreadyExists`] naming `request_id` for one that was used for other content;
+    /// otherwise those of the change.
+    async fn change_once(
+        &self,
+        workspace: &WorkspaceId,
+        change: ResourceChange,
+        request: &ClientRequest,
+        by: &Deed,
+    ) -> Result<Once, StoreError>;
+
+    /// What was changed under a request that is still known; `None` when nothing was.
+    ///
+    /// # Errors
+    /// [`StoreError::AlreadyExists`] naming `request_id` for one that was used for other content.
+    async fn changed_before(
+        &self,
+        workspace: &WorkspaceId,
+        request: &ClientRequest,
+        now: Millis,
+    ) -> Result<Option<Once>, StoreError>;
+
+    /// Tops a budget up: the entry of its ledger and the budget's sum are one transaction. A second call
+    /// with the same request id and content gives the first one's entry, and changes nothing.
+    ///
+    /// # Errors
+    /// [`StoreError::NotFound`] for the budget, [`StoreError::AlreadyExists`] naming `request_id` for one
+    /// that was used for other content, [`StoreError::Full`] beyond `limit` entries of the budget.
+    async fn top_up(
+        &self,
+        workspace: &WorkspaceId,
+        top_up: NewTopUp,
+        limit: usize,
+        by: &Deed,
+    ) -> Result<TopUpOutcome, StoreError>;
+
+    /// At most `limit` entries of a budget's ledger after a place of it in a direction. They stay when the
+    /// budget goes.
+    ///
+    /// # Errors
+    /// [`StoreError::Unavailable`], [`StoreError::Corrupt`].
+    async fn top_ups(
+        &self,
+        workspace: &WorkspaceId,
+        budget: &str,
+        query: &SequenceQuery,
+    ) -> Result<Vec<TopUp>, StoreError>;
+
     /// Makes changes of one workspace in their order, all of them or none, if nothing of the workspace
-    /// has changed after the revision `seen`; each has its entry in the feed. Gives what was made and
+    /// has changed after the revision `seen`; each has its entry in the feed. What names what is looked at
+    /// when all are made. Gives what was made and
     /// replaced, in that order.
     ///
     /// # Errors
@@ -276,7 +368,20 @@ pub trait ConfigStore: Send + Sync + 'static {
         id: &str,
     ) -> Result<Option<Stored<Resource>>, StoreError>;
 
-    /// At most `limit` resources after an id, in the order of ids.
+    /// Those of these resources that are there, of whatever workspaces, in no particular order.
+    ///
+    /// # Errors
+    /// [`StoreError::Unavailable`], [`StoreError::Corrupt`].
+    async fn get_all(&self, places: &[ResourcePlace]) -> Result<Vec<Stored<Resource>>, StoreError>;
+
+    /// Those of these workspaces that are there, in no particular order.
+    ///
+    /// # Errors
+    /// [`StoreError::Unavailable`], [`StoreError::Corrupt`].
+    async fn workspaces(&self, ids: &[WorkspaceId]) -> Result<Vec<Workspace>, StoreError>;
+
+    /// Resources in the order that is asked for, from the place that is asked for on. The place's resource
+    /// need not be there any longer.
     ///
     /// # Errors
     /// [`StoreError::Unavailable`], [`StoreError::Corrupt`].
@@ -284,8 +389,7 @@ pub trait ConfigStore: Send + Sync + 'static {
         &self,
         workspace: &WorkspaceId,
         kind: ResourceKind,
-        after: Option<&str>,
-        limit: usize,
+        query: &PageQuery,
     ) -> Result<Vec<Stored<Resource>>, StoreError>;
 
     /// Everything, consistent, for the start.
@@ -294,7 +398,8 @@ pub trait ConfigStore: Send + Sync + 'static {
     /// [`StoreError::Unavailable`], [`StoreError::Corrupt`].
     async fn snapshot(&self) -> Result<Snapshot, StoreError>;
 
-    /// At most `limit` changes after a revision, in order.
+    /// At most `limit` changes after a revision, in order. Each follows the one before it by one, but where
+    /// the store has forgotten some: see [`has_gap`]. The last change is never forgotten.
     ///
     /// # Errors
     /// [`StoreError::Unavailable`].

@@ -1,16 +1,20 @@
 //! The store of people: accounts, memberships, sessions, invitations and signing keys.
 
-use std::net::IpAddr;
+mod feed;
+mod sessions;
 
 use async_trait::async_trait;
 use rateguard_core::ids::{DisplayName, InvitationId, SessionId, SigningKeyId, UserId, WorkspaceId};
 use rateguard_core::time::Millis;
 use tokio::sync::watch;
 
-use super::StoreError;
+use super::{ClientRequest, IdentityStore, StoreError};
 use crate::audit::Deed;
 use crate::people::{EmailAddress, PasswordHash, Role};
 use crate::resources::Workspace;
+
+pub use feed::{PeopleChange, PeopleFeed};
+pub use sessions::{RefreshHashes, Refreshed, Refreshing, Session};
 
 /// An account.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -55,66 +59,6 @@ pub struct StoredWorkspace {
     pub updated_at: Millis,
 }
 
-/// A live session.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Session {
-    /// Its id.
-    pub id: SessionId,
-    /// Whose.
-    pub user: UserId,
-    /// Where it works; `None` for nowhere.
-    pub workspace: Option<WorkspaceId>,
-    /// What the client called itself.
-    pub user_agent: String,
-    /// From where it began, where that is known.
-    pub ip: Option<IpAddr>,
-    /// When it began.
-    pub created_at: Millis,
-    /// When it was refreshed last.
-    pub refreshed_at: Millis,
-    /// When it ends unless it is refreshed.
-    pub expires_at: Millis,
-}
-
-/// What a store knows of a session's refresh token. All tokens of one session have the first hash in
-/// common, and only the present one has the second.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub struct RefreshHashes {
-    /// SHA-256 of the part that names the family.
-    pub family_sha256: [u8; 32],
-    /// SHA-256 of the part that is drawn anew with each use.
-    pub secret_sha256: [u8; 32],
-}
-
-impl std::fmt::Debug for RefreshHashes {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("RefreshHashes([redacted])")
-    }
-}
-
-/// A refresh token that was presented, and the one that is to follow it.
-#[derive(Clone, Copy, Debug)]
-pub struct Refreshing {
-    /// The one presented.
-    pub presented: RefreshHashes,
-    /// The changing part of the next one.
-    pub next_secret_sha256: [u8; 32],
-    /// Until when the next one is good.
-    pub expires_at: Millis,
-}
-
-/// What became of a refresh.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Refreshed {
-    /// The session goes on with the next token.
-    Goes(Session),
-    /// No live session has this family.
-    Unknown,
-    /// The family is known and the token is not its present one: somebody uses an old one. The session
-    /// has ended.
-    Reused(SessionId),
-}
-
 /// How a new person comes to a first workspace.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Joining {
@@ -122,6 +66,15 @@ pub enum Joining {
     Own(Workspace),
     /// By an invitation with this token.
     Invited([u8; 32]),
+}
+
+/// What became of an invitation that is to be made once.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum InvitedOnce {
+    /// It was made now.
+    Made,
+    /// It was made before: as it is, or `None` where it is accepted, taken back or expired since.
+    Before(Option<Box<Invitation>>),
 }
 
 /// An open invitation.
@@ -141,6 +94,13 @@ pub struct Invitation {
     pub created_at: Millis,
     /// When it stops.
     pub expires_at: Millis,
+}
+
+impl Invitation {
+    /// Whether whoever has this address may accept it.
+    pub fn is_for(&self, email: &EmailAddress) -> bool {
+        self.email.as_ref().is_none_or(|only| only == email)
+    }
 }
 
 /// A change of one member by another.
@@ -189,37 +149,18 @@ pub struct SealedSigningKey {
     pub signs_from: Millis,
 }
 
-/// What has changed, as it is now.
-#[derive(Clone, Debug, PartialEq)]
-pub enum PeopleChange {
-    /// A session has ended.
-    SessionEnded(SessionId),
-    /// A person's role in a workspace, `None` for none.
-    Role {
-        /// Where.
-        workspace: WorkspaceId,
-        /// Whose.
-        user: UserId,
-        /// What it is now.
-        role: Option<Role>,
-    },
-    /// A workspace is new, or has changed.
-    Workspace(Workspace),
-    /// Signing keys came or went.
-    SigningKeys,
-}
-
 /// People and what they hold. Each change is one transaction with its entries in the feed, and those of
 /// the [`Deed`] in the audit trail: in the workspace's chain, or the installation's for what belongs to
 /// none. What is over by its time, and a refresh token that is rotated, leave none.
 #[async_trait]
-pub trait PeopleStore: Send + Sync + 'static {
+pub trait PeopleStore: IdentityStore {
     /// Makes an account and its first membership: owner of a workspace of its own, or member by an
     /// invitation, which is spent. Gives the membership.
     ///
     /// # Errors
-    /// [`StoreError::AlreadyExists`] for the address (`email`) or an id, [`StoreError::NotFound`] for
-    /// the invitation, [`StoreError::Full`] beyond `members_max` members.
+    /// [`StoreError::NotFound`] for the invitation, which is looked at first: also where it is not for the
+    /// address; [`StoreError::AlreadyExists`] for the address (`email`) or an id, [`StoreError::Full`]
+    /// beyond `members_max` members.
     async fn create_user(
         &self,
         user: User,
@@ -264,6 +205,21 @@ pub trait PeopleStore: Send + Sync + 'static {
         workspaces_max: usize,
         by: &Deed,
     ) -> Result<StoredWorkspace, StoreError>;
+
+    /// The same, unless the person has made one under the same request before; then that one, as it is now.
+    /// Requests are forgotten after [`super::CLIENT_REQUEST_LIFE_MS`].
+    ///
+    /// # Errors
+    /// As [`PeopleStore::create_workspace`]; [`StoreError::AlreadyExists`] naming `request_id` for a request
+    /// that was used for other content, [`StoreError::NotFound`] where the person has left what it made.
+    async fn create_workspace_once(
+        &self,
+        workspace: Workspace,
+        owner: &UserId,
+        workspaces_max: usize,
+        request: &ClientRequest,
+        by: &Deed,
+    ) -> Result<(Membership, StoredWorkspace), StoreError>;
 
     /// Renames a workspace that is at `expected`, or at any version.
     ///
@@ -331,8 +287,9 @@ pub trait PeopleStore: Send + Sync + 'static {
     /// Keeps an invitation open.
     ///
     /// # Errors
-    /// [`StoreError::NotFound`] for the workspace, [`StoreError::AlreadyExists`] for a member's
-    /// address (`email`), [`StoreError::Full`] beyond `limit` open ones of the workspace.
+    /// [`StoreError::NotFound`] where the inviter may not invite to the workspace, by their role of the very
+    /// transaction, [`StoreError::AlreadyExists`] for a member's address (`email`), [`StoreError::Full`]
+    /// beyond `limit` open ones of the workspace.
     async fn insert_invitation(
         &self,
         invitation: Invitation,
@@ -341,11 +298,36 @@ pub trait PeopleStore: Send + Sync + 'static {
         by: &Deed,
     ) -> Result<(), StoreError>;
 
+    /// The same, unless the inviter has made one under the same request before. Requests are forgotten
+    /// after [`super::CLIENT_REQUEST_LIFE_MS`].
+    ///
+    /// # Errors
+    /// As [`PeopleStore::insert_invitation`]; [`StoreError::AlreadyExists`] naming `request_id` for a
+    /// request that was used for other content.
+    async fn insert_invitation_once(
+        &self,
+        invitation: Invitation,
+        token_sha256: [u8; 32],
+        limit: usize,
+        request: &ClientRequest,
+        by: &Deed,
+    ) -> Result<InvitedOnce, StoreError>;
+
     /// The open invitations of a workspace, in the order of ids.
     ///
     /// # Errors
     /// As [`PeopleStore::user_by_email`].
     async fn invitations(&self, workspace: &WorkspaceId, now: Millis) -> Result<Vec<Invitation>, StoreError>;
+
+    /// The invitation with a token, while it is open.
+    ///
+    /// # Errors
+    /// As [`PeopleStore::user_by_email`].
+    async fn open_invitation(
+        &self,
+        token_sha256: &[u8; 32],
+        now: Millis,
+    ) -> Result<Option<Invitation>, StoreError>;
 
     /// Takes an invitation back.
     ///
@@ -357,6 +339,12 @@ pub trait PeopleStore: Send + Sync + 'static {
         id: &InvitationId,
         by: &Deed,
     ) -> Result<(), StoreError>;
+
+    /// Takes back an invitation that never went out, and forgets the request that made it.
+    ///
+    /// # Errors
+    /// [`StoreError::NotFound`].
+    async fn withdraw_invitation(&self, invitation: &Invitation, by: &Deed) -> Result<(), StoreError>;
 
     /// Makes a person a member by an invitation, which is spent.
     ///
@@ -372,13 +360,16 @@ pub trait PeopleStore: Send + Sync + 'static {
         by: &Deed,
     ) -> Result<Membership, StoreError>;
 
-    /// Begins a session. Beyond `sessions_max` of the person, those refreshed longest ago end.
+    /// Begins a session of a person whose account is still as it was when they were let in: with the
+    /// password `expected`. Beyond `sessions_max` of the person, those refreshed longest ago end.
     ///
     /// # Errors
-    /// [`StoreError::NotFound`] for the person.
+    /// [`StoreError::NotFound`] for the person, [`StoreError::VersionMismatch`] when `expected` is no longer
+    /// there.
     async fn begin_session(
         &self,
         session: Session,
+        expected: &PasswordHash,
         hashes: RefreshHashes,
         sessions_max: usize,
         by: &Deed,
@@ -432,7 +423,8 @@ pub trait PeopleStore: Send + Sync + 'static {
         by: &Deed,
     ) -> Result<bool, StoreError>;
 
-    /// The last revision of the feed from before an instant.
+    /// Where to read the feed from to see everything since an instant: the last revision from before it, as
+    /// far as the feed is kept.
     ///
     /// # Errors
     /// [`StoreError::Unavailable`].
@@ -442,11 +434,17 @@ pub trait PeopleStore: Send + Sync + 'static {
     ///
     /// # Errors
     /// [`StoreError::Unavailable`], [`StoreError::Corrupt`].
-    async fn people_changes_after(
+    async fn people_changes_after(&self, revision: u64, limit: usize) -> Result<PeopleFeed, StoreError>;
+
+    /// At most `limit` workspaces after an id, in the order of ids.
+    ///
+    /// # Errors
+    /// As [`PeopleStore::user_by_email`].
+    async fn workspaces(
         &self,
-        revision: u64,
+        after: Option<&WorkspaceId>,
         limit: usize,
-    ) -> Result<Vec<(u64, PeopleChange)>, StoreError>;
+    ) -> Result<Vec<Workspace>, StoreError>;
 
     /// Drops sessions and invitations that are over, and the feed's entries from before
     /// `changes_before`.

@@ -216,7 +216,7 @@ impl RecorderTask {
         }
         let appended = self.try_append(events).await;
         let failure = appended.as_ref().err();
-        let failure = failure.map(|error| AppendFailure { at: Instant::now(), detail: error.to_string() });
+        let failure = failure.map(|error| AppendFailure { at: Instant::now(), what: error.into() });
         self.failure.send_replace(failure);
         self.pulse.note(self.clock.now(), &appended);
         appended

@@ -82,7 +82,10 @@ impl EncryptionKey {
     /// Whether it was surely not drawn at random: somebody has typed it, or took it out of an example.
     pub fn is_guessable(&self) -> bool {
         let different: std::collections::BTreeSet<&u8> = self.bytes.iter().collect();
-        different.len() < DIFFERENT_BYTES_MIN
+        // Such as 000102…1f, whose bytes are all different.
+        let mut steps = self.bytes.iter().zip(self.bytes.iter().skip(1)).map(|(a, b)| b.wrapping_sub(*a));
+        let first = steps.next();
+        different.len() < DIFFERENT_BYTES_MIN || steps.all(|step| Some(step) == first)
     }
 
     pub(super) fn bytes(&self) -> &[u8; KEY_BYTES] {

@@ -142,7 +142,10 @@ fn a_ring_is_bounded_and_keeps_the_key_that_seals() {
 #[test]
 fn keys_that_nobody_drew_are_told() {
     let counted: Vec<u8> = (0..32).map(|number| number / 4).collect();
-    for typed in [vec![7; KEY_BYTES], counted] {
+    let up: Vec<u8> = (0..32).collect();
+    let down_in_sevens: Vec<u8> =
+        (0..32).map(|number: u8| 100_u8.wrapping_sub(number.wrapping_mul(7))).collect();
+    for typed in [vec![7; KEY_BYTES], counted, up, down_in_sevens] {
         assert!(EncryptionKey::new(&typed).unwrap().is_guessable());
     }
     assert!(!EncryptionKey::draw().unwrap().is_guessable());

@@ -23,6 +23,10 @@ impl AuditStore for EmptyTrail {
         Ok(Vec::new())
     }
 
+    async fn audit_chain_after(&self, _: Option<&str>) -> Result<Option<String>, StoreError> {
+        Ok(None)
+    }
+
     async fn audit_chain(&self, _: &str, _: u64, _: usize) -> Result<Vec<AuditLink>, StoreError> {
         Ok(Vec::new())
     }

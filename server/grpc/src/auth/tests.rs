@@ -46,7 +46,8 @@ fn every_method_of_every_service_is_known_and_none_besides() {
 #[test]
 fn only_what_others_have_declared_and_the_ways_in_are_open_to_everybody() {
     let ways_in =
-        ["Register", "Login", "RefreshToken"].map(|name| format!("/rateguard.v1.AuthService/{name}"));
+        ["Register", "Login", "RefreshToken", "GetAuthMethods", "BeginOidcLogin", "CompleteOidcLogin"]
+            .map(|name| format!("/rateguard.v1.AuthService/{name}"));
     for path in served() {
         let is_open = method_of(&path).is_some_and(|method| method.access == Access::Everybody);
         assert_eq!(is_open, path.starts_with("/grpc.") || ways_in.contains(&path), "{path}");
@@ -74,7 +75,7 @@ fn a_path_that_no_service_has_is_open_to_nobody() {
 /// What a key with every scope is told by a method that declares this.
 fn refusal(named: Named) -> (Reason, String) {
     let key = Arc::new(plain_key(&Scopes::ALL));
-    let caller = Caller { workspace: WorkspaceId::from_random([1; 16]), key, by_gateway: false };
+    let caller = Caller::new(WorkspaceId::from_random([1; 16]), key);
     let error = check_scopes(&caller, named).unwrap_err();
     (error.reason, error.to_string())
 }

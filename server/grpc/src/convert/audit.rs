@@ -47,7 +47,8 @@ pub fn audit_entry(entry: AuditEntry) -> v1::AuditEntry {
     }
 }
 
-fn actor_kind(text: &str) -> v1::AuditActorKind {
+/// What kind of actor a store's word stands for.
+pub fn actor_kind(text: &str) -> v1::AuditActorKind {
     match text {
         "key" => v1::AuditActorKind::Key,
         "person" => v1::AuditActorKind::Person,

@@ -2,18 +2,23 @@
 
 use rateguard_core::ids::{BudgetId, DisplayName};
 use rateguard_core::matching::OnMissing;
-use rateguard_core::money::Currency;
+use rateguard_core::money::{Currency, Nanos};
 use rateguard_core::rule::{Budget, BudgetPeriod, Enforcement};
 use rateguard_core::time::CalendarPeriod;
 use rateguard_engine::error::EngineError;
-use rateguard_engine::ports::Stored;
+use rateguard_engine::manage::TopUpDraft;
+use rateguard_engine::ports::{Stored, TopUp};
 use rateguard_proto::v1;
 use rateguard_proto::v1::budget::Period as Message;
 
+use super::audit::actor_kind;
 use super::limits::{
     calendar_period, calendar_period_message, call_match, call_match_message, scope, scope_message,
 };
-use super::{enumeration, etag, malformed, missing, money, nano_money, timestamp, within, zone};
+use super::{
+    enumeration, etag, malformed, missing, money, nano_money, required_request_id, resource_id, signed_money,
+    text, timestamp, within, zone,
+};
 
 /// A budget under an id.
 ///
@@ -27,6 +32,8 @@ pub fn budget(message: v1::Budget, id: BudgetId, currency: Currency) -> Result<B
         matches: call_match(message.r#match)?,
         scope: scope(message.scope, OnMissing::Shared)?,
         amount: money("amount", &amount, currency)?,
+        // The engine keeps what there is.
+        topped_up: Nanos::ZERO,
         period: period(message.period)?,
         enforcement: enforcement(message.enforcement)?,
         active: message.active.unwrap_or(true),
@@ -78,6 +85,35 @@ pub fn budget_message(stored: &Stored<Budget>, currency: Currency) -> v1::Budget
         etag: etag(stored.version),
         create_time: Some(timestamp(stored.created_at)),
         update_time: Some(timestamp(stored.updated_at)),
+        topped_up: Some(nano_money(budget.topped_up, currency)),
+    }
+}
+
+/// A top-up that somebody asks for.
+///
+/// # Errors
+/// Those of its fields.
+pub fn top_up_draft(message: v1::TopUpBudgetRequest, currency: Currency) -> Result<TopUpDraft, EngineError> {
+    let amount = message.amount.ok_or_else(|| missing("amount"))?;
+    Ok(TopUpDraft {
+        budget: BudgetId::parse("budget_id", resource_id("budget_id", &message.budget_id)?)?,
+        amount: signed_money("amount", &amount, currency)?,
+        request_id: required_request_id(&message.request_id)?.to_string(),
+        note: text("note", message.note)?,
+    })
+}
+
+/// An entry of a budget's ledger for the wire.
+pub fn top_up_message(top_up: &TopUp, currency: Currency) -> v1::BudgetTopUp {
+    v1::BudgetTopUp {
+        id: top_up.what.id.to_string(),
+        budget_id: top_up.what.budget.to_string(),
+        amount: Some(nano_money(top_up.what.amount, currency)),
+        request_id: top_up.what.request_id.clone(),
+        note: top_up.what.note.clone(),
+        actor_kind: actor_kind(&top_up.actor_kind).into(),
+        actor_id: top_up.actor_id.clone(),
+        create_time: Some(timestamp(top_up.created_at)),
     }
 }
 

@@ -3,8 +3,9 @@
 use rateguard_core::ids::{ApiId, DisplayName, KeyId};
 use rateguard_core::matching::Glob;
 use rateguard_engine::error::EngineError;
+use rateguard_engine::manage::{KEY_OVERLAP_MS_DEFAULT, KEY_OVERLAP_MS_MAX};
 use rateguard_engine::ports::Stored;
-use rateguard_engine::resources::{Key, KeyLabel, Scope, Scopes};
+use rateguard_engine::resources::{Key, KeyLabel, PreviousSecret, Scope, Scopes};
 use rateguard_proto::v1;
 
 use super::limits::{ip_range, to_strings};
@@ -20,18 +21,30 @@ pub struct KeyIdentity {
     pub secret_sha256: [u8; 32],
     /// Its first characters.
     pub prefix: String,
+    /// The secret before, since a rotation.
+    pub previous: Option<PreviousSecret>,
 }
 
 impl KeyIdentity {
     /// What stands in a draft until the engine draws the key.
     pub fn not_yet_drawn() -> Self {
-        Self { id: KeyId::from_random([0; 16]), secret_sha256: [0; 32], prefix: String::new() }
+        Self {
+            id: KeyId::from_random([0; 16]),
+            secret_sha256: [0; 32],
+            prefix: String::new(),
+            previous: None,
+        }
     }
 }
 
 impl From<&Key> for KeyIdentity {
     fn from(key: &Key) -> Self {
-        Self { id: key.id.clone(), secret_sha256: key.secret_sha256, prefix: key.prefix.clone() }
+        Self {
+            id: key.id.clone(),
+            secret_sha256: key.secret_sha256,
+            prefix: key.prefix.clone(),
+            previous: key.previous.clone(),
+        }
     }
 }
 
@@ -49,6 +62,7 @@ pub fn key(message: v1::Key, identity: KeyIdentity) -> Result<Key, EngineError> 
         display_name: DisplayName::parse("display_name", &message.display_name)?,
         secret_sha256: identity.secret_sha256,
         prefix: identity.prefix,
+        previous: identity.previous,
         label: label(message.label)?,
         scopes: scopes(&message.scopes)?,
         apis: list("api_ids", &message.api_ids, ApiId::parse)?,
@@ -107,6 +121,17 @@ pub fn specified(scope: v1::KeyScope) -> Option<Scope> {
     }
 }
 
+/// How long the secret before goes on after a rotation, in milliseconds.
+///
+/// # Errors
+/// [`rateguard_engine::error::Reason::FieldOutOfBounds`].
+pub fn overlap_ms(value: Option<i64>) -> Result<i64, EngineError> {
+    match value.unwrap_or(KEY_OVERLAP_MS_DEFAULT) {
+        overlap @ 0..=KEY_OVERLAP_MS_MAX => Ok(overlap),
+        _ => Err(out_of_bounds("overlap_ms", format!("must be 0 to {KEY_OVERLAP_MS_MAX}"))),
+    }
+}
+
 /// A key for the wire, without its last use, which is no part of it.
 pub fn key_message(stored: &Stored<Key>) -> v1::Key {
     let key = &stored.value;
@@ -127,6 +152,8 @@ pub fn key_message(stored: &Stored<Key>) -> v1::Key {
         create_time: Some(timestamp(stored.created_at)),
         update_time: Some(timestamp(stored.updated_at)),
         last_use_time: None,
+        previous_prefix: key.previous.as_ref().map(|secret| secret.prefix.clone()).unwrap_or_default(),
+        previous_expire_time: key.previous.as_ref().map(|secret| timestamp(secret.until)),
     }
 }
 

@@ -3,7 +3,7 @@
 
 use std::net::IpAddr;
 
-use ipnet::IpNet;
+use ipnet::{IpNet, Ipv4Net};
 use rateguard_core::ids::{ApiId, KeyId};
 use rateguard_core::invalid::Invalid;
 use rateguard_core::limits::{ATTRIBUTES_MAX, MATCH_VALUES_MAX, SCOPE_DIMENSIONS_MAX};
@@ -13,6 +13,9 @@ use rateguard_engine::error::EngineError;
 use rateguard_proto::v1;
 
 use super::{conflict, enumeration, label_name, labels, list, missing, name, out_of_bounds, text};
+
+/// What an address of IPv4 begins with where it is written as one of IPv6, in bits (RFC 4291, section 2.5.5.2).
+const MAPPED_PREFIX_BITS: u8 = 96;
 
 /// Which calls a limit applies to. Absent: all.
 ///
@@ -60,7 +63,16 @@ fn attributes(
 /// [`Invalid`] naming `field`.
 pub fn ip_range(field: &'static str, value: &str) -> Result<IpNet, Invalid> {
     let range = value.parse().or_else(|_| value.parse::<IpAddr>().map(IpNet::from));
-    range.map_err(|_| Invalid::new(field, "must be a range of addresses such as 10.0.0.0/8"))
+    let range = range.map_err(|_| Invalid::new(field, "must be a range of addresses such as 10.0.0.0/8"))?;
+    Ok(unmapped(range))
+}
+
+/// The range of IPv4 that one of IPv6 stands for: addresses are compared as what they stand for.
+fn unmapped(range: IpNet) -> IpNet {
+    let IpNet::V6(written) = range else { return range };
+    let mapped = written.addr().to_ipv4_mapped().zip(written.prefix_len().checked_sub(MAPPED_PREFIX_BITS));
+    let inner = mapped.and_then(|(address, bits)| Ipv4Net::new(address, bits).ok());
+    inner.map_or(range, IpNet::V4)
 }
 
 /// The calls that a limit applies to, for the wire; `None` for all.
@@ -182,5 +194,24 @@ pub fn calendar_period_message(period: CalendarPeriod) -> v1::CalendarPeriod {
         CalendarPeriod::Day => v1::CalendarPeriod::Day,
         CalendarPeriod::Week => v1::CalendarPeriod::Week,
         CalendarPeriod::Month => v1::CalendarPeriod::Month,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_range_of_ipv4_written_as_ipv6_is_one_of_ipv4() {
+        for (written, meant) in [
+            ("::ffff:127.0.0.0/104", "127.0.0.0/8"),
+            ("::ffff:10.1.2.3", "10.1.2.3/32"),
+            ("::ffff:0:0/96", "0.0.0.0/0"),
+            ("10.0.0.0/8", "10.0.0.0/8"),
+            ("2001:db8::/32", "2001:db8::/32"),
+            ("::/0", "::/0"),
+        ] {
+            assert_eq!(ip_range("ip_ranges", written).map(|range| range.to_string()), Ok(meant.to_owned()));
+        }
     }
 }

@@ -122,6 +122,7 @@ pub fn price_message(listed: &ListedPrice, workspace_currency: Currency) -> v1::
         max_input_tokens: sheet.input_tokens_max.unwrap_or(0),
         max_output_tokens: sheet.output_tokens_max.unwrap_or(0),
         effective_time: Some(timestamp(sheet.effective_from)),
+        effective_end_time: listed.effective_until.map(timestamp),
         etag: listed.stored_version.map(etag).unwrap_or_default(),
         max_priced_input_tokens: sheet.priced_input_tokens_max.unwrap_or(0),
     }
@@ -160,17 +161,23 @@ pub fn price_filter(message: &v1::ListPricesRequest) -> Result<PriceFilter, Engi
 /// A price's place in the listing as page tokens carry it. No provider has a slash in its name.
 pub fn place_text(place: &PricePlace) -> String {
     let source = if place.is_catalogue { "catalogue" } else { "override" };
-    format!("{source}/{}/{}", place.provider, place.model)
+    format!("{source}/{}/{}/{}", place.effective_from.get(), place.provider, place.model)
 }
 
 /// The place that a page token carries; `None` when it is none of ours.
 pub fn place(text: &str) -> Option<PricePlace> {
     let (source, rest) = text.split_once('/')?;
+    let (effective_from_ms, rest) = rest.split_once('/')?;
     let (provider, model) = rest.split_once('/')?;
     let is_catalogue = match source {
         "catalogue" => true,
         "override" => false,
         _ => return None,
     };
-    Some(PricePlace { is_catalogue, provider: provider.to_owned(), model: model.to_owned() })
+    Some(PricePlace {
+        is_catalogue,
+        provider: provider.to_owned(),
+        model: model.to_owned(),
+        effective_from: Millis::new(effective_from_ms.parse().ok()?),
+    })
 }

@@ -22,6 +22,15 @@ A method is open to whoever has a `yes` in its row: a person by their role in th
 of its scopes. A role may do everything that the ones before it may; a scope contains no other. The scope `gateway`
 opens no method: with it an app calls through the gateway, which then calls for it where the last column says so.
 Whatever is neither in these tables nor in the list at the end does not exist.
+
+A key of the scope `manage` makes and changes other keys, within these bounds: it cannot change itself, be it to lift
+its expiry or its IP ranges (it may rotate and delete itself); and it hands out no scope that it lacks, neither to a
+new key, nor to one that it changes, nor by giving a key that has one a new secret. An admin may do all of that. The
+rest of what binds a key binds only the key itself: a key with an expiry, or for some APIs, models or addresses, can
+make one without. Give `manage` to no program that is not trusted with the whole workspace.
+
+A key belongs to its workspace, not to whoever made it: it goes on after that person has been removed or has lost the
+role. The audit trail tells which keys they have made; disable or rotate those whose secret they know.
 ";
 
 const OTHERS_HEAD: &str = "

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use prost::Message as _;
 use prost_types::FieldMask;
 use rateguard_core::ids::ApiId;
 use rateguard_core::money::Currency;
@@ -17,6 +18,8 @@ use super::answer;
 use super::managed::{Desk, Managed, at_desk, random_id};
 use super::mask::Maskable;
 use crate::convert::apis::{api_draft, api_message};
+use crate::convert::lists::api_filter;
+use crate::listing::page_fields;
 
 impl Managed for Api {
     type Message = v1::Api;
@@ -38,6 +41,12 @@ impl Managed for Api {
         };
         let draft = api_draft(message, id, present, desk.currency())?;
         desk.engine.seal(desk.who.workspace()?, draft)
+    }
+
+    /// Without the credential itself: a plain hash of a short one could be guessed.
+    fn content(message: &v1::Api) -> Vec<u8> {
+        let credential = message.credential.as_ref().map(|_| v1::SecretText::default());
+        v1::Api { credential, ..message.clone() }.encode_to_vec()
     }
 
     fn message(stored: &Stored<Self>, currency: Currency) -> v1::Api {
@@ -85,7 +94,7 @@ impl ApiService for Apis {
     ) -> Result<Response<v1::CreateApiResponse>, Status> {
         let (desk, message) = at_desk(&self.0, request)?;
         answer(async {
-            let stored = desk.create(message.api).await?;
+            let stored = desk.create(message.api, &message.request_id).await?;
             Ok(v1::CreateApiResponse { api: Some(api_message(&stored, desk.currency())) })
         })
         .await
@@ -109,7 +118,12 @@ impl ApiService for Apis {
     ) -> Result<Response<v1::ListApisResponse>, Status> {
         let (desk, message) = at_desk(&self.0, request)?;
         answer(async {
-            let page = desk.list(message.page_size, &message.page_token).await?;
+            let page = desk
+                .list(
+                    &api_filter(&message)?,
+                    page_fields(message.page_size, &message.page_token, &message.order_by),
+                )
+                .await?;
             let apis = page.items.iter().map(|stored| api_message(stored, desk.currency())).collect();
             Ok(v1::ListApisResponse { apis, next_page_token: page.next_page_token })
         })

@@ -9,8 +9,10 @@ use tonic::{Request, Response, Status};
 
 use super::{Call, answer, open};
 use crate::convert::audit::{audit_entry, audit_filter};
-use crate::convert::page_size;
-use crate::page::{invalid_token, next_token, place_of};
+use crate::listing::{ListMethod, page_fields};
+
+/// The list of entries.
+const ENTRIES: ListMethod = ListMethod::of_ledger("audit entries");
 
 /// The service over the engine.
 pub struct Audit(pub Arc<Engine>);
@@ -24,13 +26,11 @@ impl AuditService for Audit {
         let Call { who, message, .. } = open(&self.0, request)?;
         answer(async {
             let filter = audit_filter(message.filter.unwrap_or_default())?;
-            let before = place_of(&message.page_token, &filter)?;
-            let before = before.map(|place| place.parse().map_err(|_| invalid_token())).transpose()?;
-            let size = page_size(message.page_size)?;
-            let page = self.0.audit_entries(&who, filter.clone(), before, size).await?;
-            let next_page_token =
-                page.next_before.map(|place| next_token(place, &filter)).unwrap_or_default();
-            let entries = page.entries.into_iter().map(audit_entry).collect();
+            let fields = page_fields(message.page_size, &message.page_token, &message.order_by);
+            let turn = ENTRIES.turn(who.workspace()?.as_str(), &filter, fields)?;
+            let page = self.0.audit_entries(&who, filter, turn.part()?).await?;
+            let next_page_token = turn.token_after_number(page.next_after);
+            let entries = page.items.into_iter().map(audit_entry).collect();
             Ok(v1::ListAuditEntriesResponse { entries, next_page_token })
         })
         .await

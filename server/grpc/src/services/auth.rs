@@ -2,8 +2,10 @@
 
 use std::sync::Arc;
 
+use rateguard_core::ids::WorkspaceId;
 use rateguard_engine::error::EngineError;
-use rateguard_engine::people::{Grant, LoggedIn, People};
+use rateguard_engine::listing::{Order, OrderBy};
+use rateguard_engine::people::{BegunLogin, Destination, Grant, LoggedIn, People, ReturnedLogin};
 use rateguard_proto::v1;
 use rateguard_proto::v1::auth_service_server::AuthService;
 use tonic::metadata::{AsciiMetadataValue, MetadataMap};
@@ -12,14 +14,28 @@ use tonic::{Request, Response, Status};
 use super::answer;
 use super::people::{FromPerson, FromVisitor, from_person, from_visitor};
 use crate::auth::browser::{clear_cookie, set_cookie};
+use crate::convert::lists::session_filter;
 use crate::convert::people::{
-    email, grant_message, membership_message, new_account, optional_secret, role_message, secret, session_id,
-    session_message, user_message, workspace_id,
+    email, grant_message, membership_message, new_account, optional_secret, role_message, secret,
+    secret_message, session_id, session_message, user_message, workspace_id,
 };
+use crate::convert::timestamp;
+use crate::listing::{ListMethod, page_fields};
 use crate::status::status;
 
 /// The header that sets a cookie.
 const SET_COOKIE: &str = "set-cookie";
+
+/// The list of sessions.
+const SESSIONS: ListMethod = ListMethod {
+    what: "sessions",
+    orders: &[
+        ("id", OrderBy::Id),
+        ("create_time", OrderBy::CreateTime),
+        ("refresh_time", OrderBy::UpdateTime),
+    ],
+    default: Order::descending(OrderBy::CreateTime),
+};
 
 /// The service over people.
 pub struct Auth(pub Arc<People>);
@@ -46,15 +62,75 @@ impl AuthService for Auth {
         let (LoggedIn { user, grant }, cookie) = told(async {
             let wants_cookie = browser.wants_cookie()?;
             let (email, password) = (email("email", &message.email)?, secret("password", message.password)?);
-            let workspace = match message.workspace_id.as_str() {
-                "" => None,
-                id => Some(workspace_id("workspace_id", id)?),
-            };
+            let workspace = optional_workspace(&message.workspace_id)?;
             Ok((self.0.log_in(&email, &password, workspace.as_ref(), &origin).await?, wants_cookie))
         })
         .await?;
         let user = Some(user_message(&user));
         granted(grant, cookie, |grant| v1::LoginResponse { user, grant: Some(grant) })
+    }
+
+    async fn get_auth_methods(
+        &self,
+        _request: Request<v1::GetAuthMethodsRequest>,
+    ) -> Result<Response<v1::GetAuthMethodsResponse>, Status> {
+        let provider = self.0.provider_name();
+        Ok(Response::new(v1::GetAuthMethodsResponse {
+            password: true,
+            oidc: provider.is_some(),
+            oidc_display_name: provider.unwrap_or_default().to_owned(),
+        }))
+    }
+
+    async fn begin_oidc_login(
+        &self,
+        request: Request<v1::BeginOidcLoginRequest>,
+    ) -> Result<Response<v1::BeginOidcLoginResponse>, Status> {
+        let FromVisitor { origin, .. } = from_visitor(request)?;
+        answer(async {
+            let BegunLogin { authorization_url, login_id, expires_at } =
+                self.0.begin_external(&origin).await?;
+            Ok(v1::BeginOidcLoginResponse {
+                authorization_url,
+                login_id: Some(secret_message(&login_id)),
+                expire_time: Some(timestamp(expires_at)),
+            })
+        })
+        .await
+    }
+
+    async fn complete_oidc_login(
+        &self,
+        request: Request<v1::CompleteOidcLoginRequest>,
+    ) -> Result<Response<v1::CompleteOidcLoginResponse>, Status> {
+        let FromVisitor { origin, browser, message } = from_visitor(request)?;
+        let (LoggedIn { user, grant }, cookie) = told(async {
+            // Before the log-in is spent.
+            let wants_cookie = browser.wants_cookie()?;
+            let returned = returned_login(message.login_id, message.code, message.state)?;
+            let destination = Destination {
+                workspace: optional_workspace(&message.workspace_id)?,
+                invitation: optional_secret("invitation_token", message.invitation_token)?,
+            };
+            Ok((self.0.complete_external(returned, destination, &origin).await?, wants_cookie))
+        })
+        .await?;
+        let user = Some(user_message(&user));
+        granted(grant, cookie, |grant| v1::CompleteOidcLoginResponse { user, grant: Some(grant) })
+    }
+
+    async fn link_oidc(
+        &self,
+        request: Request<v1::LinkOidcRequest>,
+    ) -> Result<Response<v1::LinkOidcResponse>, Status> {
+        let FromPerson { person, origin, message } = from_person(request)?;
+        answer(async {
+            let returned = returned_login(message.login_id, message.code, message.state)?;
+            let password = secret("current_password", message.current_password)?;
+            self.0.link_external(&person, returned, &password, &origin).await?;
+            Ok(v1::LinkOidcResponse {})
+        })
+        .await
     }
 
     async fn refresh_token(
@@ -139,11 +215,15 @@ impl AuthService for Auth {
         &self,
         request: Request<v1::ListSessionsRequest>,
     ) -> Result<Response<v1::ListSessionsResponse>, Status> {
-        let FromPerson { person, .. } = from_person(request)?;
+        let FromPerson { person, message, .. } = from_person(request)?;
         answer(async {
-            let sessions = self.0.sessions(&person).await?;
-            let messages = sessions.iter().map(|session| session_message(session, &person.session));
-            Ok(v1::ListSessionsResponse { sessions: messages.collect() })
+            let fields = page_fields(message.page_size, &message.page_token, &message.order_by);
+            let filter = session_filter(&message)?;
+            let turn = SESSIONS.turn(person.user.as_str(), &filter, fields)?;
+            let page = self.0.sessions(&person, &filter, &turn.page()?).await?;
+            let next_page_token = turn.token_after(page.next_after.as_ref());
+            let messages = page.items.iter().map(|session| session_message(session, &person.session));
+            Ok(v1::ListSessionsResponse { sessions: messages.collect(), next_page_token })
         })
         .await
     }
@@ -159,6 +239,23 @@ impl AuthService for Auth {
         })
         .await
     }
+}
+
+fn optional_workspace(id: &str) -> Result<Option<WorkspaceId>, EngineError> {
+    if id.is_empty() { Ok(None) } else { workspace_id("workspace_id", id).map(Some) }
+}
+
+/// What somebody comes back from the provider with.
+fn returned_login(
+    login_id: Option<v1::SecretText>,
+    code: Option<v1::SecretText>,
+    state: Option<v1::SecretText>,
+) -> Result<ReturnedLogin, EngineError> {
+    Ok(ReturnedLogin {
+        login_id: secret("login_id", login_id)?,
+        code: secret("code", code)?,
+        state: secret("state", state)?,
+    })
 }
 
 /// The same as [`answer`] for what is not the answer yet.

@@ -13,10 +13,16 @@ use rateguard_proto::v1::budget_service_server::BudgetService;
 use tonic::{Request, Response, Status};
 
 use super::answer;
-use super::managed::{Desk, Managed, at_desk, random_id};
+use super::managed::{Desk, Managed, at_desk, of_kind, random_id, to_the_end};
 use super::mask::Maskable;
-use crate::convert::budgets::{budget, budget_message};
+use crate::convert::budgets::{budget, budget_message, top_up_draft, top_up_message};
 use crate::convert::check::budget_state;
+use crate::convert::lists::budget_filter;
+use crate::convert::resource_id;
+use crate::listing::{ListMethod, page_fields};
+
+/// The list of a budget's top-ups.
+const TOP_UPS: ListMethod = ListMethod::of_ledger("top-ups");
 
 impl Managed for Budget {
     type Message = v1::Budget;
@@ -24,7 +30,7 @@ impl Managed for Budget {
     const FIELD: &'static str = "budget";
     const MASKABLE: Maskable = Maskable {
         message: "rateguard.v1.Budget",
-        fixed: &["id", "state", "etag", "create_time", "update_time"],
+        fixed: &["id", "state", "etag", "create_time", "update_time", "topped_up"],
     };
 
     fn id_and_etag(message: &v1::Budget) -> (&str, &str) {
@@ -70,7 +76,7 @@ impl BudgetService for Budgets {
     ) -> Result<Response<v1::CreateBudgetResponse>, Status> {
         let (desk, message) = at_desk(&self.0, request)?;
         answer(async {
-            let stored = desk.create(message.budget).await?;
+            let stored = desk.create(message.budget, &message.request_id).await?;
             Ok(v1::CreateBudgetResponse { budget: Some(with_state(&desk, &stored).await?) })
         })
         .await
@@ -94,7 +100,12 @@ impl BudgetService for Budgets {
     ) -> Result<Response<v1::ListBudgetsResponse>, Status> {
         let (desk, message) = at_desk(&self.0, request)?;
         answer(async {
-            let page = desk.list(message.page_size, &message.page_token).await?;
+            let page = desk
+                .list(
+                    &budget_filter(&message)?,
+                    page_fields(message.page_size, &message.page_token, &message.order_by),
+                )
+                .await?;
             let mut budgets = Vec::with_capacity(page.items.len());
             for stored in &page.items {
                 budgets.push(with_state(&desk, stored).await?);
@@ -113,6 +124,39 @@ impl BudgetService for Budgets {
             let updated = desk.update(message.budget, message.update_mask).await?;
             let budget = Some(with_state(&desk, &updated.stored).await?);
             Ok(v1::UpdateBudgetResponse { budget, counters_reset: updated.counters_reset })
+        })
+        .await
+    }
+
+    async fn top_up_budget(
+        &self,
+        request: Request<v1::TopUpBudgetRequest>,
+    ) -> Result<Response<v1::TopUpBudgetResponse>, Status> {
+        let (desk, message) = at_desk(&self.0, request)?;
+        answer(async {
+            let draft = top_up_draft(message, desk.currency())?;
+            let (engine, who) = (desk.engine.clone(), desk.who.clone());
+            let (top_up, stored) = to_the_end(async move { engine.top_up_budget(&who, draft).await }).await?;
+            let budget = Some(with_state(&desk, &of_kind(stored)?).await?);
+            let top_up = Some(top_up_message(&top_up, desk.currency()));
+            Ok(v1::TopUpBudgetResponse { top_up, budget })
+        })
+        .await
+    }
+
+    async fn list_budget_top_ups(
+        &self,
+        request: Request<v1::ListBudgetTopUpsRequest>,
+    ) -> Result<Response<v1::ListBudgetTopUpsResponse>, Status> {
+        let (desk, message) = at_desk(&self.0, request)?;
+        answer(async {
+            let budget = BudgetId::parse("budget_id", resource_id("budget_id", &message.budget_id)?)?;
+            let fields = page_fields(message.page_size, &message.page_token, &message.order_by);
+            let turn = TOP_UPS.turn(desk.who.workspace()?.as_str(), &budget, fields)?;
+            let page = desk.engine.budget_top_ups(&desk.who, &budget, turn.part()?).await?;
+            let next_page_token = turn.token_after_number(page.next_after);
+            let top_ups = page.items.iter().map(|top_up| top_up_message(top_up, desk.currency())).collect();
+            Ok(v1::ListBudgetTopUpsResponse { top_ups, next_page_token })
         })
         .await
     }

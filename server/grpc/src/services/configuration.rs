@@ -3,10 +3,12 @@
 //! Inward, names become ids: present ones, or such as are drawn for what is new. Outward, ids become
 //! names again. What differs, and the one transaction, are the engine's.
 
+mod dates;
 mod names;
 mod read;
 mod show;
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use prost::Message;
@@ -109,18 +111,17 @@ fn created_keys(
     differences: &[Difference],
     secrets: &[(KeyId, SecretText)],
 ) -> Vec<v1::CreatedKey> {
-    let is_new = |id: &KeyId| {
-        differences.iter().any(|difference| {
-            let after = difference.after.as_ref();
-            difference.before.is_none() && after.is_some_and(|after| after.id() == id.as_str())
-        })
-    };
+    let new_ids: HashSet<&str> = differences
+        .iter()
+        .filter(|difference| difference.before.is_none())
+        .filter_map(|difference| Some(difference.after.as_ref()?.id()))
+        .collect();
     let created = |(id, secret): &(KeyId, SecretText)| v1::CreatedKey {
         name: names.name(ResourceKind::Key, id.as_str()).to_owned(),
         // The one time that anybody but its owner sees it.
         secret: Some(v1::SecretText { value: secret.expose().to_owned() }),
     };
-    secrets.iter().filter(|(id, _)| is_new(id)).map(created).collect()
+    secrets.iter().filter(|(id, _)| new_ids.contains(id.as_str())).map(created).collect()
 }
 
 /// A resource that is not stored yet, for where only its content is shown.

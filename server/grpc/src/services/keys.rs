@@ -2,22 +2,26 @@
 
 use std::sync::Arc;
 
+use prost::Message as _;
 use rateguard_core::ids::KeyId;
 use rateguard_core::money::Currency;
 use rateguard_engine::engine::Engine;
 use rateguard_engine::error::EngineError;
-use rateguard_engine::manage::NewKey;
+use rateguard_engine::manage::{KeyOnce, Rotation};
 use rateguard_engine::ports::{Resource, ResourceKind, Stored};
 use rateguard_engine::resources::Key;
+use rateguard_engine::secrets::SecretText;
 use rateguard_proto::v1;
 use rateguard_proto::v1::key_service_server::KeyService;
 use tonic::{Request, Response, Status};
 
 use super::answer;
-use super::managed::{Desk, Managed, at_desk, of_kind};
+use super::managed::{Desk, Managed, at_desk, creation, of_kind};
 use super::mask::Maskable;
-use crate::convert::keys::{KeyIdentity, key, key_message};
-use crate::convert::timestamp;
+use crate::convert::keys::{KeyIdentity, key, key_message, overlap_ms};
+use crate::convert::lists::key_filter;
+use crate::convert::{client_request, etag_version, resource_id, timestamp};
+use crate::listing::page_fields;
 
 impl Managed for Key {
     type Message = v1::Key;
@@ -25,7 +29,17 @@ impl Managed for Key {
     const FIELD: &'static str = "key";
     const MASKABLE: Maskable = Maskable {
         message: "rateguard.v1.Key",
-        fixed: &["id", "prefix", "label", "etag", "create_time", "update_time", "last_use_time"],
+        fixed: &[
+            "id",
+            "prefix",
+            "label",
+            "etag",
+            "create_time",
+            "update_time",
+            "last_use_time",
+            "previous_prefix",
+            "previous_expire_time",
+        ],
     };
 
     fn id_and_etag(message: &v1::Key) -> (&str, &str) {
@@ -53,6 +67,14 @@ impl Managed for Key {
     }
 }
 
+/// Tells requests for a rotation from those for a key.
+const ROTATION: &str = "rotation";
+
+/// A key for its owner: the one time that anybody else sees it.
+fn secret_shown(secret: &SecretText) -> v1::SecretText {
+    v1::SecretText { value: secret.expose().to_owned() }
+}
+
 /// The service over the engine.
 pub struct Keys(pub Arc<Engine>);
 
@@ -64,11 +86,11 @@ impl KeyService for Keys {
     ) -> Result<Response<v1::CreateKeyResponse>, Status> {
         let (desk, message) = at_desk(&self.0, request)?;
         answer(async {
+            let request = creation::<Key>(message.key.as_ref(), &message.request_id)?;
             let draft: Key = desk.read_new(message.key)?;
-            let NewKey { stored, secret } = desk.engine.create_key(&desk.who, draft).await?;
+            let KeyOnce { stored, secret } = desk.engine.create_key_once(&desk.who, draft, request).await?;
             let key = Some(key_message(&of_kind(stored)?));
-            // The one time that anybody but its owner sees it.
-            let secret = Some(v1::SecretText { value: secret.expose().to_owned() });
+            let secret = secret.as_ref().map(secret_shown);
             Ok(v1::CreateKeyResponse { key, secret })
         })
         .await
@@ -92,7 +114,12 @@ impl KeyService for Keys {
     ) -> Result<Response<v1::ListKeysResponse>, Status> {
         let (desk, message) = at_desk(&self.0, request)?;
         answer(async {
-            let page = desk.list(message.page_size, &message.page_token).await?;
+            let page = desk
+                .list(
+                    &key_filter(&message)?,
+                    page_fields(message.page_size, &message.page_token, &message.order_by),
+                )
+                .await?;
             let keys = with_last_uses(&desk, &page.items).await?;
             Ok(v1::ListKeysResponse { keys, next_page_token: page.next_page_token })
         })
@@ -107,6 +134,28 @@ impl KeyService for Keys {
         answer(async {
             let updated = desk.update(message.key, message.update_mask).await?;
             Ok(v1::UpdateKeyResponse { key: Some(with_last_use(&desk, &updated.stored).await?) })
+        })
+        .await
+    }
+
+    async fn rotate_key(
+        &self,
+        request: Request<v1::RotateKeyRequest>,
+    ) -> Result<Response<v1::RotateKeyResponse>, Status> {
+        let (desk, message) = at_desk(&self.0, request)?;
+        answer(async {
+            let content = v1::RotateKeyRequest { request_id: String::new(), ..message.clone() };
+            let request = client_request(&message.request_id, ROTATION, &content.encode_to_vec())?;
+            let id = KeyId::parse("id", resource_id("id", &message.id)?)?;
+            let rotation = Rotation {
+                id,
+                expected: etag_version(&message.etag)?,
+                overlap_ms: overlap_ms(message.overlap_ms)?,
+            };
+            let KeyOnce { stored, secret } = desk.engine.rotate_key(&desk.who, rotation, request).await?;
+            let key = Some(key_message(&of_kind(stored)?));
+            let secret = secret.as_ref().map(secret_shown);
+            Ok(v1::RotateKeyResponse { key, secret })
         })
         .await
     }

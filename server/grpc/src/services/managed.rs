@@ -10,14 +10,15 @@ use rateguard_engine::caller::Identity;
 use rateguard_engine::directory::WorkspaceView;
 use rateguard_engine::engine::Engine;
 use rateguard_engine::error::{EngineError, Reason};
-use rateguard_engine::ports::{Resource, ResourceKind, Stored};
+use rateguard_engine::manage::ResourceFilter;
+use rateguard_engine::ports::{ClientRequest, Resource, ResourceKind, Stored};
 use rateguard_engine::secrets::random;
 use tonic::{Request, Status};
 
 use super::mask::{Maskable, masked};
 use super::{Call, open};
-use crate::convert::{etag_version, missing, page_size, resource_id, within};
-use crate::page::{next_token, place_of};
+use crate::convert::{client_request, etag_version, missing, resource_id, within};
+use crate::listing::{ListMethod, PageFields};
 
 /// One kind of managed resource, as the wire has it.
 pub trait Managed: Sized {
@@ -39,6 +40,11 @@ pub trait Managed: Sized {
     /// # Errors
     /// Those of its fields.
     fn read(desk: &Desk<'_>, message: Self::Message, present: Option<&Self>) -> Result<Self, EngineError>;
+
+    /// What tells two requests for a new resource apart.
+    fn content(message: &Self::Message) -> Vec<u8> {
+        message.encode_to_vec()
+    }
 
     /// The message of a stored resource, with everything that an update can leave as it is.
     fn message(stored: &Stored<Self>, currency: Currency) -> Self::Message;
@@ -100,14 +106,20 @@ impl Desk<'_> {
         M::read(self, message, None).map_err(|error| within(M::FIELD, error))
     }
 
-    /// Creates a resource.
+    /// Creates a resource, once for the request id that it comes with.
     ///
     /// # Errors
-    /// As [`Desk::read_new`] and [`Engine::create`].
-    pub async fn create<M: Managed>(&self, message: Option<M::Message>) -> Result<Stored<M>, EngineError> {
+    /// As [`Desk::read_new`] and [`Engine::create_once`].
+    pub async fn create<M: Managed>(
+        &self,
+        message: Option<M::Message>,
+        request_id: &str,
+    ) -> Result<Stored<M>, EngineError> {
+        let request = creation::<M>(message.as_ref(), request_id)?;
         let value: M = self.read_new(message)?;
         let (engine, who, resource) = (self.engine.clone(), self.who.clone(), value.into_resource());
-        of_kind(to_the_end(async move { engine.create(&who, resource).await }).await?)
+        let created = to_the_end(async move { engine.create_once(&who, resource, request).await }).await?;
+        of_kind(created.stored)
     }
 
     /// Finds a resource.
@@ -119,17 +131,20 @@ impl Desk<'_> {
         of_kind(self.engine.get(&self.who, M::KIND, resource_id(field, id)?).await?)
     }
 
-    /// Lists resources in the order of their ids.
+    /// Lists resources.
     ///
     /// # Errors
-    /// [`Reason::PageTokenInvalid`], [`Reason::FieldOutOfBounds`].
-    pub async fn list<M: Managed>(&self, size: i32, token: &str) -> Result<Page<M>, EngineError> {
-        let after = place_of(token, &M::KIND)?;
-        let page = self.engine.list(&self.who, M::KIND, after.as_deref(), page_size(size)?).await?;
-        Ok(Page {
-            items: page.items.into_iter().map(of_kind).collect::<Result<_, _>>()?,
-            next_page_token: page.next_after.map(|id| next_token(id, &M::KIND)).unwrap_or_default(),
-        })
+    /// [`Reason::PageTokenInvalid`], [`Reason::FieldMalformed`], [`Reason::FieldOutOfBounds`].
+    pub async fn list<M: Managed>(
+        &self,
+        filter: &ResourceFilter,
+        page: PageFields<'_>,
+    ) -> Result<Page<M>, EngineError> {
+        let method = ListMethod::of_resources(M::KIND.as_str());
+        let turn = method.turn(self.who.workspace()?.as_str(), filter, page)?;
+        let page = self.engine.list(&self.who, M::KIND, filter, &turn.page()?).await?;
+        let next_page_token = turn.token_after(page.next_after.as_ref());
+        Ok(Page { items: page.items.into_iter().map(of_kind).collect::<Result<_, _>>()?, next_page_token })
     }
 
     /// Changes the fields that the mask names.
@@ -165,6 +180,18 @@ impl Desk<'_> {
         let expected = etag_version(etag)?;
         self.engine.delete(&self.who, M::KIND, resource_id("id", id)?, expected).await
     }
+}
+
+/// The request for a new resource, where somebody has named it.
+///
+/// # Errors
+/// [`Reason::FieldMissing`] without the resource, [`Reason::FieldOutOfBounds`] for the id.
+pub fn creation<M: Managed>(
+    message: Option<&M::Message>,
+    request_id: &str,
+) -> Result<Option<ClientRequest>, EngineError> {
+    let message = message.ok_or_else(|| missing(M::FIELD))?;
+    client_request(request_id, M::FIELD, &M::content(message))
 }
 
 /// Runs a change to its end, also when its caller goes away in the middle: a new budget has to take

@@ -2,8 +2,10 @@
 
 use std::sync::Arc;
 
-use rateguard_core::ids::{InvitationId, UserId};
+use prost::Message;
+use rateguard_core::ids::{InvitationId, WorkspaceId};
 use rateguard_engine::error::EngineError;
+use rateguard_engine::listing::{Order, OrderBy};
 use rateguard_engine::people::{Invited, People, Person};
 use rateguard_proto::v1;
 use rateguard_proto::v1::member_service_server::MemberService;
@@ -11,14 +13,27 @@ use tonic::{Request, Response, Status};
 
 use super::answer;
 use super::people::{FromPerson, from_person};
+use crate::convert::lists::{invitation_filter, member_filter};
 use crate::convert::people::{
     email, grant_message, invitation_message, member_message, role, secret, secret_message, user_id,
 };
-use crate::convert::{etag_version, missing, page_size};
-use crate::page::{invalid_token, next_token, place_of};
+use crate::convert::{client_request, etag_version, missing};
+use crate::listing::{ListMethod, page_fields};
 
-/// What page tokens of members are good for.
-const QUERY: &str = "members";
+/// What a named request invites to, apart from what other requests make.
+const INVITED: &str = "invitation";
+/// The list of members.
+const MEMBERS: ListMethod = ListMethod {
+    what: "members",
+    orders: &[("id", OrderBy::Id), ("join_time", OrderBy::JoinTime), ("display_name", OrderBy::DisplayName)],
+    default: Order::ascending(OrderBy::Id),
+};
+/// The list of invitations.
+const INVITATIONS: ListMethod = ListMethod {
+    what: "invitations",
+    orders: &[("id", OrderBy::Id), ("create_time", OrderBy::CreateTime)],
+    default: Order::ascending(OrderBy::Id),
+};
 
 /// The service over people.
 pub struct Members(pub Arc<People>);
@@ -36,7 +51,9 @@ impl MemberService for Members {
                 text => Some(email("email", text)?),
             };
             let role = role("role", message.role)?;
-            let Invited { invitation, token } = self.0.invite(&person, to, role, &origin).await?;
+            let content = v1::InviteMemberRequest { request_id: String::new(), ..message.clone() };
+            let request = client_request(&message.request_id, INVITED, &content.encode_to_vec())?;
+            let Invited { invitation, token } = self.0.invite(&person, to, role, request, &origin).await?;
             Ok(v1::InviteMemberResponse {
                 invitation: Some(invitation_message(&invitation)),
                 token: token.as_ref().map(secret_message),
@@ -49,10 +66,17 @@ impl MemberService for Members {
         &self,
         request: Request<v1::ListInvitationsRequest>,
     ) -> Result<Response<v1::ListInvitationsResponse>, Status> {
-        let FromPerson { person, .. } = from_person(request)?;
+        let FromPerson { person, message, .. } = from_person(request)?;
         answer(async {
-            let open = self.0.invitations(&person).await?;
-            Ok(v1::ListInvitationsResponse { invitations: open.iter().map(invitation_message).collect() })
+            let fields = page_fields(message.page_size, &message.page_token, &message.order_by);
+            let filter = invitation_filter(&message)?;
+            let turn = INVITATIONS.turn(workspace(&person), &filter, fields)?;
+            let page = self.0.invitations(&person, &filter, &turn.page()?).await?;
+            let next_page_token = turn.token_after(page.next_after.as_ref());
+            Ok(v1::ListInvitationsResponse {
+                invitations: page.items.iter().map(invitation_message).collect(),
+                next_page_token,
+            })
         })
         .await
     }
@@ -87,7 +111,18 @@ impl MemberService for Members {
         request: Request<v1::ListMembersRequest>,
     ) -> Result<Response<v1::ListMembersResponse>, Status> {
         let FromPerson { person, message, .. } = from_person(request)?;
-        answer(async { list(&self.0, &person, &message).await }).await
+        answer(async {
+            let fields = page_fields(message.page_size, &message.page_token, &message.order_by);
+            let filter = member_filter(&message)?;
+            let turn = MEMBERS.turn(workspace(&person), &filter, fields)?;
+            let page = self.0.members(&person, &filter, &turn.page()?).await?;
+            let next_page_token = turn.token_after(page.next_after.as_ref());
+            Ok(v1::ListMembersResponse {
+                members: page.items.iter().map(member_message).collect(),
+                next_page_token,
+            })
+        })
+        .await
     }
 
     async fn update_member(
@@ -130,20 +165,9 @@ impl MemberService for Members {
     }
 }
 
-async fn list(
-    people: &People,
-    person: &Person,
-    request: &v1::ListMembersRequest,
-) -> Result<v1::ListMembersResponse, EngineError> {
-    let size = page_size(request.page_size)?;
-    let after = place_of(&request.page_token, &QUERY)?;
-    let after = after.map(|id| UserId::parse("page_token", &id).map_err(|_| invalid_token())).transpose()?;
-    let mut members = people.members(person, after.as_ref(), size + 1).await?;
-    let more = members.len() > size;
-    members.truncate(size);
-    let last = members.last().filter(|_| more);
-    let next_page_token = last.map(|last| next_token(&last.user.id, &QUERY)).unwrap_or_default();
-    Ok(v1::ListMembersResponse { members: members.iter().map(member_message).collect(), next_page_token })
+/// Whose the list is. A person without a workspace has none, and no role there.
+fn workspace(person: &Person) -> &str {
+    person.workspace.as_ref().map_or("", WorkspaceId::as_str)
 }
 
 fn invitation_id(text: &str) -> Result<InvitationId, EngineError> {

@@ -4,9 +4,11 @@ use std::sync::Arc;
 
 use rateguard_core::ids::PriceId;
 use rateguard_core::money::Currency;
+use rateguard_core::time::Millis;
 use rateguard_core::usage::PriceRef;
 use rateguard_engine::engine::Engine;
 use rateguard_engine::error::EngineError;
+use rateguard_engine::listing::{Order, OrderBy};
 use rateguard_engine::manage::ListedPrice;
 use rateguard_engine::ports::{Resource, ResourceKind, Stored};
 use rateguard_engine::resources::PriceOverride;
@@ -17,10 +19,16 @@ use tonic::{Request, Response, Status};
 use super::answer;
 use super::managed::{Desk, Managed, at_desk, random_id};
 use super::mask::Maskable;
-use crate::convert::prices::{place, place_text, price_filter, price_message, price_sheet};
-use crate::convert::{page_size, resource_id};
-use crate::page::{invalid_token, next_token, place_of};
+use crate::convert::prices::{place_text, price_filter, price_message, price_sheet};
+use crate::convert::{instant, resource_id};
+use crate::listing::{ListMethod, page_fields};
 
+/// The list of prices: by the model overrides come before the catalogue, each by provider, model and instant.
+const PRICES: ListMethod = ListMethod {
+    what: "prices",
+    orders: &[("model", OrderBy::Id), ("effective_time", OrderBy::CreateTime)],
+    default: Order::ascending(OrderBy::Id),
+};
 /// The version of a new override.
 const FIRST_VERSION: u32 = 1;
 
@@ -30,7 +38,17 @@ impl Managed for PriceOverride {
     const FIELD: &'static str = "price";
     const MASKABLE: Maskable = Maskable {
         message: "rateguard.v1.Price",
-        fixed: &["id", "provider", "model", "version", "source", "currency_code", "effective_time", "etag"],
+        fixed: &[
+            "id",
+            "provider",
+            "model",
+            "version",
+            "source",
+            "currency_code",
+            "effective_time",
+            "effective_end_time",
+            "etag",
+        ],
     };
 
     fn id_and_etag(message: &v1::Price) -> (&str, &str) {
@@ -40,14 +58,15 @@ impl Managed for PriceOverride {
     fn read(desk: &Desk<'_>, message: v1::Price, present: Option<&Self>) -> Result<Self, EngineError> {
         let (reference, effective_from) = match present {
             Some(present) => (present.sheet.reference.clone(), present.sheet.effective_from),
-            None => (first_version()?, desk.engine.now()),
+            None => (first_version()?, beginning(desk, &message)?),
         };
         Ok(Self { sheet: price_sheet(message, reference, effective_from)? })
     }
 
     fn message(stored: &Stored<Self>, currency: Currency) -> v1::Price {
         let sheet = stored.value.sheet.clone();
-        price_message(&ListedPrice { sheet, stored_version: Some(stored.version) }, currency)
+        let stored_version = Some(stored.version);
+        price_message(&ListedPrice { sheet, stored_version, effective_until: None }, currency)
     }
 
     fn into_resource(self) -> Resource {
@@ -59,6 +78,12 @@ impl Managed for PriceOverride {
     }
 }
 
+/// Since when a new override is in force: now, unless its message says otherwise.
+fn beginning(desk: &Desk<'_>, message: &v1::Price) -> Result<Millis, EngineError> {
+    let given = message.effective_time.as_ref();
+    given.map_or_else(|| Ok(desk.engine.now()), |time| instant("effective_time", time))
+}
+
 fn first_version() -> Result<PriceRef, EngineError> {
     Ok(PriceRef { id: PriceId::from_random(random_id()?), version: FIRST_VERSION })
 }
@@ -67,16 +92,19 @@ fn first_version() -> Result<PriceRef, EngineError> {
 pub struct Prices(pub Arc<Engine>);
 
 impl Prices {
+    fn shown(desk: &Desk<'_>, stored: Stored<PriceOverride>) -> Result<v1::Price, EngineError> {
+        Ok(price_message(&desk.engine.listed_price(&desk.who, stored)?, desk.currency()))
+    }
+
     async fn list(
         desk: &Desk<'_>,
         message: &v1::ListPricesRequest,
     ) -> Result<v1::ListPricesResponse, EngineError> {
         let filter = price_filter(message)?;
-        let after = place_of(&message.page_token, &filter)?;
-        let after = after.map(|text| place(&text).ok_or_else(invalid_token)).transpose()?;
-        let limit = page_size(message.page_size)?;
-        let page = desk.engine.prices(&desk.who, &filter, after.as_ref(), limit).await?;
-        let next_page_token = page.next_after.map(|place| next_token(place_text(&place), &filter));
+        let fields = page_fields(message.page_size, &message.page_token, &message.order_by);
+        let turn = PRICES.turn(desk.who.workspace()?.as_str(), &filter, fields)?;
+        let page = desk.engine.prices(&desk.who, &filter, &turn.prices()?).await?;
+        let next_page_token = page.next_after.map(|place| turn.token_of(&place_text(&place)));
         Ok(v1::ListPricesResponse {
             prices: page.items.iter().map(|listed| price_message(listed, desk.currency())).collect(),
             next_page_token: next_page_token.unwrap_or_default(),
@@ -112,9 +140,8 @@ impl PriceService for Prices {
     ) -> Result<Response<v1::CreatePriceOverrideResponse>, Status> {
         let (desk, message) = at_desk(&self.0, request)?;
         answer(async {
-            let stored = desk.create::<PriceOverride>(message.price).await?;
-            let price = Some(PriceOverride::message(&stored, desk.currency()));
-            Ok(v1::CreatePriceOverrideResponse { price })
+            let stored = desk.create::<PriceOverride>(message.price, &message.request_id).await?;
+            Ok(v1::CreatePriceOverrideResponse { price: Some(Self::shown(&desk, stored)?) })
         })
         .await
     }
@@ -128,8 +155,7 @@ impl PriceService for Prices {
             let id = message.price.as_ref().map_or("", |price| &price.id);
             desk.engine.check_price_writable(&desk.who, id)?;
             let updated = desk.update::<PriceOverride>(message.price, message.update_mask).await?;
-            let price = Some(PriceOverride::message(&updated.stored, desk.currency()));
-            Ok(v1::UpdatePriceOverrideResponse { price })
+            Ok(v1::UpdatePriceOverrideResponse { price: Some(Self::shown(&desk, updated.stored)?) })
         })
         .await
     }

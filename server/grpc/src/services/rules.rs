@@ -15,7 +15,9 @@ use tonic::{Request, Response, Status};
 use super::answer;
 use super::managed::{Desk, Managed, at_desk, random_id};
 use super::mask::Maskable;
+use crate::convert::lists::rule_filter;
 use crate::convert::rules::{rule, rule_message};
+use crate::listing::page_fields;
 
 impl Managed for Rule {
     type Message = v1::Rule;
@@ -60,7 +62,7 @@ impl RuleService for Rules {
     ) -> Result<Response<v1::CreateRuleResponse>, Status> {
         let (desk, message) = at_desk(&self.0, request)?;
         answer(async {
-            let stored = desk.create(message.rule).await?;
+            let stored = desk.create(message.rule, &message.request_id).await?;
             Ok(v1::CreateRuleResponse { rule: Some(rule_message(&stored)) })
         })
         .await
@@ -84,7 +86,12 @@ impl RuleService for Rules {
     ) -> Result<Response<v1::ListRulesResponse>, Status> {
         let (desk, message) = at_desk(&self.0, request)?;
         answer(async {
-            let page = desk.list(message.page_size, &message.page_token).await?;
+            let page = desk
+                .list(
+                    &rule_filter(&message)?,
+                    page_fields(message.page_size, &message.page_token, &message.order_by),
+                )
+                .await?;
             let rules = page.items.iter().map(rule_message).collect();
             Ok(v1::ListRulesResponse { rules, next_page_token: page.next_page_token })
         })

@@ -20,6 +20,9 @@ use crate::convert::page_size;
 use crate::convert::usage::{event_filter, record_result, usage_event, usage_record};
 use crate::page::{next_token, position_of};
 
+/// What tells tokens of events from those of other lists.
+const EVENTS: &str = "usage events";
+
 /// The service over the engine.
 pub struct Usage(pub Arc<Engine>);
 
@@ -69,7 +72,8 @@ impl UsageService for Usage {
         let Call { who, view, message } = open(&self.0, request)?;
         answer(async {
             let filter = message.filter.unwrap_or_default();
-            let before = position_of(&message.page_token, &filter)?;
+            let list = (EVENTS, who.workspace()?.as_str(), &filter);
+            let before = position_of(&message.page_token, &list)?;
             let query = EventQuery {
                 filter: event_filter(filter.clone(), &view)?,
                 before,
@@ -77,7 +81,7 @@ impl UsageService for Usage {
             };
             let page = self.0.events(&who, &query).await?;
             let next_page_token =
-                page.next_before.map(|Position(p)| next_token(p, &filter)).unwrap_or_default();
+                page.next_before.map(|Position(p)| next_token(p, &list)).unwrap_or_default();
             let events = page.events.into_iter().map(|e| usage_event(e, view.workspace.currency)).collect();
             Ok(v1::ListUsageEventsResponse { events, next_page_token })
         })

@@ -2,10 +2,12 @@
 
 use std::sync::Arc;
 
+use prost::Message as _;
 use rateguard_core::ids::DisplayName;
 use rateguard_engine::audit::Origin;
 use rateguard_engine::error::EngineError;
-use rateguard_engine::people::{People, Person, Role};
+use rateguard_engine::listing::{Order, OrderBy};
+use rateguard_engine::people::{People, Person};
 use rateguard_proto::v1;
 use rateguard_proto::v1::workspace_service_server::WorkspaceService;
 use tonic::{Request, Response, Status};
@@ -13,14 +15,29 @@ use tonic::{Request, Response, Status};
 use super::answer;
 use super::mask::{Maskable, masked};
 use super::people::{FromPerson, from_person};
+use crate::convert::lists::workspace_filter;
 use crate::convert::people::{workspace_id, workspace_message, zone_and_currency};
-use crate::convert::{etag_version, missing, within};
+use crate::convert::{client_request, etag_version, missing, within};
+use crate::listing::{ListMethod, page_fields};
 
 /// The field of requests that holds the workspace.
 const FIELD: &str = "workspace";
 const MASKABLE: Maskable = Maskable {
     message: "rateguard.v1.Workspace",
     fixed: &["id", "time_zone", "currency_code", "role", "etag", "create_time", "update_time"],
+};
+
+/// The list of a person's workspaces.
+const WORKSPACES: ListMethod = ListMethod {
+    what: "workspaces",
+    orders: &[
+        ("id", OrderBy::Id),
+        ("join_time", OrderBy::JoinTime),
+        ("create_time", OrderBy::CreateTime),
+        ("update_time", OrderBy::UpdateTime),
+        ("display_name", OrderBy::DisplayName),
+    ],
+    default: Order::ascending(OrderBy::JoinTime),
 };
 
 /// The service over people.
@@ -35,11 +52,13 @@ impl WorkspaceService for Workspaces {
         let FromPerson { person, origin, message } = from_person(request)?;
         answer(async {
             let draft = message.workspace.ok_or_else(|| missing(FIELD))?;
+            let request = client_request(&message.request_id, FIELD, &draft.encode_to_vec())?;
             let name = DisplayName::parse("workspace.display_name", &draft.display_name)?;
             let (zone, currency) = zone_and_currency(draft.time_zone, &draft.currency_code)
                 .map_err(|error| within(FIELD, error))?;
-            let stored = self.0.create_workspace(&person, name, zone, currency, &origin).await?;
-            Ok(v1::CreateWorkspaceResponse { workspace: Some(workspace_message(&stored, Role::Owner)) })
+            let (role, stored) =
+                self.0.create_workspace(&person, name, zone, currency, request, &origin).await?;
+            Ok(v1::CreateWorkspaceResponse { workspace: Some(workspace_message(&stored, role)) })
         })
         .await
     }
@@ -60,12 +79,16 @@ impl WorkspaceService for Workspaces {
         &self,
         request: Request<v1::ListWorkspacesRequest>,
     ) -> Result<Response<v1::ListWorkspacesResponse>, Status> {
-        let FromPerson { person, .. } = from_person(request)?;
+        let FromPerson { person, message, .. } = from_person(request)?;
         answer(async {
-            let found = self.0.workspaces(&person).await?;
+            let fields = page_fields(message.page_size, &message.page_token, &message.order_by);
+            let filter = workspace_filter(&message)?;
+            let turn = WORKSPACES.turn(person.user.as_str(), &filter, fields)?;
+            let page = self.0.workspace_page(&person, &filter, &turn.page()?).await?;
+            let next_page_token = turn.token_after(page.next_after.as_ref());
             let messages =
-                found.iter().map(|(membership, stored)| workspace_message(stored, membership.role));
-            Ok(v1::ListWorkspacesResponse { workspaces: messages.collect() })
+                page.items.iter().map(|(membership, stored)| workspace_message(stored, membership.role));
+            Ok(v1::ListWorkspacesResponse { workspaces: messages.collect(), next_page_token })
         })
         .await
     }

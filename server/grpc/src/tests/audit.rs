@@ -53,7 +53,7 @@ async fn a_change_by_a_key_says_which_from_where_and_what() {
         Ok(request)
     };
     let mut rules = RuleServiceClient::new(InterceptedService::new(world.public.clone(), from_there));
-    let create = v1::CreateRuleRequest { rule: Some(ten_a_minute()) };
+    let create = v1::CreateRuleRequest { rule: Some(ten_a_minute()), request_id: String::new() };
     let made = rules.create_rule(create).await.unwrap().into_inner().rule.unwrap();
     let entry = all(&world).await.remove(0);
     let caller = world.engine.authenticator().by_key(&world.key, world.engine.now()).unwrap();
@@ -137,19 +137,28 @@ async fn no_secret_is_shown_and_a_new_one_is_told() {
     assert!(entries[0].after_json.contains(r#""credential":"[masked, changed]""#));
     let key = v1::Key { display_name: "k".to_owned(), scopes: vec![1], ..v1::Key::default() };
     let mut keys = KeyServiceClient::new(world.transport());
-    let made = keys.create_key(v1::CreateKeyRequest { key: Some(key) }).await.unwrap().into_inner();
+    let made = keys
+        .create_key(v1::CreateKeyRequest { key: Some(key), request_id: String::new() })
+        .await
+        .unwrap()
+        .into_inner();
     let key_secret = made.secret.unwrap().value;
+    let rotate = v1::RotateKeyRequest { id: made.key.unwrap().id, ..v1::RotateKeyRequest::default() };
+    let rotated = keys.rotate_key(rotate).await.unwrap().into_inner().secret.unwrap().value;
     let ada = world.someone("ada").await;
     let invitation = world.invitation(&ada, v1::Role::Viewer).await;
     let mut shown = format!("{:?}", all(&world).await);
     let of_ada = listed(world.transport_with(&ada.access), v1::AuditEntryFilter::default()).await.unwrap();
     shown.push_str(&format!("{of_ada:?}"));
     let hash = hex::encode(rateguard_engine::secrets::key_hash(&key_secret));
+    let new_hash = hex::encode(rateguard_engine::secrets::key_hash(&rotated));
     let secrets = [
         "sk-first",
         "sk-second",
         &key_secret,
         &hash,
+        &rotated,
+        &new_hash,
         &ada.access,
         &ada.refresh,
         &invitation,
@@ -172,7 +181,7 @@ async fn a_change_that_is_refused_leaves_no_entry() {
     assert_eq!(reason(&rules.update_rule(update).await.unwrap_err()), R::EtagMismatch);
     let delete = v1::DeleteRuleRequest { id: made.id, etag: "99".to_owned() };
     assert_eq!(reason(&rules.delete_rule(delete).await.unwrap_err()), R::EtagMismatch);
-    rules.create_rule(v1::CreateRuleRequest { rule: None }).await.unwrap_err();
+    rules.create_rule(v1::CreateRuleRequest { rule: None, request_id: String::new() }).await.unwrap_err();
     let reader = world.add_key(plain_key(&[Scope::Read])).await;
     let after_key = all(&world).await;
     let mut read_only = RuleServiceClient::new(world.transport_with(&reader));
@@ -220,6 +229,7 @@ async fn entries_are_filtered_and_paged_with_tokens_of_their_own() {
         filter: Some(of_kind(Kind::Rule)),
         page_size: 2,
         page_token,
+        order_by: String::new(),
     };
     loop {
         let page = client.list_audit_entries(rules_only(page_token)).await.unwrap().into_inner();

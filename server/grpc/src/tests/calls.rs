@@ -25,7 +25,10 @@ async fn limit_to(world: &World, limit: i64, models: &[&str]) -> String {
         ..v1::Rule::default()
     };
     let mut client = RuleServiceClient::new(world.transport());
-    let made = client.create_rule(v1::CreateRuleRequest { rule: Some(rule) }).await.unwrap();
+    let made = client
+        .create_rule(v1::CreateRuleRequest { rule: Some(rule), request_id: String::new() })
+        .await
+        .unwrap();
     made.into_inner().rule.unwrap().id
 }
 

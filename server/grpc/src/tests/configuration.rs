@@ -1,5 +1,6 @@
 //! A workspace as a whole: exported, compared, applied.
 
+use rateguard_core::time::Millis;
 use rateguard_engine::audit::Deed;
 use rateguard_engine::ports::{ConfigStore, Resource};
 use rateguard_engine::resources::Scope;
@@ -14,6 +15,12 @@ use tonic::{Code, Status};
 
 use super::managed::{api, make_api, mask, usd};
 use super::world::{Transport, World, plain_key, reason, told};
+use crate::convert::timestamp;
+
+/// The year 2026 begins.
+const IN_FORCE_SINCE_MS: i64 = 1_767_225_600_000;
+/// The name of the sample's price.
+const PRICE: &str = "openai/gpt-4o@2026-01-01T00:00:00Z";
 
 use v1::ConfigurationChange as C;
 use v1::ConfigurationKind as K;
@@ -87,6 +94,7 @@ fn sample() -> v1::WorkspaceConfiguration {
     let price = v1::Price {
         provider: "openai".to_owned(),
         model: "gpt-4o".to_owned(),
+        effective_time: Some(timestamp(Millis::new(IN_FORCE_SINCE_MS))),
         request_rate: Some("0.01".to_owned()),
         ..v1::Price::default()
     };
@@ -121,7 +129,7 @@ async fn what_was_applied_is_exported_and_a_second_time_changes_nothing() {
         (K::Key, "app", C::Create),
         (K::Rule, "ten", C::Create),
         (K::Budget, "month", C::Create),
-        (K::Price, "openai/gpt-4o", C::Create),
+        (K::Price, PRICE, C::Create),
     ]);
     assert_eq!((told_of(&first), first.unchanged_count), (made, 0));
     let exported = world.exported().await;
@@ -214,7 +222,7 @@ async fn pruning_takes_out_what_is_not_named_but_for_the_key_that_asks() {
         (K::Key, "a key", C::Keep),
         (K::Key, "app", C::Delete),
         (K::Budget, "month", C::Delete),
-        (K::Price, "openai/gpt-4o", C::Delete),
+        (K::Price, PRICE, C::Delete),
     ]);
     assert_eq!((told_of(&pruned), pruned.unchanged_count), (expected, 1));
     let exported = world.exported().await;
@@ -364,7 +372,7 @@ async fn twins_are_told_apart_by_numbers_and_their_own_export_changes_nothing() 
     let world = World::new().await;
     let mut rules = RuleServiceClient::new(world.transport());
     for limit in [5, 6, 7] {
-        let create = v1::CreateRuleRequest { rule: Some(rule("twin", limit)) };
+        let create = v1::CreateRuleRequest { rule: Some(rule("twin", limit)), request_id: String::new() };
         rules.create_rule(create).await.unwrap();
         world.clock.advance_ms(1);
     }
@@ -383,32 +391,12 @@ async fn twins_are_told_apart_by_numbers_and_their_own_export_changes_nothing() 
 }
 
 #[tokio::test]
-async fn a_reference_to_what_is_gone_is_kept_where_it_is_and_refused_elsewhere() {
+async fn pruning_takes_out_what_is_in_use_together_with_what_uses_it() {
     let world = World::new().await;
     world.apply(&sample()).await;
-    let without_api = v1::WorkspaceConfiguration {
-        keys: vec![key("app")],
-        rules: Vec::new(),
-        budgets: Vec::new(),
-        apis: Vec::new(),
-        ..sample()
-    };
-    let mut apis = rateguard_proto::v1::api_service_client::ApiServiceClient::new(world.transport());
-    apis.delete_api(v1::DeleteApiRequest { id: api_id(&world).await, etag: String::new() }).await.unwrap();
-    let exported = world.exported().await;
-    let dangling = exported.rules[0].r#match.clone().unwrap().api_ids.remove(0);
-    assert!(dangling.starts_with("api_"), "{dangling}");
-    assert_eq!(world.apply(&exported).await.differences, []);
-    let elsewhere = World::new().await;
-    elsewhere.apply(&without_api).await;
-    let error = elsewhere.send(request(&exported)).await.unwrap_err();
-    assert_eq!(reason(&error), R::ResourceNotFound);
-}
-
-async fn api_id(world: &World) -> String {
-    let mut apis = rateguard_proto::v1::api_service_client::ApiServiceClient::new(world.transport());
-    let listed = apis.list_apis(v1::ListApisRequest::default()).await.unwrap().into_inner();
-    listed.apis[0].id.clone()
+    let all = v1::ApplyWorkspaceRequest { prune: true, ..request(&v1::WorkspaceConfiguration::default()) };
+    world.send(all).await.unwrap();
+    assert!(world.exported().await.apis.is_empty());
 }
 
 #[tokio::test]
@@ -513,7 +501,10 @@ mod round_trip {
     }
 
     fn known_price(place: usize, mut sheet: PriceSheet) -> Option<Resource> {
-        sheet.model = format!("{}-{place}", sheet.model);
+        // Two of each model, from different instants on.
+        (sheet.provider, sheet.model) = ("maker".to_owned(), format!("m-{}", place / 2));
+        sheet.effective_from =
+            Millis::new(sheet.effective_from.get() / 2 * 2 + i64::from(place.is_multiple_of(2)));
         let is_price =
             !sheet.token_rates.is_empty() || sheet.per_request.is_some() || !sheet.per_unit.is_empty();
         is_price.then_some(Resource::PriceOverride(PriceOverride { sheet }))

@@ -71,7 +71,7 @@ fn usual_query() -> v1::QueryTimeSeriesRequest {
 }
 
 fn listed(sheet: PriceSheet) -> ListedPrice {
-    ListedPrice { sheet, stored_version: Some(1) }
+    ListedPrice { sheet, stored_version: Some(1), effective_until: None }
 }
 
 proptest! {

@@ -62,7 +62,7 @@ async fn make_budget(world: &World, nanos: i64, enforcement: v1::BudgetEnforceme
         period: Some(v1::budget::Period::Prepaid(v1::PrepaidBudget {})),
         ..v1::Budget::default()
     };
-    let request = v1::CreateBudgetRequest { budget: Some(budget) };
+    let request = v1::CreateBudgetRequest { budget: Some(budget), request_id: String::new() };
     let made = BudgetServiceClient::new(world.transport()).create_budget(request).await.unwrap();
     made.into_inner().budget.unwrap().id
 }
@@ -218,7 +218,7 @@ async fn set_dear_input(world: &World) {
         token_rates: Some(rates),
         ..v1::Price::default()
     };
-    let request = v1::CreatePriceOverrideRequest { price: Some(price) };
+    let request = v1::CreatePriceOverrideRequest { price: Some(price), request_id: String::new() };
     PriceServiceClient::new(world.transport()).create_price_override(request).await.unwrap();
 }
 
@@ -255,7 +255,7 @@ async fn a_budget_that_is_spent_beyond_64_bits_tells_the_largest_number_and_refu
         algorithm: fixed_window(10),
         ..v1::Rule::default()
     };
-    let request = v1::CreateRuleRequest { rule: Some(ten_a_minute) };
+    let request = v1::CreateRuleRequest { rule: Some(ten_a_minute), request_id: String::new() };
     RuleServiceClient::new(world.transport()).create_rule(request).await.unwrap();
     overspend(&world).await;
     for used in 1..=10 {

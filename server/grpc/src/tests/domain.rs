@@ -145,6 +145,7 @@ pub fn budget() -> impl Strategy<Value = Budget> {
             period,
             enforcement,
             active,
+            topped_up: Nanos::ZERO,
             opened_after: None,
         },
     )
@@ -163,6 +164,7 @@ pub fn key() -> impl Strategy<Value = Key> {
             id: KeyId::from_random(id),
             display_name,
             secret_sha256: hash,
+            previous: None,
             prefix,
             label: if test { KeyLabel::Test } else { KeyLabel::Live },
             scopes: scopes.into_iter().collect(),

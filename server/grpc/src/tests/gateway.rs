@@ -47,7 +47,8 @@ async fn a_route_comes_with_its_credential_in_clear_and_its_defaults() {
 #[tokio::test]
 async fn no_route_leads_to_an_api_that_is_missing_off_without_a_url_or_closed_to_the_key() {
     let world = World::new().await;
-    let elsewhere = vec![ApiId::parse("id", "api_elsewhere").unwrap()];
+    let elsewhere = make_api(&world, api("elsewhere")).await.unwrap().id;
+    let elsewhere = vec![ApiId::parse("id", &elsewhere).unwrap()];
     let narrow = world.add_key(Key { apis: elsewhere, ..plain_key(&[Scope::Gateway]) }).await;
     let app = world.add_key(plain_key(&[Scope::Gateway])).await;
     make_api(&world, api("open")).await.unwrap();
@@ -98,7 +99,7 @@ async fn a_watch_begins_with_a_refresh_and_then_names_each_api_that_changed() {
     let algorithm = Some(v1::rule::Algorithm::FixedWindow(window));
     let rule = v1::Rule { display_name: "r".to_owned(), algorithm, ..v1::Rule::default() };
     let mut rules = RuleServiceClient::new(world.transport());
-    rules.create_rule(v1::CreateRuleRequest { rule: Some(rule) }).await.unwrap();
+    rules.create_rule(v1::CreateRuleRequest { rule: Some(rule), request_id: String::new() }).await.unwrap();
 
     let made = make_api(&world, api("openai")).await.unwrap();
     let changed = || Some(Change::Route(internal::RouteChange { api_id: made.id.clone() }));

@@ -1,6 +1,7 @@
 //! What hardly anybody sends by mistake: refused by name, each where it stands.
 
 use prost_types::{FieldMask, Timestamp};
+use rateguard_engine::manage::ResourceFilter;
 use rateguard_proto::v1;
 use rateguard_proto::v1::ErrorReason as R;
 use rateguard_proto::v1::key_service_client::KeyServiceClient;
@@ -12,6 +13,7 @@ use tonic::Code;
 
 use super::managed::{fixed_window, mask};
 use super::world::{World, told};
+use crate::listing::{ListMethod, page_fields};
 
 fn rule(display_name: &str) -> v1::Rule {
     let algorithm = fixed_window(10);
@@ -36,15 +38,18 @@ async fn a_name_that_shows_as_another_is_refused() {
     let mut rules = RuleServiceClient::new(world.transport());
     let mut keys = KeyServiceClient::new(world.transport());
     for name in MISLEADING {
-        let request = v1::CreateRuleRequest { rule: Some(rule(name)) };
+        let request = v1::CreateRuleRequest { rule: Some(rule(name)), request_id: String::new() };
         let error = rules.create_rule(request).await.unwrap_err();
         assert_eq!(told(&error), invalid(R::FieldOutOfBounds, "rule.display_name"), "{name:?}");
         let named = v1::Key { display_name: name.to_owned(), ..key() };
-        let error = keys.create_key(v1::CreateKeyRequest { key: Some(named) }).await.unwrap_err();
+        let error = keys
+            .create_key(v1::CreateKeyRequest { key: Some(named), request_id: String::new() })
+            .await
+            .unwrap_err();
         assert_eq!(told(&error), invalid(R::FieldOutOfBounds, "key.display_name"), "{name:?}");
     }
     // What people write from right to left they may.
-    let request = v1::CreateRuleRequest { rule: Some(rule("גבול יומי")) };
+    let request = v1::CreateRuleRequest { rule: Some(rule("גבול יומי")), request_id: String::new() };
     rules.create_rule(request).await.unwrap();
 }
 
@@ -63,7 +68,7 @@ async fn control_characters_are_refused_wherever_a_text_stands() {
         (v1::CallMatch { subjects: vec![zero()], ..none() }, R::FieldOutOfBounds, "rule.match.subjects[0]"),
         (v1::CallMatch { attributes, ..none() }, R::FieldOutOfBounds, "rule.match.attributes[\"plan\"]"),
     ] {
-        let request = v1::CreateRuleRequest { rule: Some(matching(matches)) };
+        let request = v1::CreateRuleRequest { rule: Some(matching(matches)), request_id: String::new() };
         let error = rules.create_rule(request).await.unwrap_err();
         assert_eq!(told(&error), invalid(reason, field));
     }
@@ -97,7 +102,10 @@ async fn an_instant_that_is_none_is_refused() {
         (253_402_300_800, 0),
     ] {
         let expiring = v1::Key { expire_time: Some(Timestamp { seconds, nanos }), ..key() };
-        let error = keys.create_key(v1::CreateKeyRequest { key: Some(expiring) }).await.unwrap_err();
+        let error = keys
+            .create_key(v1::CreateKeyRequest { key: Some(expiring), request_id: String::new() })
+            .await
+            .unwrap_err();
         assert_eq!(told(&error), invalid(R::FieldMalformed, "key.expire_time"), "{seconds} {nanos}");
     }
 }
@@ -106,7 +114,7 @@ async fn an_instant_that_is_none_is_refused() {
 async fn a_mask_may_repeat_itself_but_not_reach_beyond_its_resource() {
     let world = World::new().await;
     let mut client = RuleServiceClient::new(world.transport());
-    let request = v1::CreateRuleRequest { rule: Some(rule("before")) };
+    let request = v1::CreateRuleRequest { rule: Some(rule("before")), request_id: String::new() };
     let made = client.create_rule(request).await.unwrap().into_inner().rule.unwrap();
     let mut update = async |mask: Option<FieldMask>| {
         let rule = Some(v1::Rule { id: made.id.clone(), ..rule("after") });
@@ -139,25 +147,49 @@ async fn an_endless_id_neither_passes_nor_makes_the_answer_endless() {
 async fn a_forged_token_shows_nothing_and_breaks_nothing() {
     let world = World::new().await;
     let mut client = RuleServiceClient::new(world.transport());
-    let kind = rateguard_engine::ports::ResourceKind::Rule;
-    for token in [
-        "x".to_owned(),
-        "=".repeat(3_000),
-        crate::page::next_token("rule_\0", &kind),
-        crate::page::next_token("rule_", &rateguard_engine::ports::ResourceKind::Key),
-    ] {
-        let request = v1::ListRulesRequest { page_size: 0, page_token: token };
+    for token in ["x".to_owned(), "=".repeat(3_000), crate::page::next_token("rule_", &"rule")] {
+        let request = v1::ListRulesRequest { page_token: token, ..v1::ListRulesRequest::default() };
         let error = client.list_rules(request).await.unwrap_err();
         assert_eq!(told(&error), invalid(R::PageTokenInvalid, "page_token"));
     }
+    // Whoever knows how tokens are made still sees the rules of their workspace alone.
+    let lists = [
+        ("id", "rule_\0", false),
+        ("id", "'; DROP TABLE rules", true),
+        ("id", "", true),
+        ("create_time", "rule_", false),
+        ("create_time desc", "rule_ 1e3", false),
+        ("create_time", "rule_ 99999999999999999999", false),
+        ("update_time desc", "rule_ -9223372036854775808", true),
+        ("display_name", "rule_", false),
+        ("display_name desc", "  ", true),
+    ];
+    for (order_by, place, is_read) in lists {
+        let method = ListMethod::of_resources("rule");
+        let fields = page_fields(0, "", order_by);
+        let turn = method.turn(world.workspace.as_str(), &ResourceFilter::default(), fields).unwrap();
+        let request = v1::ListRulesRequest {
+            page_token: turn.token_of(place),
+            order_by: order_by.to_owned(),
+            ..v1::ListRulesRequest::default()
+        };
+        match client.list_rules(request).await {
+            Ok(page) => assert!(is_read && page.into_inner().rules.is_empty(), "{order_by} {place:?}"),
+            Err(error) => {
+                assert_eq!(told(&error), invalid(R::PageTokenInvalid, "page_token"));
+                assert!(!is_read, "{order_by} {place:?}");
+            }
+        }
+    }
     let mut events = UsageServiceClient::new(world.transport());
+    let list = ("usage events", world.workspace.as_str(), &v1::UsageEventFilter::default());
     for place in ["-1", "1.5", "99999999999999999999", ""] {
-        let page_token = crate::page::next_token(place, &v1::UsageEventFilter::default());
+        let page_token = crate::page::next_token(place, &list);
         let request = v1::ListUsageEventsRequest { page_token, ..v1::ListUsageEventsRequest::default() };
         let error = events.list_usage_events(request).await.unwrap_err();
         assert_eq!(told(&error), invalid(R::PageTokenInvalid, "page_token"), "{place}");
     }
-    let page_token = crate::page::next_token(u64::MAX, &v1::UsageEventFilter::default());
+    let page_token = crate::page::next_token(u64::MAX, &list);
     let request = v1::ListUsageEventsRequest { page_token, ..v1::ListUsageEventsRequest::default() };
     assert!(events.list_usage_events(request).await.unwrap().into_inner().events.is_empty());
 }

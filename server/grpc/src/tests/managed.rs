@@ -10,6 +10,7 @@ use rateguard_proto::v1::key_service_client::KeyServiceClient;
 use rateguard_proto::v1::quota_service_client::QuotaServiceClient;
 use rateguard_proto::v1::rule_service_client::RuleServiceClient;
 use tonic::{Code, Status};
+use tonic_types::StatusExt;
 
 use super::world::{Transport, World, reason, told};
 
@@ -33,13 +34,19 @@ pub async fn make_rule(
     client: &mut RuleServiceClient<Transport>,
     rule: v1::Rule,
 ) -> Result<v1::Rule, Status> {
-    let answer = client.create_rule(v1::CreateRuleRequest { rule: Some(rule) }).await?;
+    let answer =
+        client.create_rule(v1::CreateRuleRequest { rule: Some(rule), request_id: String::new() }).await?;
     Ok(answer.into_inner().rule.unwrap())
 }
 
 pub async fn make_api(world: &World, api: v1::Api) -> Result<v1::Api, Status> {
     let mut client = ApiServiceClient::new(world.transport());
-    Ok(client.create_api(v1::CreateApiRequest { api: Some(api) }).await?.into_inner().api.unwrap())
+    Ok(client
+        .create_api(v1::CreateApiRequest { api: Some(api), request_id: String::new() })
+        .await?
+        .into_inner()
+        .api
+        .unwrap())
 }
 
 pub fn api(slug: &str) -> v1::Api {
@@ -122,7 +129,10 @@ async fn what_is_wrong_with_a_rule_is_named_with_its_path() {
         let error = make_rule(&mut client, rule.clone()).await.unwrap_err();
         assert_eq!(told(&error), (Code::InvalidArgument, expected, field.to_owned()), "{rule:?}");
     }
-    let none = client.create_rule(v1::CreateRuleRequest { rule: None }).await.unwrap_err();
+    let none = client
+        .create_rule(v1::CreateRuleRequest { rule: None, request_id: String::new() })
+        .await
+        .unwrap_err();
     assert_eq!(told(&none), (Code::InvalidArgument, R::FieldMissing, "rule".to_owned()));
 }
 
@@ -137,75 +147,48 @@ async fn a_rule_for_an_api_that_does_not_exist_is_not_found() {
 }
 
 #[tokio::test]
-async fn what_names_a_deleted_api_can_be_changed_otherwise_and_names_no_further_one() {
+async fn what_is_in_use_is_not_deleted_and_the_refusal_says_by_what() {
     let world = World::new().await;
-    let (gone, kept) =
-        (make_api(&world, api("gone")).await.unwrap().id, make_api(&world, api("kept")).await.unwrap().id);
-    let of = |ids: &[&str]| {
-        let api_ids = ids.iter().map(|id| (*id).to_owned()).collect();
-        Some(v1::CallMatch { api_ids, ..v1::CallMatch::default() })
+    let used = make_api(&world, api("used")).await.unwrap().id;
+    let key = v1::Key { display_name: "k".to_owned(), scopes: vec![1], ..v1::Key::default() };
+    let mut keys = KeyServiceClient::new(world.transport());
+    let create = v1::CreateKeyRequest { key: Some(key), request_id: String::new() };
+    let key_id = keys.create_key(create).await.unwrap().into_inner().key.unwrap().id;
+    let matches = v1::CallMatch {
+        api_ids: vec![used.clone()],
+        key_ids: vec![key_id.clone()],
+        ..v1::CallMatch::default()
     };
-    let mut client = RuleServiceClient::new(world.transport());
-    let made = make_rule(&mut client, v1::Rule { r#match: of(&[&gone]), ..ten_a_minute() }).await.unwrap();
-    let mut apis = ApiServiceClient::new(world.transport());
-    apis.delete_api(v1::DeleteApiRequest { id: gone.clone(), etag: String::new() }).await.unwrap();
+    let mut rules = RuleServiceClient::new(world.transport());
+    let rule = make_rule(&mut rules, v1::Rule { r#match: Some(matches), ..ten_a_minute() }).await.unwrap();
 
-    let mut update = async |changes: v1::Rule, paths: &[&str]| {
-        let rule = v1::Rule { id: made.id.clone(), ..changes };
-        let request = v1::UpdateRuleRequest { rule: Some(rule), update_mask: mask(paths) };
-        client.update_rule(request).await.map(|answer| answer.into_inner().rule.unwrap())
-    };
-    let renamed = v1::Rule { display_name: "renamed".to_owned(), ..v1::Rule::default() };
-    let renamed = update(renamed, &["display_name"]).await.unwrap();
-    assert_eq!((renamed.display_name.as_str(), &renamed.r#match), ("renamed", &of(&[&gone])));
-    let matching = |ids: &[&str]| v1::Rule { r#match: of(ids), ..v1::Rule::default() };
-    assert_eq!(update(matching(&[&gone, &kept]), &["match"]).await.unwrap().r#match, of(&[&gone, &kept]));
-    let error = update(matching(&[&gone, "api_nobody"]), &["match"]).await.unwrap_err();
-    assert_eq!(told(&error), (Code::NotFound, R::ResourceNotFound, "rule.match.api_ids[1]".to_owned()));
-    update(matching(&[&kept]), &["match"]).await.unwrap();
-    let error = update(matching(&[&gone]), &["match"]).await.unwrap_err();
-    assert_eq!(told(&error), (Code::NotFound, R::ResourceNotFound, "rule.match.api_ids[0]".to_owned()));
+    let mut apis = ApiServiceClient::new(world.transport());
+    let delete_api = v1::DeleteApiRequest { id: used, etag: String::new() };
+    let delete_key = v1::DeleteKeyRequest { id: key_id, etag: String::new() };
+    let refusals = [
+        apis.delete_api(delete_api.clone()).await.unwrap_err(),
+        keys.delete_key(delete_key.clone()).await.unwrap_err(),
+    ];
+    for refused in refusals {
+        assert_eq!((refused.code(), reason(&refused)), (Code::FailedPrecondition, R::ResourceInUse));
+        assert!(refused.message().contains(&rule.id), "{}", refused.message());
+        let details = refused.get_error_details();
+        let metadata = &details.error_info().unwrap().metadata;
+        assert_eq!(metadata["used_by"], format!("rule {}", rule.id));
+        assert_eq!(metadata["used_by_more"], "0");
+    }
+    rules.delete_rule(v1::DeleteRuleRequest { id: rule.id, etag: String::new() }).await.unwrap();
+    apis.delete_api(delete_api).await.unwrap();
+    keys.delete_key(delete_key).await.unwrap();
 }
 
 #[tokio::test]
-async fn a_budget_and_a_key_that_name_a_deleted_api_can_be_switched_off() {
+async fn a_rule_cannot_name_a_key_that_is_not_there() {
     let world = World::new().await;
-    let gone = make_api(&world, api("gone")).await.unwrap().id;
-    let matches = v1::CallMatch { api_ids: vec![gone.clone()], ..v1::CallMatch::default() };
-    let budget = v1::Budget {
-        display_name: "team".to_owned(),
-        r#match: Some(matches),
-        amount: usd(1),
-        period: Some(v1::budget::Period::Prepaid(v1::PrepaidBudget {})),
-        ..v1::Budget::default()
-    };
-    let mut budgets = BudgetServiceClient::new(world.transport());
-    let made = budgets.create_budget(v1::CreateBudgetRequest { budget: Some(budget) }).await.unwrap();
-    let budget_id = made.into_inner().budget.unwrap().id;
-    let key = v1::Key {
-        display_name: "app".to_owned(),
-        scopes: vec![v1::KeyScope::Quota.into()],
-        api_ids: vec![gone.clone()],
-        ..v1::Key::default()
-    };
-    let mut keys = KeyServiceClient::new(world.transport());
-    let made = keys.create_key(v1::CreateKeyRequest { key: Some(key) }).await.unwrap();
-    let key_id = made.into_inner().key.unwrap().id;
-    let mut apis = ApiServiceClient::new(world.transport());
-    apis.delete_api(v1::DeleteApiRequest { id: gone, etag: String::new() }).await.unwrap();
-
-    let off = v1::Budget { id: budget_id, active: Some(false), ..v1::Budget::default() };
-    let request = v1::UpdateBudgetRequest { budget: Some(off), update_mask: mask(&["active"]) };
-    assert_eq!(
-        budgets.update_budget(request).await.unwrap().into_inner().budget.unwrap().active,
-        Some(false)
-    );
-    let off = v1::Key { id: key_id, state: v1::KeyState::Disabled.into(), ..v1::Key::default() };
-    let request = v1::UpdateKeyRequest { key: Some(off), update_mask: mask(&["state"]) };
-    assert_eq!(
-        keys.update_key(request).await.unwrap().into_inner().key.unwrap().state(),
-        v1::KeyState::Disabled
-    );
+    let matches = v1::CallMatch { key_ids: vec!["key_nobody".to_owned()], ..v1::CallMatch::default() };
+    let rule = v1::Rule { r#match: Some(matches), ..ten_a_minute() };
+    let refused = make_rule(&mut RuleServiceClient::new(world.transport()), rule).await.unwrap_err();
+    assert_eq!((refused.code(), reason(&refused)), (Code::NotFound, R::ResourceNotFound));
 }
 
 #[tokio::test]
@@ -276,7 +259,11 @@ async fn pages_list_every_rule_once_and_a_token_fits_its_own_list_alone() {
     }
     let (mut names, mut page_token) = (Vec::new(), String::new());
     loop {
-        let request = v1::ListRulesRequest { page_size: 2, page_token: page_token.clone() };
+        let request = v1::ListRulesRequest {
+            page_size: 2,
+            page_token: page_token.clone(),
+            ..v1::ListRulesRequest::default()
+        };
         let page = client.list_rules(request).await.unwrap().into_inner();
         names.extend(page.rules.into_iter().map(|rule| rule.display_name));
         if page.next_page_token.is_empty() {
@@ -288,10 +275,14 @@ async fn pages_list_every_rule_once_and_a_token_fits_its_own_list_alone() {
     assert_eq!(names, (0..5).map(|number| format!("rule {number}")).collect::<Vec<_>>());
 
     let mut keys = KeyServiceClient::new(world.transport());
-    let error = keys.list_keys(v1::ListKeysRequest { page_size: 2, page_token }).await.unwrap_err();
+    let error = keys
+        .list_keys(v1::ListKeysRequest { page_size: 2, page_token, ..v1::ListKeysRequest::default() })
+        .await
+        .unwrap_err();
     assert_eq!(told(&error), (Code::InvalidArgument, R::PageTokenInvalid, "page_token".to_owned()));
     for page_size in [-1, 1_001] {
-        let request = v1::ListRulesRequest { page_size, page_token: String::new() };
+        let request =
+            v1::ListRulesRequest { page_size, page_token: String::new(), ..v1::ListRulesRequest::default() };
         assert_eq!(told(&client.list_rules(request).await.unwrap_err()).2, "page_size");
     }
 }
@@ -414,7 +405,11 @@ async fn a_key_is_shown_once_and_opens_what_its_scopes_say() {
         scopes: vec![v1::KeyScope::Quota.into()],
         ..v1::Key::default()
     };
-    let made = client.create_key(v1::CreateKeyRequest { key: Some(key) }).await.unwrap().into_inner();
+    let made = client
+        .create_key(v1::CreateKeyRequest { key: Some(key), request_id: String::new() })
+        .await
+        .unwrap()
+        .into_inner();
     let (key, secret) = (made.key.unwrap(), made.secret.unwrap().value);
     assert!(secret.starts_with("rg_test_") && secret.starts_with(&key.prefix), "{}", key.prefix);
     let mut quota = QuotaServiceClient::new(world.transport_with(&secret));
@@ -437,8 +432,11 @@ async fn a_keys_label_cannot_change_and_bad_keys_are_named() {
     let world = World::new().await;
     let mut client = KeyServiceClient::new(world.transport());
     let good = v1::Key { display_name: "k".to_owned(), scopes: vec![1], ..v1::Key::default() };
-    let made =
-        client.create_key(v1::CreateKeyRequest { key: Some(good.clone()) }).await.unwrap().into_inner();
+    let made = client
+        .create_key(v1::CreateKeyRequest { key: Some(good.clone()), request_id: String::new() })
+        .await
+        .unwrap()
+        .into_inner();
     let relabelled = v1::Key { label: v1::KeyLabel::Test.into(), ..made.key.unwrap() };
     let request = v1::UpdateKeyRequest { key: Some(relabelled), update_mask: mask(&["label"]) };
     assert_eq!(reason(&client.update_key(request).await.unwrap_err()), R::UpdateMaskInvalid);
@@ -451,7 +449,10 @@ async fn a_keys_label_cannot_change_and_bad_keys_are_named() {
         (v1::Key { models: vec!["[".to_owned()], ..good }, R::FieldMalformed, "key.models[0]"),
     ];
     for (key, expected, field) in wrong {
-        let error = client.create_key(v1::CreateKeyRequest { key: Some(key) }).await.unwrap_err();
+        let error = client
+            .create_key(v1::CreateKeyRequest { key: Some(key), request_id: String::new() })
+            .await
+            .unwrap_err();
         assert_eq!(told(&error), (Code::InvalidArgument, expected, field.to_owned()));
     }
 }
@@ -468,7 +469,9 @@ async fn a_budget_tells_how_it_stands_and_one_with_a_scope_does_not() {
         ..v1::Budget::default()
     };
     let mut make = async |budget: v1::Budget| {
-        let answer = client.create_budget(v1::CreateBudgetRequest { budget: Some(budget) }).await;
+        let answer = client
+            .create_budget(v1::CreateBudgetRequest { budget: Some(budget), request_id: String::new() })
+            .await;
         answer.map(|answer| answer.into_inner().budget.unwrap())
     };
     let made = make(budget.clone()).await.unwrap();

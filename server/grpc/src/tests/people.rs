@@ -68,6 +68,20 @@ async fn registration_is_as_open_as_the_installation_says() {
 }
 
 #[tokio::test]
+async fn whoever_makes_an_invitation_up_learns_of_no_account() {
+    let world = World::new().await;
+    world.someone("ada").await;
+    // 32 bytes, as a token has them.
+    let made_up = format!("rgi_{}", "A".repeat(43));
+    let with =
+        |email: &str| v1::RegisterRequest { invitation_token: secret(&made_up), ..registration(email) };
+    let known = world.registered(with("ada@example.com")).await.unwrap_err();
+    let unknown = world.registered(with("bob@example.com")).await.unwrap_err();
+    assert_eq!(told(&known), (Code::NotFound, R::InvitationUnknown, String::new()));
+    assert_eq!((known.message(), known.details()), (unknown.message(), unknown.details()));
+}
+
+#[tokio::test]
 async fn an_unknown_address_and_a_wrong_password_are_answered_alike() {
     let world = World::new().await;
     world.someone("ada").await;
@@ -155,7 +169,8 @@ async fn sessions_are_listed_and_revoked_at_once() {
     world.clock.advance_ms(1_000);
     let phone = tokens(world.visitor().login(login(&ada.email, PASSWORD)).await.unwrap().into_inner().grant);
     let mut client = world.auth(&ada);
-    let listed = client.list_sessions(v1::ListSessionsRequest {}).await.unwrap().into_inner().sessions;
+    let listed =
+        client.list_sessions(v1::ListSessionsRequest::default()).await.unwrap().into_inner().sessions;
     let current: Vec<bool> = listed.iter().map(|session| session.current).collect();
     assert_eq!(current, [false, true]);
     let id = listed[0].id.clone();
@@ -232,7 +247,7 @@ async fn what_a_person_may_do_goes_by_their_role() {
         let mut apis = ApiServiceClient::new(world.transport_with(&person.access));
         let managed = refused(apis.create_api(v1::CreateApiRequest::default()).await);
         assert_eq!(managed == R::FieldMissing, may_manage, "{}: {managed:?}", person.email);
-        let listed = world.members(person).list_invitations(v1::ListInvitationsRequest {}).await;
+        let listed = world.members(person).list_invitations(v1::ListInvitationsRequest::default()).await;
         assert_eq!(listed.is_ok(), may_manage, "{}", person.email);
     }
 }
@@ -242,7 +257,7 @@ async fn a_role_that_changes_counts_for_tokens_that_are_out_already() {
     let world = World::new().await;
     let owner = world.someone("owner").await;
     let admin = world.invited_by(&owner, "admin", Role::Admin).await;
-    world.members(&admin).list_invitations(v1::ListInvitationsRequest {}).await.unwrap();
+    world.members(&admin).list_invitations(v1::ListInvitationsRequest::default()).await.unwrap();
     let change = |role: Role, etag: &str| v1::UpdateMemberRequest {
         user_id: admin.id.clone(),
         role: role.into(),
@@ -251,7 +266,7 @@ async fn a_role_that_changes_counts_for_tokens_that_are_out_already() {
     let changed = world.members(&owner).update_member(change(Role::Viewer, "1")).await.unwrap().into_inner();
     assert_eq!(changed.member.unwrap().etag, "2");
     assert_eq!(refused(world.members(&owner).update_member(change(Role::Admin, "1")).await), R::EtagMismatch);
-    let listed = world.members(&admin).list_invitations(v1::ListInvitationsRequest {}).await;
+    let listed = world.members(&admin).list_invitations(v1::ListInvitationsRequest::default()).await;
     assert_eq!(refused(listed), R::RoleMissing);
     let removal = v1::RemoveMemberRequest { user_id: admin.id.clone() };
     world.members(&owner).remove_member(removal).await.unwrap();
@@ -285,8 +300,12 @@ async fn nothing_of_another_workspace_is_reached() {
     let named = v1::LoginRequest { workspace_id: bob.workspace.clone(), ..login(&ada.email, PASSWORD) };
     assert_eq!(refused(world.visitor().login(named).await), R::RoleMissing);
     let token = world.invitation(&bob, Role::Viewer).await;
-    let open =
-        world.members(&bob).list_invitations(v1::ListInvitationsRequest {}).await.unwrap().into_inner();
+    let open = world
+        .members(&bob)
+        .list_invitations(v1::ListInvitationsRequest::default())
+        .await
+        .unwrap()
+        .into_inner();
     let revoke = v1::RevokeInvitationRequest { id: open.invitations[0].id.clone() };
     assert_eq!(refused(world.members(&ada).revoke_invitation(revoke).await), R::ResourceNotFound);
     let accept = v1::AcceptInvitationRequest { token: secret(&token) };
@@ -303,7 +322,7 @@ async fn a_person_works_in_several_workspaces() {
         currency_code: "EUR".to_owned(),
         ..v1::Workspace::default()
     };
-    let create = v1::CreateWorkspaceRequest { workspace: Some(draft) };
+    let create = v1::CreateWorkspaceRequest { workspace: Some(draft), request_id: String::new() };
     let made = world.workspaces(&ada).create_workspace(create).await.unwrap().into_inner().workspace.unwrap();
     assert_eq!((made.role, made.time_zone.as_str()), (Role::Owner.into(), "Europe/Berlin"));
     let switch = v1::SwitchWorkspaceRequest { workspace_id: made.id.clone() };
@@ -314,8 +333,12 @@ async fn a_person_works_in_several_workspaces() {
     // The token from before still works where it was good, and refreshing goes on in the new one.
     assert_eq!(world.me(&ada.access).await.unwrap().workspace_id, ada.workspace);
     assert_eq!(world.refreshed(&ada.refresh).await.unwrap().2, made.id);
-    let listed =
-        world.workspaces(&ada).list_workspaces(v1::ListWorkspacesRequest {}).await.unwrap().into_inner();
+    let listed = world
+        .workspaces(&ada)
+        .list_workspaces(v1::ListWorkspacesRequest::default())
+        .await
+        .unwrap()
+        .into_inner();
     assert_eq!(listed.workspaces.len(), 2);
 }
 
@@ -350,7 +373,11 @@ async fn an_invitation_by_mail_is_for_its_address_and_good_once() {
     let world = World::new().await;
     let (ada, bob, cyd) =
         (world.someone("ada").await, world.someone("bob").await, world.someone("cyd").await);
-    let invite = |email: &str| v1::InviteMemberRequest { email: email.to_owned(), role: Role::Member.into() };
+    let invite = |email: &str| v1::InviteMemberRequest {
+        email: email.to_owned(),
+        role: Role::Member.into(),
+        ..Default::default()
+    };
     let answer = world.members(&ada).invite_member(invite("Bob@example.com")).await.unwrap().into_inner();
     assert_eq!(answer.token, None);
     let mail = world.outbox.sent.lock().unwrap().pop().unwrap();
@@ -363,18 +390,50 @@ async fn an_invitation_by_mail_is_for_its_address_and_good_once() {
     assert_eq!(tokens(grant).2, ada.workspace);
     assert_eq!(refused(world.members(&bob).accept_invitation(accept()).await), R::InvitationUnknown);
     assert_eq!(refused(world.members(&ada).invite_member(invite("bob@example.com")).await), R::AlreadyMember);
-    let owner = v1::InviteMemberRequest { email: String::new(), role: Role::Owner.into() };
+    let owner =
+        v1::InviteMemberRequest { email: String::new(), role: Role::Owner.into(), ..Default::default() };
     assert_eq!(refused(world.members(&ada).invite_member(owner).await), R::FieldOutOfBounds);
+}
+
+#[tokio::test]
+async fn an_invitation_is_made_and_sent_once_for_a_request() {
+    let world = World::new().await;
+    let ada = world.someone("ada").await;
+    let invite = |email: &str, id: &str| v1::InviteMemberRequest {
+        email: email.to_owned(),
+        role: Role::Viewer.into(),
+        request_id: id.to_owned(),
+    };
+    let mut members = world.members(&ada);
+    let first = members.invite_member(invite("bob@example.com", "one")).await.unwrap().into_inner();
+    let again = members.invite_member(invite("bob@example.com", "one")).await.unwrap().into_inner();
+    assert_eq!(again, first);
+    assert_eq!(world.outbox.sent.lock().unwrap().len(), 1);
+    assert_eq!(refused(members.invite_member(invite("cyd@example.com", "one")).await), R::RequestIdReused);
+    let bounces = || invite("bounces@example.com", "two");
+    assert_eq!(refused(members.invite_member(bounces()).await), R::StoreUnavailable);
+    // Nothing was made, and so the same request may still make it.
+    assert_eq!(refused(members.invite_member(bounces()).await), R::StoreUnavailable);
+    let link = members.invite_member(invite("", "three")).await.unwrap().into_inner();
+    let again = members.invite_member(invite("", "three")).await.unwrap().into_inner();
+    assert!(link.token.is_some() && again.token.is_none());
+    assert_eq!(again.invitation, link.invitation);
+    let id = link.invitation.unwrap().id;
+    members.revoke_invitation(v1::RevokeInvitationRequest { id }).await.unwrap();
+    assert_eq!(refused(members.invite_member(invite("", "three")).await), R::ResourceNotFound);
 }
 
 #[tokio::test]
 async fn an_invitation_ends_when_it_is_revoked_when_it_is_old_and_when_its_mail_bounces() {
     let world = World::new().await;
     let (ada, bob) = (world.someone("ada").await, world.someone("bob").await);
-    let bounces =
-        v1::InviteMemberRequest { email: "bounces@example.com".to_owned(), role: Role::Viewer.into() };
+    let bounces = v1::InviteMemberRequest {
+        email: "bounces@example.com".to_owned(),
+        role: Role::Viewer.into(),
+        ..Default::default()
+    };
     assert_eq!(refused(world.members(&ada).invite_member(bounces).await), R::StoreUnavailable);
-    let list = || v1::ListInvitationsRequest {};
+    let list = || v1::ListInvitationsRequest::default();
     assert!(world.members(&ada).list_invitations(list()).await.unwrap().into_inner().invitations.is_empty());
     let token = world.invitation(&ada, Role::Viewer).await;
     let open = world.members(&ada).list_invitations(list()).await.unwrap().into_inner().invitations;
@@ -414,7 +473,11 @@ async fn members_are_listed_in_pages() {
     let ada = world.someone("ada").await;
     world.invited_by(&ada, "bob", Role::Member).await;
     world.invited_by(&ada, "cyd", Role::Viewer).await;
-    let page = |token: &str| v1::ListMembersRequest { page_size: 2, page_token: token.to_owned() };
+    let page = |token: &str| v1::ListMembersRequest {
+        page_size: 2,
+        page_token: token.to_owned(),
+        ..v1::ListMembersRequest::default()
+    };
     let first = world.members(&ada).list_members(page("")).await.unwrap().into_inner();
     let second = world.members(&ada).list_members(page(&first.next_page_token)).await.unwrap().into_inner();
     let mut emails: Vec<_> = first.members.iter().chain(&second.members).map(|m| m.email.clone()).collect();

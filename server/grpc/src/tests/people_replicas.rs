@@ -3,13 +3,19 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use rateguard_core::ids::{SessionId, UserId};
+use rateguard_core::ids::{SessionId, UserId, WorkspaceId};
 use rateguard_engine::audit::Origin;
-use rateguard_engine::error::Reason;
-use rateguard_engine::people::{People, PeopleBackground, PeopleSetup, Person, Role};
+use rateguard_engine::directory::Directory;
+use rateguard_engine::error::{EngineError, Reason};
+use rateguard_engine::listing::{Order, PageQuery};
+use rateguard_engine::people::{
+    EmailAddress, InvitationFilter, Mail, MailError, Mailer, People, PeopleBackground, PeopleSetup, Person,
+    Role,
+};
 use rateguard_engine::ports::PeopleStore;
 use rateguard_engine::secrets::CredentialCipher;
 use rateguard_proto::v1;
+use tokio::sync::Notify;
 
 use super::persons::{PASSWORD, login, tokens};
 use super::world::{World, policy};
@@ -27,15 +33,41 @@ async fn replica(world: &World) -> (Arc<People>, PeopleBackground) {
 async fn replica_with(
     world: &World,
     cipher: CredentialCipher,
-) -> Result<(Arc<People>, PeopleBackground), rateguard_engine::error::EngineError> {
+) -> Result<(Arc<People>, PeopleBackground), EngineError> {
+    replica_sending(world, cipher, None).await
+}
+
+async fn replica_sending(
+    world: &World,
+    cipher: CredentialCipher,
+    mailer: Option<Arc<dyn Mailer>>,
+) -> Result<(Arc<People>, PeopleBackground), EngineError> {
     let setup = PeopleSetup {
         clock: world.clock.clone(),
         directory: world.engine.directory().clone(),
         cipher,
         policy: policy(),
-        mailer: None,
+        mailer,
+        external: None,
     };
     People::start(Arc::new(world.config.people()), setup).await
+}
+
+/// A process of its own that knows what the store holds now, and reads on only when it is told to.
+async fn cut_off(world: &World) -> (Arc<People>, Arc<Directory>) {
+    let (config, now) = (world.config.clone(), world.engine.now());
+    let directory = Arc::new(Directory::load(config, Arc::default(), now).await.unwrap());
+    let setup = PeopleSetup {
+        clock: world.clock.clone(),
+        directory: directory.clone(),
+        cipher: CredentialCipher::new(&[7; 32]).unwrap(),
+        policy: policy(),
+        mailer: None,
+        external: None,
+    };
+    let (people, background) = People::start(Arc::new(world.config.people()), setup).await.unwrap();
+    background.stop().await;
+    (people, directory)
 }
 
 async fn eventually(what: &str, holds: impl Fn() -> bool) {
@@ -81,6 +113,68 @@ async fn a_process_that_starts_later_knows_what_has_ended_before() {
     world.auth(&ada).logout(v1::LogoutRequest {}).await.unwrap();
     let (later, _background) = replica(&world).await;
     assert_eq!(reason(&later, &ada.access), Some(Reason::SessionEnded));
+}
+
+#[tokio::test]
+async fn a_process_that_was_cut_off_for_long_knows_the_workspaces_that_came_meanwhile() {
+    let world = World::new().await;
+    let (other, directory) = cut_off(&world).await;
+    let ada = world.someone("ada").await;
+    let made = WorkspaceId::parse("id", &ada.workspace).unwrap();
+    let store = world.config.people();
+    let now = world.engine.now();
+    store.sweep_people(now, now.plus(1)).await.unwrap();
+    assert!(directory.view(&made).is_none());
+    other.refresh().await.unwrap();
+    assert_eq!(directory.view(&made).unwrap().workspace.id, made);
+    // The same where the feed has grown since.
+    let bob = world.someone("bob").await;
+    store.sweep_people(now, now.plus(1)).await.unwrap();
+    world.auth(&bob).logout(v1::LogoutRequest {}).await.unwrap();
+    other.refresh().await.unwrap();
+    assert!(directory.view(&WorkspaceId::parse("id", &bob.workspace).unwrap()).is_some());
+    assert_eq!(reason(&other, &bob.access), Some(Reason::SessionEnded));
+}
+
+/// Takes its time, and then does not take what it is given.
+#[derive(Default)]
+struct SlowMailer {
+    begun: Notify,
+    ended: Notify,
+}
+
+#[tonic::async_trait]
+impl Mailer for SlowMailer {
+    async fn send(&self, _mail: Mail) -> Result<(), MailError> {
+        self.begun.notify_one();
+        self.ended.notified().await;
+        Err(MailError("no such mailbox".to_owned()))
+    }
+}
+
+#[tokio::test]
+async fn an_invitation_that_cannot_be_sent_is_taken_back_also_when_nobody_waits_for_it() {
+    let world = World::new().await;
+    let mailer = Arc::new(SlowMailer::default());
+    let cipher = CredentialCipher::new(&[7; 32]).unwrap();
+    let (other, _background) = replica_sending(&world, cipher, Some(mailer.clone())).await.unwrap();
+    let ada = other.by_token(&world.someone("ada").await.access).unwrap();
+    let bob = EmailAddress::parse("email", "bob@example.com").unwrap();
+    let origin = Origin::default();
+    tokio::select! {
+        answer = other.invite(&ada, Some(bob), Role::Member, None, &origin) => panic!("{answer:?}"),
+        () = mailer.begun.notified() => {}
+    }
+    let all = PageQuery { order: Order::default(), after: None, limit: 10 };
+    let filter = InvitationFilter::default();
+    assert_eq!(other.invitations(&ada, &filter, &all).await.unwrap().items.len(), 1);
+    mailer.ended.notify_one();
+    let taken_back = async {
+        while !other.invitations(&ada, &filter, &all).await.unwrap().items.is_empty() {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, taken_back).await.expect("the invitation is taken back");
 }
 
 #[tokio::test]

@@ -75,7 +75,8 @@ impl World {
 
     /// The token of a new invitation for whoever has it.
     pub async fn invitation(&self, inviter: &Someone, role: v1::Role) -> String {
-        let request = v1::InviteMemberRequest { email: String::new(), role: role.into() };
+        let request =
+            v1::InviteMemberRequest { email: String::new(), role: role.into(), ..Default::default() };
         let answer = self.members(inviter).invite_member(request).await.unwrap().into_inner();
         answer.token.expect("a token").value
     }

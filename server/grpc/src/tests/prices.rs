@@ -49,7 +49,12 @@ pub fn own_price(provider: &str, model: &str, input: &str) -> v1::Price {
 }
 
 async fn make(client: &mut PriceServiceClient<Transport>, price: v1::Price) -> Result<v1::Price, Status> {
-    let answer = client.create_price_override(v1::CreatePriceOverrideRequest { price: Some(price) }).await?;
+    let answer = client
+        .create_price_override(v1::CreatePriceOverrideRequest {
+            price: Some(price),
+            request_id: String::new(),
+        })
+        .await?;
     Ok(answer.into_inner().price.unwrap())
 }
 
@@ -95,6 +100,39 @@ async fn filters_narrow_the_list_and_a_token_is_good_for_its_filter_alone() {
 }
 
 #[tokio::test]
+async fn prices_are_listed_by_the_instant_too_and_a_token_is_good_for_its_order_alone() {
+    let world = world().await;
+    let mut client = PriceServiceClient::new(world.transport());
+    for (model, seconds) in [("second", 2), ("third", 3), ("first", 1)] {
+        let effective_time = Some(prost_types::Timestamp { seconds, nanos: 0 });
+        make(&mut client, v1::Price { effective_time, ..own_price("acme", model, "1") }).await.unwrap();
+    }
+    let by = |order_by: &str, page_token: &str| v1::ListPricesRequest {
+        provider: "acme".to_owned(),
+        page_size: 2,
+        order_by: order_by.to_owned(),
+        page_token: page_token.to_owned(),
+        ..v1::ListPricesRequest::default()
+    };
+    let cases = [
+        ("effective_time", ["first", "second", "third"]),
+        ("effective_time desc", ["third", "second", "first"]),
+        ("model desc", ["third", "second", "first"]),
+    ];
+    let mut token = String::new();
+    for (order_by, expected) in cases {
+        let page = client.list_prices(by(order_by, "")).await.unwrap().into_inner();
+        let rest = client.list_prices(by(order_by, &page.next_page_token)).await.unwrap().into_inner();
+        let models: Vec<_> = page.prices.iter().chain(&rest.prices).map(|price| &price.model[..]).collect();
+        assert_eq!((models.as_slice(), rest.next_page_token.as_str()), (&expected[..], ""), "{order_by}");
+        token = page.next_page_token;
+    }
+    let refused = client.list_prices(by("model", &token)).await.unwrap_err();
+    assert_eq!(reason(&refused), R::PageTokenInvalid);
+    assert_eq!(reason(&client.list_prices(by("color", "")).await.unwrap_err()), R::FieldMalformed);
+}
+
+#[tokio::test]
 async fn a_price_of_the_catalogue_is_read_and_never_changed() {
     let world = world().await;
     let mut client = PriceServiceClient::new(world.transport());
@@ -117,7 +155,7 @@ async fn a_price_of_the_catalogue_is_read_and_never_changed() {
 }
 
 #[tokio::test]
-async fn a_model_has_one_override_whose_version_grows() {
+async fn an_override_has_a_version_that_grows() {
     let world = world().await;
     let mut client = PriceServiceClient::new(world.transport());
     let made = make(&mut client, own_price("openai", "gpt", "1.25")).await.unwrap();
@@ -177,6 +215,6 @@ async fn of_overrides_made_in_the_same_instant_one_is_taken_and_the_others_are_t
     let (made, refused): (Vec<_>, Vec<_>) =
         futures::future::join_all(makers).await.into_iter().partition(Result::is_ok);
     assert_eq!((made.len(), refused.len()), (1, 7));
-    let expected = (Code::AlreadyExists, R::PriceOverridden, "price.model".to_owned());
+    let expected = (Code::AlreadyExists, R::PriceOverridden, "price.effective_time".to_owned());
     refused.into_iter().for_each(|answer| assert_eq!(told(&answer.unwrap_err()), expected));
 }

@@ -32,7 +32,11 @@ async fn check(world: &World, request: v1::CheckQuotaRequest) -> Result<v1::Chec
 
 async fn make_rule(world: &World, rule: v1::Rule) -> String {
     let mut client = RuleServiceClient::new(world.transport());
-    let made = client.create_rule(v1::CreateRuleRequest { rule: Some(rule) }).await.unwrap().into_inner();
+    let made = client
+        .create_rule(v1::CreateRuleRequest { rule: Some(rule), request_id: String::new() })
+        .await
+        .unwrap()
+        .into_inner();
     made.rule.unwrap().id
 }
 
@@ -59,7 +63,7 @@ async fn set_price(world: &World, input: &str) -> v1::Price {
         ..v1::Price::default()
     };
     let mut client = PriceServiceClient::new(world.transport());
-    let request = v1::CreatePriceOverrideRequest { price: Some(price) };
+    let request = v1::CreatePriceOverrideRequest { price: Some(price), request_id: String::new() };
     client.create_price_override(request).await.unwrap().into_inner().price.unwrap()
 }
 

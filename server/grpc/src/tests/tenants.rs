@@ -20,6 +20,7 @@ use self::channel::{Answer, ask};
 use self::marks::Marks;
 use super::managed::{fixed_window, usd};
 use super::persons::{secret, tokens};
+use super::provider::Returned;
 use super::world::{ACCESS_MS, GATEWAY_TOKEN, START_MS, World};
 use crate::auth::ON_BEHALF_OF;
 
@@ -191,6 +192,18 @@ impl Tenant {
             ("invitation", self.invites(world, &self.email(), Role::Viewer).await.id),
         ];
         self.things.extend(kept);
+        self.second_ones_come(world).await;
+    }
+
+    /// A second invitation, session and workspace of the owner's: no list of theirs is one page of one.
+    async fn second_ones_come(&self, world: &World) {
+        self.invites(world, &self.email(), Role::Viewer).await;
+        self.logs_in(world, self.owner()).await;
+        let draft = v1::Workspace { display_name: self.name(), ..v1::Workspace::default() };
+        let create = v1::CreateWorkspaceRequest { workspace: Some(draft), ..Default::default() };
+        let made: v1::CreateWorkspaceResponse =
+            self.told(world, "WorkspaceService/CreateWorkspace", &self.token(), &create).await;
+        self.owns(&made.workspace.unwrap().id);
     }
 
     /// An hour passes, and a person logs in anew.
@@ -242,7 +255,8 @@ impl Tenant {
 
     /// An open invitation by mail.
     pub async fn invites(&self, world: &World, email: &str, role: Role) -> v1::Invitation {
-        let request = v1::InviteMemberRequest { email: email.to_owned(), role: role.into() };
+        let request =
+            v1::InviteMemberRequest { email: email.to_owned(), role: role.into(), ..Default::default() };
         let answer: v1::InviteMemberResponse =
             self.told(world, "MemberService/InviteMember", &self.token(), &request).await;
         answer.invitation.unwrap()
@@ -265,6 +279,16 @@ impl Tenant {
         self.registers(world, Some((email, token))).await.0
     }
 
+    /// Somebody of the tenant's begins a log-in at the provider, and comes back from there.
+    pub async fn visits_provider(&self, world: &World, email: &str) -> Returned {
+        let begin = v1::BeginOidcLoginRequest {};
+        let begun: v1::BeginOidcLoginResponse =
+            self.told(world, "AuthService/BeginOidcLogin", "", &begin).await;
+        let returned = world.provider().visit_as(&begun, &self.mark(), email);
+        self.hides(&returned.login_id);
+        returned
+    }
+
     async fn keys_are_made(&mut self, world: &World) {
         for scope in SCOPES {
             let (_, key) = self.makes_key(world, &[scope]).await;
@@ -281,7 +305,7 @@ impl Tenant {
         let scopes = scopes.iter().map(|scope| (*scope).into()).collect();
         let key =
             v1::Key { display_name: self.name(), scopes, allow_subject_header: true, ..v1::Key::default() };
-        let request = v1::CreateKeyRequest { key: Some(key) };
+        let request = v1::CreateKeyRequest { key: Some(key), ..Default::default() };
         let answer: v1::CreateKeyResponse =
             self.told(world, "KeyService/CreateKey", &self.token(), &request).await;
         let key = answer.secret.unwrap().value;
@@ -305,6 +329,21 @@ impl Tenant {
         }
         let price = self.makes_price(world, &self.thing("model")).await;
         self.things.insert("price", price);
+        for _ in 0..2 {
+            self.tops_up(world).await;
+        }
+    }
+
+    /// Tops its budget up.
+    async fn tops_up(&self, world: &World) {
+        let request = v1::TopUpBudgetRequest {
+            budget_id: self.thing("budget"),
+            amount: usd(1_000_000_000),
+            request_id: self.mark(),
+            note: self.name(),
+        };
+        let _: v1::TopUpBudgetResponse =
+            self.told(world, "BudgetService/TopUpBudget", &self.token(), &request).await;
     }
 
     pub async fn makes_api(&self, world: &World) -> v1::Api {
@@ -317,7 +356,7 @@ impl Tenant {
             slug,
             ..v1::Api::default()
         };
-        let request = v1::CreateApiRequest { api: Some(api) };
+        let request = v1::CreateApiRequest { api: Some(api), ..Default::default() };
         let answer: v1::CreateApiResponse =
             self.told(world, "ApiService/CreateApi", &self.token(), &request).await;
         answer.api.unwrap()
@@ -336,7 +375,7 @@ impl Tenant {
     }
 
     pub async fn makes_rule(&self, world: &World) -> String {
-        let request = v1::CreateRuleRequest { rule: Some(self.rule()) };
+        let request = v1::CreateRuleRequest { rule: Some(self.rule()), ..Default::default() };
         let answer: v1::CreateRuleResponse =
             self.told(world, "RuleService/CreateRule", &self.token(), &request).await;
         answer.rule.unwrap().id
@@ -352,7 +391,7 @@ impl Tenant {
     }
 
     pub async fn makes_budget(&self, world: &World) -> String {
-        let request = v1::CreateBudgetRequest { budget: Some(self.budget()) };
+        let request = v1::CreateBudgetRequest { budget: Some(self.budget()), ..Default::default() };
         let answer: v1::CreateBudgetResponse =
             self.told(world, "BudgetService/CreateBudget", &self.token(), &request).await;
         answer.budget.unwrap().id
@@ -370,7 +409,7 @@ impl Tenant {
     }
 
     pub async fn makes_price(&self, world: &World, model: &str) -> String {
-        let request = v1::CreatePriceOverrideRequest { price: Some(self.price(model)) };
+        let request = v1::CreatePriceOverrideRequest { price: Some(self.price(model)), ..Default::default() };
         let answer: v1::CreatePriceOverrideResponse =
             self.told(world, "PriceService/CreatePriceOverride", &self.token(), &request).await;
         answer.price.unwrap().id

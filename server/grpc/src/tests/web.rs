@@ -94,10 +94,21 @@ async fn a_preflight_needs_no_credential_and_allows_configured_origins_alone() {
 #[tokio::test]
 async fn something_that_is_no_origin_is_refused_at_the_start() {
     let world = World::new().await;
-    for origin in ["*", "console.example.com", "https://a\u{7f}"] {
+    let never_matched = [
+        "https://console.example.com/",
+        "https://console.example.com/app",
+        "https://console.example.com?a=b",
+        "https://Console.example.com",
+        "https://user@console.example.com",
+        "ftp://console.example.com",
+    ];
+    for origin in
+        ["*", "console.example.com", "https://a\u{7f}", "https://", ""].into_iter().chain(never_matched)
+    {
         let health = crate::server::health().1;
         let router = crate::server::public_router(&world.engine, &world.people, health, &[origin.to_owned()]);
-        assert!(router.is_err(), "{origin:?}");
+        let refused = router.expect_err(origin).to_string();
+        assert!(refused.starts_with("server.cors_origins: "), "{refused}");
     }
 }
 

@@ -1,11 +1,18 @@
 //! What comes over the wire and is no good call: every answer to gRPC says why, in the contract's
 //! words.
 
+use std::convert::Infallible;
+use std::iter;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
 use axum::Router;
 use axum::body::Body;
+use futures::StreamExt;
 use http::{Method, Request, Response, StatusCode, Version};
 use http_body_util::BodyExt;
 use prost::Message;
+use rateguard_proto::access::{Access, METHODS};
 use rateguard_proto::v1;
 use rateguard_proto::v1::ErrorReason as R;
 use tonic::{Code, Status};
@@ -15,6 +22,7 @@ use tower::ServiceExt;
 
 use super::world::{GATEWAY_TOKEN, ORIGIN, World, plain_key, told};
 use crate::details::{MESSAGE_BYTES_MAX, OPEN_MESSAGE_BYTES_MAX};
+use crate::short_bodies::EVERYBODYS_MESSAGE_BYTES_MAX;
 use rateguard_engine::resources::Scope;
 
 const CHECK: &str = "/rateguard.v1.QuotaService/CheckQuota";
@@ -110,7 +118,9 @@ async fn an_over_large_message_is_refused_by_its_announced_length_and_the_bound_
         let length = u32::try_from(bound + 1).unwrap().to_be_bytes();
         [&[0][..], &length].concat()
     };
-    for (path, bound) in [(CHECK, MESSAGE_BYTES_MAX), (HEALTH, OPEN_MESSAGE_BYTES_MAX)] {
+    let bounds = [(CHECK, MESSAGE_BYTES_MAX), (HEALTH, OPEN_MESSAGE_BYTES_MAX)];
+    let open = everybodys().map(|path| (path, EVERYBODYS_MESSAGE_BYTES_MAX));
+    for (path, bound) in bounds.into_iter().chain(open) {
         for form in [std::convert::identity, in_browsers_form] {
             let request = form(call(path, &world.key, one_too_many(bound)));
             let response = world.public.clone().oneshot(request).await.unwrap();
@@ -118,6 +128,40 @@ async fn an_over_large_message_is_refused_by_its_announced_length_and_the_bound_
             assert_eq!(told(&status), invalid(R::MessageTooLarge), "{path}");
             assert!(status.message().contains(&bound.to_string()), "{}", status.message());
         }
+    }
+}
+
+/// The methods of ours that are open to everybody.
+fn everybodys() -> impl Iterator<Item = &'static str> {
+    METHODS.iter().filter(|method| method.access == Access::Everybody).map(|method| method.path)
+}
+
+#[tokio::test]
+async fn a_message_of_everybodys_is_read_no_further_than_its_bound() {
+    let world = World::new().await;
+    for path in everybodys() {
+        let pieces = Arc::new(AtomicUsize::new(0));
+        let taken = pieces.clone();
+        // It says that it is short, and never ends.
+        let endless =
+            futures::stream::iter(iter::once(vec![0, 0, 0, 0, 9]).chain(iter::repeat(vec![0; 1_024])))
+                .inspect(move |_| {
+                    taken.fetch_add(1, Ordering::Relaxed);
+                })
+                .map(Ok::<_, Infallible>);
+        let request = call(path, "", Vec::new()).map(|_| Body::from_stream(endless));
+        assert_eq!(refusal(&world.public, request).await, invalid(R::MessageTooLarge), "{path}");
+        assert!(pieces.load(Ordering::Relaxed) <= EVERYBODYS_MESSAGE_BYTES_MAX / 1_024 + 2, "{path}");
+    }
+}
+
+#[tokio::test]
+async fn a_message_of_everybodys_that_ends_early_is_the_callers_fault() {
+    let world = World::new().await;
+    for path in everybodys() {
+        let cut = futures::stream::iter([Ok(vec![0, 0, 0, 0, 9]), Err(std::io::Error::other("gone"))]);
+        let request = call(path, "", Vec::new()).map(|_| Body::from_stream(cut));
+        assert_eq!(refusal(&world.public, request).await, invalid(R::MessageMalformed), "{path}");
     }
 }
 

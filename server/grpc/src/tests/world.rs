@@ -13,7 +13,7 @@ use rateguard_engine::clock::ManualClock;
 use rateguard_engine::engine::{Background, CONFIG_STALE_MS_MAX, Engine, Setup, Stores};
 use rateguard_engine::manage::{KEYS_PER_WORKSPACE_MAX, equip};
 use rateguard_engine::people::{
-    Mail, MailError, Mailer, People, PeopleBackground, PeopleSetup, Policy, Registration,
+    ExternalLogin, Mail, MailError, Mailer, People, PeopleBackground, PeopleSetup, Policy, Registration,
 };
 use rateguard_engine::ports::{ConfigStore, Resource};
 use rateguard_engine::resources::{Key, Scope, Scopes, Workspace};
@@ -27,6 +27,8 @@ use tonic::service::Interceptor;
 use tonic::service::interceptor::InterceptedService;
 use tonic::{Code, Request, Status};
 use tonic_types::StatusExt;
+
+use super::provider::Provider;
 
 /// Where browsers may call from.
 pub const ORIGIN: &str = "https://console.example.com";
@@ -90,7 +92,7 @@ pub struct World {
     pub public: Router,
     pub gateways: Router,
     pub drain: CancellationToken,
-    /// A key that may do everything but call through the gateway.
+    /// A key that may do everything.
     pub key: String,
     pub workspace: WorkspaceId,
     pub people: Arc<People>,
@@ -98,6 +100,7 @@ pub struct World {
     pub config: Arc<SqlConfigStore>,
     _background: Background,
     _people_background: PeopleBackground,
+    provider: Option<Provider>,
     folder: TempDir,
 }
 
@@ -117,15 +120,24 @@ impl World {
 
     /// The same with list prices.
     pub async fn with_catalogue(catalogue: PriceBook) -> Self {
-        Self::with(catalogue, policy()).await
+        Self::with(catalogue, policy(), None).await
     }
 
     /// The same with another way to let people in.
     pub async fn with_policy(policy: Policy) -> Self {
-        Self::with(PriceBook::default(), policy).await
+        Self::with(PriceBook::default(), policy, None).await
     }
 
-    async fn with(catalogue: PriceBook, policy: Policy) -> Self {
+    /// The same with a provider that people may log in through, in a way that the test changes.
+    pub async fn with_provider(change: impl FnOnce(&mut ExternalLogin)) -> Self {
+        let provider = Provider::start().await;
+        let mut login = provider.login();
+        change(&mut login);
+        let world = Self::with(PriceBook::default(), policy(), Some(login)).await;
+        Self { provider: Some(provider), ..world }
+    }
+
+    async fn with(catalogue: PriceBook, policy: Policy, external: Option<ExternalLogin>) -> Self {
         let home = tempfile::tempdir().unwrap();
         let folder = DataFolder::open(home.path()).unwrap();
         let log = Arc::new(SqlEventLog::open(&folder).await.unwrap());
@@ -155,6 +167,7 @@ impl World {
             cipher: CredentialCipher::new(&[7; 32]).unwrap(),
             policy,
             mailer: Some(outbox.clone()),
+            external,
         };
         let (people, people_background) = People::start(Arc::new(config.people()), setup).await.unwrap();
         Self {
@@ -170,6 +183,7 @@ impl World {
             config,
             _background: background,
             _people_background: people_background,
+            provider: None,
             folder: home,
         }
     }
@@ -184,9 +198,20 @@ impl World {
         secret.expose().to_owned()
     }
 
+    /// The provider that people may log in through.
+    pub fn provider(&self) -> &Provider {
+        self.provider.as_ref().expect("a world with a provider")
+    }
+
     /// Where the stores' files are.
     pub fn folder(&self) -> &std::path::Path {
         self.folder.path()
+    }
+
+    /// Time passes, and the configuration in memory does not grow old.
+    pub async fn pass_ms(&self, ms: i64) {
+        self.clock.advance_ms(ms);
+        self.engine.directory().refresh(self.engine.now()).await.unwrap();
     }
 
     /// A transport with the first key.
@@ -228,8 +253,7 @@ async fn first_workspace(config: &Arc<SqlConfigStore>) -> (WorkspaceId, String) 
     let workspace = Workspace { id: id.clone(), name, zone: Zone::UTC, currency: Currency::USD };
     let deed = Deed::of_server("Test", Millis::ZERO);
     config.create_workspace(workspace, &deed).await.unwrap();
-    let scopes = [Scope::Quota, Scope::Usage, Scope::Manage, Scope::Read];
-    let (key, secret) = equip(plain_key(&scopes)).unwrap();
+    let (key, secret) = equip(plain_key(&Scopes::ALL)).unwrap();
     config.insert(&id, Resource::Key(key), KEYS_PER_WORKSPACE_MAX, &deed).await.unwrap();
     (id, secret.expose().to_owned())
 }

@@ -103,6 +103,7 @@ fn summary(answer: &v1::ApplyWorkspaceResponse, tense: Tense) -> String {
 fn entries(
     configuration: v1::WorkspaceConfiguration,
 ) -> Result<BTreeMap<(i32, String), String>, WorkspaceFileError> {
+    let price_names: Vec<String> = configuration.prices.iter().map(price_name).collect();
     let Document { apis, keys, rules, budgets, prices, .. } = from_message(configuration)?;
     let mut entries = BTreeMap::new();
     let mut add = |kind: Kind, name: String, entry: Result<String, WorkspaceFileError>| {
@@ -112,8 +113,12 @@ fn entries(
     keys.iter().try_for_each(|key| add(Kind::Key, key.name.clone(), to_yaml(key)))?;
     rules.iter().try_for_each(|rule| add(Kind::Rule, rule.name.clone(), to_yaml(rule)))?;
     budgets.iter().try_for_each(|budget| add(Kind::Budget, budget.name.clone(), to_yaml(budget)))?;
-    prices.iter().try_for_each(|price| {
-        add(Kind::Price, format!("{}/{}", price.provider, price.model), to_yaml(price))
-    })?;
+    prices.iter().zip(price_names).try_for_each(|(price, name)| add(Kind::Price, name, to_yaml(price)))?;
     Ok(entries)
+}
+
+/// The name by which differences know a price.
+fn price_name(price: &v1::Price) -> String {
+    let from = price.effective_time.map(|at| format!("@{at}")).unwrap_or_default();
+    format!("{}/{}{from}", price.provider, price.model)
 }

@@ -131,32 +131,45 @@ fn api(currency: &'static str) -> impl Strategy<Value = v1::Api> {
     )
 }
 
+/// None, or one in whole milliseconds.
+fn instant() -> impl Strategy<Value = Option<prost_types::Timestamp>> {
+    let parts = (0..253_402_300_799_i64, 0..1_000_i32);
+    option::of(parts.prop_map(|(seconds, ms)| prost_types::Timestamp { seconds, nanos: ms * 1_000_000 }))
+}
+
 fn key() -> impl Strategy<Value = v1::Key> {
     use v1::KeyScope as S;
     let scopes = subsequence(vec![S::Quota, S::Usage, S::Gateway, S::Manage, S::Read], 1..=5);
-    let expire = option::of((0..253_402_300_799_i64, 0..1_000_i32));
     let words = (
         word(&[v1::KeyLabel::Live, v1::KeyLabel::Test]),
         word(&[v1::KeyState::Active, v1::KeyState::Disabled]),
     );
-    (text(), scopes, words, [texts(), texts(), texts()], option::of(text()), any::<bool>(), expire).prop_map(
-        |(display_name, scopes, (label, state), [api_ids, models, ip_ranges], subject, header, expire)| {
-            v1::Key {
+    (text(), scopes, words, [texts(), texts(), texts()], option::of(text()), any::<bool>(), instant())
+        .prop_map(
+            |(
                 display_name,
-                label,
-                scopes: scopes.into_iter().map(i32::from).collect(),
-                state,
-                api_ids,
-                models,
-                ip_ranges,
-                bound_subject: subject.unwrap_or_default(),
-                allow_subject_header: header,
-                expire_time: expire
-                    .map(|(seconds, ms)| prost_types::Timestamp { seconds, nanos: ms * 1_000_000 }),
-                ..v1::Key::default()
-            }
-        },
-    )
+                scopes,
+                (label, state),
+                [api_ids, models, ip_ranges],
+                subject,
+                header,
+                expire_time,
+            )| {
+                v1::Key {
+                    display_name,
+                    label,
+                    scopes: scopes.into_iter().map(i32::from).collect(),
+                    state,
+                    api_ids,
+                    models,
+                    ip_ranges,
+                    bound_subject: subject.unwrap_or_default(),
+                    allow_subject_header: header,
+                    expire_time,
+                    ..v1::Key::default()
+                }
+            },
+        )
 }
 
 fn algorithm() -> impl Strategy<Value = v1::rule::Algorithm> {
@@ -261,10 +274,18 @@ fn price() -> impl Strategy<Value = v1::Price> {
         }
     });
     let units = btree_map("[a-z_]{1,8}", decimal(), 0..3);
-    ("[a-z]{1,8}", text(), option::of(rates), option::of(decimal()), units, any::<[u16; 3]>()).prop_map(
-        |(provider, model, token_rates, request_rate, unit_rates, [input, output, priced])| v1::Price {
+    let name = ("[a-z]{1,8}", text(), instant());
+    (name, option::of(rates), option::of(decimal()), units, any::<[u16; 3]>()).prop_map(
+        |(
+            (provider, model, effective_time),
+            token_rates,
+            request_rate,
+            unit_rates,
+            [input, output, priced],
+        )| v1::Price {
             provider,
             model,
+            effective_time,
             token_rates,
             request_rate,
             unit_rates,

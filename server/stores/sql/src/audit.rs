@@ -1,5 +1,5 @@
 //! The audit trail in SQL. Entries stand in the file of what is changed, each written by the
-//! transaction of the change; their hashes go to the file of the event log right after the commit.
+//! transaction of the change; their hashes go to the file of the event log soon after the commit.
 //!
 //! A hash waits in an outbox, written by the same transaction, until the other file has it. So a
 //! process that is killed in between leaves no entry unwitnessed: the next one goes on.
@@ -15,8 +15,8 @@ use rateguard_engine::audit::{AuditEntry, AuditHead, INSTALLATION_CHAIN};
 use rateguard_engine::ports::{AuditLink, AuditQuery, AuditStore, StoreError};
 
 use crate::database::{Database, OpenError, PostgresDatabase, Scope};
-pub(crate) use append::{Fact, record};
-pub(crate) use witness::Witness;
+pub(crate) use append::{Fact, What, record, record_all};
+pub(crate) use witness::{Trail, Witness};
 
 /// The name by which errors know the store.
 const STORE: &str = "audit";
@@ -24,22 +24,24 @@ const STORE: &str = "audit";
 /// The audit trail, for reading.
 #[derive(Clone, Debug)]
 pub struct SqlAuditStore {
-    witness: Witness,
+    trail: Trail,
 }
 
 impl SqlAuditStore {
-    pub(crate) fn over(witness: Witness) -> Self {
-        Self { witness }
+    pub(crate) fn over(trail: Trail) -> Self {
+        Self { trail }
     }
 
-    /// Opens the trail of an installation in a database on a server. Nothing is written over it.
+    /// Opens the trail of an installation in a database on a server. Nothing is written, and nothing is
+    /// migrated, whatever the database says of migrations.
     ///
     /// # Errors
-    /// [`OpenError`].
+    /// [`OpenError`], also where the schemas are not those of this version.
     pub async fn open_on_server(server: &PostgresDatabase) -> Result<Self, OpenError> {
-        let entries = Database::open_on_server(server, &crate::config::SERVER_SCHEMA).await?;
-        let copies = Database::open_on_server(server, &crate::events::SERVER_SCHEMA).await?;
-        Ok(Self::over(Witness::new(entries, copies)))
+        let server = server.clone().requiring_migrations();
+        let entries = Database::open_on_server(&server, &crate::config::SERVER_SCHEMA).await?;
+        let copies = Database::open_on_server(&server, &crate::events::SERVER_SCHEMA).await?;
+        Ok(Self::over(Trail { entries, copies }))
     }
 }
 
@@ -63,27 +65,31 @@ impl AuditStore for SqlAuditStore {
     ) -> Result<Vec<AuditEntry>, StoreError> {
         let chain = workspace.map_or(INSTALLATION_CHAIN, WorkspaceId::as_str);
         let scope = workspace.map_or(Scope::Installation, Scope::Workspace);
-        with_reader!(self.witness.entries, scope, read::page, chain, query)
+        with_reader!(self.trail.entries, scope, read::page, chain, query)
     }
 
     async fn audit_heads(&self) -> Result<Vec<AuditHead>, StoreError> {
-        with_reader!(self.witness.entries, Scope::Installation, read::heads)
+        with_reader!(self.trail.entries, Scope::Installation, read::heads)
+    }
+
+    async fn audit_chain_after(&self, chain: Option<&str>) -> Result<Option<String>, StoreError> {
+        with_reader!(self.trail.entries, Scope::Installation, read::chain_after, chain)
     }
 
     async fn audit_chain(&self, chain: &str, after: u64, limit: usize) -> Result<Vec<AuditLink>, StoreError> {
-        with_reader!(self.witness.entries, Scope::Installation, read::chain, chain, after, limit)
+        with_reader!(self.trail.entries, Scope::Installation, read::chain, chain, after, limit)
     }
 
     async fn audit_unwitnessed(&self, chain: &str) -> Result<Vec<AuditHead>, StoreError> {
-        with_reader!(self.witness.entries, Scope::Installation, read::unwitnessed, chain)
+        with_reader!(self.trail.entries, Scope::Installation, read::unwitnessed, chain)
     }
 
     async fn witnessed_heads(&self) -> Result<Vec<AuditHead>, StoreError> {
-        with_reader!(self.witness.copies, Scope::Installation, witness::heads)
+        with_reader!(self.trail.copies, Scope::Installation, witness::heads)
     }
 
     async fn witnessed(&self, chain: &str, after: u64, through: u64) -> Result<Vec<AuditHead>, StoreError> {
-        with_reader!(self.witness.copies, Scope::Installation, witness::between, chain, after, through)
+        with_reader!(self.trail.copies, Scope::Installation, witness::between, chain, after, through)
     }
 }
 

@@ -1,30 +1,35 @@
 //! [`ConfigStore`] in SQL: a table for each kind of resource, and the feed of their changes.
 //!
-//! Each change takes the next revision first, by updating the one row that holds it. A second
-//! writer waits there, so revisions become visible in their order and checks that precede a write
-//! stay true until it is committed.
+//! A transaction that writes begins with the store's one place for writers. A second writer waits for it,
+//! so revisions become visible in their order, and checks that precede a write stay true until it is
+//! committed.
 
 mod body;
 mod change;
+mod client_requests;
 mod read;
+mod references;
 mod reseal;
 mod sealed;
 mod shown;
 mod table;
+mod top_ups;
 mod uses;
 
 use async_trait::async_trait;
 use rateguard_core::ids::{KeyId, WorkspaceId};
 use rateguard_core::time::Millis;
 use rateguard_engine::audit::Deed;
+use rateguard_engine::listing::{PageQuery, SequenceQuery};
 use rateguard_engine::ports::{
-    Change, ConfigStore, KeyUse, Resource, ResourceChange, ResourceKind, Snapshot, StoreError, Stored,
-    WorkspaceState,
+    Change, ClientRequest, ConfigStore, KeyUse, NewTopUp, Once, Resource, ResourceChange, ResourceKind,
+    ResourcePlace, Snapshot, StoreError, Stored, TopUp, TopUpOutcome, WorkspaceState,
 };
 use rateguard_engine::resources::Workspace;
 use sqlx::migrate::Migrator;
 use tokio::sync::watch;
 
+use change::Step;
 pub(crate) use change::insert_workspace;
 pub(crate) use read::workspace as workspace_of;
 pub use sealed::SqlSealedReader;
@@ -32,14 +37,17 @@ pub(crate) use shown::workspace as shown_workspace;
 
 use crate::audit::{SqlAuditStore, Witness};
 use crate::database::{
-    Content, DataFolder, Database, Durability, Feed, LOAD_MS_MAX, OpenError, PostgresDatabase, Schema, Scope,
-    ServerSchema, Transaction, Writing, failure, query, query_scalar,
+    CALL_MS_MAX, Content, DataFolder, Database, Durability, Feed, LOAD_MS_MAX, OpenError, PostgresDatabase,
+    Schema, Scope, ServerSchema, Transaction, Writing, failure, query, query_scalar,
 };
 use crate::events::SqlEventLog;
 use crate::people::SqlPeopleStore;
 
 /// The name by which errors know the store.
 const STORE: &str = "config";
+/// Longest wait for a workspace that is changed as a whole. Ten thousand resources are some two hundred
+/// statements, each of which the server bounds by itself; this is for both on a machine that is busy.
+const APPLY_MS_MAX: u64 = 30_000;
 static MIGRATOR: Migrator = sqlx::migrate!("../../../migrations/config/sqlite");
 static SERVER_MIGRATOR: Migrator = sqlx::migrate!("../../../migrations/config/postgres");
 pub(crate) const SCHEMA: Schema = Schema {
@@ -76,7 +84,7 @@ impl SqlConfigStore {
 
     /// The store over its file, open.
     pub(crate) async fn over(database: Database, log: &SqlEventLog) -> Self {
-        let witness = Witness::new(database.clone(), log.database().clone());
+        let witness = Witness::start(database.clone(), log.database().clone());
         // What a process that was killed has left.
         witness.catch_up().await;
         Self { database, witness }
@@ -92,9 +100,16 @@ impl SqlConfigStore {
         Ok(Self::over(database.listening(server, &SERVER_SCHEMA), log).await)
     }
 
-    /// Closes it; calls afterwards are unavailable.
+    /// Closes it, once the audit trail's hashes have their second copy; calls afterwards are unavailable.
     pub async fn close(&self) {
+        self.witness.finish().await;
         self.database.close().await;
+    }
+
+    /// Whether notices of other processes are heard now; `None` where none can come. Without them their
+    /// changes are found a moment later, by asking.
+    pub fn notices_heard(&self) -> Option<watch::Receiver<bool>> {
+        self.database.hears()
     }
 
     /// The store of people, in the same file.
@@ -104,7 +119,7 @@ impl SqlConfigStore {
 
     /// The audit trail of both.
     pub fn audit(&self) -> SqlAuditStore {
-        SqlAuditStore::over(self.witness.clone())
+        SqlAuditStore::over(self.witness.trail().clone())
     }
 
     /// Runs and commits a change, and has its audit entries witnessed.
@@ -112,12 +127,38 @@ impl SqlConfigStore {
         &self,
         work: impl Future<Output = Result<(Transaction, T), StoreError>> + Send,
     ) -> Result<T, StoreError> {
-        let changed = self.database.write(work).await;
+        self.change_within(CALL_MS_MAX, work).await
+    }
+
+    /// The same, under a deadline of its own.
+    async fn change_within<T>(
+        &self,
+        deadline_ms: u64,
+        work: impl Future<Output = Result<(Transaction, T), StoreError>> + Send,
+    ) -> Result<T, StoreError> {
+        let changed = self.database.write_within(deadline_ms, work).await;
         // What was refused, or could not be asked, has left nothing to take over.
         if matches!(changed, Ok(_) | Err(StoreError::OutcomeUnknown { .. })) {
-            self.witness.catch_up().await;
+            self.witness.wake();
         }
         changed
+    }
+
+    /// Makes or replaces one resource.
+    async fn change_one(
+        &self,
+        scope: Scope<'_>,
+        workspace: &WorkspaceId,
+        step: Step,
+        by: &Deed,
+    ) -> Result<Stored<Resource>, StoreError> {
+        let work = async {
+            let mut transaction = self.database.begin(scope).await?;
+            let stored = change::make_all(&mut transaction, workspace, vec![step], by).await?.pop();
+            let stored = stored.ok_or_else(|| corrupt("a change has left nothing".to_owned()))?;
+            Ok((transaction, stored))
+        };
+        self.change(work).await
     }
 
     /// The known text that was sealed with the key of this installation, when there is one.
@@ -174,14 +215,7 @@ impl ConfigStore for SqlConfigStore {
         limit: usize,
         by: &Deed,
     ) -> Result<Stored<Resource>, StoreError> {
-        let stored = change::first_version(workspace, resource, by.at);
-        let work = async {
-            let mut transaction = self.database.begin(Scope::Workspace(workspace)).await?;
-            change::insert_resource(&mut transaction, &stored, limit, by).await?;
-            Ok((transaction, ()))
-        };
-        self.change(work).await?;
-        Ok(stored)
+        self.change_one(Scope::Workspace(workspace), workspace, Step::Insert { resource, limit }, by).await
     }
 
     async fn replace(
@@ -191,14 +225,8 @@ impl ConfigStore for SqlConfigStore {
         expected: u64,
         by: &Deed,
     ) -> Result<Stored<Resource>, StoreError> {
-        let work = async {
-            let scope = table::of(resource.kind()).scope_of_change(workspace);
-            let mut transaction = self.database.begin(scope).await?;
-            let stored =
-                change::replace_resource(&mut transaction, workspace.clone(), resource, expected, by).await?;
-            Ok((transaction, stored))
-        };
-        self.change(work).await
+        let scope = table::of(resource.kind()).scope_of_change(workspace);
+        self.change_one(scope, workspace, Step::Replace { resource, expected }, by).await
     }
 
     async fn remove(
@@ -211,10 +239,68 @@ impl ConfigStore for SqlConfigStore {
     ) -> Result<(), StoreError> {
         let work = async {
             let mut transaction = self.database.begin(Scope::Workspace(workspace)).await?;
-            change::remove_resource(&mut transaction, workspace, kind, id, expected, by).await?;
+            let remove = Step::Remove { kind, id: id.to_owned(), expected };
+            change::make_all(&mut transaction, workspace, vec![remove], by).await?;
             Ok((transaction, ()))
         };
         self.change(work).await
+    }
+
+    async fn change_once(
+        &self,
+        workspace: &WorkspaceId,
+        change: ResourceChange,
+        request: &ClientRequest,
+        by: &Deed,
+    ) -> Result<Once, StoreError> {
+        let work = async {
+            let scope = change::scope_of(workspace, std::slice::from_ref(&change));
+            let mut transaction = self.database.begin(scope).await?;
+            let once = client_requests::once(&mut transaction, workspace, change, request, by).await?;
+            Ok((transaction, once))
+        };
+        self.change(work).await
+    }
+
+    async fn changed_before(
+        &self,
+        workspace: &WorkspaceId,
+        request: &ClientRequest,
+        now: Millis,
+    ) -> Result<Option<Once>, StoreError> {
+        let work = async {
+            let mut transaction = self.database.begin_read(Scope::Workspace(workspace)).await?;
+            client_requests::before(&mut transaction, workspace, request, now).await
+        };
+        self.database.within_deadline(work).await
+    }
+
+    async fn top_up(
+        &self,
+        workspace: &WorkspaceId,
+        top_up: NewTopUp,
+        limit: usize,
+        by: &Deed,
+    ) -> Result<TopUpOutcome, StoreError> {
+        let work = async {
+            let mut transaction = self.database.begin(Scope::Workspace(workspace)).await?;
+            let outcome = top_ups::top_up(&mut transaction, workspace, top_up, limit, by).await?;
+            Ok((transaction, outcome))
+        };
+        self.change(work).await
+    }
+
+    async fn top_ups(
+        &self,
+        workspace: &WorkspaceId,
+        budget: &str,
+        part: &SequenceQuery,
+    ) -> Result<Vec<TopUp>, StoreError> {
+        let work = async {
+            let mut reader = self.database.reader(Scope::Workspace(workspace)).await?;
+            top_ups::list(&mut reader, workspace, budget, part).await
+        };
+        self.database.within_deadline(work).await
     }
 
     async fn apply_all(
@@ -226,14 +312,12 @@ impl ConfigStore for SqlConfigStore {
     ) -> Result<Vec<Stored<Resource>>, StoreError> {
         let work = async {
             let mut transaction = self.database.begin(change::scope_of(workspace, &changes)).await?;
-            change::lock_unchanged(&mut transaction, workspace, seen).await?;
-            let mut stored = Vec::new();
-            for change in changes {
-                stored.extend(change::make(&mut transaction, workspace, change, by).await?);
-            }
+            change::check_unchanged(&mut transaction, workspace, seen).await?;
+            let steps = changes.into_iter().map(Step::from).collect();
+            let stored = change::make_all(&mut transaction, workspace, steps, by).await?;
             Ok((transaction, stored))
         };
-        self.change(work).await
+        self.change_within(APPLY_MS_MAX, work).await
     }
 
     async fn workspace_state(
@@ -261,16 +345,31 @@ impl ConfigStore for SqlConfigStore {
         self.database.within_deadline(work).await
     }
 
+    async fn get_all(&self, places: &[ResourcePlace]) -> Result<Vec<Stored<Resource>>, StoreError> {
+        let work = async {
+            let mut reader = self.database.reader(Scope::Installation).await?;
+            read::find_all(&mut reader, places).await
+        };
+        self.database.within_deadline(work).await
+    }
+
+    async fn workspaces(&self, ids: &[WorkspaceId]) -> Result<Vec<Workspace>, StoreError> {
+        let work = async {
+            let mut reader = self.database.reader(Scope::Installation).await?;
+            read::workspaces(&mut reader, ids).await
+        };
+        self.database.within_deadline(work).await
+    }
+
     async fn list(
         &self,
         workspace: &WorkspaceId,
         kind: ResourceKind,
-        after: Option<&str>,
-        limit: usize,
+        query: &PageQuery,
     ) -> Result<Vec<Stored<Resource>>, StoreError> {
         let work = async {
             let mut reader = self.database.reader(Scope::Workspace(workspace)).await?;
-            read::list(&mut reader, workspace, kind, after, limit).await
+            read::list(&mut reader, workspace, kind, query).await
         };
         self.database.within_deadline(work).await
     }

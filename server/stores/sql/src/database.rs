@@ -9,6 +9,7 @@ mod folder;
 mod months;
 mod notices;
 mod open;
+mod pages;
 mod postgres;
 mod query;
 mod row;
@@ -30,8 +31,9 @@ pub(crate) use months::make_months;
 pub(crate) use notices::{Feed, notify};
 pub use open::OpenError;
 pub(crate) use open::{Content, Durability, Schema, Writing, refusal};
-use postgres::PostgresPools;
+pub(crate) use pages::{push_page, push_part};
 pub(crate) use postgres::{Leadership, ServerSchema};
+use postgres::{Listener, PostgresPools};
 pub use postgres::{Migrations, PostgresDatabase};
 pub(crate) use query::{Query, query, query_as, query_scalar};
 pub(crate) use row::{Column, Row};
@@ -40,9 +42,14 @@ use sqlite::SqlitePools;
 
 /// Longest wait for a connection and for the statements of one call. Statements take milliseconds;
 /// the bound is for a disk that hangs.
-const CALL_MS_MAX: u64 = 10_000;
+pub(crate) const CALL_MS_MAX: u64 = 10_000;
 /// Longest wait for a read of a whole store at the start.
 pub(crate) const LOAD_MS_MAX: u64 = 120_000;
+
+/// The last migration before one that began and did not end, where there is such a one: whoever opens the
+/// store refuses it.
+pub(crate) const LAST_APPLIED: &str = "SELECT max(version) FROM _sqlx_migrations WHERE version < \
+    COALESCE((SELECT min(version) FROM _sqlx_migrations WHERE NOT success), 9223372036854775807)";
 
 /// One opened database.
 #[derive(Clone, Debug)]
@@ -138,6 +145,14 @@ impl Database {
         match &self.pools {
             Pools::Sqlite(_) => None,
             Pools::Postgres(pools) => pools.listener.as_ref().map(|listener| listener.of(feed)),
+        }
+    }
+
+    /// Whether notices of other processes are heard now; `None` where nobody listens.
+    pub(crate) fn hears(&self) -> Option<watch::Receiver<bool>> {
+        match &self.pools {
+            Pools::Sqlite(_) => None,
+            Pools::Postgres(pools) => pools.listener.as_ref().map(Listener::heard),
         }
     }
 

@@ -1,13 +1,16 @@
 //! [`PeopleStore`] in SQL, in the file of the configuration: a membership and its workspace change in
 //! one transaction.
 //!
-//! A writer of more than one row locks the one row of `people_revisions` first. Another waits there, so
-//! the feed becomes visible in its order, and what a writer has read stays true until it commits.
+//! Whoever writes has the one place for writers of the configuration's database from the beginning of
+//! the transaction on. So the feed becomes visible in its order, and what a writer has read stays true
+//! until it commits.
 
 mod feed;
+mod identities;
 mod invitations;
 mod keys;
 mod members;
+mod requests;
 mod row;
 mod sessions;
 mod shown;
@@ -19,9 +22,9 @@ use rateguard_core::time::Millis;
 use rateguard_engine::audit::Deed;
 use rateguard_engine::people::{EmailAddress, PasswordHash};
 use rateguard_engine::ports::{
-    Invitation, JoinBounds, Joining, Member, MemberChange, MemberRefusal, Membership, PeopleChange,
-    PeopleStore, RefreshHashes, Refreshed, Refreshing, SealedSigningKey, Session, StoreError,
-    StoredWorkspace, User,
+    ClientRequest, ExternalIdentity, IdentityStore, Invitation, InvitedOnce, JoinBounds, Joining, Member,
+    MemberChange, MemberRefusal, Membership, PeopleFeed, PeopleStore, RefreshHashes, Refreshed, Refreshing,
+    SealedSigningKey, Session, StoreError, StoredWorkspace, User,
 };
 use rateguard_engine::resources::Workspace;
 
@@ -45,8 +48,10 @@ impl SqlPeopleStore {
         Self { database, witness }
     }
 
-    /// Closes the file, for the configuration too; calls afterwards are unavailable.
+    /// Closes the file, for the configuration too, once the audit trail's hashes have their second copy;
+    /// calls afterwards are unavailable.
     pub async fn close(&self) {
+        self.witness.finish().await;
         self.database.close().await;
     }
 }
@@ -62,7 +67,7 @@ macro_rules! in_transaction {
         let changed = $store.database.write(work).await;
         // What was refused, or could not be asked, has left nothing to take over.
         if matches!(changed, Ok(_) | Err(StoreError::OutcomeUnknown { .. })) {
-            $store.witness.catch_up().await;
+            $store.witness.wake();
         }
         changed
     }};
@@ -77,6 +82,45 @@ macro_rules! with_reader {
         };
         $store.database.within_deadline(work).await
     }};
+}
+
+#[async_trait]
+impl IdentityStore for SqlPeopleStore {
+    async fn create_linked_user(
+        &self,
+        user: User,
+        identity: ExternalIdentity,
+        joining: Joining,
+        members_max: usize,
+        by: &Deed,
+    ) -> Result<Membership, StoreError> {
+        in_transaction!(
+            self,
+            Scope::Installation,
+            identities::create_user,
+            &user,
+            &identity,
+            &joining,
+            members_max,
+            by
+        )
+    }
+
+    async fn link_identity(
+        &self,
+        user: &UserId,
+        session: &SessionId,
+        identity: ExternalIdentity,
+        identities_max: usize,
+        by: &Deed,
+    ) -> Result<(), StoreError> {
+        let whose = (user, session);
+        in_transaction!(self, Scope::Installation, identities::link, whose, &identity, identities_max, by)
+    }
+
+    async fn user_by_identity(&self, identity: &ExternalIdentity) -> Result<Option<User>, StoreError> {
+        with_reader!(self, Scope::Installation, identities::user_of, identity)
+    }
 }
 
 #[async_trait]
@@ -124,6 +168,26 @@ impl PeopleStore for SqlPeopleStore {
             &workspace,
             owner,
             workspaces_max,
+            by
+        )
+    }
+
+    async fn create_workspace_once(
+        &self,
+        workspace: Workspace,
+        owner: &UserId,
+        workspaces_max: usize,
+        request: &ClientRequest,
+        by: &Deed,
+    ) -> Result<(Membership, StoredWorkspace), StoreError> {
+        in_transaction!(
+            self,
+            Scope::Installation,
+            requests::create_workspace,
+            &workspace,
+            owner,
+            workspaces_max,
+            request,
             by
         )
     }
@@ -203,8 +267,37 @@ impl PeopleStore for SqlPeopleStore {
         )
     }
 
+    async fn insert_invitation_once(
+        &self,
+        invitation: Invitation,
+        token_sha256: [u8; 32],
+        limit: usize,
+        request: &ClientRequest,
+        by: &Deed,
+    ) -> Result<InvitedOnce, StoreError> {
+        // A person's requests are known in all of their workspaces.
+        in_transaction!(
+            self,
+            Scope::Installation,
+            requests::insert_invitation,
+            &invitation,
+            &token_sha256,
+            limit,
+            request,
+            by
+        )
+    }
+
     async fn invitations(&self, workspace: &WorkspaceId, now: Millis) -> Result<Vec<Invitation>, StoreError> {
         with_reader!(self, Scope::Workspace(workspace), invitations::list, workspace, now)
+    }
+
+    async fn open_invitation(
+        &self,
+        token_sha256: &[u8; 32],
+        now: Millis,
+    ) -> Result<Option<Invitation>, StoreError> {
+        with_reader!(self, Scope::Installation, invitations::open, token_sha256, now)
     }
 
     async fn remove_invitation(
@@ -214,6 +307,10 @@ impl PeopleStore for SqlPeopleStore {
         by: &Deed,
     ) -> Result<(), StoreError> {
         in_transaction!(self, Scope::Workspace(workspace), invitations::remove, workspace, id, by)
+    }
+
+    async fn withdraw_invitation(&self, invitation: &Invitation, by: &Deed) -> Result<(), StoreError> {
+        in_transaction!(self, Scope::Installation, requests::withdraw_invitation, invitation, by)
     }
 
     async fn accept_invitation(
@@ -229,11 +326,21 @@ impl PeopleStore for SqlPeopleStore {
     async fn begin_session(
         &self,
         session: Session,
+        expected: &PasswordHash,
         hashes: RefreshHashes,
         sessions_max: usize,
         by: &Deed,
     ) -> Result<(), StoreError> {
-        in_transaction!(self, Scope::Installation, sessions::begin, &session, &hashes, sessions_max, by)
+        in_transaction!(
+            self,
+            Scope::Installation,
+            sessions::begin,
+            &session,
+            expected,
+            &hashes,
+            sessions_max,
+            by
+        )
     }
 
     async fn refresh_session(&self, refreshing: Refreshing, by: &Deed) -> Result<Refreshed, StoreError> {
@@ -274,12 +381,16 @@ impl PeopleStore for SqlPeopleStore {
         with_reader!(self, Scope::Installation, feed::revision_before, at)
     }
 
-    async fn people_changes_after(
-        &self,
-        revision: u64,
-        limit: usize,
-    ) -> Result<Vec<(u64, PeopleChange)>, StoreError> {
+    async fn people_changes_after(&self, revision: u64, limit: usize) -> Result<PeopleFeed, StoreError> {
         with_reader!(self, Scope::Installation, feed::after, revision, limit)
+    }
+
+    async fn workspaces(
+        &self,
+        after: Option<&WorkspaceId>,
+        limit: usize,
+    ) -> Result<Vec<Workspace>, StoreError> {
+        with_reader!(self, Scope::Installation, members::workspaces, after, limit)
     }
 
     async fn sweep_people(&self, now: Millis, changes_before: Millis) -> Result<(), StoreError> {

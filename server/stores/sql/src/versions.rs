@@ -7,7 +7,9 @@ use sqlx::migrate::Migrator;
 use sqlx::sqlite::SqliteConnectOptions;
 use sqlx::{ConnectOptions as _, Connection as _, Error};
 
-use crate::database::{DataFolder, Database, OpenError, PostgresDatabase, Schema, ServerSchema, refusal};
+use crate::database::{
+    DataFolder, Database, LAST_APPLIED, OpenError, PostgresDatabase, Schema, ServerSchema, refusal,
+};
 use crate::{config, counters, events, usage};
 
 /// The stores of a data folder.
@@ -22,7 +24,7 @@ const IS_MIGRATED: &str = "SELECT EXISTS (SELECT 1 FROM sqlite_schema WHERE name
 pub struct SchemaVersion {
     /// The store.
     pub store: &'static str,
-    /// The last migration that was applied; `None` where there is nothing yet.
+    /// The last migration that was applied to its end, and all before it; `None` where there is none yet.
     pub applied: Option<i64>,
     /// The last migration of this version.
     pub known: i64,
@@ -89,9 +91,7 @@ async fn applied_in_file(path: &Path) -> Result<Option<i64>, Error> {
     let mut connection = SqliteConnectOptions::new().filename(path).read_only(true).connect().await?;
     let is_migrated: bool = sqlx::query_scalar(IS_MIGRATED).fetch_one(&mut connection).await?;
     let applied = match is_migrated {
-        true => {
-            sqlx::query_scalar("SELECT max(version) FROM _sqlx_migrations").fetch_one(&mut connection).await?
-        }
+        true => sqlx::query_scalar(LAST_APPLIED).fetch_one(&mut connection).await?,
         false => None,
     };
     connection.close().await?;

@@ -2,6 +2,8 @@
 
 #![cfg(test)]
 
+#[path = "postgres/bulk.rs"]
+mod bulk;
 #[path = "postgres/on_server.rs"]
 mod on_server;
 #[path = "postgres/suites.rs"]

@@ -3,16 +3,18 @@
 
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures::future::join_all;
 use rateguard_core::ids::{KeyId, RequestId};
 use rateguard_engine::audit::{
     Actor, AuditEntry, AuditKind, Deed, INSTALLATION_CHAIN, MASKED, MASKED_CHANGED, Origin, verify,
 };
+use rateguard_engine::listing::SequenceQuery;
 use rateguard_engine::people::{PasswordHash, Role};
 use rateguard_engine::ports::{
-    AuditFilter, AuditQuery, AuditStore, ConfigStore, MemberChange, PeopleStore, Refreshed, Resource,
-    ResourceKind, StoreError,
+    AuditFilter, AuditQuery, AuditStore, ConfigStore, ExternalIdentity, MemberChange, PeopleStore, Refreshed,
+    Resource, ResourceChange, ResourceKind, StoreError,
 };
 use rateguard_engine::resources::SealedCredential;
 
@@ -27,6 +29,9 @@ type Outcome = Result<(), StoreError>;
 
 /// More than any case makes.
 const LIMIT: usize = 1_000;
+/// How often it is looked whether everything is witnessed, and for how long at most.
+const WITNESS_POLL: Duration = Duration::from_millis(5);
+const WITNESS_WAIT_MAX: Duration = Duration::from_secs(20);
 /// Writers at once.
 const WRITERS: u8 = 20;
 
@@ -56,6 +61,7 @@ macro_rules! audit_store_suite {
             what_belongs_to_no_workspace_is_in_the_installations_chain
             entries_are_filtered_and_paged
             many_writers_at_once_make_one_chain
+            changes_made_together_leave_an_entry_each
             a_restart_goes_on_with_the_chain
             what_is_shown_is_what_was_stored
         );
@@ -129,7 +135,16 @@ pub async fn secrets_never_appear_and_a_new_one_is_told<B: Backend<Store = Audit
     store.people.set_password(&ada.id, &ada.password, PasswordHash::stored("new hash"), None, &by(6)).await?;
     let open = invitation(1, "ws_1", None, Role::Viewer);
     store.people.insert_invitation(open, [0xe5; 32], LIMIT, &by(7)).await?;
-    store.people.begin_session(session(1, "ada"), hashes(0xf6, 0xf7), LIMIT, &by(8)).await?;
+    store
+        .people
+        .begin_session(
+            session(1, "ada"),
+            &PasswordHash::stored("new hash"),
+            hashes(0xf6, 0xf7),
+            LIMIT,
+            &by(8),
+        )
+        .await?;
     store.people.add_signing_key(signing_key(0x17), None, &by(9)).await?;
     let mut entries = all(&store, Some("ws_1")).await?;
     entries.extend(all(&store, None).await?);
@@ -189,7 +204,7 @@ pub async fn every_change_of_people_leaves_its_entries<B: Backend<Store = Audite
     sound(&store).await
 }
 
-/// Logging in, moving, logging out, a new password, and an old refresh token.
+/// Logging in, moving, logging out, a new password, an identity that is linked, and an old refresh token.
 pub async fn sessions_are_followed_from_their_beginning_to_their_end<B: Backend<Store = Audited>>(
     backend: &B,
 ) -> Outcome {
@@ -202,7 +217,9 @@ pub async fn sessions_are_followed_from_their_beginning_to_their_end<B: Backend<
         session
     };
     for number in 1..=4 {
-        people.begin_session(in_place(number), hashes(number, number), LIMIT, &by(10)).await?;
+        people
+            .begin_session(in_place(number), &user("ada").password, hashes(number, number), LIMIT, &by(10))
+            .await?;
     }
     people.end_session(&user_id("ada"), &session_id(1), &by(11)).await?;
     people.refresh_session(refreshing(2, 2, 20), &by(12)).await?;
@@ -211,13 +228,19 @@ pub async fn sessions_are_followed_from_their_beginning_to_their_end<B: Backend<
     let ada = user("ada");
     let new = PasswordHash::stored("new");
     people.set_password(&ada.id, &ada.password, new, Some(&session_id(3)), &by(14)).await?;
+    let issuer = "https://id.example.com".to_owned();
+    let identity = ExternalIdentity { issuer, subject: "ada-1".to_owned() };
+    people.link_identity(&user_id("ada"), &session_id(3), identity.clone(), LIMIT, &by(15)).await?;
+    // What is linked already is no change.
+    people.link_identity(&user_id("ada"), &session_id(3), identity, LIMIT, &by(15)).await?;
     people.move_session(&session_id(3), &ws("ws_1"), &by(15)).await?;
     let told = told(&store, Some("ws_1")).await?.split_off(begun);
     let session = |before, after| ("session".to_owned(), before, after);
     let mut expected = vec![session(false, true); 4];
     // Logged out; ended by an old token, not by the rotation before.
     expected.extend([session(true, false), session(true, false)]);
-    expected.extend([("user".to_owned(), true, true), session(true, false), session(true, true)]);
+    expected.extend([("user".to_owned(), true, true), session(true, false)]);
+    expected.extend([("user".to_owned(), false, true), session(true, true)]);
     assert_eq!(told, expected);
     // What ends by its time is told by when it began.
     people.sweep_people(at(9_000), at(0)).await?;
@@ -277,7 +300,10 @@ pub async fn what_belongs_to_no_workspace_is_in_the_installations_chain<B: Backe
     store.people.add_signing_key(one.clone(), None, &by(2)).await?;
     store.people.add_signing_key(two.clone(), Some(&one.id), &by(3)).await?;
     store.people.add_signing_key(three, Some(&two.id), &by(4)).await?;
-    store.people.begin_session(session(1, "ada"), hashes(1, 1), LIMIT, &by(10)).await?;
+    store
+        .people
+        .begin_session(session(1, "ada"), &user("ada").password, hashes(1, 1), LIMIT, &by(10))
+        .await?;
     let key = |before, after| ("signing_key".to_owned(), before, after);
     let begun = ("session".to_owned(), false, true);
     let expected = [key(false, true), key(false, true), key(true, false), key(false, true), begun];
@@ -287,7 +313,11 @@ pub async fn what_belongs_to_no_workspace_is_in_the_installations_chain<B: Backe
     sound(&store).await
 }
 
-/// By who, what, which and when; the newest first.
+fn all_of_it() -> SequenceQuery {
+    SequenceQuery { limit: LIMIT, ..SequenceQuery::default() }
+}
+
+/// By who, what, which and when; the newest first unless asked otherwise.
 pub async fn entries_are_filtered_and_paged<B: Backend<Store = Audited>>(backend: &B) -> Outcome {
     let store = with_ada(backend).await?;
     for number in 1..=5 {
@@ -295,7 +325,7 @@ pub async fn entries_are_filtered_and_paged<B: Backend<Store = Audited>>(backend
         store.config.insert(&ws("ws_1"), resource, LIMIT, &by_key(100 + number)).await?;
     }
     let ids = async |filter: AuditFilter| {
-        let query = AuditQuery { filter, before: None, limit: LIMIT };
+        let query = AuditQuery { filter, part: all_of_it() };
         let entries = store.audit.audit_entries(Some(&ws("ws_1")), &query).await?;
         Ok::<_, StoreError>(entries.into_iter().map(|entry| entry.id).collect::<Vec<_>>())
     };
@@ -310,9 +340,13 @@ pub async fn entries_are_filtered_and_paged<B: Backend<Store = Audited>>(backend
     let nobody = AuditFilter { actor_id: Some("key_2".to_owned()), ..of_one };
     assert_eq!(ids(nobody).await?, [""; 0]);
     let whole = all(&store, Some("ws_1")).await?;
-    let query = AuditQuery { before: Some(whole[3].sequence), limit: 2, ..AuditQuery::default() };
+    let part = SequenceQuery { oldest_first: false, after: Some(whole[3].sequence), limit: 2 };
+    let query = AuditQuery { part, ..AuditQuery::default() };
     let page = store.audit.audit_entries(Some(&ws("ws_1")), &query).await?;
     assert_eq!(page, [whole[2].clone(), whole[1].clone()]);
+    let query = AuditQuery { part: SequenceQuery { oldest_first: true, ..part }, ..AuditQuery::default() };
+    let page = store.audit.audit_entries(Some(&ws("ws_1")), &query).await?;
+    assert_eq!(page, [whole[4].clone(), whole[5].clone()]);
     Ok(())
 }
 
@@ -335,6 +369,26 @@ pub async fn many_writers_at_once_make_one_chain<B: Backend<Store = Audited>>(ba
         written?;
     }
     assert_eq!(all(&store, Some("ws_1")).await?.len(), before + usize::from(WRITERS));
+    sound(&store).await
+}
+
+/// Changes of one transaction stand one after the other, each with what was before it.
+pub async fn changes_made_together_leave_an_entry_each<B: Backend<Store = Audited>>(backend: &B) -> Outcome {
+    let store = with_ada(backend).await?;
+    let before = last(&store, "ws_1").await?.sequence;
+    let at_priority = |priority| Resource::Rule(rateguard_core::rule::Rule { priority, ..rule("rule_1") });
+    let changes = vec![
+        ResourceChange::Insert { resource: at_priority(1), limit: LIMIT },
+        ResourceChange::Replace { resource: at_priority(2), expected: 1 },
+        ResourceChange::Remove { kind: ResourceKind::Rule, id: "rule_1".to_owned(), expected: 2 },
+    ];
+    store.config.apply_all(&ws("ws_1"), changes, 0, &by_key(2)).await?;
+    let entries = all(&store, Some("ws_1")).await?;
+    let [made, changed, removed] = &entries[entries.len() - 3..] else { panic!("{entries:?}") };
+    assert_eq!((made.sequence, removed.sequence), (before + 1, before + 3));
+    assert_eq!((&made.before, &changed.before), (&None, &made.after));
+    assert_eq!((&removed.before, &removed.after), (&changed.after, &None));
+    assert_ne!(made.after, changed.after);
     sound(&store).await
 }
 
@@ -370,7 +424,7 @@ async fn with_ada<B: Backend<Store = Audited>>(backend: &B) -> Result<Audited, S
 /// The entries of a chain, the oldest first.
 async fn all(store: &Audited, workspace: Option<&str>) -> Result<Vec<AuditEntry>, StoreError> {
     let workspace = workspace.map(ws);
-    let query = AuditQuery { limit: LIMIT, ..AuditQuery::default() };
+    let query = AuditQuery { part: all_of_it(), ..AuditQuery::default() };
     let mut entries = store.audit.audit_entries(workspace.as_ref(), &query).await?;
     entries.reverse();
     Ok(entries)
@@ -386,11 +440,18 @@ async fn told(store: &Audited, workspace: Option<&str>) -> Result<Vec<(String, b
     Ok(entries.into_iter().map(|entry| (entry.kind, entry.before.is_some(), entry.after.is_some())).collect())
 }
 
-/// The whole trail verifies, and everything in it is witnessed.
+/// The whole trail verifies, at once and when everything in it is witnessed, which is soon.
 async fn sound(store: &Audited) -> Outcome {
+    assert_eq!(verify(store.audit.as_ref(), &[]).await?.findings, []);
+    let all_witnessed = async {
+        while store.audit.witnessed_heads().await? != store.audit.audit_heads().await? {
+            tokio::time::sleep(WITNESS_POLL).await;
+        }
+        Outcome::Ok(())
+    };
+    tokio::time::timeout(WITNESS_WAIT_MAX, all_witnessed).await.expect("everything is witnessed soon")?;
     let report = verify(store.audit.as_ref(), &[]).await?;
     assert_eq!(report.findings, []);
-    assert_eq!(store.audit.witnessed_heads().await?, store.audit.audit_heads().await?);
     assert!(!report.chains.is_empty());
     Ok(())
 }

@@ -1,6 +1,10 @@
 //! What every [`ConfigStore`] promises.
 
+mod client_requests;
+mod in_use;
+mod lists;
 mod together;
+mod top_ups;
 
 pub mod samples;
 mod uniqueness;
@@ -10,19 +14,39 @@ use futures::future::{join_all, try_join_all};
 use rateguard_core::ids::{Slug, WorkspaceId};
 use rateguard_core::time::Millis;
 use rateguard_engine::audit::{Actor, Deed, Origin};
+use rateguard_engine::listing::PageQuery;
 use rateguard_engine::ports::{Change, ConfigStore, Resource, ResourceKind, StoreError, Stored};
 
+pub use in_use::{
+    of_a_removal_and_a_reference_at_once_one_is_refused, of_changes_made_together_the_end_counts,
+    of_many_users_some_are_told, what_is_named_cannot_be_removed, what_is_not_there_cannot_be_named,
+};
 pub use together::{
     changes_made_together_are_made_in_their_order, changes_made_together_need_the_state_that_was_seen,
     of_changes_made_together_a_conflict_in_the_middle_undoes_all, of_many_batches_at_once_one_wins,
     the_state_of_a_workspace_is_its_own_resources_at_one_revision,
 };
 
+pub use lists::{
+    every_kind_has_every_order, every_order_pages_through_everything, pages_are_stable_while_the_list_changes,
+};
+
+pub use client_requests::{
+    a_refused_request_is_forgotten_and_a_removed_resource_is_told, a_request_is_forgotten_after_a_day,
+    a_request_makes_its_resource_once, a_request_replaces_its_resource_once,
+    of_many_equal_requests_at_once_one_makes_its_resource,
+};
+pub use top_ups::{
+    a_ledger_stays_when_its_budget_goes, a_refused_top_up_leaves_no_trace, a_repeated_top_up_is_made_once,
+    a_top_up_raises_the_sum_and_is_listed_the_newest_first, of_many_top_ups_at_once_each_request_counts_once,
+};
+
 use crate::Backend;
 use samples::{api, key, one_of_each, rule, varied, workspace};
 pub use uniqueness::{
-    a_model_has_one_price_in_its_workspace, a_secret_is_unique_in_the_installation,
-    a_slug_is_unique_in_its_workspace, of_many_prices_of_a_model_at_once_one_is_made,
+    a_model_has_one_price_from_an_instant_on, a_model_has_only_so_many_prices,
+    a_secret_is_unique_in_the_installation, a_slug_is_unique_in_its_workspace,
+    of_many_prices_of_a_model_at_once_one_is_made,
 };
 pub use uses::{
     a_key_that_is_gone_has_no_uses, a_use_is_no_change_of_its_key, the_latest_use_of_a_key_stays,
@@ -52,13 +76,16 @@ macro_rules! config_store_suite {
             an_id_is_taken_once_for_each_kind
             a_slug_is_unique_in_its_workspace
             a_secret_is_unique_in_the_installation
-            a_model_has_one_price_in_its_workspace
+            a_model_has_one_price_from_an_instant_on
+            a_model_has_only_so_many_prices
             of_many_prices_of_a_model_at_once_one_is_made
             a_workspace_holds_no_more_than_its_limit
             a_replacement_raises_the_version_by_one
             a_replacement_needs_the_version_seen
             a_removal_needs_the_version_seen_if_one_is_named
-            pages_follow_each_other_in_the_order_of_ids
+            every_order_pages_through_everything
+            pages_are_stable_while_the_list_changes
+            every_kind_has_every_order
             workspaces_do_not_see_each_other
             each_change_has_one_revision
             a_refused_change_leaves_no_trace
@@ -67,6 +94,21 @@ macro_rules! config_store_suite {
             changes_made_together_need_the_state_that_was_seen
             of_many_batches_at_once_one_wins
             the_state_of_a_workspace_is_its_own_resources_at_one_revision
+            what_is_named_cannot_be_removed
+            of_many_users_some_are_told
+            what_is_not_there_cannot_be_named
+            of_changes_made_together_the_end_counts
+            of_a_removal_and_a_reference_at_once_one_is_refused
+            a_request_makes_its_resource_once
+            a_request_replaces_its_resource_once
+            a_refused_request_is_forgotten_and_a_removed_resource_is_told
+            a_request_is_forgotten_after_a_day
+            of_many_equal_requests_at_once_one_makes_its_resource
+            a_top_up_raises_the_sum_and_is_listed_the_newest_first
+            a_repeated_top_up_is_made_once
+            a_refused_top_up_leaves_no_trace
+            a_ledger_stays_when_its_budget_goes
+            of_many_top_ups_at_once_each_request_counts_once
             of_many_replacements_at_once_one_wins
             many_writers_at_once_lose_nothing
             a_snapshot_is_of_one_revision
@@ -118,7 +160,7 @@ pub async fn a_resource_comes_back_as_it_was_stored<B: Backend<Store: ConfigStor
     expected.sort_by_key(place);
     for kind in ResourceKind::ALL {
         let of_kind: Vec<_> = expected.iter().filter(|s| s.value.kind() == kind).cloned().collect();
-        assert_eq!(store.list(&ws("ws_1"), kind, None, LIMIT).await?, of_kind);
+        assert_eq!(store.list(&ws("ws_1"), kind, &PageQuery::first(LIMIT)).await?, of_kind);
     }
     let mut resources = store.snapshot().await?.resources;
     resources.sort_by_key(place);
@@ -167,7 +209,7 @@ pub async fn a_workspace_holds_no_more_than_its_limit<B: Backend<Store: ConfigSt
         let refused = store.insert(&ws("ws_1"), resource.clone(), 2, &by(1)).await;
         assert!(matches!(refused, Err(StoreError::Full { .. })), "{refused:?}");
         store.insert(&ws("ws_2"), resource.clone(), 2, &by(1)).await?;
-        assert_eq!(store.list(&ws("ws_1"), resource.kind(), None, LIMIT).await?.len(), 2);
+        assert_eq!(store.list(&ws("ws_1"), resource.kind(), &PageQuery::first(LIMIT)).await?.len(), 2);
     }
     store.remove(&ws("ws_1"), ResourceKind::Rule, "rule_1", None, &by(1)).await?;
     store.insert(&ws("ws_1"), Resource::Rule(rule("rule_4")), 2, &by(1)).await?;
@@ -231,31 +273,6 @@ pub async fn a_removal_needs_the_version_seen_if_one_is_named<B: Backend<Store: 
     Ok(())
 }
 
-/// Each page begins after the last id of the one before; together they hold each resource once.
-pub async fn pages_follow_each_other_in_the_order_of_ids<B: Backend<Store: ConfigStore>>(
-    backend: &B,
-) -> Outcome {
-    let store = opened(backend, &["ws_1"]).await?;
-    let numbers = [5, 3, 9, 1, 7, 2, 8];
-    let rules = numbers.map(|number| Resource::Rule(rule(&format!("rule_{number}"))));
-    insert_all(&store, "ws_1", rules).await?;
-    let mut seen: Vec<String> = Vec::new();
-    loop {
-        let after = seen.last().map(String::as_str);
-        let page = store.list(&ws("ws_1"), ResourceKind::Rule, after, 3).await?;
-        assert!(page.len() <= 3);
-        if page.is_empty() {
-            break;
-        }
-        seen.extend(page.iter().map(|stored| stored.value.id().to_owned()));
-    }
-    assert_eq!(seen, ["rule_1", "rule_2", "rule_3", "rule_5", "rule_7", "rule_8", "rule_9"]);
-    let between = store.list(&ws("ws_1"), ResourceKind::Rule, Some("rule_4"), 1).await?;
-    assert_eq!(between.len(), 1);
-    assert_eq!(between[0].value.id(), "rule_5");
-    Ok(())
-}
-
 /// The same ids in two workspaces are different resources, and neither reaches the other.
 pub async fn workspaces_do_not_see_each_other<B: Backend<Store: ConfigStore>>(backend: &B) -> Outcome {
     let store = opened(backend, &["ws_1", "ws_2"]).await?;
@@ -263,7 +280,7 @@ pub async fn workspaces_do_not_see_each_other<B: Backend<Store: ConfigStore>>(ba
     for resource in one_of_each(1) {
         let (kind, id, other) = (resource.kind(), resource.id(), ws("ws_2"));
         assert_eq!(store.get(&other, kind, id).await?, None);
-        assert_eq!(store.list(&other, kind, None, LIMIT).await?, []);
+        assert_eq!(store.list(&other, kind, &PageQuery::first(LIMIT)).await?, []);
         assert_eq!(store.replace(&other, resource.clone(), 1, &by(2)).await, Err(StoreError::NotFound));
         assert_eq!(store.remove(&other, kind, id, None, &by(2)).await, Err(StoreError::NotFound));
     }
@@ -294,7 +311,10 @@ pub async fn each_change_has_one_revision<B: Backend<Store: ConfigStore>>(backen
     ]
     .into_iter()
     .zip(1..)
-    .map(|((owner, kind, id), revision)| Change { revision, workspace: ws(owner), kind, id: id.to_owned() })
+    .map(|((owner, kind, id), revision)| {
+        let (kind, id) = (Some(kind), id.to_owned());
+        Change { revision, workspace: ws(owner), kind, id }
+    })
     .collect();
     assert_eq!(store.changes_after(0, ALL_CHANGES).await?, expected);
     assert_eq!(store.changes_after(3, 2).await?, expected[3..5]);

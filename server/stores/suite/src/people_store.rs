@@ -1,18 +1,31 @@
 //! What every [`PeopleStore`] promises.
 
+mod identities;
+mod invitations;
 pub mod samples;
 mod sessions;
 
-use rateguard_core::ids::DisplayName;
+use futures::future::join_all;
+use rateguard_core::ids::{DisplayName, RequestId};
 use rateguard_engine::people::{PasswordHash, Role};
 use rateguard_engine::ports::{
-    INVITATIONS_FULL, JoinBounds, Joining, MEMBERS_FULL, MemberChange, MemberRefusal, PeopleChange,
+    CLIENT_REQUEST_LIFE_MS, ClientRequest, JoinBounds, Joining, MemberChange, MemberRefusal, PeopleChange,
     PeopleStore, StoreError, WORKSPACES_FULL,
 };
 
+pub use identities::{
+    an_account_is_made_for_an_identity, an_identity_is_one_accounts, identities_of_an_account_have_a_bound,
+};
+pub use invitations::{
+    a_new_person_joins_by_invitation, a_person_invites_once_for_a_request,
+    an_invitation_ends_with_its_time_and_when_it_is_taken_back, an_invitation_is_accepted_once,
+    an_invitation_is_for_its_address_alone, invitations_and_members_have_bounds,
+    invitations_go_with_the_right_to_invite, nobody_learns_of_an_account_without_an_invitation,
+    only_who_may_invite_by_what_is_stored_invites,
+};
 pub use sessions::{
-    a_person_ends_only_their_own_sessions, a_refresh_token_is_good_once,
-    a_session_ends_in_time_and_when_it_is_told, a_sweep_drops_what_is_over,
+    a_new_password_ends_a_log_in_that_is_under_way, a_person_ends_only_their_own_sessions,
+    a_refresh_token_is_good_once, a_session_ends_in_time_and_when_it_is_told, a_sweep_drops_what_is_over,
     of_many_that_use_one_token_one_goes_on_and_the_session_ends, sessions_make_room,
     signing_keys_follow_each_other, the_feed_tells_what_is_true_now,
 };
@@ -36,9 +49,13 @@ macro_rules! people_store_suite {
             a_new_person_owns_their_workspace
             a_password_is_changed_in_the_place_of_the_one_seen
             a_new_password_ends_every_other_session
+            a_new_password_ends_a_log_in_that_is_under_way
             a_person_belongs_to_no_more_workspaces_than_one_may
+            a_person_invites_once_for_a_request
+            a_person_makes_a_workspace_once_for_a_request
             a_workspace_is_renamed_at_the_version_seen
             members_are_listed_in_pages
+            every_workspace_is_listed_in_pages
             roles_are_judged_by_what_is_stored
             the_last_owner_stays
             ownership_is_handed_over_in_one_step
@@ -46,8 +63,10 @@ macro_rules! people_store_suite {
             an_invitation_is_for_its_address_alone
             an_invitation_ends_with_its_time_and_when_it_is_taken_back
             invitations_go_with_the_right_to_invite
+            only_who_may_invite_by_what_is_stored_invites
             invitations_and_members_have_bounds
             a_new_person_joins_by_invitation
+            nobody_learns_of_an_account_without_an_invitation
             a_refresh_token_is_good_once
             of_many_that_use_one_token_one_goes_on_and_the_session_ends
             a_session_ends_in_time_and_when_it_is_told
@@ -57,6 +76,9 @@ macro_rules! people_store_suite {
             the_feed_tells_what_is_true_now
             a_sweep_drops_what_is_over
             a_refused_change_leaves_no_trace_of_people
+            an_account_is_made_for_an_identity
+            an_identity_is_one_accounts
+            identities_of_an_account_have_a_bound
         );
     };
     (@cases $backend:expr; $($case:ident)*) => {
@@ -124,7 +146,15 @@ pub async fn a_new_password_ends_every_other_session<B: Backend<Store: PeopleSto
     let store = with_ada(backend).await?;
     store.create_user(user("bob"), own("ws_2"), LIMIT, &by(1)).await?;
     for (number, owner) in [(1, "ada"), (2, "ada"), (3, "bob")] {
-        store.begin_session(session(number, owner), hashes(number, number), LIMIT, &by(10)).await?;
+        store
+            .begin_session(
+                session(number, owner),
+                &user(owner).password,
+                hashes(number, number),
+                LIMIT,
+                &by(10),
+            )
+            .await?;
     }
     let ada = user("ada");
     let new = PasswordHash::stored("new");
@@ -133,6 +163,34 @@ pub async fn a_new_password_ends_every_other_session<B: Backend<Store: PeopleSto
     assert_eq!(sessions(&store, "bob").await?, [session_id(3)]);
     assert_eq!(last_change(&store).await?, Some(PeopleChange::SessionEnded(session_id(2))));
     Ok(())
+}
+
+/// The same request again gives the workspace that it made, also many times at once; other content is
+/// refused, and after a day the name is free.
+pub async fn a_person_makes_a_workspace_once_for_a_request<B: Backend<Store: PeopleStore>>(
+    backend: &B,
+) -> Outcome {
+    let store = with_ada(backend).await?;
+    let ada = user_id("ada");
+    let request = |content: &[u8]| named("CreateWorkspace", content);
+    let (one, deed) = (request(b"a"), by(2));
+    let ids: Vec<String> = (2..9).map(|number| format!("ws_{number}")).collect();
+    let calls = ids.iter().map(|id| store.create_workspace_once(workspace(id), &ada, LIMIT, &one, &deed));
+    let made = join_all(calls).await.into_iter().collect::<Result<Vec<_>, _>>()?;
+    assert!(made.iter().all(|again| *again == made[0]), "{made:?}");
+    assert_eq!(store.memberships(&ada).await?.len(), 2);
+    let other = store.create_workspace_once(workspace("ws_9"), &ada, LIMIT, &request(b"b"), &by(3)).await;
+    assert_eq!(other, Err(StoreError::AlreadyExists { field: "request_id" }));
+    let later = by(2 + CLIENT_REQUEST_LIFE_MS);
+    store.create_workspace_once(workspace("ws_9"), &ada, LIMIT, &request(b"b"), &later).await?;
+    assert_eq!(store.memberships(&ada).await?.len(), 3);
+    Ok(())
+}
+
+/// A request of a method under the one name that these samples know.
+fn named(method: &str, content: &[u8]) -> ClientRequest {
+    let id = RequestId::parse("request_id", "one").expect("a sample is valid");
+    ClientRequest::new(id, method, content)
 }
 
 /// Beyond the bound nothing is made.
@@ -182,6 +240,15 @@ pub async fn members_are_listed_in_pages<B: Backend<Store: PeopleStore>>(backend
     let rest = store.members(&ws("ws_1"), Some(&user_id("bob")), 5).await?;
     assert_eq!(names(&rest), [user_id("cyd")]);
     assert_eq!((rest[0].user.clone(), rest[0].membership.role), (user("cyd"), Role::Viewer));
+    Ok(())
+}
+
+/// Whoever belongs to them.
+pub async fn every_workspace_is_listed_in_pages<B: Backend<Store: PeopleStore>>(backend: &B) -> Outcome {
+    let store = with_members(backend).await?;
+    store.create_user(user("zoe"), own("ws_2"), LIMIT, &by(1)).await?;
+    assert_eq!(store.workspaces(None, 1).await?, [workspace("ws_1")]);
+    assert_eq!(store.workspaces(Some(&ws("ws_1")), LIMIT).await?, [workspace("ws_2")]);
     Ok(())
 }
 
@@ -248,135 +315,12 @@ pub async fn ownership_is_handed_over_in_one_step<B: Backend<Store: PeopleStore>
     Ok(())
 }
 
-/// A spent invitation is gone.
-pub async fn an_invitation_is_accepted_once<B: Backend<Store: PeopleStore>>(backend: &B) -> Outcome {
-    let store = with_ada(backend).await?;
-    for name in ["bob", "cyd"] {
-        store.create_user(user(name), own(&format!("ws_{name}")), LIMIT, &by(1)).await?;
-    }
-    let open = invitation(1, "ws_1", None, Role::Member);
-    store.insert_invitation(open.clone(), [1; 32], LIMIT, &by(10)).await?;
-    assert_eq!(store.invitations(&ws("ws_1"), at(20)).await?, [open]);
-    let joined = store.accept_invitation(&[1; 32], &user_id("bob"), BOUNDS, &by(20)).await?;
-    assert_eq!((joined.workspace, joined.role), (ws("ws_1"), Role::Member));
-    let again = store.accept_invitation(&[1; 32], &user_id("cyd"), BOUNDS, &by(20)).await;
-    assert_eq!(again, Err(StoreError::NotFound));
-    assert_eq!(store.invitations(&ws("ws_1"), at(20)).await?, []);
-    store.insert_invitation(invitation(2, "ws_1", None, Role::Member), [2; 32], LIMIT, &by(10)).await?;
-    let member = store.accept_invitation(&[2; 32], &user_id("bob"), BOUNDS, &by(20)).await;
-    assert_eq!(member, Err(StoreError::AlreadyExists { field: "user_id" }));
-    Ok(())
-}
-
-/// Nobody else accepts it, and a member's address is not invited again.
-pub async fn an_invitation_is_for_its_address_alone<B: Backend<Store: PeopleStore>>(backend: &B) -> Outcome {
-    let store = with_ada(backend).await?;
-    for name in ["bob", "cyd"] {
-        store.create_user(user(name), own(&format!("ws_{name}")), LIMIT, &by(1)).await?;
-    }
-    let open = || invitation(1, "ws_1", Some("bob@example.com"), Role::Admin);
-    store.insert_invitation(open(), [1; 32], LIMIT, &by(10)).await?;
-    let other = store.accept_invitation(&[1; 32], &user_id("cyd"), BOUNDS, &by(20)).await;
-    assert_eq!(other, Err(StoreError::NotFound));
-    store.accept_invitation(&[1; 32], &user_id("bob"), BOUNDS, &by(20)).await?;
-    let again = store.insert_invitation(open(), [2; 32], LIMIT, &by(10)).await;
-    assert_eq!(again, Err(StoreError::AlreadyExists { field: "email" }));
-    Ok(())
-}
-
-/// It opens nothing from its end on, nor once it is taken back; nor is it another workspace's to take.
-pub async fn an_invitation_ends_with_its_time_and_when_it_is_taken_back<B: Backend<Store: PeopleStore>>(
-    backend: &B,
-) -> Outcome {
-    let store = with_ada(backend).await?;
-    store.create_user(user("bob"), own("ws_2"), LIMIT, &by(1)).await?;
-    let open = invitation(1, "ws_1", None, Role::Viewer);
-    store.insert_invitation(open.clone(), [1; 32], LIMIT, &by(10)).await?;
-    let late = store.accept_invitation(&[1; 32], &user_id("bob"), BOUNDS, &by(1_010)).await;
-    assert_eq!(late, Err(StoreError::NotFound));
-    assert_eq!(store.invitations(&ws("ws_1"), at(1_010)).await?, []);
-    assert_eq!(store.remove_invitation(&ws("ws_2"), &open.id, &by(10)).await, Err(StoreError::NotFound));
-    store.remove_invitation(&ws("ws_1"), &open.id, &by(10)).await?;
-    assert_eq!(store.remove_invitation(&ws("ws_1"), &open.id, &by(10)).await, Err(StoreError::NotFound));
-    let gone = store.accept_invitation(&[1; 32], &user_id("bob"), BOUNDS, &by(20)).await;
-    assert_eq!(gone, Err(StoreError::NotFound));
-    Ok(())
-}
-
-/// Whoever leaves, or becomes less than an admin, leaves no way back open; others' invitations stay.
-pub async fn invitations_go_with_the_right_to_invite<B: Backend<Store: PeopleStore>>(backend: &B) -> Outcome {
-    let store = with_members(backend).await?;
-    let of_bob = |number| {
-        let mut open = invitation(number, "ws_1", None, Role::Admin);
-        open.inviter = user_id("bob");
-        open
-    };
-    let of_ada = invitation(9, "ws_1", None, Role::Admin);
-    store.insert_invitation(of_ada.clone(), [9; 32], LIMIT, &by(10)).await?;
-    let change = |role| MemberChange {
-        workspace: ws("ws_1"),
-        actor: user_id("ada"),
-        member: user_id("bob"),
-        role,
-        expected: None,
-    };
-    for (number, role) in [(3, Some(Role::Owner)), (4, Some(Role::Member)), (5, None)] {
-        store.insert_invitation(of_bob(number), [number; 32], LIMIT, &by(10)).await?;
-        store.change_member(change(role), &by(20)).await?.expect("an owner may");
-        let stay = role == Some(Role::Owner);
-        assert_eq!(store.invitations(&ws("ws_1"), at(20)).await?.len(), if stay { 2 } else { 1 }, "{role:?}");
-    }
-    assert_eq!(store.invitations(&ws("ws_1"), at(20)).await?, [of_ada]);
-    Ok(())
-}
-
-/// Each bound names what is full, and nothing is left of the attempt.
-pub async fn invitations_and_members_have_bounds<B: Backend<Store: PeopleStore>>(backend: &B) -> Outcome {
-    let store = with_ada(backend).await?;
-    store.create_user(user("bob"), own("ws_2"), LIMIT, &by(1)).await?;
-    store.insert_invitation(invitation(1, "ws_1", None, Role::Viewer), [1; 32], 1, &by(10)).await?;
-    let full = store.insert_invitation(invitation(2, "ws_1", None, Role::Viewer), [2; 32], 1, &by(10)).await;
-    assert_eq!(full, Err(StoreError::Full { what: INVITATIONS_FULL }));
-    let nowhere =
-        store.insert_invitation(invitation(3, "ws_9", None, Role::Viewer), [3; 32], LIMIT, &by(10)).await;
-    assert_eq!(nowhere, Err(StoreError::NotFound));
-    let accept = async |members_max, workspaces_max| {
-        let bounds = JoinBounds { members_max, workspaces_max };
-        store.accept_invitation(&[1; 32], &user_id("bob"), bounds, &by(20)).await.map(|m| m.user)
-    };
-    assert_eq!(accept(1, LIMIT).await, Err(StoreError::Full { what: MEMBERS_FULL }));
-    assert_eq!(accept(LIMIT, 1).await, Err(StoreError::Full { what: WORKSPACES_FULL }));
-    assert_eq!(accept(2, 2).await, Ok(user_id("bob")));
-    Ok(())
-}
-
-/// An account made by invitation has that membership alone; an unknown token makes no account.
-pub async fn a_new_person_joins_by_invitation<B: Backend<Store: PeopleStore>>(backend: &B) -> Outcome {
-    let store = with_ada(backend).await?;
-    let unknown = store.create_user(user("bob"), Joining::Invited([1; 32]), LIMIT, &by(20)).await;
-    assert_eq!(unknown, Err(StoreError::NotFound));
-    assert_eq!(store.user(&user_id("bob")).await?, None);
-    store
-        .insert_invitation(
-            invitation(1, "ws_1", Some("bob@example.com"), Role::Admin),
-            [1; 32],
-            LIMIT,
-            &by(10),
-        )
-        .await?;
-    let other = store.create_user(user("cyd"), Joining::Invited([1; 32]), LIMIT, &by(20)).await;
-    assert_eq!(other, Err(StoreError::NotFound));
-    let joined = store.create_user(user("bob"), Joining::Invited([1; 32]), LIMIT, &by(20)).await?;
-    assert_eq!((joined.workspace, joined.role), (ws("ws_1"), Role::Admin));
-    Ok(())
-}
-
 /// Whatever is refused leaves the feed as it was.
 pub async fn a_refused_change_leaves_no_trace_of_people<B: Backend<Store: PeopleStore>>(
     backend: &B,
 ) -> Outcome {
     let store = with_members(backend).await?;
-    let before = store.people_changes_after(0, LIMIT).await?;
+    let before = store.people_changes_after(0, LIMIT).await?.changes;
     let refusals = [
         store.create_user(user("ada"), own("ws_9"), LIMIT, &by(9)).await.map(drop),
         store.create_workspace(workspace("ws_9"), &user_id("ada"), 1, &by(9)).await.map(drop),
@@ -384,7 +328,7 @@ pub async fn a_refused_change_leaves_no_trace_of_people<B: Backend<Store: People
         store.end_session(&user_id("ada"), &session_id(9), &by(9)).await,
     ];
     assert!(refusals.iter().all(Result::is_err), "{refusals:?}");
-    assert_eq!(store.people_changes_after(0, LIMIT).await?, before);
+    assert_eq!(store.people_changes_after(0, LIMIT).await?.changes, before);
     store.create_user(user("zoe"), own("ws_9"), LIMIT, &by(9)).await?;
     Ok(())
 }
@@ -417,5 +361,5 @@ async fn sessions(
 }
 
 async fn last_change(store: &impl PeopleStore) -> Result<Option<PeopleChange>, StoreError> {
-    Ok(store.people_changes_after(0, LIMIT).await?.pop().map(|(_, change)| change))
+    Ok(store.people_changes_after(0, LIMIT).await?.changes.pop().map(|(_, change)| change))
 }

@@ -114,18 +114,19 @@ async fn a_scope_sees_and_changes_its_own_workspace_alone() {
 }
 
 #[tokio::test]
-async fn a_model_has_one_price_in_a_workspace() {
+async fn a_model_has_one_price_in_a_workspace_from_an_instant_on() {
     let database = Migrated::new().await;
     let workspace =
         "INSERT INTO workspaces (id, name, zone, currency, created_at) VALUES ('a', '', '', '', 0)";
     database.run("config", "*", workspace).await.unwrap();
-    let price = |id: &str, model: &str| {
-        let body = format!(r#"{{"provider":"p","model":"{model}"}}"#);
+    let price = |id: &str, model: &str, from_ms: i64| {
+        let body = format!(r#"{{"provider":"p","model":"{model}","effective_from_ms":{from_ms}}}"#);
         format!("INSERT INTO price_overrides VALUES ('a', '{id}', 1, 0, 0, 1, '{body}')")
     };
-    database.run("config", "a", &price("1", "m")).await.unwrap();
-    database.run("config", "a", &price("2", "n")).await.unwrap();
-    let refusal = database.run("config", "a", &price("3", "m")).await.unwrap_err();
+    database.run("config", "a", &price("1", "m", 5)).await.unwrap();
+    database.run("config", "a", &price("2", "n", 5)).await.unwrap();
+    database.run("config", "a", &price("3", "m", 6)).await.unwrap();
+    let refusal = database.run("config", "a", &price("4", "m", 5)).await.unwrap_err();
     assert!(refusal.contains("price_overrides_by_model"), "{refusal}");
 }
 

@@ -12,12 +12,13 @@ pub struct Books(Vec<v1::UsageEvent>);
 
 impl Books {
     /// Reads them once the rollups have come as far as the events. A floor is taken back before
-    /// the late report of its call is rolled up, so then no event is on its way any more.
+    /// the late report of its call is rolled up: where the events that are read after the sums are
+    /// no more than those, none is on its way.
     pub async fn read(client: &Clients) -> Self {
         let mut books = Self(Vec::new());
         eventually("the rollups equal the events", async || {
-            books.0 = client.all_events().await;
             let summary = client.rolled_up().await;
+            books.0 = client.all_events().await;
             let sums = (summary.request_count, summary.cost.unwrap().nanos);
             sums == (books.usage().count().try_into().unwrap(), books.cost_nanos(|_| true))
         })

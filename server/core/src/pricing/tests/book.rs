@@ -102,6 +102,20 @@ fn of_two_versions_from_one_instant_the_higher_is_in_force() {
 }
 
 #[test]
+fn a_price_ends_when_the_next_one_of_its_provider_and_model_begins() {
+    let sheets = vec![
+        version(entry("own", "m"), "price_1", 1, 100),
+        version(entry("own", "m"), "price_2", 1, 300),
+        version(entry("own", "n"), "price_3", 1, 150),
+        version(entry("other", "m"), "price_4", 1, 200),
+    ];
+    let book = PriceBook::new(sheets.clone());
+    let ends: Vec<_> = sheets.iter().map(|sheet| book.end_of(sheet).map(Millis::get)).collect();
+    assert_eq!(ends, [Some(300), None, None, None]);
+    assert_eq!(PriceBook::default().end_of(&sheets[0]), None);
+}
+
+#[test]
 fn any_override_that_fits_goes_before_the_catalogue_once_it_is_in_force() {
     let own = version(entry("openai", "gpt-4o"), "price_own", 1, 500);
     let overrides = PriceBook::new(vec![own]);

@@ -25,6 +25,7 @@ fn budget(period: BudgetPeriod) -> Budget {
         matches: Match::default(),
         scope: Scope::default(),
         amount: Nanos::from_stored(1_000_000),
+        topped_up: Nanos::ZERO,
         period,
         enforcement: Enforcement::Enforced,
         active: true,

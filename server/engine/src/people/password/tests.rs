@@ -1,3 +1,6 @@
+use argon2::{PasswordHasher, PasswordVerifier};
+use futures::future::join_all;
+
 use super::*;
 
 fn secret(text: &str) -> SecretText {
@@ -39,6 +42,57 @@ async fn a_cheaper_argon2_hash_is_called_weak() {
     let hash = PasswordHash::stored(&cheap.hash_password(b"imported password").unwrap().to_string());
     let verdict = passwords.verify(&secret("imported password"), Some(&hash)).await.unwrap();
     assert_eq!(verdict, Verdict::RightButWeaklyHashed);
+}
+
+#[tokio::test]
+async fn a_hash_of_another_kind_of_argon2_is_verified_with_its_own_parameters() {
+    let passwords = Passwords::new().unwrap();
+    let (id, d, i) = (Algorithm::Argon2id, Algorithm::Argon2d, Algorithm::Argon2i);
+    let today = Version::V0x13;
+    for (algorithm, version, params) in [
+        (d, today, Params::new(64, 3, 1, None)),
+        (i, Version::V0x10, Params::new(256, 1, 4, None)),
+        (id, today, Params::new(MEMORY_KIB, PASSES, LANES, Some(48))),
+        // It needs more memory than is kept.
+        (id, today, Params::new(MEMORY_KIB + 1_024, PASSES, LANES, None)),
+    ] {
+        let elsewhere = Argon2::new(algorithm, version, params.unwrap());
+        let hash = elsewhere.hash_password(b"imported password").unwrap().to_string();
+        let hash = PasswordHash::stored(&hash);
+        let verify = async |text: &str| passwords.verify(&secret(text), Some(&hash)).await.unwrap();
+        assert_ne!(verify("imported password").await, Verdict::Wrong, "{}", hash.as_str());
+        assert_eq!(verify("another password").await, Verdict::Wrong, "{}", hash.as_str());
+    }
+}
+
+#[tokio::test]
+async fn others_can_verify_a_hash_of_ours() {
+    let passwords = Passwords::new().unwrap();
+    let hash = passwords.hash(&secret("correct horse battery")).await.unwrap();
+    let parsed = PhcHash::new(hash.as_str()).unwrap();
+    assert_eq!(Argon2::default().verify_password(b"correct horse battery", &parsed), Ok(()));
+    assert!(Argon2::default().verify_password(b"correct horse batterz", &parsed).is_err());
+}
+
+#[tokio::test]
+async fn one_hash_after_the_other_works_in_the_same_memory() {
+    let passwords = Passwords::new().unwrap();
+    let places = passwords.memories.places();
+    assert_eq!(places.len(), 1);
+    for _ in 0..3 {
+        passwords.verify(&secret("a wrong password"), None).await.unwrap();
+        assert_eq!(passwords.memories.places(), places);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_rush_of_log_ins_leaves_no_more_memory_than_there_are_turns() {
+    let passwords = Passwords::new().unwrap();
+    let password = secret("a wrong password");
+    let verdicts = join_all((0..HASHES_AT_ONCE * 3).map(|_| passwords.verify(&password, None))).await;
+    assert!(verdicts.into_iter().all(|verdict| verdict == Ok(Verdict::Wrong)));
+    let places = passwords.memories.places();
+    assert!((1..=HASHES_AT_ONCE).contains(&places.len()), "{places:?}");
 }
 
 #[tokio::test]

@@ -13,9 +13,10 @@ use tokio::sync::watch;
 use super::super::workspace;
 use super::unavailable;
 use crate::audit::Deed;
+use crate::listing::{PageQuery, SequenceQuery, page_of};
 use crate::ports::{
-    Change, ConfigStore, KeyUse, Resource, ResourceChange, ResourceKind, Snapshot, StoreError, Stored,
-    WorkspaceState,
+    Change, ClientRequest, ConfigStore, KeyUse, NewTopUp, Once, Resource, ResourceChange, ResourceKind,
+    ResourcePlace, Snapshot, StoreError, Stored, TopUp, TopUpOutcome, WorkspaceState,
 };
 use crate::resources::Workspace;
 
@@ -23,13 +24,15 @@ use crate::resources::Workspace;
 #[derive(Default)]
 pub(crate) struct FakeConfig {
     resources: Mutex<BTreeMap<String, Stored<Resource>>>,
-    changes: Mutex<Vec<Change>>,
+    pub(crate) changes: Mutex<Vec<Change>>,
     uses: Mutex<BTreeMap<KeyId, Millis>>,
     /// Whether it wakes whoever reads its feed.
     pub(crate) notifies: AtomicBool,
     notifications: watch::Sender<u64>,
     /// By whom each change was made.
     pub(crate) deeds: Mutex<Vec<Deed>>,
+    /// The ids of what was read together, of each time.
+    pub(crate) reads: Mutex<Vec<Vec<String>>>,
     /// Whether every call fails.
     pub(crate) away: AtomicBool,
     /// Whether replacing fails.
@@ -43,21 +46,32 @@ impl FakeConfig {
         if self.away.load(Ordering::SeqCst) { Err(unavailable("config")) } else { Ok(()) }
     }
 
-    fn tell(&self, kind: ResourceKind, id: &str) {
+    fn tell(&self, workspace: WorkspaceId, kind: ResourceKind, id: &str) {
         let mut changes = self.changes.lock();
-        let revision = changes.len() as u64 + 1;
-        changes.push(Change { revision, workspace: workspace(), kind, id: id.to_owned() });
+        let revision = changes.last().map_or(0, |change| change.revision) + 1;
+        changes.push(Change { revision, workspace, kind: Some(kind), id: id.to_owned() });
         self.notifications.send_replace(revision);
     }
 
-    fn put(&self, value: Resource, version: u64, by: &Deed) -> Stored<Resource> {
+    /// Makes a resource of another workspace than the one that the fake knows.
+    pub(crate) fn insert_into(&self, workspace: &WorkspaceId, resource: Resource, by: &Deed) {
+        self.put(workspace.clone(), resource, 1, by);
+    }
+
+    fn put(&self, workspace: WorkspaceId, value: Resource, version: u64, by: &Deed) -> Stored<Resource> {
         let (kind, id) = (value.kind(), value.id().to_owned());
-        let stored = Stored { workspace: workspace(), value, version, created_at: by.at, updated_at: by.at };
+        let stored =
+            Stored { workspace: workspace.clone(), value, version, created_at: by.at, updated_at: by.at };
         self.deeds.lock().push(by.clone());
         self.resources.lock().insert(id.clone(), stored.clone());
-        self.tell(kind, &id);
+        self.tell(workspace, kind, &id);
         stored
     }
+}
+
+fn tenant(id: WorkspaceId) -> Workspace {
+    let name = DisplayName::parse("name", "test").expect("a plain name");
+    Workspace { id, name, zone: Zone::UTC, currency: Currency::USD }
 }
 
 #[async_trait]
@@ -74,7 +88,7 @@ impl ConfigStore for FakeConfig {
         by: &Deed,
     ) -> Result<Stored<Resource>, StoreError> {
         self.answers()?;
-        Ok(self.put(resource, 1, by))
+        Ok(self.put(workspace(), resource, 1, by))
     }
 
     async fn replace(
@@ -92,7 +106,7 @@ impl ConfigStore for FakeConfig {
         if version != Some(expected) {
             return Err(StoreError::VersionMismatch);
         }
-        Ok(self.put(resource, expected + 1, by))
+        Ok(self.put(workspace(), resource, expected + 1, by))
     }
 
     async fn remove(
@@ -106,8 +120,43 @@ impl ConfigStore for FakeConfig {
         self.answers()?;
         self.resources.lock().remove(id).ok_or(StoreError::NotFound)?;
         self.deeds.lock().push(by.clone());
-        self.tell(kind, id);
+        self.tell(workspace(), kind, id);
         Ok(())
+    }
+
+    /// Only whoever tests a real store names requests.
+    async fn change_once(
+        &self,
+        _: &WorkspaceId,
+        _: ResourceChange,
+        _: &ClientRequest,
+        _: &Deed,
+    ) -> Result<Once, StoreError> {
+        Err(unavailable("config"))
+    }
+
+    async fn changed_before(
+        &self,
+        _: &WorkspaceId,
+        _: &ClientRequest,
+        _: Millis,
+    ) -> Result<Option<Once>, StoreError> {
+        Err(unavailable("config"))
+    }
+
+    /// Only whoever tests a real store tops up.
+    async fn top_up(
+        &self,
+        _: &WorkspaceId,
+        _: NewTopUp,
+        _: usize,
+        _: &Deed,
+    ) -> Result<TopUpOutcome, StoreError> {
+        Err(unavailable("config"))
+    }
+
+    async fn top_ups(&self, _: &WorkspaceId, _: &str, _: &SequenceQuery) -> Result<Vec<TopUp>, StoreError> {
+        Err(unavailable("config"))
     }
 
     async fn apply_all(
@@ -153,25 +202,34 @@ impl ConfigStore for FakeConfig {
         Ok(self.resources.lock().get(id).cloned())
     }
 
+    async fn get_all(&self, places: &[ResourcePlace]) -> Result<Vec<Stored<Resource>>, StoreError> {
+        self.answers()?;
+        self.reads.lock().push(places.iter().map(|place| place.id.clone()).collect());
+        let resources = self.resources.lock();
+        Ok(places.iter().filter_map(|place| resources.get(&place.id).cloned()).collect())
+    }
+
+    async fn workspaces(&self, ids: &[WorkspaceId]) -> Result<Vec<Workspace>, StoreError> {
+        self.answers()?;
+        Ok(ids.iter().cloned().map(tenant).collect())
+    }
+
     async fn list(
         &self,
         _: &WorkspaceId,
         kind: ResourceKind,
-        _: Option<&str>,
-        limit: usize,
+        query: &PageQuery,
     ) -> Result<Vec<Stored<Resource>>, StoreError> {
         let resources = self.resources.lock();
         let of_kind = resources.values().filter(|stored| stored.value.kind() == kind);
-        Ok(of_kind.take(limit).cloned().collect())
+        Ok(page_of(of_kind.cloned(), query).items)
     }
 
     async fn snapshot(&self) -> Result<Snapshot, StoreError> {
         self.answers()?;
-        let name = DisplayName::parse("name", "test").expect("a plain name");
-        let tenant = Workspace { id: workspace(), name, zone: Zone::UTC, currency: Currency::USD };
         Ok(Snapshot {
-            revision: self.changes.lock().len() as u64,
-            workspaces: vec![tenant],
+            revision: self.changes.lock().last().map_or(0, |change| change.revision),
+            workspaces: vec![tenant(workspace())],
             resources: self.resources.lock().values().cloned().collect(),
         })
     }

@@ -4,6 +4,7 @@ use std::collections::{HashMap, HashSet};
 
 use rateguard_core::ids::{ApiId, BudgetId, KeyId, PriceId, RuleId};
 use rateguard_core::rule::{Budget, Rule};
+use rateguard_core::time::Millis;
 use rateguard_core::usage::PriceRef;
 use rateguard_engine::error::{EngineError, Reason};
 use rateguard_engine::manage::{Desired, equip_as};
@@ -13,6 +14,7 @@ use rateguard_engine::secrets::SecretText;
 use rateguard_proto::v1;
 
 use super::super::managed::{Desk, random_id};
+use super::dates::Dates;
 use super::names::{Names, price_name};
 use crate::convert::apis::api_draft;
 use crate::convert::budgets::budget;
@@ -57,7 +59,8 @@ pub fn read(
     intent: Intent,
 ) -> Result<Reading, EngineError> {
     let mut reader = Reader::over(desk, state, intent);
-    reader.name_all(&wanted)?;
+    let instants = date_prices(desk, state, &wanted.prices)?;
+    reader.name_all(&wanted, &instants)?;
     let mut resources = Vec::new();
     for (place, message) in wanted.apis.into_iter().enumerate() {
         let entry = Entry::new(ResourceKind::Api, place, &message.slug);
@@ -75,13 +78,26 @@ pub fn read(
         let entry = Entry::new(ResourceKind::Budget, place, &message.display_name);
         resources.push(entry.told(reader.budget(&entry, message).map(Resource::Budget))?);
     }
-    for (place, message) in wanted.prices.into_iter().enumerate() {
-        let entry =
-            Entry::new(ResourceKind::PriceOverride, place, &price_name(&message.provider, &message.model));
-        resources.push(entry.told(reader.price(&entry, message).map(Resource::PriceOverride))?);
+    for (place, (message, from)) in wanted.prices.into_iter().zip(instants).enumerate() {
+        let entry = Entry::of_price(place, &message, from);
+        resources.push(entry.told(reader.price(&entry, message, from).map(Resource::PriceOverride))?);
     }
     let desired = Desired { resources, prune: intent.prune };
     Ok(Reading { desired, names: reader.names, secrets: reader.secrets })
+}
+
+/// Since when each price is in force.
+fn date_prices(
+    desk: &Desk<'_>,
+    state: &WorkspaceState,
+    wanted: &[v1::Price],
+) -> Result<Vec<Millis>, EngineError> {
+    let dates = Dates::of(state, wanted, desk.engine.now());
+    let date = |(place, price): (usize, &v1::Price)| {
+        let name = format!("{}/{}", price.provider, price.model);
+        Entry::new(ResourceKind::PriceOverride, place, &name).told(dates.date(price))
+    };
+    wanted.iter().enumerate().map(date).collect()
 }
 
 /// One entry of a configuration, to say which is at fault.
@@ -102,6 +118,10 @@ fn shown(name: &str) -> String {
 impl Entry {
     fn new(kind: ResourceKind, place: usize, name: &str) -> Self {
         Self { kind, place, name: name.to_owned() }
+    }
+
+    fn of_price(place: usize, price: &v1::Price, from: Millis) -> Self {
+        Self::new(ResourceKind::PriceOverride, place, &price_name(&price.provider, &price.model, from))
     }
 
     fn path(&self) -> String {
@@ -165,7 +185,12 @@ impl<'r> Reader<'r> {
     }
 
     /// Takes every name in before any is looked up, so that entries may name later ones.
-    fn name_all(&mut self, wanted: &v1::WorkspaceConfiguration) -> Result<(), EngineError> {
+    fn name_all(
+        &mut self,
+        wanted: &v1::WorkspaceConfiguration,
+        instants: &[Millis],
+    ) -> Result<(), EngineError> {
+        let dated = wanted.prices.iter().zip(instants);
         let names = [
             (ResourceKind::Api, wanted.apis.iter().map(|api| api.slug.clone()).collect::<Vec<_>>()),
             (ResourceKind::Key, wanted.keys.iter().map(|key| key.display_name.clone()).collect()),
@@ -173,7 +198,7 @@ impl<'r> Reader<'r> {
             (ResourceKind::Budget, wanted.budgets.iter().map(|b| b.display_name.clone()).collect()),
             (
                 ResourceKind::PriceOverride,
-                wanted.prices.iter().map(|price| price_name(&price.provider, &price.model)).collect(),
+                dated.map(|(price, from)| price_name(&price.provider, &price.model, *from)).collect(),
             ),
         ];
         for (kind, names) in names {
@@ -303,17 +328,12 @@ impl<'r> Reader<'r> {
         budget(message, BudgetId::parse("id", self.id(entry)?)?, self.desk.currency())
     }
 
-    fn price(&self, entry: &Entry, message: v1::Price) -> Result<PriceOverride, EngineError> {
-        let (reference, effective_from) = match self.present(entry)? {
-            Some(Resource::PriceOverride(present)) => {
-                (present.sheet.reference.clone(), present.sheet.effective_from)
-            }
-            _ => {
-                let id = PriceId::parse("id", self.id(entry)?)?;
-                (PriceRef { id, version: FIRST_VERSION }, self.desk.engine.now())
-            }
+    fn price(&self, entry: &Entry, message: v1::Price, from: Millis) -> Result<PriceOverride, EngineError> {
+        let reference = match self.present(entry)? {
+            Some(Resource::PriceOverride(present)) => present.sheet.reference.clone(),
+            _ => PriceRef { id: PriceId::parse("id", self.id(entry)?)?, version: FIRST_VERSION },
         };
-        Ok(PriceOverride { sheet: price_sheet(message, reference, effective_from)? })
+        Ok(PriceOverride { sheet: price_sheet(message, reference, from)? })
     }
 }
 

@@ -32,8 +32,14 @@ pub fn configuration(
     shown.keys.sort_by(|one, other| one.display_name.cmp(&other.display_name));
     shown.rules.sort_by(|one, other| one.display_name.cmp(&other.display_name));
     shown.budgets.sort_by(|one, other| one.display_name.cmp(&other.display_name));
-    shown.prices.sort_by(|one, other| (&one.provider, &one.model).cmp(&(&other.provider, &other.model)));
+    shown.prices.sort_by(|one, other| price_place(one).cmp(&price_place(other)));
     shown
+}
+
+/// Where a price stands in the order of prices.
+fn price_place(price: &v1::Price) -> (&str, &str, Option<(i64, i32)>) {
+    let from = price.effective_time.as_ref().map(|at| (at.seconds, at.nanos));
+    (&price.provider, &price.model, from)
 }
 
 fn show(shown: &mut v1::WorkspaceConfiguration, desk: &Desk<'_>, names: &Names, stored: Stored<Resource>) {
@@ -67,6 +73,8 @@ fn shown_key(names: &Names, name: String, message: v1::Key) -> v1::Key {
         id: String::new(),
         display_name: name,
         prefix: String::new(),
+        previous_prefix: String::new(),
+        previous_expire_time: None,
         api_ids: named(names, ResourceKind::Api, &message.api_ids),
         etag: String::new(),
         create_time: None,
@@ -92,6 +100,7 @@ fn shown_budget(names: &Names, name: String, message: v1::Budget) -> v1::Budget 
         id: String::new(),
         display_name: name,
         r#match: message.r#match.map(|matches| named_match(names, matches)),
+        topped_up: None,
         etag: String::new(),
         create_time: None,
         update_time: None,
@@ -105,7 +114,7 @@ fn shown_price(message: v1::Price) -> v1::Price {
         version: 0,
         source: v1::PriceSource::Unspecified.into(),
         currency_code: String::new(),
-        effective_time: None,
+        effective_end_time: None,
         etag: String::new(),
         ..message
     }

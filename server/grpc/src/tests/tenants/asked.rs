@@ -21,8 +21,12 @@ use crate::tests::world::{GATEWAY_TOKEN, World};
 const LIST_SERVICES: [u8; 2] = [0x3a, 0x00];
 /// What may be asked without naming anything, by the beginning of its name.
 const ASKS_FOR_ALL: [&str; 4] = ["List", "Query", "GetSummary", "GetQuota"];
+/// What makes something once for each request's name, by the beginning of its name.
+const MAKES: [&str; 4] = ["Create", "Invite", "Rotate", "TopUp"];
 /// A refresh token of nobody's.
 const MADE_UP_REFRESH: &str = "rgr_AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA";
+/// The secret of a log-in at the provider that nobody has begun.
+const MADE_UP_LOGIN: &str = "rgo_AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA";
 
 /// What is asked.
 #[derive(Clone, Debug)]
@@ -70,8 +74,9 @@ pub async fn asked(world: &World, tenant: &Tenant, method: &MethodDescriptor) ->
     let draft = draft.unwrap_or_else(|| panic!("no request of {path} is known: make one here"));
     let by = draft.by.unwrap_or_else(|| sufficient(tenant, &path));
     let fill = |message: &[u8]| filled(method.input(), message, &tenant.things);
+    let own = draft.own.as_ref().unwrap_or(&draft.foreign);
     let mut asked = vec![Asked {
-        own: fill(draft.own.as_ref().unwrap_or(&draft.foreign)),
+        own: fill(&named_anew(tenant, method, own)),
         foreign: fill(&draft.foreign),
         by: by.clone(),
     }];
@@ -85,6 +90,18 @@ pub async fn asked(world: &World, tenant: &Tenant, method: &MethodDescriptor) ->
         asked.push(Asked { own: page.clone(), foreign: page, by });
     }
     asked
+}
+
+/// The tenant makes something new with each request, and so names each anew; others come with the name that
+/// it has used.
+fn named_anew(tenant: &Tenant, method: &MethodDescriptor, message: &[u8]) -> Vec<u8> {
+    let field = method.input().get_field_by_name("request_id");
+    let Some(field) = field.filter(|_| MAKES.iter().any(|begin| method.name().starts_with(begin))) else {
+        return message.to_vec();
+    };
+    let mut message = DynamicMessage::decode(method.input(), message).unwrap();
+    message.set_field(&field, Value::String(tenant.mark()));
+    message.encode_to_vec()
 }
 
 /// The credential of a tenant's that opens a method.
@@ -171,6 +188,10 @@ impl Desk<'_> {
         Some(match method {
             "Register" => self.registration().await,
             "Login" => self.login(),
+            "GetAuthMethods" => Draft::of(&v1::GetAuthMethodsRequest {}),
+            "BeginOidcLogin" => Draft::of(&v1::BeginOidcLoginRequest {}),
+            "CompleteOidcLogin" => self.log_in_through_the_provider().await,
+            "LinkOidc" => self.link().await,
             "RefreshToken" => {
                 let own = tenant.logs_in(world, tenant.owner()).await.refresh;
                 let with = |token: &str| v1::RefreshTokenRequest { refresh_token: secret(token) };
@@ -192,7 +213,7 @@ impl Desk<'_> {
             "SwitchWorkspace" => {
                 Draft::of(&v1::SwitchWorkspaceRequest { workspace_id: tenant.workspace.clone() })
             }
-            "ListSessions" => Draft::of(&v1::ListSessionsRequest {}),
+            "ListSessions" => Draft::of(&v1::ListSessionsRequest::default()),
             "RevokeSession" => {
                 let id = tenant.logs_in(world, tenant.owner()).await.session;
                 Draft::of(&v1::RevokeSessionRequest { id })
@@ -226,14 +247,44 @@ impl Desk<'_> {
         Draft::of(&with("a strangers password")).but_own(&with(&owner.password))
     }
 
+    /// Somebody new comes by invitation. What the provider sends back is worth something to the browser
+    /// that began the log-in alone.
+    async fn log_in_through_the_provider(&self) -> Draft {
+        let email = self.tenant.email();
+        let token = self.tenant.mailed_token(self.world, &email, Role::Viewer).await;
+        let returned = self.tenant.visits_provider(self.world, &email).await;
+        let with = |login_id: &str| v1::CompleteOidcLoginRequest {
+            login_id: secret(login_id),
+            code: secret(&returned.code),
+            state: secret(&returned.state),
+            invitation_token: secret(&token),
+            ..v1::CompleteOidcLoginRequest::default()
+        };
+        Draft::of(&with(MADE_UP_LOGIN)).but_own(&with(&returned.login_id))
+    }
+
+    /// A member links their identity, with a password that is nobody else's.
+    async fn link(&self) -> Draft {
+        let person = self.tenant.joins(self.world, Role::Viewer).await;
+        let returned = self.tenant.visits_provider(self.world, &person.email).await;
+        let request = v1::LinkOidcRequest {
+            login_id: secret(&returned.login_id),
+            code: secret(&returned.code),
+            state: secret(&returned.state),
+            current_password: secret(&person.password),
+        };
+        Draft::of(&request).by(bearer(&person.access))
+    }
+
     fn of_workspaces(&self, method: &str) -> Option<Draft> {
         let named = |display_name: String| v1::Workspace { display_name, ..v1::Workspace::default() };
         Some(match method {
-            "CreateWorkspace" => {
-                Draft::of(&v1::CreateWorkspaceRequest { workspace: Some(named(self.tenant.thing("name"))) })
-            }
+            "CreateWorkspace" => Draft::of(&v1::CreateWorkspaceRequest {
+                workspace: Some(named(self.tenant.thing("name"))),
+                ..v1::CreateWorkspaceRequest::default()
+            }),
             "GetWorkspace" => Draft::of(&v1::GetWorkspaceRequest::default()),
-            "ListWorkspaces" => Draft::of(&v1::ListWorkspacesRequest {}),
+            "ListWorkspaces" => Draft::of(&v1::ListWorkspacesRequest::default()),
             "UpdateWorkspace" => Draft::of(&v1::UpdateWorkspaceRequest {
                 workspace: Some(named("renamed".to_owned())),
                 update_mask: mask(&["display_name"]),
@@ -246,10 +297,14 @@ impl Desk<'_> {
         let (world, tenant) = (self.world, self.tenant);
         Some(match method {
             "InviteMember" => {
-                let request = v1::InviteMemberRequest { email: tenant.email(), role: Role::Viewer.into() };
+                let request = v1::InviteMemberRequest {
+                    email: tenant.email(),
+                    role: Role::Viewer.into(),
+                    ..Default::default()
+                };
                 Draft::of(&request)
             }
-            "ListInvitations" => Draft::of(&v1::ListInvitationsRequest {}),
+            "ListInvitations" => Draft::of(&v1::ListInvitationsRequest::default()),
             "RevokeInvitation" => {
                 let id = tenant.invites(world, &tenant.email(), Role::Viewer).await.id;
                 Draft::of(&v1::RevokeInvitationRequest { id })
@@ -281,7 +336,7 @@ impl Desk<'_> {
         let owner = tenant.logs_in(world, tenant.owner()).await;
         let member = tenant.logs_in(world, &tenant.people[&Role::Member]).await;
         let draft = v1::Workspace { display_name: tenant.name(), ..v1::Workspace::default() };
-        let create = v1::CreateWorkspaceRequest { workspace: Some(draft) };
+        let create = v1::CreateWorkspaceRequest { workspace: Some(draft), ..Default::default() };
         let made: v1::CreateWorkspaceResponse =
             tenant.told(world, "WorkspaceService/CreateWorkspace", &owner.access, &create).await;
         let workspace_id = made.workspace.unwrap().id;
@@ -290,7 +345,8 @@ impl Desk<'_> {
         let there: v1::SwitchWorkspaceResponse =
             tenant.told(world, "AuthService/SwitchWorkspace", &owner.access, &switch).await;
         let (there, ..) = tokens(there.grant);
-        let invite = v1::InviteMemberRequest { email: String::new(), role: Role::Member.into() };
+        let invite =
+            v1::InviteMemberRequest { email: String::new(), role: Role::Member.into(), ..Default::default() };
         let invited: v1::InviteMemberResponse =
             tenant.told(world, "MemberService/InviteMember", &there, &invite).await;
         let accept = v1::AcceptInvitationRequest { token: invited.token };
@@ -303,7 +359,10 @@ impl Desk<'_> {
         let (world, tenant) = (self.world, self.tenant);
         let with_slug = |slug: String| {
             let base_url = "https://api.example.com/v1".to_owned();
-            v1::CreateApiRequest { api: Some(v1::Api { slug, base_url, ..v1::Api::default() }) }
+            v1::CreateApiRequest {
+                api: Some(v1::Api { slug, base_url, ..v1::Api::default() }),
+                ..v1::CreateApiRequest::default()
+            }
         };
         Some(match method {
             // A slug that one workspace has is free in every other.
@@ -325,9 +384,10 @@ impl Desk<'_> {
     async fn of_keys(&self, method: &str) -> Option<Draft> {
         let read = vec![KeyScope::Read.into()];
         Some(match method {
-            "CreateKey" => {
-                Draft::of(&v1::CreateKeyRequest { key: Some(v1::Key { scopes: read, ..v1::Key::default() }) })
-            }
+            "CreateKey" => Draft::of(&v1::CreateKeyRequest {
+                key: Some(v1::Key { scopes: read, ..v1::Key::default() }),
+                ..v1::CreateKeyRequest::default()
+            }),
             "GetKey" => Draft::of(&v1::GetKeyRequest::default()),
             "ListKeys" => Draft::of(&v1::ListKeysRequest::default()),
             "UpdateKey" => {
@@ -336,6 +396,10 @@ impl Desk<'_> {
                     key: Some(v1::Key { id, scopes: read, ..v1::Key::default() }),
                     update_mask: mask(&["scopes"]),
                 })
+            }
+            "RotateKey" => {
+                let (id, _) = self.tenant.makes_key(self.world, &[KeyScope::Quota]).await;
+                Draft::of(&v1::RotateKeyRequest { id, ..v1::RotateKeyRequest::default() })
             }
             "DeleteKey" => {
                 let (id, _) = self.tenant.makes_key(self.world, &[KeyScope::Quota]).await;
@@ -348,7 +412,9 @@ impl Desk<'_> {
     async fn of_rules(&self, method: &str) -> Option<Draft> {
         let algorithm = crate::tests::managed::fixed_window(7);
         Some(match method {
-            "CreateRule" => Draft::of(&v1::CreateRuleRequest { rule: Some(self.tenant.rule()) }),
+            "CreateRule" => {
+                Draft::of(&v1::CreateRuleRequest { rule: Some(self.tenant.rule()), ..Default::default() })
+            }
             "GetRule" => Draft::of(&v1::GetRuleRequest::default()),
             "ListRules" => Draft::of(&v1::ListRulesRequest::default()),
             "UpdateRule" => {
@@ -368,7 +434,10 @@ impl Desk<'_> {
 
     async fn of_budgets(&self, method: &str) -> Option<Draft> {
         Some(match method {
-            "CreateBudget" => Draft::of(&v1::CreateBudgetRequest { budget: Some(self.tenant.budget()) }),
+            "CreateBudget" => Draft::of(&v1::CreateBudgetRequest {
+                budget: Some(self.tenant.budget()),
+                ..Default::default()
+            }),
             "GetBudget" => Draft::of(&v1::GetBudgetRequest::default()),
             "ListBudgets" => Draft::of(&v1::ListBudgetsRequest::default()),
             "UpdateBudget" => {
@@ -379,6 +448,14 @@ impl Desk<'_> {
                     update_mask: mask(&["enforcement"]),
                 })
             }
+            "TopUpBudget" => {
+                let amount = crate::tests::managed::usd(5_000_000_000);
+                Draft::of(&v1::TopUpBudgetRequest { amount, ..v1::TopUpBudgetRequest::default() })
+            }
+            "ListBudgetTopUps" => Draft::of(&v1::ListBudgetTopUpsRequest {
+                budget_id: self.tenant.thing("budget"),
+                ..v1::ListBudgetTopUpsRequest::default()
+            }),
             "DeleteBudget" => {
                 let id = self.tenant.makes_budget(self.world).await;
                 Draft::of(&v1::DeleteBudgetRequest { id, etag: String::new() })
@@ -389,7 +466,10 @@ impl Desk<'_> {
 
     async fn of_prices(&self, method: &str) -> Option<Draft> {
         let (world, tenant) = (self.world, self.tenant);
-        let create = |model: &str| v1::CreatePriceOverrideRequest { price: Some(tenant.price(model)) };
+        let create = |model: &str| v1::CreatePriceOverrideRequest {
+            price: Some(tenant.price(model)),
+            ..Default::default()
+        };
         Some(match method {
             "ListPrices" => Draft::of(&v1::ListPricesRequest::default()),
             "GetPrice" => Draft::of(&v1::GetPriceRequest::default()),

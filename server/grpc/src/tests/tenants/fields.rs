@@ -10,7 +10,7 @@ use prost_reflect::{
 type Names = Option<&'static str>;
 
 /// Fields whose name says little alone, by their full name without `rateguard.v1.`.
-const BY_FULL_NAME: [(&str, &str); 29] = [
+const BY_FULL_NAME: [(&str, &str); 31] = [
     ("Api.id", "api"),
     ("AuditEntryFilter.actor_id", "owner"),
     ("AuditEntryFilter.resource_id", "api"),
@@ -36,6 +36,8 @@ const BY_FULL_NAME: [(&str, &str); 29] = [
     ("Api.display_name", "name"),
     ("Budget.display_name", "name"),
     ("Key.display_name", "name"),
+    ("RotateKeyRequest.id", "key"),
+    ("TopUpBudgetRequest.note", "name"),
     ("RegisterRequest.display_name", "name"),
     ("RegisterRequest.workspace_display_name", "name"),
     ("Rule.display_name", "name"),
@@ -43,12 +45,15 @@ const BY_FULL_NAME: [(&str, &str); 29] = [
 ];
 
 /// Fields that name a thing wherever they are.
-const BY_NAME: [(&str, &str); 22] = [
+const BY_NAME: [(&str, &str); 25] = [
     ("api", "slug"),
     ("api_id", "api"),
     ("api_ids", "api"),
     ("bound_subject", "subject"),
+    ("display_name_contains", "name"),
+    ("budget_id", "budget"),
     ("email", "email"),
+    ("email_contains", "email"),
     ("endpoint", "endpoint"),
     ("endpoints", "endpoint"),
     ("event_id", "event"),
@@ -69,7 +74,7 @@ const BY_NAME: [(&str, &str); 22] = [
 ];
 
 /// Fields that name nothing of a tenant's: units, rates, zones, versions, secrets, places.
-const NAMES_NOTHING: [&str; 34] = [
+const NAMES_NOTHING: [&str; 36] = [
     "attribute",
     "audio_input",
     "audio_output",
@@ -87,9 +92,11 @@ const NAMES_NOTHING: [&str; 34] = [
     "ip_ranges",
     "method",
     "methods",
+    "order_by",
     "output",
     "paths",
     "prefix",
+    "previous_prefix",
     "price_per_request",
     "provider",
     "reasoning",

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use super::{SqlAuditStore, Witness};
+use super::{SqlAuditStore, Trail};
 use crate::database::{Database, OpenError};
 
 impl SqlAuditStore {
@@ -14,12 +14,12 @@ impl SqlAuditStore {
     pub async fn open_to_read(folder: &Path) -> Result<Self, OpenError> {
         let entries = Database::open_to_read(folder, &crate::config::SCHEMA).await?;
         let copies = Database::open_to_read(folder, &crate::events::SCHEMA).await?;
-        Ok(Self::over(Witness::new(entries, copies)))
+        Ok(Self::over(Trail { entries, copies }))
     }
 
     /// Closes what [`SqlAuditStore::open_to_read`] has opened.
     pub async fn close(&self) {
-        self.witness.entries.close().await;
-        self.witness.copies.close().await;
+        self.trail.entries.close().await;
+        self.trail.copies.close().await;
     }
 }

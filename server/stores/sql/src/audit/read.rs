@@ -6,7 +6,7 @@ use rateguard_engine::ports::{AuditFilter, AuditLink, AuditQuery, StoreError};
 use sqlx::Error;
 
 use super::{STORE, corrupt, from_column, hash_of, to_column};
-use crate::database::{Connection, QueryBuilder, Row, failure, query};
+use crate::database::{Connection, QueryBuilder, Row, failure, push_part, query};
 
 const SELECT: &str = "SELECT workspace_id, sequence, changed_at, actor_kind, actor_id, method, kind, id, \
                       state_before, state_after, ip, user_agent, request_id, previous_hash, hash FROM audit_entries \
@@ -19,11 +19,8 @@ pub(super) async fn page(
 ) -> Result<Vec<AuditEntry>, StoreError> {
     let mut select = QueryBuilder::new(SELECT);
     select.push_bind(chain.to_owned());
-    if let Some(before) = query.before {
-        select.push(" AND sequence < ").push_bind(to_column(before));
-    }
     push_filter(&mut select, &query.filter);
-    select.push(" ORDER BY sequence DESC LIMIT ").push_bind(i64::try_from(query.limit).unwrap_or(i64::MAX));
+    push_part(&mut select, &query.part);
     let rows = select.build().fetch_all(connection).await.map_err(failure(STORE))?;
     let read = |row: &Row| {
         let unreadable = |error| corrupt(format!("an entry of the chain {chain:?} cannot be read: {error}"));
@@ -52,6 +49,20 @@ pub(super) async fn heads(connection: &mut Connection) -> Result<Vec<AuditHead>,
     let sql = "SELECT workspace_id, sequence, hash FROM audit_heads ORDER BY workspace_id";
     let rows = query(sql).fetch_all(connection).await.map_err(failure(STORE))?;
     rows.iter().map(head).collect()
+}
+
+/// One step of a walk over the first column of the primary key, which reads one row and not the table.
+pub(super) async fn chain_after(
+    connection: &mut Connection,
+    chain: Option<&str>,
+) -> Result<Option<String>, StoreError> {
+    let mut select = QueryBuilder::new("SELECT workspace_id FROM audit_entries");
+    if let Some(chain) = chain {
+        select.push(" WHERE workspace_id > ").push_bind(chain.to_owned());
+    }
+    select.push(" ORDER BY workspace_id LIMIT 1");
+    let row = select.build().fetch_optional(connection).await.map_err(failure(STORE))?;
+    row.map(|row| row.try_get("workspace_id").map_err(failure(STORE))).transpose()
 }
 
 pub(super) async fn chain(

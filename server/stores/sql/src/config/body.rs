@@ -9,6 +9,8 @@ mod price;
 mod rule;
 
 use rateguard_core::invalid::Invalid;
+use rateguard_core::pricing::PriceSheet;
+use rateguard_core::time::Millis;
 use rateguard_engine::ports::{Resource, ResourceKind};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -33,7 +35,7 @@ pub(super) struct Columns {
 }
 
 /// What is unique besides the id.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) enum Unique {
     /// Nothing.
     None,
@@ -41,8 +43,15 @@ pub(super) enum Unique {
     Slug(String),
     /// The hash of a key's secret, in the installation.
     Secret(Vec<u8>),
-    /// A price's provider and model, in its workspace. The columns are made from the body.
-    Model(String, String),
+    /// A price's provider, model and first instant, in its workspace. The columns are made from the body.
+    Price {
+        /// Who offers the model.
+        provider: String,
+        /// The model.
+        model: String,
+        /// Since when the price is in force.
+        effective_from: Millis,
+    },
 }
 
 /// Why a body cannot be understood.
@@ -68,7 +77,9 @@ pub(super) fn columns(resource: &Resource) -> Columns {
         Resource::Api(api) => Unique::Slug(api.slug.as_str().to_owned()),
         Resource::Key(key) => Unique::Secret(key.secret_sha256.to_vec()),
         Resource::PriceOverride(price) => {
-            Unique::Model(price.sheet.provider.clone(), price.sheet.model.clone())
+            let PriceSheet { provider, model, effective_from, .. } = &price.sheet;
+            let (provider, model) = (provider.clone(), model.clone());
+            Unique::Price { provider, model, effective_from: *effective_from }
         }
         Resource::Rule(_) | Resource::Budget(_) => Unique::None,
     };

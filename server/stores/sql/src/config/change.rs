@@ -1,23 +1,82 @@
 //! Changes of the configuration, each within a transaction that the caller commits.
+//!
+//! However many changes are made together, each kind of resource takes a few statements: they are thought
+//! through in memory first, and what comes of them is written as a whole. A server is some time away, and
+//! while one transaction goes on every other writer waits.
+
+mod draft;
+mod write;
 
 use rateguard_core::ids::WorkspaceId;
+use rateguard_core::limits::PRICES_PER_MODEL_MAX;
 use rateguard_core::time::Millis;
-use rateguard_engine::audit::{AuditKind, Deed, Shown};
-use rateguard_engine::ports::{Resource, ResourceChange, ResourceKind, StoreError, Stored};
+use rateguard_engine::audit::{AuditKind, Deed};
+use rateguard_engine::ports::{
+    MODEL_PRICES_FULL, Resource, ResourceChange, ResourceKind, StoreError, Stored,
+};
 use rateguard_engine::resources::Workspace;
 
-use super::body::{self, BodyError, Columns, Unique};
-use super::shown;
-use super::table::{self, Table, from_column, push_place, to_column};
-use super::{STORE, row_limit};
-use crate::audit::{Fact, record};
+use super::body::BodyError;
+use super::references::follow;
+use super::table::{self, Table, to_column};
+use super::{STORE, row_limit, shown};
+use crate::audit::{Fact, record, record_all};
 use crate::database::{Connection, Feed, QueryBuilder, Scope, failure, notify, query, query_scalar};
+use draft::Draft;
 
+/// Rows that one statement writes or asks for. With the fifteen columns of an audit entry they are far
+/// fewer values than SQLite (32,766) and PostgreSQL (65,535) take in a statement.
+pub(super) const ROWS_PER_STATEMENT: usize = 500;
+/// How long the feed keeps an entry: a day. Whoever was away for longer finds a gap in it, and reads
+/// everything.
+pub(super) const CHANGE_LIFE_MS: i64 = 24 * 60 * 60 * 1_000;
+/// Entries that may leave the feed for each that comes, so that it shrinks to what it keeps.
+const ENTRIES_DROPPED_PER_ENTRY: usize = 2;
 /// The version of a new resource.
 const FIRST_VERSION: u64 = 1;
 
+/// One change of a transaction.
+#[derive(Debug)]
+pub(super) enum Step {
+    /// A resource is made.
+    Insert {
+        /// The resource.
+        resource: Resource,
+        /// The most of its kind that the workspace may have.
+        limit: usize,
+    },
+    /// A resource is replaced.
+    Replace {
+        /// What it becomes.
+        resource: Resource,
+        /// The version that it must be at.
+        expected: u64,
+    },
+    /// A resource is removed.
+    Remove {
+        /// Its kind.
+        kind: ResourceKind,
+        /// Its id.
+        id: String,
+        /// The version that it must be at, if any.
+        expected: Option<u64>,
+    },
+}
+
+impl From<ResourceChange> for Step {
+    fn from(change: ResourceChange) -> Self {
+        match change {
+            ResourceChange::Insert { resource, limit } => Self::Insert { resource, limit },
+            ResourceChange::Replace { resource, expected } => Self::Replace { resource, expected },
+            ResourceChange::Remove { kind, id, expected } => {
+                Self::Remove { kind, id, expected: Some(expected) }
+            }
+        }
+    }
+}
+
 /// A resource as it is stored when it is made.
-pub(super) fn first_version(workspace: &WorkspaceId, value: Resource, now: Millis) -> Stored<Resource> {
+fn first_version(workspace: &WorkspaceId, value: Resource, now: Millis) -> Stored<Resource> {
     let workspace = workspace.clone();
     Stored { workspace, value, version: FIRST_VERSION, created_at: now, updated_at: now }
 }
@@ -33,38 +92,51 @@ pub(super) fn scope_of<'a>(workspace: &'a WorkspaceId, changes: &[ResourceChange
     if is_wide { Scope::Installation } else { Scope::Workspace(workspace) }
 }
 
-/// Makes one change of several; what is stored then, unless it is a removal.
-pub(super) async fn make(
+/// Makes changes in their order; what is stored then, without the removals. What names what is looked at
+/// when all are made.
+///
+/// # Errors
+/// Those of the change at fault; the transaction is to be given up then.
+pub(super) async fn make_all(
     connection: &mut Connection,
     workspace: &WorkspaceId,
-    change: ResourceChange,
+    steps: Vec<Step>,
     by: &Deed,
-) -> Result<Option<Stored<Resource>>, StoreError> {
-    match change {
-        ResourceChange::Insert { resource, limit } => {
-            let stored = first_version(workspace, resource, by.at);
-            insert_resource(connection, &stored, limit, by).await.map(|()| Some(stored))
-        }
-        ResourceChange::Replace { resource, expected } => {
-            replace_resource(connection, workspace.clone(), resource, expected, by).await.map(Some)
-        }
-        ResourceChange::Remove { kind, id, expected } => {
-            remove_resource(connection, workspace, kind, &id, Some(expected), by).await.map(|()| None)
-        }
+) -> Result<Vec<Stored<Resource>>, StoreError> {
+    let mut draft = Draft::read(connection, workspace, &steps).await?;
+    let mut stored = Vec::new();
+    for step in steps {
+        stored.extend(draft.make(step, by.at)?);
     }
+    write::write(connection, &draft).await?;
+    if draft.has_new_prices() {
+        check_models(connection, workspace).await?;
+    }
+    follow(connection, workspace, &draft.touched()).await?;
+    tell(connection, &draft.entries(), by.at).await?;
+    record_all(connection, Some(workspace), draft.into_facts(), by).await?;
+    Ok(stored)
 }
 
-/// Makes other writers wait until this transaction ends, as taking a revision does, without taking
-/// one; refuses where the workspace has changed after the revision `seen`.
-pub(super) async fn lock_unchanged(
+/// Refuses where a model has more prices than it may, now that all are made.
+async fn check_models(connection: &mut Connection, workspace: &WorkspaceId) -> Result<(), StoreError> {
+    let too_many = "SELECT model FROM price_overrides WHERE workspace_id = $1 \
+                    GROUP BY provider, model HAVING count(*) > $2 LIMIT 1";
+    let found = query(too_many)
+        .bind(workspace.as_str())
+        .bind(row_limit(PRICES_PER_MODEL_MAX))
+        .fetch_optional(connection)
+        .await
+        .map_err(failure(STORE))?;
+    if found.is_some() { Err(StoreError::Full { what: MODEL_PRICES_FULL }) } else { Ok(()) }
+}
+
+/// Refuses where the workspace has changed after the revision `seen`.
+pub(super) async fn check_unchanged(
     connection: &mut Connection,
     workspace: &WorkspaceId,
     seen: u64,
 ) -> Result<(), StoreError> {
-    query("UPDATE revisions SET revision = revision WHERE only_row = 1")
-        .execute(&mut *connection)
-        .await
-        .map_err(failure(STORE))?;
     let later = query("SELECT id FROM changes WHERE revision > $1 AND workspace_id = $2 LIMIT 1")
         .bind(to_column(seen))
         .bind(workspace.as_str())
@@ -113,193 +185,60 @@ pub(super) async fn create_workspace(
     record(connection, fact, by).await
 }
 
-pub(super) async fn insert_resource(
-    connection: &mut Connection,
-    stored: &Stored<Resource>,
-    limit: usize,
-    by: &Deed,
-) -> Result<(), StoreError> {
-    let revision = next_revision(connection).await?;
-    let (workspace, table) = (&stored.workspace, table::of(stored.value.kind()));
-    if !workspace_exists(connection, workspace).await? {
-        return Err(StoreError::NotFound);
-    }
-    let mut insert = table.insert(stored).map_err(unwritable)?;
-    let inserted = insert.build().execute(&mut *connection).await.map_err(failure(STORE))?;
-    if inserted.rows_affected() == 0 {
-        let id_exists = find_versioned(connection, table, workspace, stored.value.id()).await?.is_some();
-        let unique_field = table.unique.as_ref().map_or("id", |unique| unique.field);
-        return Err(StoreError::AlreadyExists { field: if id_exists { "id" } else { unique_field } });
-    }
-    if count(connection, table, workspace).await? > row_limit(limit) {
-        return Err(StoreError::Full { what: table.full });
-    }
-    let after = Some(shown_now(&stored.value)?);
-    Change { revision, workspace, table, id: stored.value.id(), before: None, after }
-        .record(connection, by)
-        .await
-}
-
-pub(super) async fn replace_resource(
-    connection: &mut Connection,
-    workspace: WorkspaceId,
-    resource: Resource,
-    expected: u64,
-    by: &Deed,
-) -> Result<Stored<Resource>, StoreError> {
-    let revision = next_revision(connection).await?;
-    let table = table::of(resource.kind());
-    let before = find_versioned(connection, table, &workspace, resource.id()).await?;
-    let before = at_version(before, Some(expected))?;
-    let value = body::columns(&resource).unique;
-    if let Some(unique) = &table.unique
-        && unique_is_taken(connection, table, &workspace, resource.id(), &value).await?
-    {
-        return Err(StoreError::AlreadyExists { field: unique.field });
-    }
-    let version = before.version + 1;
-    let stored =
-        Stored { workspace, value: resource, version, created_at: before.created_at, updated_at: by.at };
-    let mut update = table.update(&stored).map_err(unwritable)?;
-    update.build().execute(&mut *connection).await.map_err(failure(STORE))?;
-    let change = Change {
-        revision,
-        workspace: &stored.workspace,
-        table,
-        id: stored.value.id(),
-        before: Some(before.shown),
-        after: Some(shown_now(&stored.value)?),
-    };
-    change.record(connection, by).await?;
-    Ok(stored)
-}
-
-pub(super) async fn remove_resource(
-    connection: &mut Connection,
-    workspace: &WorkspaceId,
-    kind: ResourceKind,
-    id: &str,
-    expected: Option<u64>,
-    by: &Deed,
-) -> Result<(), StoreError> {
-    let revision = next_revision(connection).await?;
-    let table = table::of(kind);
-    let before = at_version(find_versioned(connection, table, workspace, id).await?, expected)?;
-    let mut delete = QueryBuilder::new(format!("DELETE FROM {}", table.name));
-    push_place(&mut delete, workspace, id);
-    delete.build().execute(&mut *connection).await.map_err(failure(STORE))?;
-    Change { revision, workspace, table, id, before: Some(before.shown), after: None }
-        .record(connection, by)
-        .await
-}
-
-/// What a change must know of a row. The body is not understood, so that a row whose body cannot be
-/// can still be replaced or removed.
-struct Versioned {
-    version: u64,
-    created_at: Millis,
-    shown: Shown,
-}
-
-async fn find_versioned(
-    connection: &mut Connection,
-    table: &Table,
-    workspace: &WorkspaceId,
-    id: &str,
-) -> Result<Option<Versioned>, StoreError> {
-    let mut query = table.select();
-    push_place(&mut query, workspace, id);
-    let found = query.build().fetch_optional(connection).await.map_err(failure(STORE))?;
-    let Some(row) = found else { return Ok(None) };
-    let raw = table::raw(table.kind, &row).map_err(failure(STORE))?;
-    Ok(Some(Versioned {
-        version: from_column(raw.version)?,
-        created_at: Millis::new(raw.created_at),
-        shown: shown::resource(&raw.columns, &raw.body),
-    }))
-}
-
-fn at_version(found: Option<Versioned>, expected: Option<u64>) -> Result<Versioned, StoreError> {
-    let found = found.ok_or(StoreError::NotFound)?;
-    if expected.is_some_and(|expected| expected != found.version) {
-        return Err(StoreError::VersionMismatch);
-    }
-    Ok(found)
-}
-
-/// Takes the next revision. It must be the first statement of a change: see the module.
-pub(super) async fn next_revision(connection: &mut Connection) -> Result<i64, StoreError> {
-    query_scalar("UPDATE revisions SET revision = revision + 1 WHERE only_row = 1 RETURNING revision")
-        .fetch_one(connection)
-        .await
-        .map_err(failure(STORE))
-}
-
 /// An entry of the feed.
-struct Change<'a> {
-    revision: i64,
-    workspace: &'a WorkspaceId,
-    table: &'a Table,
-    id: &'a str,
-    before: Option<Shown>,
-    after: Option<Shown>,
+pub(super) struct Entry<'a> {
+    /// The tenant.
+    pub workspace: &'a WorkspaceId,
+    /// Where the resource stands.
+    pub table: &'a Table,
+    /// Which it is.
+    pub id: &'a str,
 }
 
-impl Change<'_> {
-    /// Writes the entry of the feed, and that of the audit trail.
-    async fn record(self, connection: &mut Connection, by: &Deed) -> Result<(), StoreError> {
-        let insert = "INSERT INTO changes (revision, workspace_id, kind, id, changed_at) \
-                      VALUES ($1, $2, $3, $4, $5)";
-        query(insert)
-            .bind(self.revision)
-            .bind(self.workspace.as_str())
-            .bind(self.table.code)
-            .bind(self.id)
-            .bind(by.at.get())
-            .execute(&mut *connection)
-            .await
-            .map_err(failure(STORE))?;
-        notify(connection, Feed::Config).await.map_err(failure(STORE))?;
-        let Self { workspace, table, id, before, after, .. } = self;
-        record(connection, Fact { chain: Some(workspace), kind: table.audit, id, before, after }, by).await
+/// Writes entries of one workspace into the feed, each with the next revision, and tells of them.
+pub(super) async fn tell(
+    connection: &mut Connection,
+    entries: &[Entry<'_>],
+    now: Millis,
+) -> Result<(), StoreError> {
+    let Some(Entry { workspace, .. }) = entries.first() else { return Ok(()) };
+    let taken = row_limit(entries.len());
+    let take = "UPDATE revisions SET revision = revision + $1 WHERE only_row = 1 RETURNING revision";
+    let last: i64 =
+        query_scalar(take).bind(taken).fetch_one(&mut *connection).await.map_err(failure(STORE))?;
+    let numbered: Vec<_> = (last - taken + 1..).zip(entries).collect();
+    for numbered in numbered.chunks(ROWS_PER_STATEMENT) {
+        let mut insert =
+            QueryBuilder::new("INSERT INTO changes (revision, workspace_id, kind, id, changed_at) ");
+        insert.push_values(numbered, |mut row, (revision, entry)| {
+            row.push_bind(*revision).push_bind(entry.workspace.as_str());
+            row.push_bind(entry.table.code).push_bind(entry.id).push_bind(now.get());
+        });
+        insert.build().execute(connection).await.map_err(failure(STORE))?;
     }
+    drop_old(connection, workspace, entries.len() * ENTRIES_DROPPED_PER_ENTRY, now).await?;
+    notify(connection, Feed::Config).await.map_err(failure(STORE))
 }
 
-async fn workspace_exists(connection: &mut Connection, workspace: &WorkspaceId) -> Result<bool, StoreError> {
-    let found = query("SELECT id FROM workspaces WHERE id = $1")
+/// Forgets old entries of a workspace that has newer ones: its last change is always known, so that nobody
+/// takes a workspace for unchanged that is not.
+async fn drop_old(
+    connection: &mut Connection,
+    workspace: &WorkspaceId,
+    limit: usize,
+    now: Millis,
+) -> Result<(), StoreError> {
+    let statement = "DELETE FROM changes WHERE workspace_id = $1 AND revision IN (SELECT revision FROM \
+                     (SELECT revision, changed_at FROM changes WHERE workspace_id = $1 \
+                     ORDER BY revision LIMIT $2) AS oldest WHERE changed_at < $3)";
+    query(statement)
         .bind(workspace.as_str())
-        .fetch_optional(connection)
-        .await;
-    Ok(found.map_err(failure(STORE))?.is_some())
-}
-
-async fn count(
-    connection: &mut Connection,
-    table: &Table,
-    workspace: &WorkspaceId,
-) -> Result<i64, StoreError> {
-    let mut query = QueryBuilder::new(format!("SELECT count(*) FROM {}", table.name));
-    query.push(" WHERE workspace_id = ").push_bind(workspace.as_str().to_owned());
-    query.build_query_scalar().fetch_one(connection).await.map_err(failure(STORE))
-}
-
-/// Whether another resource than this one has the unique value.
-async fn unique_is_taken(
-    connection: &mut Connection,
-    table: &Table,
-    workspace: &WorkspaceId,
-    id: &str,
-    unique: &Unique,
-) -> Result<bool, StoreError> {
-    let Some(mut query) = table.select_by_unique(workspace, unique) else { return Ok(false) };
-    let found: Option<(String, String)> =
-        query.build_query_as().fetch_optional(connection).await.map_err(failure(STORE))?;
-    Ok(found.is_some_and(|(owner, other)| owner != workspace.as_str() || other != id))
-}
-
-fn shown_now(resource: &Resource) -> Result<Shown, StoreError> {
-    let columns: Columns = body::columns(resource);
-    Ok(shown::resource(&columns, &body::encode(resource).map_err(unwritable)?))
+        .bind(row_limit(limit))
+        .bind(now.get().saturating_sub(CHANGE_LIFE_MS))
+        .execute(connection)
+        .await
+        .map_err(failure(STORE))?;
+    Ok(())
 }
 
 pub(super) fn unwritable(error: BodyError) -> StoreError {

@@ -3,13 +3,17 @@
 use rateguard_core::ids::{DisplayName, WorkspaceId};
 use rateguard_core::money::Currency;
 use rateguard_core::time::Zone;
-use rateguard_engine::ports::{Change, Resource, ResourceKind, Snapshot, StoreError, Stored, WorkspaceState};
+use rateguard_engine::listing::PageQuery;
+use rateguard_engine::ports::{
+    Change, Resource, ResourceKind, ResourcePlace, Snapshot, StoreError, Stored, WorkspaceState,
+};
 use rateguard_engine::resources::Workspace;
 
 use super::body::BodyError;
+use super::change::ROWS_PER_STATEMENT;
 use super::table::{self, from_column, push_place, to_column};
 use super::{STORE, corrupt, row_limit};
-use crate::database::{Connection, QueryBuilder, Row, failure, query, query_scalar};
+use crate::database::{Connection, QueryBuilder, Row, failure, push_page, query, query_scalar};
 
 pub(super) async fn find(
     connection: &mut Connection,
@@ -23,19 +27,56 @@ pub(super) async fn find(
     row.map(|row| table::stored(kind, &row)).transpose()
 }
 
+/// Those of these resources that are there.
+pub(super) async fn find_all(
+    connection: &mut Connection,
+    places: &[ResourcePlace],
+) -> Result<Vec<Stored<Resource>>, StoreError> {
+    let mut found = Vec::new();
+    for kind in ResourceKind::ALL {
+        let of_kind: Vec<_> = places.iter().filter(|place| place.kind == kind).collect();
+        for places in of_kind.chunks(ROWS_PER_STATEMENT) {
+            let mut query = table::of(kind).select();
+            query.push(" WHERE (workspace_id, id) IN (");
+            query.push_values(places, |mut row, place| {
+                row.push_bind(place.workspace.as_str()).push_bind(place.id.as_str());
+            });
+            query.push(")");
+            found.extend(fetch_resources(connection, kind, query).await?);
+        }
+    }
+    Ok(found)
+}
+
+/// Those of these workspaces that are there.
+pub(super) async fn workspaces(
+    connection: &mut Connection,
+    ids: &[WorkspaceId],
+) -> Result<Vec<Workspace>, StoreError> {
+    let mut found = Vec::new();
+    for ids in ids.chunks(ROWS_PER_STATEMENT) {
+        let mut query = QueryBuilder::new("SELECT id, name, zone, currency FROM workspaces WHERE id IN (");
+        let mut list = query.separated(", ");
+        for id in ids {
+            list.push_bind(id.as_str());
+        }
+        query.push(")");
+        let rows = query.build().fetch_all(connection).await.map_err(failure(STORE))?;
+        found.extend(rows.iter().map(workspace).collect::<Result<Vec<_>, _>>()?);
+    }
+    Ok(found)
+}
+
 pub(super) async fn list(
     connection: &mut Connection,
     workspace: &WorkspaceId,
     kind: ResourceKind,
-    after: Option<&str>,
-    limit: usize,
+    page: &PageQuery,
 ) -> Result<Vec<Stored<Resource>>, StoreError> {
-    let mut query = table::of(kind).select();
+    let table = table::of(kind);
+    let mut query = table.select();
     query.push(" WHERE workspace_id = ").push_bind(workspace.as_str().to_owned());
-    if let Some(after) = after {
-        query.push(" AND id > ").push_bind(after.to_owned());
-    }
-    query.push(" ORDER BY id LIMIT ").push_bind(row_limit(limit));
+    push_page(&mut query, table.order_column(page.order.by), page);
     fetch_resources(connection, kind, query).await
 }
 
@@ -73,7 +114,7 @@ pub(super) async fn workspace_state(
     let revision = last_change_of(connection, workspace).await?;
     let mut resources = Vec::new();
     for kind in ResourceKind::ALL {
-        resources.extend(list(connection, workspace, kind, None, limit).await?);
+        resources.extend(list(connection, workspace, kind, &PageQuery::first(limit)).await?);
     }
     Ok(WorkspaceState { revision, resources })
 }
@@ -133,7 +174,7 @@ fn change(row: &Row) -> Result<Change, StoreError> {
     Ok(Change {
         revision: from_column(row.try_get("revision").map_err(failure(STORE))?)?,
         workspace: workspace.map_err(|invalid| corrupt(invalid.to_string()))?,
-        kind: table::kind_of(&text("kind")?)?,
+        kind: table::kind_of(&text("kind")?),
         id: text("id")?,
     })
 }

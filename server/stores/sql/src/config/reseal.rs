@@ -8,10 +8,10 @@ use rateguard_engine::ports::{
 use rateguard_engine::resources::{Api, SealedCredential};
 use rateguard_engine::secrets::SealedPlace;
 
-use super::change::{next_revision, unwritable};
+use super::change::{Entry, tell, unwritable};
 use super::table;
 use super::{STORE, corrupt, read, row_limit};
-use crate::database::{Connection, Feed, failure, notify, query, query_as, query_scalar};
+use crate::database::{Connection, failure, query, query_as, query_scalar};
 
 pub(super) async fn singly(connection: &mut Connection) -> Result<Vec<SealedValue>, StoreError> {
     let checks: Vec<Vec<u8>> = query_scalar("SELECT sealed FROM encryption_check")
@@ -92,7 +92,6 @@ async fn replace_credential(
     sealed: Vec<u8>,
     now: Millis,
 ) -> Result<bool, StoreError> {
-    let revision = next_revision(connection).await?;
     let found = read::find(connection, workspace, ResourceKind::Api, api.as_str()).await?;
     let Some(mut stored) = found.and_then(api_of).filter(|stored| stored.version == version) else {
         return Ok(false);
@@ -104,17 +103,7 @@ async fn replace_credential(
     let table = table::of(ResourceKind::Api);
     let mut update = table.update(&stored).map_err(unwritable)?;
     update.build().execute(&mut *connection).await.map_err(failure(STORE))?;
-    let insert = "INSERT INTO changes (revision, workspace_id, kind, id, changed_at) \
-                  VALUES ($1, $2, $3, $4, $5)";
-    query(insert)
-        .bind(revision)
-        .bind(stored.workspace.as_str())
-        .bind(table.code)
-        .bind(stored.value.id())
-        .bind(now.get())
-        .execute(&mut *connection)
-        .await
-        .map_err(failure(STORE))?;
-    notify(connection, Feed::Config).await.map_err(failure(STORE))?;
+    let entry = Entry { workspace: &stored.workspace, table, id: stored.value.id() };
+    tell(connection, &[entry], now).await?;
     Ok(true)
 }

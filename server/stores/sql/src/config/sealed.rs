@@ -70,12 +70,14 @@ impl SqlSealedReader {
         Ok(Self { database: Database::open_to_read(folder, &SCHEMA).await? })
     }
 
-    /// A reader of the configuration in a database on a server.
+    /// A reader of the configuration in a database on a server. Nothing is migrated, whatever the database
+    /// says of migrations.
     ///
     /// # Errors
-    /// [`OpenError`].
+    /// [`OpenError`], also where the schema is not the one of this version.
     pub async fn open_on_server(server: &PostgresDatabase) -> Result<Self, OpenError> {
-        Ok(Self { database: Database::open_on_server(server, &SERVER_SCHEMA).await? })
+        let server = server.clone().requiring_migrations();
+        Ok(Self { database: Database::open_on_server(&server, &SERVER_SCHEMA).await? })
     }
 }
 

@@ -12,6 +12,10 @@ const SEALED_CREDENTIAL: &str = "sealed_credential_hex";
 const CREDENTIAL: &str = "credential";
 /// A key's secret, as the trail calls it.
 const SECRET: &str = "secret";
+/// The field of a key's body that tells of the secret before.
+const PREVIOUS: &str = "previous";
+/// Its field that nobody may see.
+const PREVIOUS_HASH: &str = "sha256_hex";
 /// What stands for a body that is no JSON.
 const UNREADABLE: &str = "unreadable";
 
@@ -27,9 +31,14 @@ pub(super) fn resource(columns: &Columns, body: &str) -> Shown {
             let sealed = credential.as_ref().and_then(Value::as_str);
             sealed.map(|sealed| (CREDENTIAL, sealed.as_bytes().to_vec()))
         }
-        Unique::Secret(hash) => Some((SECRET, hash.clone())),
+        Unique::Secret(hash) => {
+            if let Some(Value::Object(previous)) = document.get_mut(PREVIOUS) {
+                previous.remove(PREVIOUS_HASH);
+            }
+            Some((SECRET, hash.clone()))
+        }
         // The body has the provider and the model of a price.
-        Unique::Model(..) | Unique::None => None,
+        Unique::Price { .. } | Unique::None => None,
     };
     Shown { document, secret }
 }

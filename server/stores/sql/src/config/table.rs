@@ -3,12 +3,16 @@
 use rateguard_core::ids::WorkspaceId;
 use rateguard_core::time::Millis;
 use rateguard_engine::audit::AuditKind;
+use rateguard_engine::listing::OrderBy;
 use rateguard_engine::ports::{Resource, ResourceKind, StoreError, Stored};
 use sqlx::Error;
 
 use super::body::{self, BodyError, Columns, Unique};
 use super::{STORE, corrupt};
 use crate::database::{QueryBuilder, Row, Scope, failure};
+
+/// What is unique of a price, in columns that are made from its body.
+const PRICE_COLUMNS: &str = "provider, model, effective_from_ms";
 
 /// Where the resources of one kind stand.
 pub(super) struct Table {
@@ -22,6 +26,8 @@ pub(super) struct Table {
     pub name: &'static str,
     /// What is unique besides the id.
     pub unique: Option<UniqueValue>,
+    /// The column of the name for people; `None` where they have none.
+    pub display_name: Option<&'static str>,
     /// What is full when a workspace has too many of them.
     pub full: &'static str,
 }
@@ -42,6 +48,7 @@ const APIS: Table = Table {
     code: "api",
     name: "apis",
     unique: Some(UniqueValue { field: "slug", column: Some("slug"), by_workspace: true }),
+    display_name: Some("display_name"),
     full: "the workspace's list of APIs",
 };
 const KEYS: Table = Table {
@@ -50,6 +57,7 @@ const KEYS: Table = Table {
     code: "key",
     name: "keys",
     unique: Some(UniqueValue { field: "secret", column: Some("secret_sha256"), by_workspace: false }),
+    display_name: Some("display_name"),
     full: "the workspace's list of keys",
 };
 const RULES: Table = Table {
@@ -58,6 +66,7 @@ const RULES: Table = Table {
     code: "rule",
     name: "rules",
     unique: None,
+    display_name: Some("display_name"),
     full: "the workspace's list of rules",
 };
 const BUDGETS: Table = Table {
@@ -66,6 +75,7 @@ const BUDGETS: Table = Table {
     code: "budget",
     name: "budgets",
     unique: None,
+    display_name: Some("display_name"),
     full: "the workspace's list of budgets",
 };
 const PRICE_OVERRIDES: Table = Table {
@@ -73,7 +83,8 @@ const PRICE_OVERRIDES: Table = Table {
     audit: AuditKind::PriceOverride,
     code: "price_override",
     name: "price_overrides",
-    unique: Some(UniqueValue { field: "model", column: None, by_workspace: true }),
+    unique: Some(UniqueValue { field: "effective_from", column: None, by_workspace: true }),
+    display_name: None,
     full: "the workspace's list of prices",
 };
 
@@ -88,12 +99,9 @@ pub(super) fn of(kind: ResourceKind) -> &'static Table {
     }
 }
 
-/// The kind that the feed of changes wrote.
-pub(super) fn kind_of(code: &str) -> Result<ResourceKind, StoreError> {
-    ResourceKind::ALL
-        .into_iter()
-        .find(|kind| of(*kind).code == code)
-        .ok_or_else(|| corrupt(format!("change of an unknown kind {code:?}")))
+/// The kind that was written with a code; `None` for one of a later version.
+pub(super) fn kind_of(code: &str) -> Option<ResourceKind> {
+    ResourceKind::ALL.into_iter().find(|kind| of(*kind).code == code)
 }
 
 impl Table {
@@ -109,6 +117,16 @@ impl Table {
         }
     }
 
+    /// The column that lists of an order have before the id; `None` where there is only the id.
+    pub fn order_column(&self, by: OrderBy) -> Option<&'static str> {
+        match by {
+            OrderBy::Id => None,
+            OrderBy::CreateTime | OrderBy::JoinTime => Some("created_at"),
+            OrderBy::UpdateTime => Some("updated_at"),
+            OrderBy::DisplayName => self.display_name,
+        }
+    }
+
     /// A query of whole rows, to be continued with conditions.
     pub fn select(&self) -> QueryBuilder {
         let unique = self.unique_column().unwrap_or("NULL");
@@ -119,42 +137,83 @@ impl Table {
         ))
     }
 
-    /// A query of one row's id among those that have a unique value.
-    pub fn select_by_unique(&self, workspace: &WorkspaceId, unique: &Unique) -> Option<QueryBuilder> {
-        let by_workspace = self.unique.as_ref()?.by_workspace;
-        let mut query = QueryBuilder::new(format!("SELECT workspace_id, id FROM {} WHERE ", self.name));
-        if let Unique::Model(provider, model) = unique {
-            query.push("provider = ").push_bind(provider.clone());
-            query.push(" AND model = ").push_bind(model.clone());
-        } else {
-            query.push(self.unique_column()?).push(" = ");
-            push_unique(&mut query, unique);
-        }
-        if by_workspace {
+    /// A query of the rows that have one of these unique values, to be read with [`holder`].
+    pub fn select_holders(&self, workspace: &WorkspaceId, values: &[&Unique]) -> Option<QueryBuilder> {
+        let unique = self.unique.as_ref()?;
+        let columns = unique.column.unwrap_or(PRICE_COLUMNS);
+        let mut query =
+            QueryBuilder::new(format!("SELECT workspace_id, id, {columns} FROM {} WHERE ", self.name));
+        query.push(format_args!("({columns}) IN ("));
+        query.push_values(values.iter().copied(), |mut row, value| {
+            match value {
+                Unique::Slug(slug) => row.push_bind(slug.clone()),
+                Unique::Secret(secret) => row.push_bind(secret.clone()),
+                Unique::Price { provider, model, effective_from } => {
+                    row.push_bind(provider.clone()).push_bind(model.clone()).push_bind(effective_from.get())
+                }
+                Unique::None => &mut row,
+            };
+        });
+        query.push(")");
+        if unique.by_workspace {
             query.push(" AND workspace_id = ").push_bind(workspace.as_str().to_owned());
         }
         Some(query)
     }
 
-    /// The insertion of a new row; no row is affected where the id or the unique value exists.
-    pub fn insert(&self, stored: &Stored<Resource>) -> Result<QueryBuilder, BodyError> {
-        let columns = body::columns(&stored.value);
+    /// The insertion of new rows; none is affected where the id or the unique value exists.
+    pub fn insert(&self, stored: &[&Stored<Resource>]) -> Result<QueryBuilder, BodyError> {
+        let mut query = self.insertion(stored)?;
+        query.push(" ON CONFLICT DO NOTHING");
+        Ok(query)
+    }
+
+    /// The change of rows that are there and keep their unique values.
+    pub fn overwrite(&self, stored: &[&Stored<Resource>]) -> Result<QueryBuilder, BodyError> {
+        let mut query = self.insertion(stored)?;
+        query.push(
+            " ON CONFLICT (workspace_id, id) DO UPDATE SET version = excluded.version, \
+             updated_at = excluded.updated_at, body_version = excluded.body_version, body = excluded.body",
+        );
+        Ok(query)
+    }
+
+    fn insertion(&self, stored: &[&Stored<Resource>]) -> Result<QueryBuilder, BodyError> {
         let unique = self.unique_column().map_or(String::new(), |column| format!(", {column}"));
         let mut query = QueryBuilder::new(format!(
-            "INSERT INTO {} (workspace_id, id, version, created_at, updated_at, body_version, body{unique}) VALUES (",
+            "INSERT INTO {} (workspace_id, id, version, created_at, updated_at, body_version, body{unique}) ",
             self.name
         ));
-        let mut values = query.separated(", ");
-        values.push_bind(stored.workspace.as_str().to_owned()).push_bind(columns.id);
-        values.push_bind(to_column(stored.version));
-        values.push_bind(stored.created_at.get()).push_bind(stored.updated_at.get());
-        values.push_bind(body::BODY_VERSION).push_bind(body::encode(&stored.value)?);
-        if self.unique_column().is_some() {
-            query.push(", ");
-            push_unique(&mut query, &columns.unique);
-        }
-        query.push(") ON CONFLICT DO NOTHING");
+        let bodies: Vec<String> =
+            stored.iter().map(|stored| body::encode(&stored.value)).collect::<Result<_, _>>()?;
+        query.push_values(stored.iter().zip(bodies), |mut row, (stored, body)| {
+            let columns = body::columns(&stored.value);
+            row.push_bind(stored.workspace.as_str()).push_bind(columns.id);
+            row.push_bind(to_column(stored.version));
+            row.push_bind(stored.created_at.get()).push_bind(stored.updated_at.get());
+            row.push_bind(body::BODY_VERSION).push_bind(body);
+            match columns.unique {
+                Unique::Slug(slug) => row.push_bind(slug),
+                Unique::Secret(secret) => row.push_bind(secret),
+                // Made from the body.
+                Unique::Price { .. } | Unique::None => &mut row,
+            };
+        });
         Ok(query)
+    }
+
+    /// A query of whole rows of one workspace, by their ids.
+    pub fn select_ids(&self, workspace: &WorkspaceId, ids: &[&str]) -> QueryBuilder {
+        let mut query = self.select();
+        push_ids(&mut query, workspace, ids);
+        query
+    }
+
+    /// The removal of rows.
+    pub fn delete(&self, workspace: &WorkspaceId, ids: &[&str]) -> QueryBuilder {
+        let mut query = QueryBuilder::new(format!("DELETE FROM {}", self.name));
+        push_ids(&mut query, workspace, ids);
+        query
     }
 
     /// The change of a row.
@@ -180,11 +239,37 @@ pub(super) fn push_place(query: &mut QueryBuilder, workspace: &WorkspaceId, id: 
     query.push(" AND id = ").push_bind(id.to_owned());
 }
 
+/// Continues a query with the places of several resources of one workspace.
+pub(super) fn push_ids(query: &mut QueryBuilder, workspace: &WorkspaceId, ids: &[&str]) {
+    query.push(" WHERE workspace_id = ").push_bind(workspace.as_str().to_owned());
+    query.push(" AND id IN (");
+    let mut list = query.separated(", ");
+    for id in ids {
+        list.push_bind(*id);
+    }
+    query.push(")");
+}
+
+/// Who has a unique value, from a row of [`Table::select_holders`]: the value, the workspace and the id.
+pub(super) fn holder(kind: ResourceKind, row: &Row) -> Result<(Unique, String, String), Error> {
+    let unique = match kind {
+        ResourceKind::Api => Unique::Slug(row.try_get("slug")?),
+        ResourceKind::Key => Unique::Secret(row.try_get("secret_sha256")?),
+        ResourceKind::PriceOverride => Unique::Price {
+            provider: row.try_get("provider")?,
+            model: row.try_get("model")?,
+            effective_from: Millis::new(row.try_get("effective_from_ms")?),
+        },
+        ResourceKind::Rule | ResourceKind::Budget => Unique::None,
+    };
+    Ok((unique, row.try_get("workspace_id")?, row.try_get("id")?))
+}
+
 fn push_unique(query: &mut QueryBuilder, unique: &Unique) {
     match unique {
         Unique::Slug(slug) => query.push_bind(slug.clone()),
         Unique::Secret(secret) => query.push_bind(secret.clone()),
-        Unique::Model(..) | Unique::None => query.push("NULL"),
+        Unique::Price { .. } | Unique::None => query.push("NULL"),
     };
 }
 

@@ -2,7 +2,7 @@
 
 use std::fmt::{Display, Write as _};
 
-use super::query::{Pair, Query, Scalar};
+use super::query::{Query, Scalar};
 use super::value::{Bind, Value};
 
 /// A statement in the making.
@@ -71,11 +71,6 @@ impl QueryBuilder {
     /// The statement, of which the first column is wanted.
     pub fn build_query_scalar(&mut self) -> Scalar {
         Scalar::over(self.build())
-    }
-
-    /// The statement, of which the first two columns are wanted.
-    pub fn build_query_as(&mut self) -> Pair {
-        Pair::over(self.build())
     }
 }
 

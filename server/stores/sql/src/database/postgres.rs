@@ -1,5 +1,6 @@
 //! The connections to one store on a server, and how one that broke is replaced.
 
+mod asking;
 mod leader;
 mod listener;
 mod migration;
@@ -17,13 +18,16 @@ use super::failure::is_broken;
 use super::scope::{SETTING, Scope};
 
 pub(crate) use leader::Leadership;
-use listener::Listener;
+pub(super) use listener::Listener;
 pub use server::{Migrations, PostgresDatabase};
 
 /// Longest wait for the answer to a sign of life.
 const PING_MS_MAX: u64 = 2_000;
 /// Begins a transaction in which every statement sees the same state.
 const BEGIN_READ: &str = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY";
+/// How a writer begins. Each statement sees what was committed before it, whatever is the default of the role or
+/// of the database: what the writer before has done is seen once its place is free.
+const BEGIN_WRITE: &str = "BEGIN ISOLATION LEVEL READ COMMITTED";
 
 /// One store's tables on a server.
 #[derive(Debug)]
@@ -51,7 +55,7 @@ pub(super) struct PostgresPools {
 impl PostgresPools {
     /// Begins a transaction that has the store's one place for writers.
     pub async fn begin(&self, scope: Scope<'_>) -> Result<Connection, Error> {
-        let mut transaction = begin(&self.writers, "BEGIN").await?;
+        let mut transaction = begin(&self.writers, BEGIN_WRITE).await?;
         sqlx::query("SELECT set_config($1, $2, true), pg_advisory_xact_lock($3)")
             .bind(SETTING)
             .bind(scope.setting())

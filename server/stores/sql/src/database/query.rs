@@ -193,24 +193,12 @@ impl Pair {
         first_two(&self.0.fetch_one(connection).await?)
     }
 
-    /// Runs it and gives the columns of the first row, if there is one.
-    pub async fn fetch_optional<A: OwnedColumn, B: OwnedColumn>(
-        self,
-        connection: &mut Connection,
-    ) -> Result<Option<(A, B)>, Error> {
-        self.0.fetch_optional(connection).await?.as_ref().map(first_two).transpose()
-    }
-
     /// Runs it and gives the columns of all rows.
     pub async fn fetch_all<A: OwnedColumn, B: OwnedColumn>(
         self,
         connection: &mut Connection,
     ) -> Result<Vec<(A, B)>, Error> {
         self.0.fetch_all(connection).await?.iter().map(first_two).collect()
-    }
-
-    pub(super) fn over(query: Query) -> Self {
-        Self(query)
     }
 }
 

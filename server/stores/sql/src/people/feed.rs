@@ -2,9 +2,9 @@
 
 use rateguard_core::ids::{SessionId, UserId, WorkspaceId};
 use rateguard_core::time::Millis;
-use rateguard_engine::ports::{PeopleChange, StoreError};
+use rateguard_engine::ports::{PeopleChange, PeopleFeed, StoreError};
 
-use super::row::{number, parsed, role, text, version};
+use super::row::{parsed, role, text, version};
 use super::{STORE, corrupt, row_limit};
 use crate::config::workspace_of;
 use crate::database::{Connection, Feed, Row, failure, notify, query, query_scalar};
@@ -21,15 +21,6 @@ pub(super) enum Entry<'a> {
     Role(&'a WorkspaceId, &'a UserId),
     Workspace(&'a WorkspaceId),
     SigningKeys,
-}
-
-/// Waits for the writer before. It must be the first statement of a transaction that calls it.
-pub(super) async fn lock(connection: &mut Connection) -> Result<(), StoreError> {
-    query("UPDATE people_revisions SET revision = revision WHERE only_row = 1")
-        .execute(connection)
-        .await
-        .map_err(failure(STORE))?;
-    Ok(())
 }
 
 pub(super) async fn record(
@@ -61,7 +52,9 @@ pub(super) async fn record(
 }
 
 pub(super) async fn revision_before(connection: &mut Connection, at: Millis) -> Result<u64, StoreError> {
-    let sql = "SELECT COALESCE(MAX(revision), 0) FROM people_changes WHERE changed_at < $1";
+    // Where nothing from before is kept, it is just before what is.
+    let sql = "SELECT COALESCE((SELECT MAX(revision) FROM people_changes WHERE changed_at < $1), \
+               (SELECT MIN(revision) - 1 FROM people_changes), revision) FROM people_revisions";
     let revision: i64 =
         query_scalar(sql).bind(at.get()).fetch_one(connection).await.map_err(failure(STORE))?;
     u64::try_from(revision).map_err(|_| corrupt(format!("revision {revision} is negative")))
@@ -71,22 +64,37 @@ pub(super) async fn after(
     connection: &mut Connection,
     revision: u64,
     limit: usize,
-) -> Result<Vec<(u64, PeopleChange)>, StoreError> {
-    let sql = "SELECT people_changes.revision, people_changes.kind, people_changes.session_id, \
+) -> Result<PeopleFeed, StoreError> {
+    // One statement, so that both are of one moment: there is a row also where nothing is new.
+    let sql = "SELECT people_revisions.revision AS last_recorded, \
+                 people_changes.revision, people_changes.kind, people_changes.session_id, \
                  people_changes.workspace_id, people_changes.user_id, memberships.role, \
                  workspaces.id, workspaces.name, workspaces.zone, workspaces.currency \
-                 FROM people_changes \
+                 FROM people_revisions \
+                 LEFT JOIN people_changes ON people_changes.revision > $1 \
                  LEFT JOIN memberships ON memberships.workspace_id = people_changes.workspace_id \
                  AND memberships.user_id = people_changes.user_id \
                  LEFT JOIN workspaces ON workspaces.id = people_changes.workspace_id \
-                 WHERE people_changes.revision > $1 ORDER BY people_changes.revision LIMIT $2";
+                 ORDER BY people_changes.revision LIMIT $2";
     let rows = query(sql)
         .bind(i64::try_from(revision).unwrap_or(i64::MAX))
         .bind(row_limit(limit))
         .fetch_all(connection)
         .await
         .map_err(failure(STORE))?;
-    rows.iter().map(|row| Ok((version(row, "revision")?, change(row)?))).collect()
+    let first = rows.first().ok_or_else(|| corrupt("the revision of people is gone".to_owned()))?;
+    let last_recorded = version(first, "last_recorded")?;
+    let changes = rows.iter().map(numbered_change).filter_map(Result::transpose).collect::<Result<_, _>>()?;
+    Ok(PeopleFeed { last_recorded, changes })
+}
+
+/// A change with its revision; `None` for the row that tells of none.
+fn numbered_change(row: &Row) -> Result<Option<(u64, PeopleChange)>, StoreError> {
+    let revision: Option<i64> = row.try_get("revision").map_err(failure(STORE))?;
+    if revision.is_none() {
+        return Ok(None);
+    }
+    Ok(Some((version(row, "revision")?, change(row)?)))
 }
 
 fn change(row: &Row) -> Result<PeopleChange, StoreError> {
@@ -99,10 +107,8 @@ fn change(row: &Row) -> Result<PeopleChange, StoreError> {
         },
         WORKSPACE => PeopleChange::Workspace(workspace_of(row)?),
         SIGNING_KEYS => PeopleChange::SigningKeys,
-        kind => {
-            let revision = number(row, "revision")?;
-            return Err(corrupt(format!("change {revision} of people is of the unknown kind {kind:?}")));
-        }
+        // While an upgrade rolls out, a newer version beside this one records what this one does not know.
+        kind => PeopleChange::Unknown(kind.to_owned()),
     })
 }
 
@@ -117,9 +123,10 @@ pub(super) async fn sweep(
     changes_before: Millis,
 ) -> Result<(), StoreError> {
     // What was not refreshed in time needs no entry: its access tokens were over long before.
-    let statements = [
+    let statements: [(&'static str, Millis); 4] = [
         ("DELETE FROM sessions WHERE expires_at <= $1", now),
         ("DELETE FROM invitations WHERE expires_at <= $1", now),
+        ("DELETE FROM user_requests WHERE expires_at <= $1", now),
         ("DELETE FROM people_changes WHERE changed_at < $1", changes_before),
     ];
     for (statement, at) in statements {

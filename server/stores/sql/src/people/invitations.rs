@@ -7,7 +7,6 @@ use rateguard_engine::ports::{
     INVITATIONS_FULL, Invitation, JoinBounds, MEMBERS_FULL, Membership, StoreError,
 };
 
-use super::feed::lock;
 use super::row::{INVITATION_COLUMNS, invitation};
 use super::shown::audit;
 use super::{STORE, members, row_limit, users};
@@ -20,11 +19,8 @@ pub(super) async fn insert(
     limit: usize,
     by: &Deed,
 ) -> Result<(), StoreError> {
-    lock(connection).await?;
     let workspace = &invitation.workspace;
-    if count(connection, "SELECT count(*) FROM workspaces WHERE id = $1", workspace).await? == 0 {
-        return Err(StoreError::NotFound);
-    }
+    check_inviter(connection, invitation).await?;
     check_no_member(connection, invitation).await?;
     let statement = "INSERT INTO invitations \
                      (id, workspace_id, token_sha256, email, role, inviter_id, created_at, expires_at) \
@@ -49,6 +45,16 @@ pub(super) async fn insert(
         return Err(StoreError::Full { what: INVITATIONS_FULL });
     }
     audit(connection, Some(workspace), (None, Some(invitation)), by).await
+}
+
+/// Whether who invites still may. The roles of the very transaction count: what a process has in memory may be
+/// a moment old, and the invitations of whoever was taken out are taken back only once.
+pub(super) async fn check_inviter(
+    connection: &mut Connection,
+    invitation: &Invitation,
+) -> Result<(), StoreError> {
+    let inviter = members::find(connection, &invitation.workspace, &invitation.inviter).await?;
+    if inviter.is_some_and(|inviter| inviter.role.may_invite()) { Ok(()) } else { Err(StoreError::NotFound) }
 }
 
 async fn check_no_member(connection: &mut Connection, invitation: &Invitation) -> Result<(), StoreError> {
@@ -120,7 +126,6 @@ pub(super) async fn accept(
     bounds: JoinBounds,
     by: &Deed,
 ) -> Result<Membership, StoreError> {
-    lock(connection).await?;
     let invitation = open_to(connection, token_sha256, user, by.at).await?.ok_or(StoreError::NotFound)?;
     let workspace = &invitation.workspace;
     let membership = members::insert(connection, workspace, user, invitation.role, by).await?;
@@ -134,20 +139,29 @@ pub(super) async fn accept(
     Ok(membership)
 }
 
-/// The invitation with a token, if it is open and for this person.
+/// The invitation with a token, if it is open.
+pub(super) async fn open(
+    connection: &mut Connection,
+    token_sha256: &[u8; 32],
+    now: Millis,
+) -> Result<Option<Invitation>, StoreError> {
+    let mut query =
+        QueryBuilder::new(format!("SELECT {INVITATION_COLUMNS} FROM invitations WHERE token_sha256 = "));
+    query.push_bind(token_sha256.to_vec()).push(" AND expires_at > ").push_bind(now.get());
+    let row = query.build().fetch_optional(connection).await.map_err(failure(STORE))?;
+    row.as_ref().map(invitation).transpose()
+}
+
+/// The same, if it is for this person.
 async fn open_to(
     connection: &mut Connection,
     token_sha256: &[u8; 32],
     user: &UserId,
     now: Millis,
 ) -> Result<Option<Invitation>, StoreError> {
-    let mut query =
-        QueryBuilder::new(format!("SELECT {INVITATION_COLUMNS} FROM invitations WHERE token_sha256 = "));
-    query.push_bind(token_sha256.to_vec()).push(" AND expires_at > ").push_bind(now.get());
-    let row = query.build().fetch_optional(&mut *connection).await.map_err(failure(STORE))?;
-    let Some(found) = row.as_ref().map(invitation).transpose()? else { return Ok(None) };
+    let Some(found) = open(connection, token_sha256, now).await? else { return Ok(None) };
     let user = users::by_id(connection, user).await?.ok_or(StoreError::NotFound)?;
-    Ok(Some(found).filter(|found| found.email.as_ref().is_none_or(|email| *email == user.email)))
+    Ok(Some(found).filter(|found| found.is_for(&user.email)))
 }
 
 async fn count(

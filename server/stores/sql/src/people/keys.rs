@@ -5,7 +5,7 @@ use rateguard_engine::audit::Deed;
 use rateguard_engine::ports::{SealedSigningKey, StoreError};
 
 use super::STORE;
-use super::feed::{Entry, lock, record};
+use super::feed::{Entry, record};
 use super::row::signing_key;
 use super::shown::audit;
 use crate::database::{Connection, failure, query};
@@ -22,7 +22,6 @@ pub(super) async fn add(
     newest: Option<&SigningKeyId>,
     by: &Deed,
 ) -> Result<bool, StoreError> {
-    lock(connection).await?;
     let present = list(connection).await?;
     if present.last().map(|key| &key.id) != newest {
         return Ok(false);

@@ -9,11 +9,11 @@ use rateguard_engine::ports::{
 };
 use rateguard_engine::resources::Workspace;
 
-use super::feed::{Entry, lock, record};
+use super::feed::{Entry, record};
 use super::row::{MEMBERSHIP_COLUMNS, USER_COLUMNS, WORKSPACE_COLUMNS, membership, stored_workspace, user};
 use super::shown::audit;
 use super::{STORE, invitations, row_limit};
-use crate::config::insert_workspace;
+use crate::config::{insert_workspace, workspace_of};
 use crate::database::{Connection, QueryBuilder, failure, query, query_scalar};
 
 /// The version of what is new.
@@ -26,7 +26,6 @@ pub(super) async fn create_workspace(
     workspaces_max: usize,
     by: &Deed,
 ) -> Result<StoredWorkspace, StoreError> {
-    lock(connection).await?;
     own(connection, workspace, owner, by).await?;
     check_workspaces(connection, owner, workspaces_max).await?;
     Ok(first_version(workspace, by.at))
@@ -69,7 +68,6 @@ pub(super) async fn rename_workspace(
     expected: Option<u64>,
     by: &Deed,
 ) -> Result<StoredWorkspace, StoreError> {
-    lock(connection).await?;
     let before = workspace(connection, id).await?.ok_or(StoreError::NotFound)?;
     if expected.is_some_and(|expected| expected != before.version) {
         return Err(StoreError::VersionMismatch);
@@ -95,6 +93,21 @@ async fn workspace(
     query.push_bind(id.as_str().to_owned());
     let row = query.build().fetch_optional(connection).await.map_err(failure(STORE))?;
     row.as_ref().map(stored_workspace).transpose()
+}
+
+/// Workspaces in the order of ids, whoever belongs to them.
+pub(super) async fn workspaces(
+    connection: &mut Connection,
+    after: Option<&WorkspaceId>,
+    limit: usize,
+) -> Result<Vec<Workspace>, StoreError> {
+    let mut query = QueryBuilder::new(format!("SELECT {WORKSPACE_COLUMNS} FROM workspaces"));
+    if let Some(after) = after {
+        query.push(" WHERE id > ").push_bind(after.as_str().to_owned());
+    }
+    query.push(" ORDER BY id LIMIT ").push_bind(row_limit(limit));
+    let rows = query.build().fetch_all(connection).await.map_err(failure(STORE))?;
+    rows.iter().map(workspace_of).collect()
 }
 
 /// Makes a person a member, with the entry of the feed.
@@ -178,7 +191,6 @@ pub(super) async fn change(
     change: &MemberChange,
     by: &Deed,
 ) -> Result<Result<Membership, MemberRefusal>, StoreError> {
-    lock(connection).await?;
     let MemberChange { workspace, actor, member, role, expected } = change;
     let acting = find(connection, workspace, actor).await?.map(|membership| membership.role);
     let before = find(connection, workspace, member).await?.ok_or(StoreError::NotFound)?;
@@ -211,7 +223,6 @@ pub(super) async fn transfer(
     to: &UserId,
     by: &Deed,
 ) -> Result<Result<Membership, MemberRefusal>, StoreError> {
-    lock(connection).await?;
     let Some(giver) = find(connection, workspace, from).await?.filter(|giver| giver.role == Role::Owner)
     else {
         return Ok(Err(MemberRefusal::RoleMissing));

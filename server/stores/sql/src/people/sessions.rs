@@ -3,9 +3,10 @@
 use rateguard_core::ids::{SessionId, UserId, WorkspaceId};
 use rateguard_core::time::Millis;
 use rateguard_engine::audit::Deed;
+use rateguard_engine::people::PasswordHash;
 use rateguard_engine::ports::{RefreshHashes, Refreshed, Refreshing, Session, StoreError};
 
-use super::feed::{Entry, lock, record};
+use super::feed::{Entry, record};
 use super::row::{SESSION_COLUMNS, session};
 use super::shown::audit;
 use super::{STORE, members, row_limit, users};
@@ -14,12 +15,16 @@ use crate::database::{Connection, QueryBuilder, failure, query, query_scalar};
 pub(super) async fn begin(
     connection: &mut Connection,
     session: &Session,
+    expected: &PasswordHash,
     hashes: &RefreshHashes,
     sessions_max: usize,
     by: &Deed,
 ) -> Result<(), StoreError> {
-    lock(connection).await?;
-    users::by_id(connection, &session.user).await?.ok_or(StoreError::NotFound)?;
+    let user = users::by_id(connection, &session.user).await?.ok_or(StoreError::NotFound)?;
+    // A new password ends every other session, also one whose log-in is under way meanwhile.
+    if user.password != *expected {
+        return Err(StoreError::VersionMismatch);
+    }
     insert(connection, session, hashes).await?;
     audit(connection, session.workspace.as_ref(), (None, Some(session)), by).await?;
     make_room(connection, &session.user, sessions_max, by).await
@@ -174,7 +179,6 @@ pub(super) async fn relocate(
     workspace: &WorkspaceId,
     by: &Deed,
 ) -> Result<(), StoreError> {
-    lock(connection).await?;
     let before = find(connection, id).await?.filter(|session| session.expires_at > by.at);
     let before = before.ok_or(StoreError::NotFound)?;
     query("UPDATE sessions SET workspace_id = $1 WHERE id = $2")
@@ -212,7 +216,6 @@ pub(super) async fn end(
     id: &SessionId,
     by: &Deed,
 ) -> Result<(), StoreError> {
-    lock(connection).await?;
     let mut delete = QueryBuilder::new("DELETE FROM sessions WHERE id = ");
     delete.push_bind(id.as_str().to_owned()).push(" AND user_id = ").push_bind(user.as_str().to_owned());
     delete.push(" AND expires_at > ").push_bind(by.at.get());

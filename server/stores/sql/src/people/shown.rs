@@ -1,9 +1,9 @@
 //! What the audit trail shows of people and what they hold, and writing it down.
 
-use rateguard_core::ids::WorkspaceId;
+use rateguard_core::ids::{UserId, WorkspaceId};
 use rateguard_engine::audit::{AuditKind, Deed, Shown};
 use rateguard_engine::ports::{
-    Invitation, Membership, SealedSigningKey, Session, StoreError, StoredWorkspace, User,
+    ExternalIdentity, Invitation, Membership, SealedSigningKey, Session, StoreError, StoredWorkspace, User,
 };
 use serde_json::{Map, Value, json};
 
@@ -49,6 +49,27 @@ impl Audited for User {
             "display_name": self.display_name.as_str(),
         }));
         Shown { document, secret: Some(("password", self.password.as_str().as_bytes().to_vec())) }
+    }
+}
+
+/// That an identity of a provider is linked to an account: a fact about the account.
+pub(super) struct Linked<'a> {
+    pub user: &'a UserId,
+    pub identity: &'a ExternalIdentity,
+}
+
+impl Audited for Linked<'_> {
+    const KIND: AuditKind = AuditKind::User;
+
+    fn id(&self) -> &str {
+        self.user.as_str()
+    }
+
+    fn shown(&self) -> Shown {
+        Shown::plain(fields(json!({
+            "id": self.user.as_str(),
+            "external_identity": { "issuer": self.identity.issuer, "subject": self.identity.subject },
+        })))
     }
 }
 

@@ -6,7 +6,6 @@ use rateguard_engine::audit::Deed;
 use rateguard_engine::people::{EmailAddress, PasswordHash};
 use rateguard_engine::ports::{JoinBounds, Joining, Membership, StoreError, User};
 
-use super::feed::lock;
 use super::row::{USER_COLUMNS, user};
 use super::shown::audit;
 use super::{STORE, invitations, members, sessions};
@@ -20,7 +19,11 @@ pub(super) async fn create(
     by: &Deed,
 ) -> Result<Membership, StoreError> {
     let now = by.at;
-    lock(connection).await?;
+    if let Joining::Invited(token_sha256) = joining {
+        // Before the address is looked at: only whoever is invited learns that it has an account.
+        let open = invitations::open(connection, token_sha256, now).await?;
+        open.filter(|open| open.is_for(&user.email)).ok_or(StoreError::NotFound)?;
+    }
     insert(connection, user, now).await?;
     let membership = match joining {
         Joining::Own(workspace) => members::own(connection, workspace, &user.id, by).await,
@@ -82,7 +85,6 @@ pub(super) async fn set_password(
     keep: Option<&SessionId>,
     by: &Deed,
 ) -> Result<(), StoreError> {
-    lock(connection).await?;
     let before = by_id(connection, id).await?.ok_or(StoreError::NotFound)?;
     let statement =
         "UPDATE users SET password_hash = $1, updated_at = $2 WHERE id = $3 AND password_hash = $4";

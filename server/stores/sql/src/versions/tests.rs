@@ -1,9 +1,14 @@
 //! What is told of schemas, and what a migration makes of them.
 
 use rateguard_test_servers::PostgresServer;
+use sqlx::{AssertSqlSafe, PgConnection};
 
 use super::*;
 use crate::{Migrations, Opening, SqlStores};
+
+/// What a process leaves that ends in the middle of a migration.
+const LEAVE_LAST_UNFINISHED: &str = "UPDATE _sqlx_migrations SET success = false WHERE version = \
+                                     (SELECT max(version) FROM _sqlx_migrations)";
 
 fn is_current(version: &SchemaVersion) -> bool {
     version.applied == Some(version.known)
@@ -30,6 +35,34 @@ async fn the_files_of_an_installation_are_current_after_a_migration() {
         ["config", "event", "usage", "counters"]
     );
     assert!(told.iter().all(is_current), "{told:?}");
+}
+
+#[tokio::test]
+async fn a_migration_that_did_not_end_is_not_counted_in_a_file() {
+    let folder = tempfile::tempdir().unwrap();
+    let held = DataFolder::open(folder.path()).unwrap();
+    SqlStores::open(&held, Opening::ExistingOrNew).await.unwrap().close().await;
+    let path = folder.path().join(config::SCHEMA.file);
+    let mut connection = SqliteConnectOptions::new().filename(&path).connect().await.unwrap();
+    sqlx::query(LEAVE_LAST_UNFINISHED).execute(&mut connection).await.unwrap();
+    connection.close().await.unwrap();
+    let told = versions(folder.path()).await.unwrap();
+    assert!(!is_current(&told[0]), "{told:?}");
+    assert!(told[1..].iter().all(is_current), "{told:?}");
+}
+
+#[tokio::test]
+async fn a_migration_that_did_not_end_is_not_counted_in_a_database() {
+    let url = PostgresServer::shared().await.unwrap().new_database().await.unwrap();
+    let server = PostgresDatabase::new(&url, 8, Migrations::Apply).unwrap();
+    migrate_on_server(&server).await.unwrap();
+    let mut connection = PgConnection::connect(&url).await.unwrap();
+    let set = format!("SET search_path = {}", config::SERVER_SCHEMA.name);
+    sqlx::query(AssertSqlSafe(set)).execute(&mut connection).await.unwrap();
+    sqlx::query(LEAVE_LAST_UNFINISHED).execute(&mut connection).await.unwrap();
+    let told = versions_on_server(&server).await.unwrap();
+    assert!(!is_current(&told[0]), "{told:?}");
+    assert!(told[1..].iter().all(is_current), "{told:?}");
 }
 
 #[tokio::test]

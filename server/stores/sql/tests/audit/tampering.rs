@@ -1,10 +1,12 @@
 //! Files that somebody has changed by hand: what is found, and where.
 
 use std::path::Path;
+use std::time::Duration;
 
 use rateguard_core::ids::WorkspaceId;
 use rateguard_core::time::Millis;
 use rateguard_engine::audit::{AuditHead, Deed, Problem, Report, verify};
+use rateguard_engine::listing::SequenceQuery;
 use rateguard_engine::ports::{AuditQuery, AuditStore, ConfigStore, Resource};
 use rateguard_store_sql::SqlAuditStore;
 use rateguard_store_suite::config_store::samples::{rule, workspace};
@@ -16,6 +18,9 @@ use super::Opened;
 
 /// Entries of the chain: the workspace, and rules.
 const ENTRIES: u64 = 6;
+
+/// Longer than what waits is left alone.
+const WAIT: Duration = Duration::from_secs(30);
 
 fn owner() -> WorkspaceId {
     WorkspaceId::parse("id", "ws_1").unwrap()
@@ -133,6 +138,24 @@ async fn last_rows_that_were_deleted_with_the_head_are_missed_by_the_other_file(
 }
 
 #[tokio::test]
+async fn an_entry_that_was_put_where_no_chain_is_is_found() {
+    for chain in ["''", "'ws_0'", "'ws_9'"] {
+        let home = made().await;
+        let insert = format!(
+            "INSERT INTO audit_entries (workspace_id, sequence, changed_at, actor_kind, actor_id, method, kind, id, \
+             previous_hash, hash) SELECT {chain}, 1, changed_at, actor_kind, actor_id, method, kind, id, \
+             previous_hash, hash FROM audit_entries WHERE sequence = 1"
+        );
+        by_hand(&home, "config.db", &[insert.leak()]).await;
+        let report = report(home.path(), &[]).await;
+        let strays: Vec<_> =
+            report.findings.iter().filter(|it| format!("'{}'", it.workspace) == chain).collect();
+        assert!(strays.iter().any(|it| it.problem == Problem::NotWitnessed), "{chain}: {report:?}");
+        assert_eq!(report.findings.len(), strays.len(), "{chain}: {report:?}");
+    }
+}
+
+#[tokio::test]
 async fn a_chain_that_was_deleted_whole_is_missed() {
     let home = made().await;
     by_hand(&home, "config.db", &["DELETE FROM audit_entries", "DELETE FROM audit_heads"]).await;
@@ -229,6 +252,30 @@ async fn what_a_killed_process_left_unwitnessed_is_witnessed_at_the_next_start()
 }
 
 #[tokio::test]
+async fn what_waited_while_the_second_copy_was_held_is_taken_over_without_another_change() {
+    let home = made().await;
+    let opened = Opened::open(&home).await;
+    let options = SqliteConnectOptions::new().filename(home.path().join("events.db"));
+    let mut holder: SqliteConnection = options.connect().await.unwrap();
+    sqlx::query("BEGIN IMMEDIATE").execute(&mut holder).await.unwrap();
+    for number in 7..=9 {
+        add_rule(&opened, number).await;
+    }
+    let audit = opened.config.audit();
+    assert_eq!(audit.audit_unwitnessed("ws_1").await.unwrap().len(), 3);
+    assert_eq!(report(home.path(), &[]).await.findings, []);
+    sqlx::query("ROLLBACK").execute(&mut holder).await.unwrap();
+    let taken_over = async {
+        while audit.witnessed_heads().await.unwrap()[0].sequence < 9 {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    tokio::time::timeout(WAIT, taken_over).await.expect("it is tried again");
+    opened.close().await;
+    assert_eq!(found(&home).await, []);
+}
+
+#[tokio::test]
 async fn a_folder_is_verified_while_its_server_writes() {
     let home = made().await;
     let opened = Opened::open(&home).await;
@@ -249,7 +296,10 @@ async fn a_folder_without_files_is_no_trail() {
 /// Alters the third entry and computes its hash and all that follow anew, with the head.
 async fn forge(home: &TempDir) {
     let store = SqlAuditStore::open_to_read(home.path()).await.unwrap();
-    let query = AuditQuery { limit: 100, ..AuditQuery::default() };
+    let query = AuditQuery {
+        part: SequenceQuery { limit: 100, ..SequenceQuery::default() },
+        ..AuditQuery::default()
+    };
     let mut entries = store.audit_entries(Some(&owner()), &query).await.unwrap();
     store.close().await;
     entries.reverse();

@@ -48,8 +48,9 @@ impl Backend for People {
         store.close().await;
     }
 
+    /// Writers wait for each other by the database's one lock, which no row stands for.
     async fn hold_writer(&self) -> Option<Box<dyn HeldWriter>> {
-        Some(self.0.hold("rateguard_config.people_revisions").await)
+        None
     }
 }
 

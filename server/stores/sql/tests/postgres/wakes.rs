@@ -73,11 +73,15 @@ async fn a_listener_whose_connection_was_cut_listens_again_and_wakes_for_what_it
     let proxy = proxied(&on).await;
     let listening = config(&proxy.url(&on.url)).await;
     let mut wake = connected(listening.wake()).await;
+    let mut heard = listening.notices_heard().expect("a store on a server hears of others");
+    assert!(*heard.borrow_and_update());
     proxy.set(Flow::RefuseNew);
     proxy.cut();
+    tokio::time::timeout(WAIT, heard.wait_for(|heard| !heard)).await.expect("the silence is known").unwrap();
     config(&on.url).await.create_workspace(workspace("ws_1"), &by()).await.unwrap();
     proxy.set(Flow::Pass);
     woken(&mut wake).await;
+    assert!(*heard.borrow_and_update());
 }
 
 #[tokio::test]

@@ -72,18 +72,26 @@ async fn filled() -> Result<OnServer, StoreError> {
     people.create_user(user("ada"), own(OWNER), LIMIT, &by).await?;
     people.create_user(user("bob"), own(OTHER), LIMIT, &by).await?;
     people.insert_invitation(invitation(1, OWNER, None, Role::Viewer), [1; 32], LIMIT, &by).await?;
-    people.begin_session(session(1, "ada"), hashes(1, 1), LIMIT, &by).await?;
+    people.begin_session(session(1, "ada"), &user("ada").password, hashes(1, 1), LIMIT, &by).await?;
     people.move_session(&session(1, "ada").id, &ws(OWNER), &by).await?;
     for resource in one_of_each(1) {
         config.insert(&ws(OWNER), resource, LIMIT, &by).await?;
     }
+    // It takes over what waits for its second copy; what waits is made by hand.
+    config.close().await;
     log.append(&[event(OWNER, "1")]).await?;
     usage.apply(&log.read_after(rateguard_core::counter::Position(0), LIMIT).await?).await?;
     let mut connection = on.connect().await;
     state(&mut connection, "*").await;
     let by_hand = format!(
         "INSERT INTO rateguard_config.audit_outbox VALUES ('{OWNER}', 1000, 'x'::bytea); \
-         INSERT INTO rateguard_config.key_uses SELECT workspace_id, id, 1 FROM rateguard_config.keys"
+         INSERT INTO rateguard_config.key_uses SELECT workspace_id, id, 1 FROM rateguard_config.keys; \
+         INSERT INTO rateguard_config.budget_top_ups \
+             VALUES ('{OWNER}', 'bud_1', 1, 'top_1', 'r', 1, '', 'key', 'key_1', 1); \
+         INSERT INTO rateguard_config.client_requests VALUES ('{OWNER}', 'r', 'x'::bytea, 'rule', 'rule_1', 1); \
+         INSERT INTO rateguard_config.resource_references VALUES ('{OWNER}', 'api', 'api_1', 'rule', 'rule_1'); \
+         INSERT INTO rateguard_config.user_requests \
+             SELECT id, 'r', 'x'::bytea, '{OWNER}', '{OWNER}', 1 FROM rateguard_config.users LIMIT 1"
     );
     sqlx::raw_sql(AssertSqlSafe(by_hand)).execute(&mut connection).await.unwrap();
     Ok(on)
@@ -142,7 +150,7 @@ async fn no_row_is_written_into_another_workspace() -> Result<(), StoreError> {
     state(&mut connection, OTHER).await;
     let insert = format!(
         "INSERT INTO rateguard_config.rules (workspace_id, id, version, created_at, updated_at, body_version, body) \
-         VALUES ('{OWNER}', 'rule_9', 1, 0, 0, 1, '')"
+         VALUES ('{OWNER}', 'rule_9', 1, 0, 0, 1, '{{}}')"
     );
     let refused = sqlx::raw_sql(AssertSqlSafe(insert)).execute(&mut connection).await.unwrap_err();
     let code = refused.as_database_error().and_then(|error| error.code().map(|code| code.into_owned()));

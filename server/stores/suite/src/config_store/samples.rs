@@ -12,8 +12,8 @@ use rateguard_core::unit::Unit;
 use rateguard_core::usage::PriceRef;
 use rateguard_engine::ports::Resource;
 use rateguard_engine::resources::{
-    Api, AuthScheme, Dialect, Key, KeyLabel, PriceOverride, Scope as KeyScope, Scopes, SealedCredential,
-    Workspace,
+    Api, AuthScheme, Dialect, Key, KeyLabel, PreviousSecret, PriceOverride, Scope as KeyScope, Scopes,
+    SealedCredential, Workspace,
 };
 
 /// A workspace with this id.
@@ -42,6 +42,7 @@ pub fn one_of_each(number: u8) -> Vec<Resource> {
 /// Resources that differ in every field that has a shape, so that a lost one is noticed.
 pub fn varied() -> Vec<Resource> {
     let mut all = one_of_each(1);
+    all.extend(naming("named"));
     all.push(Resource::Api(bare_api("api_bare", "bare")));
     all.push(Resource::Key(bare_key("key_bare", 99)));
     all.push(Resource::PriceOverride(bare_price("price_bare")));
@@ -52,6 +53,21 @@ pub fn varied() -> Vec<Resource> {
         all.push(Resource::Budget(Budget { period, ..bare_budget(&format!("bud_bare{place}")) }));
     }
     all
+}
+
+/// A key, a rule and a budget that name the API `api_1`, the last two also the key `key_1`.
+pub fn naming(suffix: &str) -> Vec<Resource> {
+    valid(|| {
+        let apis = vec![ApiId::parse("apis", "api_1")?];
+        let keys = vec![KeyId::parse("keys", "key_1")?];
+        let matches = Match { apis: apis.clone(), keys, ..full_match()? };
+        let secret = suffix.bytes().fold(100, |sum: u8, byte| sum.wrapping_add(byte));
+        Ok(vec![
+            Resource::Key(Key { apis, ..key(&format!("key_{suffix}"), secret) }),
+            Resource::Rule(Rule { matches: matches.clone(), ..rule(&format!("rule_{suffix}")) }),
+            Resource::Budget(Budget { matches, ..budget(&format!("bud_{suffix}")) }),
+        ])
+    })
 }
 
 /// An API with every field set.
@@ -80,9 +96,13 @@ pub fn api(id: &str, slug: &str) -> Api {
 pub fn key(id: &str, secret: u8) -> Key {
     valid(|| {
         Ok(Key {
+            previous: Some(PreviousSecret {
+                secret_sha256: [!secret; 32],
+                prefix: "rg_test_wxyz".to_owned(),
+                until: Millis::new(1_850_000_000_000),
+            }),
             label: KeyLabel::Test,
             scopes: Scopes::ALL.into_iter().collect(),
-            apis: vec![ApiId::parse("apis", "api_1")?, ApiId::parse("apis", "api_2")?],
             models: vec![Glob::parse("models", "gpt-4*")?],
             ip_ranges: vec![ip_range("10.0.0.0/8")?, ip_range("2001:db8::/32")?],
             bound_subject: Some("customer:42".to_owned()),
@@ -119,6 +139,7 @@ pub fn budget(id: &str) -> Budget {
             amount: Nanos::parse("amount", 1_000_000_000_000_000_000)?,
             enforcement: Enforcement::Soft,
             active: true,
+            topped_up: Nanos::parse("topped_up", -5)?,
             opened_after: Some(Position(7)),
             ..bare_budget(id)
         })
@@ -178,6 +199,7 @@ fn bare_key(id: &str, secret: u8) -> Key {
             display_name: DisplayName::parse("display_name", "K")?,
             secret_sha256: [secret; 32],
             prefix: "rg_live_abcd".to_owned(),
+            previous: None,
             label: KeyLabel::Live,
             scopes: Scopes::default().with(KeyScope::Read),
             apis: Vec::new(),
@@ -219,6 +241,7 @@ fn bare_budget(id: &str) -> Budget {
             period: BudgetPeriod::Prepaid,
             enforcement: Enforcement::Enforced,
             active: false,
+            topped_up: Nanos::ZERO,
             opened_after: None,
         })
     })
@@ -270,11 +293,11 @@ fn periods() -> Vec<BudgetPeriod> {
 
 fn full_match() -> Result<Match, Invalid> {
     Ok(Match {
-        apis: vec![ApiId::parse("apis", "api_1")?],
+        apis: Vec::new(),
         endpoints: vec![Glob::parse("endpoints", "/v1/chat/**")?],
         methods: vec!["POST".to_owned(), "get".to_owned()],
         models: vec![Glob::parse("models", "gpt-*")?],
-        keys: vec![KeyId::parse("keys", "key_1")?],
+        keys: Vec::new(),
         ip_ranges: vec![ip_range("192.168.0.0/16")?],
         subjects: vec!["a 'quoted' subject".to_owned()],
         attributes: vec![("plan".to_owned(), "free".to_owned()), ("region".to_owned(), String::new())],

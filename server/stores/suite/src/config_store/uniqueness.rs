@@ -1,7 +1,9 @@
 //! What two resources cannot both have.
 
 use futures::future::join_all;
-use rateguard_engine::ports::{ConfigStore, Resource, ResourceKind, StoreError};
+use rateguard_core::limits::PRICES_PER_MODEL_MAX;
+use rateguard_core::time::Millis;
+use rateguard_engine::ports::{ConfigStore, MODEL_PRICES_FULL, Resource, ResourceKind, StoreError};
 
 use super::samples::{api, key, price};
 use super::{LIMIT, Outcome, WRITERS, by, insert_all, opened, slug, ws};
@@ -45,27 +47,56 @@ pub async fn a_secret_is_unique_in_the_installation<B: Backend<Store: ConfigStor
     Ok(())
 }
 
-/// A workspace has one price of its own for a model; others may have theirs, and another provider's
-/// model of the same name is another model.
-pub async fn a_model_has_one_price_in_its_workspace<B: Backend<Store: ConfigStore>>(backend: &B) -> Outcome {
-    let store = opened(backend, &["ws_1", "ws_2"]).await?;
-    let taken = Err(StoreError::AlreadyExists { field: "model" });
-    let of = |id: &str, provider: &str, model: &str| {
-        let mut price = price(id);
-        (price.sheet.provider, price.sheet.model) = (provider.to_owned(), model.to_owned());
-        Resource::PriceOverride(price)
-    };
-    insert_all(&store, "ws_1", [of("price_1", "a", "m"), of("price_2", "b", "m"), of("price_3", "a", "n")])
-        .await?;
-    insert_all(&store, "ws_2", [of("price_1", "a", "m")]).await?;
-    assert_eq!(store.insert(&ws("ws_1"), of("price_4", "a", "m"), LIMIT, &by(2)).await.map(drop), taken);
-    assert_eq!(store.replace(&ws("ws_1"), of("price_2", "a", "m"), 1, &by(2)).await.map(drop), taken);
-    store.replace(&ws("ws_1"), of("price_1", "a", "m"), 1, &by(2)).await?;
-    store.remove(&ws("ws_1"), ResourceKind::PriceOverride, "price_1", None, &by(3)).await?;
-    insert_all(&store, "ws_1", [of("price_4", "a", "m")]).await
+fn priced(id: &str, provider: &str, model: &str, from_ms: i64) -> Resource {
+    let mut price = price(id);
+    (price.sheet.provider, price.sheet.model) = (provider.to_owned(), model.to_owned());
+    price.sheet.effective_from = Millis::new(from_ms);
+    Resource::PriceOverride(price)
 }
 
-/// Of prices of one model that are made at once, one is made, and the others learn of it.
+/// A workspace has one price of its own for a model from any instant on; others may have theirs, and
+/// another provider's model of the same name is another model.
+pub async fn a_model_has_one_price_from_an_instant_on<B: Backend<Store: ConfigStore>>(
+    backend: &B,
+) -> Outcome {
+    let store = opened(backend, &["ws_1", "ws_2"]).await?;
+    let owner = ws("ws_1");
+    let taken = Err(StoreError::AlreadyExists { field: "effective_from" });
+    let of_model = |id: &str, from_ms| priced(id, "a", "m", from_ms);
+    let others = [priced("price_2", "b", "m", 5), priced("price_3", "a", "n", 5), of_model("price_5", 6)];
+    insert_all(&store, "ws_1", [of_model("price_1", 5)].into_iter().chain(others)).await?;
+    insert_all(&store, "ws_2", [of_model("price_1", 5)]).await?;
+    assert_eq!(store.insert(&owner, of_model("price_4", 5), LIMIT, &by(2)).await.map(drop), taken);
+    for (id, from_ms) in [("price_2", 5), ("price_1", 6)] {
+        assert_eq!(store.replace(&owner, of_model(id, from_ms), 1, &by(2)).await.map(drop), taken);
+    }
+    store.replace(&owner, of_model("price_1", 5), 1, &by(2)).await?;
+    store.replace(&owner, of_model("price_5", 7), 1, &by(2)).await?;
+    store.remove(&owner, ResourceKind::PriceOverride, "price_1", None, &by(3)).await?;
+    insert_all(&store, "ws_1", [of_model("price_4", 5), of_model("price_6", 6)]).await
+}
+
+/// A model is full at its bound, in its workspace alone, and has room again when one goes.
+pub async fn a_model_has_only_so_many_prices<B: Backend<Store: ConfigStore>>(backend: &B) -> Outcome {
+    let store = opened(backend, &["ws_1", "ws_2"]).await?;
+    let limit = PRICES_PER_MODEL_MAX + LIMIT;
+    let of_model = |number: usize| {
+        priced(&format!("price_{number}"), "a", "m", i64::try_from(number).unwrap_or(i64::MAX))
+    };
+    for number in 0..PRICES_PER_MODEL_MAX {
+        store.insert(&ws("ws_1"), of_model(number), limit, &by(1)).await?;
+    }
+    let one_more = of_model(PRICES_PER_MODEL_MAX);
+    let full = Err(StoreError::Full { what: MODEL_PRICES_FULL });
+    assert_eq!(store.insert(&ws("ws_1"), one_more.clone(), limit, &by(2)).await.map(drop), full);
+    store.insert(&ws("ws_1"), priced("price_other", "b", "m", 0), limit, &by(2)).await?;
+    store.insert(&ws("ws_2"), one_more.clone(), limit, &by(2)).await?;
+    store.remove(&ws("ws_1"), ResourceKind::PriceOverride, "price_0", None, &by(3)).await?;
+    store.insert(&ws("ws_1"), one_more, limit, &by(4)).await?;
+    Ok(())
+}
+
+/// Of prices of one model that are made at once from one instant on, one is made, and the others learn of it.
 pub async fn of_many_prices_of_a_model_at_once_one_is_made<B: Backend<Store: ConfigStore>>(
     backend: &B,
 ) -> Outcome {
@@ -78,7 +109,7 @@ pub async fn of_many_prices_of_a_model_at_once_one_is_made<B: Backend<Store: Con
     });
     let (made, refused): (Vec<_>, Vec<_>) = join_all(writers).await.into_iter().partition(Result::is_ok);
     assert_eq!(made.len(), 1);
-    let taken = StoreError::AlreadyExists { field: "model" };
+    let taken = StoreError::AlreadyExists { field: "effective_from" };
     assert!(refused.iter().all(|refused| *refused == Err(taken.clone())), "{refused:?}");
     Ok(())
 }

@@ -3,6 +3,7 @@
 use futures::future::try_join_all;
 use rateguard_core::ids::KeyId;
 use rateguard_core::time::Millis;
+use rateguard_engine::listing::PageQuery;
 use rateguard_engine::ports::{ConfigStore, KeyUse, Resource, ResourceKind};
 
 use super::samples::key;
@@ -47,7 +48,7 @@ pub async fn a_use_is_no_change_of_its_key<B: Backend<Store: ConfigStore>>(backe
     let before = (store.snapshot().await?, store.changes_after(0, ALL_CHANGES).await?);
     store.touch_keys(&[used("ws_1", 1, at(50))]).await?;
     assert_eq!((store.snapshot().await?, store.changes_after(0, ALL_CHANGES).await?), before);
-    assert_eq!(store.list(&ws("ws_1"), ResourceKind::Key, None, LIMIT).await?[0].version, 1);
+    assert_eq!(store.list(&ws("ws_1"), ResourceKind::Key, &PageQuery::first(LIMIT)).await?[0].version, 1);
     Ok(())
 }
 

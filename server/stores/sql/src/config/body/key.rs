@@ -4,7 +4,7 @@ use rateguard_core::ids::{ApiId, DisplayName, KeyId};
 use rateguard_core::invalid::Invalid;
 use rateguard_core::matching::Glob;
 use rateguard_core::time::Millis;
-use rateguard_engine::resources::{Key, KeyLabel, Scope};
+use rateguard_engine::resources::{Key, KeyLabel, PreviousSecret, Scope};
 use serde::{Deserialize, Serialize};
 
 use super::limit::ip_ranges;
@@ -15,6 +15,8 @@ use super::parse_all;
 pub(super) struct KeyBody {
     display_name: String,
     prefix: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    previous: Option<PreviousBody>,
     label: LabelBody,
     scopes: Vec<ScopeBody>,
     apis: Vec<String>,
@@ -24,6 +26,14 @@ pub(super) struct KeyBody {
     allow_subject_header: bool,
     expires_at_ms: Option<i64>,
     active: bool,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct PreviousBody {
+    sha256_hex: String,
+    prefix: String,
+    until_ms: i64,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -48,6 +58,7 @@ impl From<&Key> for KeyBody {
         Self {
             display_name: key.display_name.as_str().to_owned(),
             prefix: key.prefix.clone(),
+            previous: key.previous.as_ref().map(PreviousBody::from),
             label: match key.label {
                 KeyLabel::Live => LabelBody::Live,
                 KeyLabel::Test => LabelBody::Test,
@@ -72,6 +83,7 @@ impl KeyBody {
             display_name: DisplayName::parse("display_name", &self.display_name)?,
             secret_sha256: secret_sha256.try_into().map_err(malformed)?,
             prefix: self.prefix,
+            previous: self.previous.map(PreviousBody::into_previous).transpose()?,
             label: match self.label {
                 LabelBody::Live => KeyLabel::Live,
                 LabelBody::Test => KeyLabel::Test,
@@ -85,6 +97,25 @@ impl KeyBody {
             expires_at: self.expires_at_ms.map(Millis::new),
             active: self.active,
         })
+    }
+}
+
+impl From<&PreviousSecret> for PreviousBody {
+    fn from(previous: &PreviousSecret) -> Self {
+        Self {
+            sha256_hex: hex::encode(previous.secret_sha256),
+            prefix: previous.prefix.clone(),
+            until_ms: previous.until.get(),
+        }
+    }
+}
+
+impl PreviousBody {
+    fn into_previous(self) -> Result<PreviousSecret, Invalid> {
+        let mut secret_sha256 = [0; 32];
+        hex::decode_to_slice(&self.sha256_hex, &mut secret_sha256)
+            .map_err(|_| Invalid::new("previous.sha256_hex", "must be 32 bytes in hexadecimal digits"))?;
+        Ok(PreviousSecret { secret_sha256, prefix: self.prefix, until: Millis::new(self.until_ms) })
     }
 }
 

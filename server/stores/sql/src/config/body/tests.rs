@@ -15,6 +15,16 @@ fn every_resource_comes_back_from_its_body() {
 }
 
 #[test]
+fn a_key_that_was_stored_before_keys_could_rotate_is_read() {
+    let body = r#"{"display_name":"K","prefix":"rg_live_abcd","label":"live","scopes":["read"],"apis":[],
+        "models":[],"ip_ranges":[],"bound_subject":null,"allow_subject_header":false,"expires_at_ms":null,
+        "active":true}"#;
+    let columns = Columns { id: "key_1".to_owned(), unique: Unique::Secret(vec![1; 32]) };
+    let decoded = decode(ResourceKind::Key, columns, BODY_VERSION, body).unwrap();
+    assert!(matches!(decoded, Resource::Key(key) if key.previous.is_none()));
+}
+
+#[test]
 fn a_field_that_is_not_known_is_refused_rather_than_lost() {
     for resource in varied() {
         let body = encode(&resource).unwrap().replacen('{', r#"{"from_the_future":1,"#, 1);

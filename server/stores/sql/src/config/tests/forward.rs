@@ -1,6 +1,7 @@
 //! What earlier versions have written stays, whichever of them it was: the rows here are as the first
 //! version wrote them, and every later schema is come to with them in place.
 
+use rateguard_core::ids::PriceId;
 use rateguard_engine::ports::Stored;
 use rateguard_engine::resources::Scope as KeyScope;
 use sqlx::AssertSqlSafe;
@@ -19,7 +20,7 @@ const SEALED: &str = "9b6b77d68d3c4bb0d02be57e1198006b04d12c4a74fa6e5b5beb716aa2
 const EVERYTHING: &str = r#"{"apis":[],"endpoints":[],"methods":[],"models":[],"keys":[],"ip_ranges":[],"subjects":[],"attributes":[]}"#;
 
 /// The table, what is unique, the id and the body.
-fn rows(kind: Kind) -> [(&'static str, String, &'static str, String); 5] {
+fn rows(kind: Kind) -> [(&'static str, String, &'static str, String); 6] {
     let secret = match kind {
         Kind::Sqlite => format!(", x'{}'", hex::encode(SECRET_SHA256)),
         Kind::Postgres => format!(", decode('{}', 'hex')", hex::encode(SECRET_SHA256)),
@@ -31,6 +32,7 @@ fn rows(kind: Kind) -> [(&'static str, String, &'static str, String); 5] {
         ("rules", String::new(), "rule_1", format!(r#"{{"name":"requests per key","matches":{EVERYTHING},"scope":{{"dimensions":["key"],"on_missing":"shared"}},"unit":"requests","algorithm":{{"token_bucket":{{"capacity":200,"refill_units":1,"refill_period_ms":10}}}},"enforcement":"enforced","priority":0,"override_group":null,"active":true}}"#)),
         ("budgets", String::new(), "bud_1", format!(r#"{{"name":"month of the workspace","matches":{EVERYTHING},"scope":{one_counter},"amount_nanos":100000000000,"period":{{"calendar":{{"period":"month","zone":null}}}},"enforcement":"enforced","active":true,"opened_after":7}}"#)),
         ("budgets", String::new(), "bud_2", format!(r#"{{"name":"prepaid","matches":{EVERYTHING},"scope":{one_counter},"amount_nanos":5,"period":"prepaid","enforcement":"enforced","active":true,"opened_after":0}}"#)),
+        ("price_overrides", String::new(), "price_1", r#"{"price_version":2,"provider":"openai","model":"gpt-4o","token_rates_picos":{"input":2500000,"output":10000000,"cached_input":null,"cache_write_5m":null,"cache_write_1h":null,"reasoning":null,"audio_input":null,"audio_output":null},"per_request_picos":null,"per_unit_picos":[],"input_tokens_max":null,"output_tokens_max":null,"priced_input_tokens_max":null,"effective_from_ms":1795251222808}"#.to_owned()),
     ]
 }
 
@@ -58,7 +60,7 @@ async fn write_first_rows(database: &Database) {
             table.trim_end_matches('s')
         ));
     }
-    statements.push("UPDATE revisions SET revision = 5".to_owned());
+    statements.push("UPDATE revisions SET revision = 6".to_owned());
     for statement in statements {
         query(AssertSqlSafe(statement)).execute(&mut transaction).await.unwrap();
     }
@@ -68,20 +70,33 @@ async fn write_first_rows(database: &Database) {
 /// What the present version makes of it: everything is there, and can be changed.
 async fn has_everything(store: &SqlConfigStore) {
     let snapshot = store.snapshot().await.unwrap();
-    assert_eq!(snapshot.revision, 5);
+    assert_eq!(snapshot.revision, 6);
     let [workspace] = &snapshot.workspaces[..] else { panic!("{:?}", snapshot.workspaces) };
     assert_eq!((workspace.zone.name(), workspace.currency.as_str()), ("Europe/Berlin", "EUR"));
     let ids: Vec<&str> = snapshot.resources.iter().map(|stored| stored.value.id()).collect();
-    assert_eq!(ids, ["api_1", "key_1", "rule_1", "bud_1", "bud_2"]);
+    assert_eq!(ids, ["api_1", "key_1", "rule_1", "bud_1", "bud_2", "price_1"]);
     assert!(snapshot.resources.iter().all(|stored| {
         (stored.version, stored.created_at.get(), stored.updated_at.get()) == (3, MADE_AT, MADE_AT)
     }));
     for stored in &snapshot.resources {
         is_as_it_was(&stored.value);
     }
-    assert_eq!(store.changes_after(0, 100).await.unwrap().len(), 5);
+    assert_eq!(store.changes_after(0, 100).await.unwrap().len(), 6);
     let Stored { workspace, value, version, .. } = snapshot.resources[3].clone();
     assert_eq!(store.replace(&workspace, value, version, &by()).await.unwrap().version, 4);
+    takes_another_price(store, snapshot.resources[5].clone()).await;
+}
+
+/// The model that had one price has room for one from another instant on, and for none from the same.
+async fn takes_another_price(store: &SqlConfigStore, stored: Stored<Resource>) {
+    let Resource::PriceOverride(mut price) = stored.value else { panic!("{stored:?}") };
+    price.sheet.reference.id = PriceId::parse("id", "price_2").unwrap();
+    let mut insert = async |from_ms| {
+        price.sheet.effective_from = Millis::new(from_ms);
+        store.insert(&stored.workspace, Resource::PriceOverride(price.clone()), 10, &by()).await.map(drop)
+    };
+    assert_eq!(insert(MADE_AT).await, Err(StoreError::AlreadyExists { field: "effective_from" }));
+    assert_eq!(insert(MADE_AT + 1).await, Ok(()));
 }
 
 fn is_as_it_was(resource: &Resource) {
@@ -103,7 +118,11 @@ fn is_as_it_was(resource: &Resource) {
             );
         }
         Resource::Budget(budget) => assert_eq!(budget.amount.get(), 5),
-        Resource::PriceOverride(price) => panic!("{price:?} was never made"),
+        Resource::PriceOverride(price) => {
+            let reference = &price.sheet.reference;
+            assert_eq!((reference.id.as_str(), reference.version), ("price_1", 2));
+            assert_eq!(price.sheet.effective_from.get(), MADE_AT);
+        }
     }
 }
 

@@ -1,9 +1,12 @@
 //! Listening to what other processes tell of. A notice may be lost with its connection, so that
 //! whoever is woken reads the feed itself, and now and then without a notice too.
 
+use std::convert::Infallible;
+use std::io::ErrorKind;
 use std::sync::Arc;
 use std::time::Duration;
 
+use rateguard_engine::telling::Telling;
 use sqlx::postgres::{PgListener, PgNotification, PgPool, PgPoolOptions};
 use sqlx::{Error, Executor as _};
 use tokio::sync::watch;
@@ -23,6 +26,7 @@ const RETRY_MS: u64 = 500;
 pub(crate) struct Listener {
     config: watch::Receiver<u64>,
     people: watch::Receiver<u64>,
+    heard: watch::Receiver<bool>,
     _task: Arc<JoinSet<()>>,
 }
 
@@ -30,6 +34,8 @@ pub(crate) struct Listener {
 struct Wakes {
     config: watch::Sender<u64>,
     people: watch::Sender<u64>,
+    /// Whether notices are heard now.
+    heard: watch::Sender<bool>,
 }
 
 impl Listener {
@@ -43,9 +49,15 @@ impl Listener {
             .connect_lazy_with(server.connecting(schema, CALL_MS_MAX));
         let (config, config_seen) = watch::channel(0);
         let (people, people_seen) = watch::channel(0);
+        let (heard, heard_seen) = watch::channel(false);
         let mut task = JoinSet::new();
-        task.spawn(Wakes { config, people }.listen_on(pool));
-        Self { config: config_seen, people: people_seen, _task: Arc::new(task) }
+        task.spawn(Wakes { config, people, heard }.listen_on(pool));
+        Self { config: config_seen, people: people_seen, heard: heard_seen, _task: Arc::new(task) }
+    }
+
+    /// Whether notices are heard now.
+    pub fn heard(&self) -> watch::Receiver<bool> {
+        self.heard.clone()
     }
 
     /// What changes whenever a feed may have grown.
@@ -59,27 +71,30 @@ impl Listener {
 
 impl Wakes {
     async fn listen_on(self, pool: PgPool) {
+        let mut telling = Telling::of("hearing the notices of other processes");
         loop {
-            if let Err(error) = self.listen(&pool).await {
-                tracing::debug!(%error, "notices of other processes are not heard now");
-            }
+            let Err(lost) = self.listen(&pool, &mut telling).await;
+            self.heard.send_replace(false);
+            telling.tell(&Err::<(), _>(lost));
             tokio::time::sleep(Duration::from_millis(RETRY_MS)).await;
         }
     }
 
     /// Listens until the connection is lost.
-    async fn listen(&self, pool: &PgPool) -> Result<(), Error> {
+    async fn listen(&self, pool: &PgPool, telling: &mut Telling) -> Result<Infallible, Error> {
         let mut listener = PgListener::connect_with(pool).await?;
         // A second try is this module's own, over a new listener.
         listener.eager_reconnect(false);
         listener.listen(CHANNEL).await?;
+        self.heard.send_replace(true);
+        telling.tell(&Ok::<_, Error>(()));
         // What was told before is not told again.
         self.wake_all();
         loop {
             let silence = Duration::from_millis(SILENCE_MS_MAX);
             match tokio::time::timeout(silence, listener.try_recv()).await {
                 Ok(Ok(Some(notice))) => self.wake(&notice),
-                Ok(Ok(None)) => return Ok(()),
+                Ok(Ok(None)) => return Err(Error::Io(ErrorKind::ConnectionReset.into())),
                 Ok(Err(error)) => return Err(error),
                 Err(_) => ask(&mut listener).await?,
             }

@@ -2,17 +2,20 @@
 
 use std::time::Duration;
 
+use sqlx::AssertSqlSafe;
 use sqlx::migrate::{Migrate as _, MigrateError};
 use sqlx::postgres::PgConnection;
-use sqlx::{AssertSqlSafe, ConnectOptions as _, Connection as _};
+use tokio::time::timeout;
 
-use super::super::{CALL_MS_MAX, OpenError};
+use super::super::{CALL_MS_MAX, LAST_APPLIED, OpenError};
+use super::asking::MIGRATE_MS_MAX;
 use super::{Migrations, PostgresDatabase, ServerSchema};
 
 /// The advisory lock of whoever migrates. Any number will do that no store has for its writers.
 const MIGRATION_LOCK: i64 = 0x7261_7465_6d69_6772;
-/// Longest wait for a migration, or for another process's.
-pub(super) const MIGRATE_MS_MAX: u64 = 3_600_000;
+/// Where a schema keeps which migrations were applied, and whether it does.
+const TABLE: &str = "_sqlx_migrations";
+const HAS_ANY: &str = "SELECT to_regclass('_sqlx_migrations') IS NOT NULL";
 
 /// Makes sure that a schema is the one of this version.
 pub(super) async fn prepare(
@@ -20,14 +23,10 @@ pub(super) async fn prepare(
     server: &PostgresDatabase,
     schema: &ServerSchema,
 ) -> Result<(), OpenError> {
-    let work = async {
-        match server.migrations() {
-            Migrations::Apply => apply(connection, server, schema).await,
-            Migrations::Require => require(connection, server, schema).await,
-        }
-    };
-    let late = |_| server.away(format!("no migration within {MIGRATE_MS_MAX} ms"));
-    tokio::time::timeout(Duration::from_millis(MIGRATE_MS_MAX), work).await.map_err(late)?
+    match server.migrations() {
+        Migrations::Apply => apply(connection, server, schema).await,
+        Migrations::Require => require(connection, server, schema).await,
+    }
 }
 
 /// The lock is the session's, so that it is held over the migrations' own transactions.
@@ -36,15 +35,15 @@ async fn apply(
     server: &PostgresDatabase,
     schema: &ServerSchema,
 ) -> Result<(), OpenError> {
-    let refused = |error: sqlx::Error| server.refusal(&error);
-    let lock = sqlx::query("SELECT pg_advisory_lock($1)").bind(MIGRATION_LOCK);
-    lock.execute(&mut *connection).await.map_err(refused)?;
+    server.lock(connection, MIGRATION_LOCK, "migrates a schema").await?;
     // To make a schema that is there already would need the right to make one.
-    if !exists(connection, schema).await.map_err(refused)? {
+    if !server.answer(exists(connection, schema)).await? {
         let create = format!("CREATE SCHEMA {}", schema.name);
-        sqlx::raw_sql(AssertSqlSafe(create)).execute(&mut *connection).await.map_err(refused)?;
+        server.answer(sqlx::raw_sql(AssertSqlSafe(create)).execute(&mut *connection)).await?;
     }
-    let migrated = schema.migrator.run_direct(None, connection, false).await;
+    let migrating = schema.migrator.run_direct(None, connection, false);
+    let late = |_| server.away(format!("no migration within {MIGRATE_MS_MAX} ms"));
+    let migrated = timeout(Duration::from_millis(MIGRATE_MS_MAX), migrating).await.map_err(late)?;
     migrated.map_err(|error| refusal(server, schema, &error))
 }
 
@@ -59,14 +58,13 @@ async fn require(
     schema: &ServerSchema,
 ) -> Result<(), OpenError> {
     let older = || OpenError::ServerOlder { database: server.name().to_owned(), schema: schema.name };
-    let refused = |error: sqlx::Error| server.refusal(&error);
-    let table = "SELECT to_regclass('_sqlx_migrations') IS NOT NULL";
-    let has_any: bool = sqlx::query_scalar(table).fetch_one(&mut *connection).await.map_err(refused)?;
+    let has_any: bool = server.answer(sqlx::query_scalar(HAS_ANY).fetch_one(&mut *connection)).await?;
     if !has_any {
         return Err(older());
     }
-    let applied = connection.list_applied_migrations("_sqlx_migrations").await;
-    let applied = applied.map_err(|error| refusal(server, schema, &error))?;
+    let listing = timeout(Duration::from_millis(CALL_MS_MAX), connection.list_applied_migrations(TABLE));
+    let late = |_| server.away(format!("no answer within {CALL_MS_MAX} ms"));
+    let applied = listing.await.map_err(late)?.map_err(|error| refusal(server, schema, &error))?;
     let known = |version: i64| schema.migrator.iter().any(|migration| migration.version == version);
     if let Some(newer) = applied.iter().find(|applied| !known(applied.version)) {
         return Err(newer_refusal(server, schema, newer.version));
@@ -83,24 +81,18 @@ impl PostgresDatabase {
     /// # Errors
     /// [`OpenError::Server`].
     pub(crate) async fn applied(&self, schema: &ServerSchema) -> Result<Option<i64>, OpenError> {
-        let asking = async {
-            let mut connection = self.connecting_to_migrate(schema.name).connect().await?;
-            let table = "SELECT to_regclass('_sqlx_migrations') IS NOT NULL";
-            let applied = match sqlx::query_scalar(table).fetch_one(&mut connection).await? {
-                true => {
-                    sqlx::query_scalar("SELECT max(version) FROM _sqlx_migrations")
-                        .fetch_one(&mut connection)
-                        .await?
-                }
-                false => None,
-            };
-            connection.close().await?;
-            Ok(applied)
-        };
-        let late = |_| self.away(format!("no answer within {CALL_MS_MAX} ms"));
-        let asked = tokio::time::timeout(Duration::from_millis(CALL_MS_MAX), asking).await.map_err(late)?;
-        asked.map_err(|error: sqlx::Error| self.refusal(&error))
+        let mut connection = self.connect(schema.name).await?;
+        let applied = self.answer(last_applied(&mut connection)).await;
+        Self::part(connection).await;
+        applied
     }
+}
+
+async fn last_applied(connection: &mut PgConnection) -> Result<Option<i64>, sqlx::Error> {
+    if !sqlx::query_scalar(HAS_ANY).fetch_one(&mut *connection).await? {
+        return Ok(None);
+    }
+    sqlx::query_scalar(LAST_APPLIED).fetch_one(connection).await
 }
 
 fn newer_refusal(server: &PostgresDatabase, schema: &ServerSchema, version: i64) -> OpenError {

@@ -1,16 +1,8 @@
 //! Opening a store on a server: its schema, and the refusal of what this version cannot read.
 
-use std::time::Duration;
-
-use sqlx::postgres::PgConnection;
-use sqlx::{ConnectOptions as _, Connection as _, Error};
-
 use super::super::{Database, OpenError, Pools};
 use super::migration;
 use super::{Listener, PostgresDatabase, PostgresPools, ServerSchema};
-
-/// Longest wait for a server at the start, for example behind a network that drops packets.
-const CONNECT_MS_MAX: u64 = 10_000;
 
 impl Database {
     /// Opens a store on a server and, where that is asked for, brings its schema up to date.
@@ -21,12 +13,11 @@ impl Database {
         server: &PostgresDatabase,
         schema: &ServerSchema,
     ) -> Result<Self, OpenError> {
-        let mut connection = connect(server, schema).await?;
+        let mut connection = server.connect(schema.name).await?;
         let prepared = migration::prepare(&mut connection, server, schema).await;
         // An ended session gives back its locks, whatever it has come to.
-        let closed = connection.close().await;
+        PostgresDatabase::part(connection).await;
         prepared?;
-        closed.map_err(|error| server.refusal(&error))?;
         let pools = PostgresPools {
             writers: server.writers(schema.name),
             readers: server.readers(schema.name),
@@ -45,13 +36,6 @@ impl Database {
     }
 }
 
-async fn connect(server: &PostgresDatabase, schema: &ServerSchema) -> Result<PgConnection, OpenError> {
-    let options = server.connecting_to_migrate(schema.name);
-    let late = |_| server.away(format!("no answer within {CONNECT_MS_MAX} ms"));
-    let connecting = tokio::time::timeout(Duration::from_millis(CONNECT_MS_MAX), options.connect());
-    connecting.await.map_err(late)?.map_err(|error| server.refusal(&error))
-}
-
 impl PostgresDatabase {
     /// Whether the role of the URL passes row-level security by, as a superuser does: the second wall
     /// between workspaces does not stand then.
@@ -59,23 +43,10 @@ impl PostgresDatabase {
     /// # Errors
     /// [`OpenError::Server`].
     pub async fn role_passes_row_security(&self) -> Result<bool, OpenError> {
-        let mut connection = self.connecting_to_migrate("pg_catalog").connect().await;
-        let asked = match &mut connection {
-            Ok(connection) => {
-                let sql = "SELECT rolsuper OR rolbypassrls FROM pg_roles WHERE rolname = current_user";
-                sqlx::query_scalar(sql).fetch_one(connection).await
-            }
-            Err(error) => return Err(self.refusal(error)),
-        };
-        asked.map_err(|error| self.refusal(&error))
-    }
-
-    /// Why a store was not opened.
-    pub(super) fn refusal(&self, error: &Error) -> OpenError {
-        self.away(error.to_string())
-    }
-
-    pub(super) fn away(&self, detail: String) -> OpenError {
-        OpenError::Server { database: self.name().to_owned(), detail }
+        let mut connection = self.connect("pg_catalog").await?;
+        let sql = "SELECT rolsuper OR rolbypassrls FROM pg_roles WHERE rolname = current_user";
+        let passes = self.answer(sqlx::query_scalar(sql).fetch_one(&mut connection)).await;
+        Self::part(connection).await;
+        passes
     }
 }

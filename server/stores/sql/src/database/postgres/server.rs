@@ -1,10 +1,11 @@
 //! A database on a server, as its URL names it, and how this process connects to it.
 
 use std::fmt;
+use std::net::IpAddr;
 use std::str::FromStr as _;
 use std::time::Duration;
 
-use sqlx::postgres::{PgConnectOptions, PgPool, PgPoolOptions};
+use sqlx::postgres::{PgConnectOptions, PgPool, PgPoolOptions, PgSslMode};
 
 use super::super::{CALL_MS_MAX, LOAD_MS_MAX, OpenError};
 use super::is_reusable;
@@ -85,6 +86,17 @@ impl PostgresDatabase {
     /// The database as messages name it: without role and password.
     pub fn name(&self) -> &str {
         &self.name
+    }
+
+    /// Whether what is sent to the server stays between it and this process: it is on this machine, or is
+    /// reached under TLS with its certificate and its name checked. Anything less can be read, or answered
+    /// by somebody else, on the way.
+    pub fn is_private(&self) -> bool {
+        let host = self.options.get_host().trim_matches(['[', ']']);
+        self.options.get_socket().is_some()
+            || matches!(self.options.get_ssl_mode(), PgSslMode::VerifyFull)
+            || host == "localhost"
+            || host.parse::<IpAddr>().is_ok_and(|address| address.to_canonical().is_loopback())
     }
 
     pub(super) fn migrations(&self) -> Migrations {

@@ -30,3 +30,27 @@ fn all_stores_together_keep_to_the_connections_that_there_may_be() {
         assert!(database.share() * STORES + CONNECTIONS_ASIDE <= connections_max);
     }
 }
+
+#[test]
+fn only_what_stays_on_the_machine_or_is_verified_whole_is_private() {
+    let is_private = |url: &str| PostgresDatabase::new(url, 8, Migrations::Apply).unwrap().is_private();
+    for url in [
+        URL,
+        "postgres://r@localhost/d",
+        "postgres://r@127.0.0.1:6543/d?sslmode=disable",
+        "postgres://r@[::1]/d",
+        "postgres://r@%2Fvar%2Frun%2Fpostgresql/d",
+    ] {
+        assert!(is_private(url), "{url}");
+    }
+    for url in [
+        "postgres://r@db.example/d",
+        "postgres://r@db.example/d?sslmode=disable",
+        "postgres://r@db.example/d?sslmode=require",
+        "postgres://r@db.example/d?sslmode=verify-ca",
+        "postgres://r@10.0.0.1/d",
+        "postgres://r@localhost.example/d",
+    ] {
+        assert!(!is_private(url), "{url}");
+    }
+}
