@@ -118,10 +118,9 @@ impl Redis {
         if file.as_os_str().is_empty() {
             return Ok(self.urls.iter().map(|url| url.expose().to_owned()).collect());
         }
-        keyfile::check_private(file).context("stores.redis.urls_file")?;
         let named = || format!("stores.redis.urls_file {}", file.display());
-        let text = std::fs::read_to_string(file).with_context(named)?;
-        let urls: Vec<String> = text.split_whitespace().map(str::to_owned).collect();
+        let text = keyfile::read_private(file).with_context(named)?;
+        let urls: Vec<String> = text.expose().split_whitespace().map(str::to_owned).collect();
         anyhow::ensure!(
             urls.iter().all(|url| is_url(url)) && !urls.is_empty(),
             "{} must hold URLs that begin with redis:// or rediss://",
