@@ -9,7 +9,7 @@ use rateguard_core::ids::{ApiId, BudgetId, DisplayName, RuleId, Slug, WorkspaceI
 use rateguard_core::matching::{Dimension, Match, OnMissing, Scope as CounterScope};
 use rateguard_core::money::Nanos;
 use rateguard_core::pricing::UnknownPricePolicy;
-use rateguard_core::rule::{Algorithm, Budget, BudgetPeriod, Enforcement, Rule};
+use rateguard_core::rule::{Algorithm, Budget, BudgetPeriod, Enforcement, Rule, RulePolicies};
 use rateguard_core::time::CalendarPeriod;
 use rateguard_core::unit::Unit;
 use rateguard_engine::audit::Deed;
@@ -120,6 +120,7 @@ fn rule(text: &str, dimension: Dimension, algorithm: Algorithm) -> anyhow::Resul
         enforcement: Enforcement::Enforced,
         priority: 0,
         override_group: None,
+        policies: RulePolicies::default(),
         active: true,
     })
 }

@@ -54,6 +54,11 @@ pub const PRICE_PICOS_MAX: i64 = 1_000_000_000_000_000_000;
 pub const WINDOW_MS_MIN: i64 = 100;
 /// Longest window of a rule without a calendar: 366 days.
 pub const WINDOW_MS_MAX: i64 = 366 * 24 * 60 * 60 * 1_000;
+/// Shortest sliding window that can be leased: a lease dies with its sixtieth part, which must not be
+/// shorter than 100 ms.
+pub const LEASED_SLIDING_WINDOW_MS_MIN: i64 = 6_000;
+/// Replicas that may share what a rule keeps for the time in which its counters are away.
+pub const LOCAL_REPLICAS_MAX: u16 = 1_000;
 /// Life of a reservation when the caller names none.
 pub const RESERVATION_TTL_MS_DEFAULT: i64 = 10 * 60 * 1_000;
 /// Shortest life of a reservation.

@@ -3,7 +3,10 @@
 use crate::counter::{Position, Refill};
 use crate::ids::{BudgetId, DisplayName, RuleId};
 use crate::invalid::Invalid;
-use crate::limits::{LIMIT_MAX, MONEY_NANOS_MAX, NAME_BYTES_MAX, PRIORITY_MAX, WINDOW_MS_MAX, WINDOW_MS_MIN};
+use crate::limits::{
+    LEASED_SLIDING_WINDOW_MS_MIN, LIMIT_MAX, LOCAL_REPLICAS_MAX, MONEY_NANOS_MAX, NAME_BYTES_MAX,
+    PRIORITY_MAX, WINDOW_MS_MAX, WINDOW_MS_MIN,
+};
 use crate::matching::{Match, Scope};
 use crate::money::Nanos;
 use crate::time::{CalendarPeriod, Zone};
@@ -90,6 +93,77 @@ pub enum Enforcement {
     Shadow,
 }
 
+/// Where a rule's decisions are taken.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Consistency {
+    /// Each by the shared counter.
+    #[default]
+    Strict,
+    /// By units that a replica has taken in advance, so that most need no round trip.
+    Leased,
+}
+
+/// What a rule answers while the shared counters do not.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum FailurePolicy {
+    /// It allows.
+    #[default]
+    Open,
+    /// It denies.
+    Closed,
+    /// A part of the limit is never given out by the shared counter. While that is away each of at most
+    /// `replicas_max` replicas allows an equal share of this part a window.
+    Local {
+        /// The part, 1 to 99 percent of the limit.
+        share_percent: u8,
+        /// Replicas that share it, 1 to [`LOCAL_REPLICAS_MAX`].
+        replicas_max: u16,
+    },
+}
+
+/// How a rule decides, beside what it counts.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct RulePolicies {
+    /// Where decisions are taken.
+    pub consistency: Consistency,
+    /// What it answers while the shared counters do not.
+    pub failure: FailurePolicy,
+    /// Whether amounts that it denies are counted all the same, as debt.
+    pub counts_denied: bool,
+}
+
+impl RulePolicies {
+    /// Checks the bounds, and that the policies fit the algorithm.
+    ///
+    /// # Errors
+    /// [`Invalid`] naming the field and its bound.
+    fn check(&self, algorithm: &Algorithm) -> Result<(), Invalid> {
+        if let FailurePolicy::Local { share_percent, replicas_max } = self.failure {
+            if !(1..=99).contains(&share_percent) {
+                return Err(Invalid::new("failure_policy.local_share_percent", "must be 1 to 99"));
+            }
+            if !(1..=LOCAL_REPLICAS_MAX).contains(&replicas_max) {
+                let bound = format!("must be 1 to {LOCAL_REPLICAS_MAX}");
+                return Err(Invalid::new("failure_policy.local_replicas_max", bound));
+            }
+        }
+        if self.consistency == Consistency::Strict {
+            return Ok(());
+        }
+        if self.counts_denied {
+            return Err(Invalid::new("consistency", "must be STRICT where denied amounts are counted"));
+        }
+        match algorithm {
+            Algorithm::SlidingWindow { window_ms, .. } if *window_ms < LEASED_SLIDING_WINDOW_MS_MIN => {
+                let bound =
+                    format!("must be STRICT for sliding windows under {LEASED_SLIDING_WINDOW_MS_MIN} ms");
+                Err(Invalid::new("consistency", bound))
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
 /// One limit on units.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Rule {
@@ -111,6 +185,8 @@ pub struct Rule {
     pub priority: i32,
     /// Of the matching rules in one group only the one of highest priority applies.
     pub override_group: Option<String>,
+    /// Where and how it decides.
+    pub policies: RulePolicies,
     /// Whether it applies at all.
     pub active: bool,
 }
@@ -124,6 +200,7 @@ impl Rule {
         self.matches.check()?;
         self.scope.check()?;
         self.algorithm.check()?;
+        self.policies.check(&self.algorithm)?;
         if self.enforcement == Enforcement::Soft {
             return Err(Invalid::new("mode", "must be ENFORCED or SHADOW"));
         }

@@ -10,7 +10,7 @@ use rateguard_core::ids::{ApiId, BudgetId, DisplayName, KeyId, RuleId, Slug};
 use rateguard_core::matching::{Dimension, Match, OnMissing, Scope as CounterScope};
 use rateguard_core::money::Nanos;
 use rateguard_core::pricing::UnknownPricePolicy;
-use rateguard_core::rule::{Algorithm, Budget, BudgetPeriod, Enforcement, Rule};
+use rateguard_core::rule::{Algorithm, Budget, BudgetPeriod, Enforcement, Rule, RulePolicies};
 use rateguard_core::time::CalendarPeriod;
 use rateguard_core::unit::Unit;
 use rateguard_engine::audit::Origin;
@@ -165,6 +165,7 @@ async fn make_rules(engine: &Engine, first: &Identity, tight: &KeyId) -> anyhow:
             enforcement: Enforcement::Enforced,
             priority: 0,
             override_group: None,
+            policies: RulePolicies::default(),
             active: true,
         };
         engine.create(first, Resource::Rule(rule)).await?;

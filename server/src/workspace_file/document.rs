@@ -11,8 +11,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 pub use limits::{
-    Algorithm, Budget, BudgetPeriod, CalendarWindow, Enforcement, Match, OnMissing, Period, Rule, RuleMode,
-    Scope, TokenBucket, Window, requests,
+    Algorithm, Budget, BudgetPeriod, CalendarWindow, Consistency, Enforcement, FailurePolicy, LocalShare,
+    Match, OnMissing, Period, Rule, RuleMode, Scope, TokenBucket, Window, requests,
 };
 
 use super::values::{Decimal, Length};

@@ -3,7 +3,9 @@
 use rateguard_proto::v1;
 
 use super::WorkspaceFileError;
-use super::document::{BudgetPeriod, Dialect, Enforcement, KeyLabel, KeyScope, OnMissing, Period, RuleMode};
+use super::document::{
+    BudgetPeriod, Consistency, Dialect, Enforcement, KeyLabel, KeyScope, OnMissing, Period, RuleMode,
+};
 
 /// Both ways between a word and its value on the wire. A value that is not there is a newer server's.
 macro_rules! same_words {
@@ -36,6 +38,7 @@ same_words! {
     OnMissing, OnMissing: Shared = Shared, Skip = Skip, Deny = Deny;
     Period, CalendarPeriod: Hour = Hour, Day = Day, Week = Week, Month = Month;
     RuleMode, RuleMode: Enforced = Enforced, Shadow = Shadow;
+    Consistency, RuleConsistency: Strict = Strict, Leased = Leased;
     Enforcement, BudgetEnforcement: Hard = Hard, Soft = Soft, Shadow = Shadow;
 }
 

@@ -6,8 +6,8 @@ use jiff::Timestamp;
 use rateguard_proto::v1;
 
 use super::document::{
-    Algorithm, Api, Auth, Budget, Credential, Document, Key, Match, Price, Rule, Scope, TokenRates,
-    UnknownPrice,
+    Algorithm, Api, Auth, Budget, Credential, Document, FailurePolicy, Key, Match, Price, Rule, Scope,
+    TokenRates, UnknownPrice,
 };
 use super::values::Decimal;
 use super::{FindCredential, WorkspaceFileError};
@@ -174,8 +174,24 @@ fn rule(entry: Rule) -> v1::Rule {
         on_missing: v1::OnMissing::from(entry.on_missing).into(),
         priority: entry.priority,
         override_group: entry.override_group.unwrap_or_default(),
+        consistency: v1::RuleConsistency::from(entry.consistency).into(),
+        failure_policy: Some(failure_policy(entry.failure_policy)),
+        counts_denied: entry.counts_denied,
         active: Some(entry.active),
         ..v1::Rule::default()
+    }
+}
+
+fn failure_policy(policy: FailurePolicy) -> v1::FailurePolicy {
+    let (mode, share) = match policy {
+        FailurePolicy::Open => (v1::FailureMode::Open, None),
+        FailurePolicy::Closed => (v1::FailureMode::Closed, None),
+        FailurePolicy::Local(share) => (v1::FailureMode::Local, Some(share)),
+    };
+    v1::FailurePolicy {
+        mode: mode.into(),
+        local_share_percent: share.map_or(0, |share| share.share_percent),
+        local_replicas_max: share.map_or(0, |share| share.replicas_max),
     }
 }
 

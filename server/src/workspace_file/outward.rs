@@ -8,9 +8,9 @@ use rateguard_proto::v1;
 
 use super::WorkspaceFileError;
 use super::document::{
-    Algorithm, Api, Auth, Budget, BudgetPeriod, CalendarWindow, Credential, Dialect, Document, Enforcement,
-    Facts, Key, KeyLabel, KeyScope, Match, OnMissing, Period, Price, Rule, RuleMode, Scope, TokenBucket,
-    TokenRates, UnknownPrice, VERSION, Window,
+    Algorithm, Api, Auth, Budget, BudgetPeriod, CalendarWindow, Consistency, Credential, Dialect, Document,
+    Enforcement, Facts, FailurePolicy, Key, KeyLabel, KeyScope, LocalShare, Match, OnMissing, Period, Price,
+    Rule, RuleMode, Scope, TokenBucket, TokenRates, UnknownPrice, VERSION, Window,
 };
 use super::values::{Decimal, Length};
 
@@ -179,7 +179,22 @@ fn rule(message: v1::Rule) -> Outcome<Rule> {
         mode: known::<v1::RuleMode, RuleMode>(message.mode)?,
         priority: message.priority,
         override_group: text(message.override_group),
+        consistency: known::<v1::RuleConsistency, Consistency>(message.consistency)?,
+        failure_policy: failure_policy(message.failure_policy.unwrap_or_default())?,
+        counts_denied: message.counts_denied,
         active: message.active.unwrap_or(true),
+    })
+}
+
+fn failure_policy(message: v1::FailurePolicy) -> Outcome<FailurePolicy> {
+    use v1::FailureMode as M;
+    Ok(match message.mode() {
+        M::Unspecified | M::Open => FailurePolicy::Open,
+        M::Closed => FailurePolicy::Closed,
+        M::Local => FailurePolicy::Local(LocalShare {
+            share_percent: message.local_share_percent,
+            replicas_max: message.local_replicas_max,
+        }),
     })
 }
 

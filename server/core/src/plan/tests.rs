@@ -8,6 +8,7 @@ use crate::decision::tests::{NOON, cases};
 use crate::ids::{DisplayName, KeyId};
 use crate::matching::{Dimension, Glob};
 use crate::money::Nanos;
+use crate::rule::RulePolicies;
 
 mod identity;
 
@@ -34,6 +35,7 @@ fn rule(byte: u8) -> Rule {
         enforcement: Enforcement::Enforced,
         priority: 0,
         override_group: None,
+        policies: RulePolicies::default(),
         active: true,
     }
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use rateguard_core::ids::{DisplayName, KeyId, RuleId};
 use rateguard_core::matching::{Match, Scope};
-use rateguard_core::rule::{Algorithm, Enforcement};
+use rateguard_core::rule::{Algorithm, Enforcement, RulePolicies};
 use rateguard_core::unit::Unit;
 
 use super::feed::CHANGES_PER_READ;
@@ -80,6 +80,7 @@ fn rule() -> Rule {
         enforcement: Enforcement::Enforced,
         priority: 0,
         override_group: None,
+        policies: RulePolicies::default(),
         active: true,
     }
 }

@@ -3,9 +3,9 @@
 use rateguard_core::counter::Refill;
 use rateguard_core::ids::{DisplayName, RuleId};
 use rateguard_core::limits::{LIMIT_MAX, PRIORITY_MAX};
-use rateguard_core::rule::{Algorithm, Enforcement, Rule};
+use rateguard_core::rule::{Algorithm, Consistency, Enforcement, FailurePolicy, Rule, RulePolicies};
 use rateguard_core::unit::Unit;
-use rateguard_engine::error::EngineError;
+use rateguard_engine::error::{EngineError, Reason};
 use rateguard_engine::ports::Stored;
 use rateguard_proto::v1;
 use rateguard_proto::v1::rule::Algorithm as Message;
@@ -32,6 +32,11 @@ pub fn rule(message: v1::Rule, id: RuleId) -> Result<Rule, EngineError> {
         enforcement: enforcement(message.mode)?,
         priority: priority(message.priority)?,
         override_group: non_empty(name("override_group", message.override_group)?),
+        policies: RulePolicies {
+            consistency: consistency(message.consistency)?,
+            failure: failure_policy(message.failure_policy)?,
+            counts_denied: message.counts_denied,
+        },
         active: message.active.unwrap_or(true),
     };
     rule.check()?;
@@ -78,6 +83,40 @@ fn enforcement(mode: i32) -> Result<Enforcement, EngineError> {
     })
 }
 
+fn consistency(consistency: i32) -> Result<Consistency, EngineError> {
+    Ok(match enumeration("consistency", consistency)? {
+        v1::RuleConsistency::Unspecified | v1::RuleConsistency::Strict => Consistency::Strict,
+        v1::RuleConsistency::Leased => Consistency::Leased,
+    })
+}
+
+fn failure_policy(message: Option<v1::FailurePolicy>) -> Result<FailurePolicy, EngineError> {
+    let message = message.unwrap_or_default();
+    let local = || {
+        Ok(FailurePolicy::Local {
+            share_percent: small("failure_policy.local_share_percent", message.local_share_percent)?,
+            replicas_max: small("failure_policy.local_replicas_max", message.local_replicas_max)?,
+        })
+    };
+    let policy = match enumeration("failure_policy.mode", message.mode)? {
+        v1::FailureMode::Unspecified | v1::FailureMode::Open => FailurePolicy::Open,
+        v1::FailureMode::Closed => FailurePolicy::Closed,
+        v1::FailureMode::Local => return local(),
+    };
+    let share = ("failure_policy.local_share_percent", message.local_share_percent);
+    for (field, value) in [share, ("failure_policy.local_replicas_max", message.local_replicas_max)] {
+        if value != 0 {
+            return Err(EngineError::field(Reason::FieldConflict, field, "goes with the mode LOCAL alone"));
+        }
+    }
+    Ok(policy)
+}
+
+/// A number that its type bounds more closely than the wire does; the rule's own check says how.
+fn small<T: TryFrom<i32>>(field: &'static str, value: i32) -> Result<T, EngineError> {
+    T::try_from(value).map_err(|_| out_of_bounds(field, "is out of its range".to_owned()))
+}
+
 fn priority(priority: i32) -> Result<i32, EngineError> {
     if (-PRIORITY_MAX..=PRIORITY_MAX).contains(&priority) {
         return Ok(priority);
@@ -99,6 +138,9 @@ pub fn rule_message(stored: &Stored<Rule>) -> v1::Rule {
         on_missing: on_missing_message(rule.scope.on_missing).into(),
         priority: rule.priority,
         override_group: rule.override_group.clone().unwrap_or_default(),
+        consistency: consistency_message(rule.policies.consistency).into(),
+        failure_policy: Some(failure_policy_message(rule.policies.failure)),
+        counts_denied: rule.policies.counts_denied,
         active: Some(rule.active),
         etag: etag(stored.version),
         create_time: Some(timestamp(stored.created_at)),
@@ -124,6 +166,26 @@ fn algorithm_message(algorithm: &Algorithm) -> Message {
             period: calendar_period_message(*period).into(),
             time_zone: zone.as_ref().map(|zone| zone.name().to_owned()).unwrap_or_default(),
         }),
+    }
+}
+
+fn consistency_message(consistency: Consistency) -> v1::RuleConsistency {
+    match consistency {
+        Consistency::Strict => v1::RuleConsistency::Strict,
+        Consistency::Leased => v1::RuleConsistency::Leased,
+    }
+}
+
+fn failure_policy_message(policy: FailurePolicy) -> v1::FailurePolicy {
+    let plain = |mode: v1::FailureMode| v1::FailurePolicy { mode: mode.into(), ..Default::default() };
+    match policy {
+        FailurePolicy::Open => plain(v1::FailureMode::Open),
+        FailurePolicy::Closed => plain(v1::FailureMode::Closed),
+        FailurePolicy::Local { share_percent, replicas_max } => v1::FailurePolicy {
+            local_share_percent: share_percent.into(),
+            local_replicas_max: replicas_max.into(),
+            ..plain(v1::FailureMode::Local)
+        },
     }
 }
 

@@ -9,7 +9,9 @@ use rateguard_core::ids::{ApiId, BudgetId, DisplayName, KeyId, PriceId, RuleId, 
 use rateguard_core::matching::{Dimension, Glob, Match, OnMissing, Scope};
 use rateguard_core::money::{Nanos, Price};
 use rateguard_core::pricing::{PriceSheet, PriceSource, TokenRates, UnknownPricePolicy};
-use rateguard_core::rule::{Algorithm, Budget, BudgetPeriod, Enforcement, Rule};
+use rateguard_core::rule::{
+    Algorithm, Budget, BudgetPeriod, Consistency, Enforcement, FailurePolicy, Rule, RulePolicies,
+};
 use rateguard_core::time::{CalendarPeriod, Millis, Zone};
 use rateguard_core::unit::Unit;
 use rateguard_core::usage::PriceRef;
@@ -103,23 +105,38 @@ fn unit() -> impl Strategy<Value = Unit> {
     ]
 }
 
+/// Policies that fit every algorithm.
+fn policies() -> impl Strategy<Value = RulePolicies> {
+    let local = (1..=99_u8, 1..=1_000_u16)
+        .prop_map(|(share_percent, replicas_max)| FailurePolicy::Local { share_percent, replicas_max });
+    let failure = prop_oneof![Just(FailurePolicy::Open), Just(FailurePolicy::Closed), local];
+    (failure, any::<bool>()).prop_map(|(failure, counts_denied)| RulePolicies {
+        consistency: Consistency::Strict,
+        failure,
+        counts_denied,
+    })
+}
+
 pub fn rule() -> impl Strategy<Value = Rule> {
     let on_missing = select(vec![OnMissing::Shared, OnMissing::Skip, OnMissing::Deny]);
     let enforcement = select(vec![Enforcement::Enforced, Enforcement::Shadow]);
     let what = (any::<[u8; 16]>(), name(), matches(), scope(on_missing), unit(), algorithm());
-    let how = (enforcement, -1_000_000..=1_000_000_i32, option::of("[a-z]{1,20}"), any::<bool>());
+    let how = (enforcement, -1_000_000..=1_000_000_i32, option::of("[a-z]{1,20}"), policies(), any::<bool>());
     (what, how).prop_map(
-        |((id, name, matches, scope, unit, algorithm), (enforcement, priority, group, active))| Rule {
-            id: RuleId::from_random(id),
-            name,
-            matches,
-            scope,
-            unit,
-            algorithm,
-            enforcement,
-            priority,
-            override_group: group,
-            active,
+        |((id, name, matches, scope, unit, algorithm), (enforcement, priority, group, policies, active))| {
+            Rule {
+                id: RuleId::from_random(id),
+                name,
+                matches,
+                scope,
+                unit,
+                algorithm,
+                enforcement,
+                priority,
+                override_group: group,
+                policies,
+                active,
+            }
         },
     )
 }

@@ -100,9 +100,41 @@ pub struct Rule {
     /// Of the matching rules of one group only the first by priority applies.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub override_group: Option<String>,
+    /// Where decisions are taken. Default strict.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub consistency: Consistency,
+    /// What it answers while the shared counters do not. Default open.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub failure_policy: FailurePolicy,
+    /// Whether amounts that it denies are counted all the same, as debt. Default false.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub counts_denied: bool,
     /// Whether it applies at all. Default true.
     #[serde(default = "yes", skip_serializing_if = "is_yes")]
     pub active: bool,
+}
+
+/// What a rule answers while the shared counters do not.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum FailurePolicy {
+    /// It allows.
+    #[default]
+    Open,
+    /// It denies.
+    Closed,
+    /// A part of the limit is kept back, and each of so many replicas allows an equal share of it.
+    Local(LocalShare),
+}
+
+/// What a rule keeps back for the time in which the shared counters are away.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct LocalShare {
+    /// The part of the limit, 1 to 99 percent.
+    pub share_percent: i32,
+    /// Replicas that share it, 1 to 1,000.
+    pub replicas_max: i32,
 }
 
 /// How a rule counts.
@@ -177,6 +209,17 @@ pub enum RuleMode {
     Enforced,
     /// It counts and says what it would have decided.
     Shadow,
+}
+
+/// Where a rule's decisions are taken.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Consistency {
+    /// Each by the counters that all replicas share.
+    #[default]
+    Strict,
+    /// By units that a replica has taken in advance.
+    Leased,
 }
 
 /// A limit in money.

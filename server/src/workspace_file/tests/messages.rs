@@ -202,13 +202,27 @@ fn algorithm() -> impl Strategy<Value = v1::rule::Algorithm> {
     ]
 }
 
+fn policies() -> impl Strategy<Value = (i32, v1::FailurePolicy, bool)> {
+    use v1::FailureMode as M;
+    let plain = word(&[M::Open, M::Closed]).prop_map(|mode| v1::FailurePolicy { mode, ..Default::default() });
+    let local = (1..=99, 1..=1_000).prop_map(|(local_share_percent, local_replicas_max)| v1::FailurePolicy {
+        mode: M::Local.into(),
+        local_share_percent,
+        local_replicas_max,
+    });
+    let consistency = word(&[v1::RuleConsistency::Strict, v1::RuleConsistency::Leased]);
+    (consistency, prop_oneof![plain, local], any::<bool>())
+}
+
 fn rule() -> impl Strategy<Value = v1::Rule> {
     let on_missing = word(&[v1::OnMissing::Shared, v1::OnMissing::Skip, v1::OnMissing::Deny]);
     let words = (word(&[v1::RuleMode::Enforced, v1::RuleMode::Shadow]), on_missing);
     let unit = prop_oneof![Just("requests".to_owned()), "[a-z_]{1,8}"];
     let what = (text(), option::of(call_match()), scope(), unit, algorithm());
-    (what, words, -1_000_000..=1_000_000, option::of(text()), any::<bool>()).prop_map(
-        |((display_name, matches, scope, unit, algorithm), (mode, on_missing), priority, group, active)| {
+    let order = (-1_000_000..=1_000_000, option::of(text()));
+    (what, words, order, policies(), any::<bool>()).prop_map(
+        |((display_name, matches, scope, unit, algorithm), (mode, on_missing), order, policies, active)| {
+            let ((priority, group), (consistency, failure_policy, counts_denied)) = (order, policies);
             v1::Rule {
                 display_name,
                 r#match: matches,
@@ -219,6 +233,9 @@ fn rule() -> impl Strategy<Value = v1::Rule> {
                 on_missing,
                 priority,
                 override_group: group.unwrap_or_default(),
+                consistency,
+                failure_policy: Some(failure_policy),
+                counts_denied,
                 active: Some(active),
                 ..v1::Rule::default()
             }

@@ -1,6 +1,6 @@
 use rateguard_core::ids::DisplayName;
 use rateguard_core::matching::Scope;
-use rateguard_core::rule::{Algorithm, Enforcement, Rule};
+use rateguard_core::rule::{Algorithm, Enforcement, Rule, RulePolicies};
 use rateguard_core::unit::Unit;
 
 use super::*;
@@ -47,6 +47,7 @@ fn rule(matches: Match) -> Resource {
         enforcement: Enforcement::Enforced,
         priority: 0,
         override_group: None,
+        policies: RulePolicies::default(),
         active: true,
     })
 }

@@ -6,7 +6,9 @@ use rateguard_core::invalid::Invalid;
 use rateguard_core::matching::{Dimension, Glob, Match, OnMissing, Scope};
 use rateguard_core::money::{Currency, Nanos, Price};
 use rateguard_core::pricing::{PriceSheet, PriceSource, TokenRates, UnknownPricePolicy};
-use rateguard_core::rule::{Algorithm, Budget, BudgetPeriod, Enforcement, Rule};
+use rateguard_core::rule::{
+    Algorithm, Budget, BudgetPeriod, Consistency, Enforcement, FailurePolicy, Rule, RulePolicies,
+};
 use rateguard_core::time::{CalendarPeriod, Millis, Zone};
 use rateguard_core::unit::Unit;
 use rateguard_core::usage::PriceRef;
@@ -124,6 +126,11 @@ pub fn rule(id: &str) -> Rule {
             enforcement: Enforcement::Shadow,
             priority: -7,
             override_group: Some("tiers".to_owned()),
+            policies: RulePolicies {
+                consistency: Consistency::Leased,
+                failure: FailurePolicy::Local { share_percent: 20, replicas_max: 8 },
+                counts_denied: false,
+            },
             active: true,
             ..bare_rule(id)
         })
@@ -225,6 +232,7 @@ fn bare_rule(id: &str) -> Rule {
             enforcement: Enforcement::Enforced,
             priority: 0,
             override_group: None,
+            policies: RulePolicies::default(),
             active: false,
         })
     })

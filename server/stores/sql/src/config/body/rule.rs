@@ -3,7 +3,7 @@
 use rateguard_core::counter::Refill;
 use rateguard_core::ids::{DisplayName, RuleId};
 use rateguard_core::invalid::Invalid;
-use rateguard_core::rule::{Algorithm, Rule};
+use rateguard_core::rule::{Algorithm, Consistency, FailurePolicy, Rule, RulePolicies};
 use rateguard_core::unit::Unit;
 use serde::{Deserialize, Serialize};
 
@@ -20,7 +20,30 @@ pub(super) struct RuleBody {
     enforcement: EnforcementBody,
     priority: i32,
     override_group: Option<String>,
+    /// Rules from before there were any have none.
+    #[serde(default)]
+    policies: PoliciesBody,
     active: bool,
+}
+
+#[derive(Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+struct PoliciesBody {
+    leased: bool,
+    failure: FailureBody,
+    counts_denied: bool,
+}
+
+#[derive(Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+enum FailureBody {
+    #[default]
+    Open,
+    Closed,
+    Local {
+        share_percent: u8,
+        replicas_max: u16,
+    },
 }
 
 #[derive(Serialize, Deserialize)]
@@ -43,6 +66,7 @@ impl From<&Rule> for RuleBody {
             enforcement: rule.enforcement.into(),
             priority: rule.priority,
             override_group: rule.override_group.clone(),
+            policies: rule.policies.into(),
             active: rule.active,
         }
     }
@@ -60,8 +84,37 @@ impl RuleBody {
             enforcement: self.enforcement.into(),
             priority: self.priority,
             override_group: self.override_group,
+            policies: self.policies.into(),
             active: self.active,
         })
+    }
+}
+
+impl From<RulePolicies> for PoliciesBody {
+    fn from(policies: RulePolicies) -> Self {
+        let failure = match policies.failure {
+            FailurePolicy::Open => FailureBody::Open,
+            FailurePolicy::Closed => FailureBody::Closed,
+            FailurePolicy::Local { share_percent, replicas_max } => {
+                FailureBody::Local { share_percent, replicas_max }
+            }
+        };
+        let leased = policies.consistency == Consistency::Leased;
+        Self { leased, failure, counts_denied: policies.counts_denied }
+    }
+}
+
+impl From<PoliciesBody> for RulePolicies {
+    fn from(body: PoliciesBody) -> Self {
+        let failure = match body.failure {
+            FailureBody::Open => FailurePolicy::Open,
+            FailureBody::Closed => FailurePolicy::Closed,
+            FailureBody::Local { share_percent, replicas_max } => {
+                FailurePolicy::Local { share_percent, replicas_max }
+            }
+        };
+        let consistency = if body.leased { Consistency::Leased } else { Consistency::Strict };
+        Self { consistency, failure, counts_denied: body.counts_denied }
     }
 }
 
