@@ -3,10 +3,11 @@
 
 use std::sync::Arc;
 
-use anyhow::{bail, ensure};
+use anyhow::{anyhow, bail, ensure};
 use rateguard_engine::ports::SealedValues;
 use rateguard_engine::resources::SealedCredential;
 use rateguard_engine::secrets::{CredentialCipher, EncryptionKey, Purpose, SealedPlace};
+use rateguard_store_redis::Topology;
 use rateguard_store_sql::PostgresDatabase;
 
 use crate::config::{Config, Mode};
@@ -41,6 +42,26 @@ pub fn check_database(config: &Config, server: &PostgresDatabase) -> anyhow::Res
         server.name()
     );
     Ok(())
+}
+
+/// Refuses counters that are reached over a network without TLS and its certificate checked.
+///
+/// # Errors
+/// In production, and when a URL is malformed.
+pub fn check_counters(config: &Config, servers: &Topology) -> anyhow::Result<()> {
+    if config.server.mode == Mode::Development {
+        return Ok(());
+    }
+    // What the parser says of a URL may hold its password.
+    let exposed = servers.exposed_server().map_err(|_| anyhow!("stores.redis holds a malformed URL"))?;
+    match exposed {
+        None => Ok(()),
+        Some(server) => bail!(
+            "the Redis at {server} is on another machine, and somebody on the way could read what passes or \
+             answer in its place: let its URL begin with rediss:// and not end with #insecure; behind Sentinels \
+             that of stores.redis.sentinel_node_url too (server.mode is production)"
+        ),
+    }
 }
 
 /// Refuses an installation that is not fit for production.

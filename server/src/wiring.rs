@@ -180,6 +180,7 @@ impl OpenStores {
     async fn counters(&self, config: &Config, now: Millis) -> anyhow::Result<Arc<dyn CounterStore>> {
         let counters = &config.counters;
         if let Some(redis) = config.stores.redis.store()? {
+            production::check_counters(config, &redis.topology)?;
             let redis = RedisCounterStoreConfig {
                 live_counters_max: counters.live_counters_max,
                 request_ids_bytes_max: counters.request_ids_bytes_max,

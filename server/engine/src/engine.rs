@@ -216,7 +216,7 @@ impl Background {
         let (stop, recorder_stop) = (CancellationToken::new(), CancellationToken::new());
         let mut recorder = JoinSet::new();
         recorder.spawn(recorder_task.run(recorder_stop.clone()));
-        engine.open_budgets_left().await?;
+        engine.open_budgets_at_start().await?;
         let tasks = background::start(&engine, &stop);
         Ok(Self { stop, recorder_stop, tasks, recorder, engine })
     }

@@ -26,9 +26,10 @@ pub use config_store::{
     Snapshot, Stored, WorkspaceState, has_gap,
 };
 pub use counter_store::{
-    CheckCommand, CheckOutcome, CounterHealth, CounterQuery, CounterStore, Decided, ExpiredReservation,
-    LiveBudgets, Overflowed, Principal, RESERVATION_RANDOM_BYTES, ReleaseOutcome, RequestFingerprint,
-    ReservationRequest, SettleCharge, SettleCommand, SettleReservation, Standing,
+    BudgetOpening, CheckCommand, CheckOutcome, CounterHealth, CounterQuery, CounterStore, Decided,
+    ExpiredReservation, LiveBudgets, LostCounters, Overflowed, Principal, RESERVATION_RANDOM_BYTES,
+    ReleaseOutcome, RequestFingerprint, ReservationRequest, SettleCharge, SettleCommand, SettleReservation,
+    Standing,
 };
 pub use event_log::{AppendOutcome, Appended, EventLog};
 pub use identity_store::{ExternalIdentity, IDENTITIES_FULL, IdentityStore};

@@ -154,3 +154,26 @@ fn a_database_elsewhere_is_reached_under_a_checked_certificate_in_production() {
     database("production", &format!("{far}?sslmode=verify-full")).unwrap();
     database("production", "postgres://role@127.0.0.1/name").unwrap();
 }
+
+#[tokio::test]
+async fn redis_elsewhere_is_reached_under_a_checked_certificate_in_production() {
+    let folder = tempfile::tempdir().unwrap();
+    make(&config(folder.path(), "production")).await;
+    let urls = folder.path().join("redis-urls");
+    keyfile::create(&urls, "redis://user:hush@redis.invalid").unwrap();
+    let flags = |mode: &str| -> [Override; 6] {
+        [
+            ("data.folder", folder.path().display().to_string()),
+            ("server.listen", "127.0.0.1:0".to_owned()),
+            ("server.mode", mode.to_owned()),
+            ("stores.redis.topology", "single".to_owned()),
+            ("stores.redis.urls_file", urls.display().to_string()),
+            ("stores.redis.connect_timeout_ms", "100".to_owned()),
+        ]
+    };
+    let refused = refusal(&Config::load(None, &[], &flags("production")).unwrap()).await;
+    assert!(refused.contains("redis.invalid:6379") && refused.contains("rediss://"), "{refused}");
+    assert!(!refused.contains("hush"), "{refused}");
+    let unreached = refusal(&Config::load(None, &[], &flags("development")).unwrap()).await;
+    assert!(unreached.contains("Redis") && !unreached.contains("rediss://"), "{unreached}");
+}

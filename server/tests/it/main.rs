@@ -19,6 +19,7 @@ mod people;
 mod price;
 mod process;
 mod redaction;
+mod redis;
 mod replicas;
 mod rotation;
 mod stopping;

@@ -66,6 +66,15 @@ impl Installation {
         }
     }
 
+    /// Its counters, and those of its replicas made from here on, are in Redis.
+    pub fn with_counters_in(mut self, redis_url: &str) -> Self {
+        let urls = format!("[\"{redis_url}\"]");
+        for (name, value) in [("TOPOLOGY", "single"), ("URLS", &urls)] {
+            self.variables.push((format!("RATEGUARD_STORES__REDIS__{name}"), value.to_owned()));
+        }
+        self
+    }
+
     async fn make_with(variables: Vec<(String, String)>) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let output = command(PROGRAM)

@@ -238,6 +238,25 @@ pub struct ExpiredReservation {
     pub reservation: Reservation,
 }
 
+/// What became of the opening of a budget.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BudgetOpening {
+    /// The counters have what was spent.
+    Opened,
+    /// Others have settled the log up to here, further than the sums go: nothing was changed, and the sums
+    /// have to take in the records up to there.
+    Behind(Position),
+}
+
+/// A workspace whose counters, or the last writes to them, a store found to be lost.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LostCounters {
+    /// The tenant.
+    pub workspace: WorkspaceId,
+    /// Tells this loss from those that come after it.
+    pub loss: u128,
+}
+
 /// The budgets that there are, so that the counters of others can be dropped.
 pub trait LiveBudgets: Send + Sync {
     /// The counters' families of all budgets of a workspace, also of those that are switched off;
@@ -335,6 +354,7 @@ pub trait CounterStore: Send + Sync + 'static {
     /// openings' limits, which may be over by now; nothing spent makes no counter.
     /// `through` is the position that the sums include; the counters take every record after it
     /// themselves. What they hold stays. Durable when it returns; again with the same is harmless.
+    /// Only where [`CounterStore::is_shared`] can it answer [`BudgetOpening::Behind`].
     ///
     /// # Errors
     /// [`StoreError::Unavailable`].
@@ -344,7 +364,7 @@ pub trait CounterStore: Send + Sync + 'static {
         openings: Vec<SettleCharge>,
         through: Position,
         now: Millis,
-    ) -> Result<(), StoreError>;
+    ) -> Result<BudgetOpening, StoreError>;
 
     /// Drops counters that equal fresh ones, budgets' counters whose money nobody can ask for any
     /// more, forgotten ids and old reservations, a bounded number at a time. The counters of a
@@ -385,15 +405,16 @@ pub trait CounterStore: Send + Sync + 'static {
     ///
     /// # Errors
     /// [`StoreError::Unavailable`].
-    async fn lost(&self) -> Result<Vec<WorkspaceId>, StoreError> {
+    async fn lost(&self) -> Result<Vec<LostCounters>, StoreError> {
         Ok(Vec::new())
     }
 
-    /// Lets the budgets of a workspace decide again that was lost.
+    /// Lets the budgets of a workspace decide again that was lost, unless more was lost since: then it is
+    /// told of as lost again.
     ///
     /// # Errors
     /// [`StoreError::Unavailable`]; the caller does it again.
-    async fn rebuilt(&self, _workspace: &WorkspaceId) -> Result<(), StoreError> {
+    async fn rebuilt(&self, _lost: &LostCounters) -> Result<(), StoreError> {
         Ok(())
     }
 }

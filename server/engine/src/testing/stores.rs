@@ -20,9 +20,10 @@ pub(crate) use config::FakeConfig;
 
 use super::workspace;
 use crate::ports::{
-    AppendOutcome, Appended, CheckCommand, CheckOutcome, CounterHealth, CounterQuery, CounterStore, EventLog,
-    EventPage, EventQuery, ExpiredReservation, LiveBudgets, Principal, ReleaseOutcome, SeriesPoint,
-    SeriesQuery, SettleCharge, SettleCommand, Standing, StoreError, Summary, UsageFilter, UsageStore,
+    AppendOutcome, Appended, BudgetOpening, CheckCommand, CheckOutcome, CounterHealth, CounterQuery,
+    CounterStore, EventLog, EventPage, EventQuery, ExpiredReservation, LiveBudgets, Principal,
+    ReleaseOutcome, SeriesPoint, SeriesQuery, SettleCharge, SettleCommand, Standing, StoreError, Summary,
+    UsageFilter, UsageStore,
 };
 
 /// Appends that pass before the log is held up.
@@ -274,9 +275,9 @@ impl CounterStore for FakeCounters {
         openings: Vec<SettleCharge>,
         _: Position,
         _: Millis,
-    ) -> Result<(), StoreError> {
+    ) -> Result<BudgetOpening, StoreError> {
         self.spent.lock().extend(openings.iter().map(|opening| (opening.counter, opening.amount)));
-        Ok(())
+        Ok(BudgetOpening::Opened)
     }
 
     async fn sweep(&self, _: Millis, _: &dyn LiveBudgets) -> Result<(), StoreError> {

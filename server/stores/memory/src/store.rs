@@ -11,9 +11,9 @@ use rateguard_core::ids::{ReservationId, WorkspaceId};
 use rateguard_core::reservation::Reservation;
 use rateguard_core::time::Millis;
 use rateguard_engine::ports::{
-    CheckCommand, CheckOutcome, CheckpointBatch, CheckpointStore, CounterHealth, CounterQuery, CounterStore,
-    ExpiredReservation, LiveBudgets, Overflowed, Principal, ReleaseOutcome, SettleCharge, SettleCommand,
-    StoreError,
+    BudgetOpening, CheckCommand, CheckOutcome, CheckpointBatch, CheckpointStore, CounterHealth, CounterQuery,
+    CounterStore, ExpiredReservation, LiveBudgets, Overflowed, Principal, ReleaseOutcome, SettleCharge,
+    SettleCommand, StoreError,
 };
 
 use crate::ceilings::Raise;
@@ -183,8 +183,9 @@ impl CounterStore for MemoryCounterStore {
         openings: Vec<SettleCharge>,
         through: Position,
         now: Millis,
-    ) -> Result<(), StoreError> {
-        self.open(&self.workspace(workspace), &openings, through, now).await
+    ) -> Result<BudgetOpening, StoreError> {
+        self.open(&self.workspace(workspace), &openings, through, now).await?;
+        Ok(BudgetOpening::Opened)
     }
 
     async fn sweep(&self, now: Millis, budgets: &dyn LiveBudgets) -> Result<(), StoreError> {

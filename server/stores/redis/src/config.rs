@@ -1,6 +1,9 @@
 //! Where the servers are, and the bounds that an installation may set.
 
+use std::net::IpAddr;
 use std::time::Duration;
+
+use redis::{ConnectionAddr, IntoConnectionInfo, RedisError};
 
 /// Longest wait for a decision, by default.
 pub const DEADLINE_DEFAULT: Duration = Duration::from_millis(20);
@@ -41,6 +44,53 @@ pub enum Topology {
         /// URLs of some of its nodes; the others are learnt from them.
         urls: Vec<String>,
     },
+}
+
+impl Topology {
+    /// The first server that is reached over a network without TLS and its certificate checked, by host and
+    /// port: what is sent to it can be read, or answered by somebody else, on the way. `None` where
+    /// there is none. With Sentinels the servers behind them count by their own URL, wherever these are.
+    ///
+    /// # Errors
+    /// When a URL is malformed.
+    pub fn exposed_server(&self) -> Result<Option<String>, RedisError> {
+        let urls = match self {
+            Self::Single { url } => std::slice::from_ref(url),
+            Self::Sentinel { urls, .. } | Self::Cluster { urls } => urls,
+        };
+        for url in urls {
+            let info = url.as_str().into_connection_info()?;
+            if !is_private(info.addr()) {
+                return Ok(Some(info.addr().to_string()));
+            }
+        }
+        let Self::Sentinel { urls, service, node_url } = self else { return Ok(None) };
+        let sentinels_are_here = urls.iter().all(|url| {
+            let info = url.as_str().into_connection_info();
+            info.is_ok_and(|info| is_on_this_machine(info.addr()))
+        });
+        let node = node_url.as_deref().map(IntoConnectionInfo::into_connection_info).transpose()?;
+        let nodes_are_private = node.is_some_and(|node| is_checked(node.addr()));
+        Ok((!sentinels_are_here && !nodes_are_private).then(|| service.clone()))
+    }
+}
+
+fn is_private(address: &ConnectionAddr) -> bool {
+    is_checked(address) || is_on_this_machine(address)
+}
+
+/// Whether the server has to prove who it is.
+fn is_checked(address: &ConnectionAddr) -> bool {
+    matches!(address, ConnectionAddr::TcpTls { insecure: false, .. })
+}
+
+fn is_on_this_machine(address: &ConnectionAddr) -> bool {
+    let host = match address {
+        ConnectionAddr::Tcp(host, _) | ConnectionAddr::TcpTls { host, .. } => host.trim_matches(['[', ']']),
+        ConnectionAddr::Unix(_) => return true,
+        _ => return false,
+    };
+    host == "localhost" || host.parse::<IpAddr>().is_ok_and(|address| address.to_canonical().is_loopback())
 }
 
 /// Whose clock decides.
@@ -94,3 +144,6 @@ impl RedisCounterStoreConfig {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

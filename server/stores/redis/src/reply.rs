@@ -6,6 +6,9 @@ use redis::Value;
 
 use crate::link::STORE;
 
+/// What scripts count losses by: the number of one times this, and its kind.
+const LOSS_KINDS: i64 = 4;
+
 /// The values of one answer, read one after another.
 #[derive(Debug)]
 pub(crate) struct Reply(std::vec::IntoIter<Value>);
@@ -21,8 +24,36 @@ pub(crate) struct Head {
     pub(crate) sequence: i64,
     /// Whether memory was found lost.
     pub(crate) loss: Loss,
+    /// Tells losses of one generation apart; 0 where nothing is lost.
+    pub(crate) loss_number: i64,
     /// The instant that counted.
     pub(crate) now: Millis,
+}
+
+/// One loss, whose budgets are not counted again yet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Doubt {
+    /// The generation that the memory was of when it was noticed, or that it began.
+    pub(crate) generation: Generation,
+    /// Above 0, and higher with each loss of a generation.
+    pub(crate) number: i64,
+}
+
+impl Doubt {
+    /// Both in one number, by which others know it.
+    pub(crate) fn to_bits(self) -> u128 {
+        u128::from(u64::from_be_bytes(self.generation)) << 64 | u128::from(self.number.cast_unsigned())
+    }
+
+    /// The same back.
+    pub(crate) fn from_bits(bits: u128) -> Self {
+        let bytes = bits.to_be_bytes();
+        let (generation, number) = bytes.split_at(bytes.len() / 2);
+        Self {
+            generation: std::array::from_fn(|place| generation[place]),
+            number: i64::from_be_bytes(std::array::from_fn(|place| number[place])),
+        }
+    }
 }
 
 /// Tells one beginning of a workspace's memory from another.
@@ -119,16 +150,19 @@ impl Reply {
 
     /// How every answer begins.
     pub(crate) fn head(&mut self) -> Result<Head, StoreError> {
+        let (code, generation, sequence) = (self.small()?, self.exact()?, self.small()?);
+        let told = self.small()?;
         Ok(Head {
-            code: self.small()?,
-            generation: self.exact()?,
-            sequence: self.small()?,
-            loss: match self.small()? {
+            code,
+            generation,
+            sequence,
+            loss: match told % LOSS_KINDS {
                 1 => Loss::Gone,
                 2 => Loss::WentBack,
                 3 => Loss::NotRebuilt,
                 _ => Loss::None,
             },
+            loss_number: told / LOSS_KINDS,
             now: self.instant()?,
         })
     }

@@ -13,8 +13,8 @@ use rateguard_core::ids::{ReservationId, WorkspaceId};
 use rateguard_core::reservation::Reservation;
 use rateguard_core::time::Millis;
 use rateguard_engine::ports::{
-    CheckCommand, CheckOutcome, CounterHealth, CounterQuery, CounterStore, ExpiredReservation, LiveBudgets,
-    Principal, ReleaseOutcome, SettleCharge, SettleCommand, StoreError,
+    BudgetOpening, CheckCommand, CheckOutcome, CounterHealth, CounterQuery, CounterStore, ExpiredReservation,
+    LiveBudgets, LostCounters, Principal, ReleaseOutcome, SettleCharge, SettleCommand, StoreError,
 };
 
 use crate::config::{RedisCounterStoreConfig, ScriptClock};
@@ -22,7 +22,7 @@ use crate::decode;
 use crate::encode::{self, Bounded, reservation_bytes};
 use crate::link::{Link, unavailable};
 use crate::pack::Packer;
-use crate::reply::{Generation, Head, Reply, corrupt};
+use crate::reply::{Doubt, Generation, Head, Reply, corrupt};
 use crate::scripts::{CHECK, NamedScript, SETTLE, TEND};
 use crate::workspaces::{Known, Workspaces};
 
@@ -47,8 +47,8 @@ mod code {
     pub(super) const UNDECIDED: i64 = 2;
     pub(super) const FULL: i64 = 3;
     pub(super) const TAKEN: i64 = 4;
-    /// An opening's, whose numbers begin anew.
-    pub(super) const STALE: i64 = 1;
+    /// An opening's, whose sums go less far than the counters.
+    pub(super) const BEHIND: i64 = 1;
 }
 
 /// Counters in Redis.
@@ -132,7 +132,7 @@ impl RedisCounterStore {
         let known = self.workspaces.get(id);
         if !known.is_registered() {
             self.register(&known).await?;
-            known.set_registered();
+            known.set_registered(true);
         }
         Ok(known)
     }
@@ -292,7 +292,7 @@ impl CounterStore for RedisCounterStore {
         openings: Vec<SettleCharge>,
         through: Position,
         now: Millis,
-    ) -> Result<(), StoreError> {
+    ) -> Result<BudgetOpening, StoreError> {
         let known = self.enter(workspace).await?;
         for openings in openings.chunks(OPENINGS_PER_SCRIPT) {
             let mut packer = self.head(&known, 4, now);
@@ -300,12 +300,14 @@ impl CounterStore for RedisCounterStore {
             openings.iter().for_each(|opening| encode::limit(&mut packer, opening));
             packer.integer(through.0).count(self.bounds.live_counters_max);
             let keys = [self.key(workspace)];
-            let (head, _) = self.run(&TEND, &known, &keys, packer, self.config.batch_deadline).await?;
-            if head.code == code::STALE {
-                return Err(unavailable("records were settled meanwhile that the opening does not include"));
+            let (head, mut reply) =
+                self.run(&TEND, &known, &keys, packer, self.config.batch_deadline).await?;
+            if head.code == code::BEHIND {
+                let settled = u64::try_from(reply.integer()?).map_err(|_| corrupt("a position"))?;
+                return Ok(BudgetOpening::Behind(Position(settled)));
             }
         }
-        Ok(())
+        Ok(BudgetOpening::Opened)
     }
 
     async fn sweep(&self, now: Millis, budgets: &dyn LiveBudgets) -> Result<(), StoreError> {
@@ -328,15 +330,18 @@ impl CounterStore for RedisCounterStore {
         true
     }
 
-    async fn lost(&self) -> Result<Vec<WorkspaceId>, StoreError> {
-        let all = self.workspaces.all();
-        Ok(all.iter().filter(|known| known.is_lost()).map(|known| known.id.clone()).collect())
+    async fn lost(&self) -> Result<Vec<LostCounters>, StoreError> {
+        let lost = |known: &Arc<Known>| {
+            known.loss().map(|doubt| LostCounters { workspace: known.id.clone(), loss: doubt.to_bits() })
+        };
+        Ok(self.workspaces.all().iter().filter_map(lost).collect())
     }
 
-    async fn rebuilt(&self, workspace: &WorkspaceId) -> Result<(), StoreError> {
-        let known = self.enter(workspace).await?;
-        let mut packer = self.head(&known, 1, Millis::ZERO);
-        packer.text("rebuilt");
+    async fn rebuilt(&self, lost: &LostCounters) -> Result<(), StoreError> {
+        let known = self.enter(&lost.workspace).await?;
+        let Doubt { generation, number } = Doubt::from_bits(lost.loss);
+        let mut packer = self.head(&known, 3, Millis::ZERO);
+        packer.text("rebuilt").text(generation).integer(number);
         self.tend(&known, packer, self.config.batch_deadline).await.map(drop)
     }
 }

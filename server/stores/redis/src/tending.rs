@@ -26,8 +26,9 @@ const SWEPT_COUNTERS: usize = 200;
 const DROPPED_RESERVATIONS: usize = 100;
 /// How long what all workspaces have in common is kept when nobody touches it: 500 days.
 const KEPT_MS: i64 = 43_200_000_000;
-/// Raises a position, and never lowers it.
+/// Raises a position, and never lowers it; whoever does it is there, and with it the list of workspaces.
 const RAISE: &str = "
+redis.call('PEXPIRE', KEYS[2], ARGV[2])
 local known = tonumber(redis.call('GET', KEYS[1]) or '0')
 local raised = math.max(known, tonumber(ARGV[1]))
 redis.call('SET', KEYS[1], string.format('%.0f', raised), 'PX', ARGV[2])
@@ -47,8 +48,21 @@ impl RedisCounterStore {
         self.link.send(cmd("PEXPIRE").arg(&key).arg(KEPT_MS), within).await.map(drop)
     }
 
-    /// Learns of workspaces that others have written to.
+    /// Learns of workspaces that others have written to, and puts those back into the list that it has
+    /// lost: nobody else may touch them any more.
     async fn learn(&self) -> Result<(), StoreError> {
+        let listed = self.listed().await?;
+        for known in self.workspaces.all() {
+            if !listed.contains(&known.id) {
+                self.register(&known).await?;
+            }
+            known.set_registered(true);
+        }
+        Ok(())
+    }
+
+    async fn listed(&self) -> Result<HashSet<WorkspaceId>, StoreError> {
+        let mut listed = HashSet::new();
         let mut cursor = b"0".to_vec();
         loop {
             let mut scan = cmd("SSCAN");
@@ -59,10 +73,11 @@ impl RedisCounterStore {
             while !ids.is_empty() {
                 let id = WorkspaceId::parse("workspace", &ids.text()?);
                 let id = id.map_err(|error| corrupt(format!("in the list of workspaces: {error}")))?;
-                self.workspaces.get(&id).set_registered();
+                self.workspaces.get(&id);
+                listed.insert(id);
             }
             if cursor == b"0" {
-                return Ok(());
+                return Ok(listed);
             }
         }
     }
@@ -171,7 +186,8 @@ impl RedisCounterStore {
             return Ok(());
         }
         let mut raise = cmd("EVAL");
-        raise.arg(RAISE).arg(1).arg(self.common_key("position")).arg(through).arg(KEPT_MS);
+        raise.arg(RAISE).arg(2).arg(self.common_key("position")).arg(self.common_key("workspaces"));
+        raise.arg(through).arg(KEPT_MS);
         self.link.send(&raise, self.config.batch_deadline).await?;
         self.written_through.fetch_max(through, Ordering::AcqRel);
         Ok(())

@@ -10,7 +10,7 @@ use rateguard_core::ids::WorkspaceId;
 use rateguard_core::time::Millis;
 
 use crate::pack::Packer;
-use crate::reply::{Generation, Head, Loss};
+use crate::reply::{Doubt, Generation, Head, Loss};
 
 /// One workspace, as this process knows it.
 pub(crate) struct Known {
@@ -18,30 +18,25 @@ pub(crate) struct Known {
     seen: Mutex<Seen>,
     /// Whether it stands in the list of all workspaces.
     registered: AtomicBool,
-    /// Whether its budgets have to be counted again.
-    is_lost: AtomicBool,
 }
 
 #[derive(Clone, Copy, Debug, Default)]
 struct Seen {
     generation: Option<Generation>,
     sequence: i64,
+    /// The loss after which its budgets have to be counted again.
+    loss: Option<Doubt>,
 }
 
 impl Known {
     fn new(id: WorkspaceId) -> Self {
-        Self {
-            id,
-            seen: Mutex::default(),
-            registered: AtomicBool::new(false),
-            is_lost: AtomicBool::new(false),
-        }
+        Self { id, seen: Mutex::default(), registered: AtomicBool::new(false) }
     }
 
     /// How every command begins: when, which generation a workspace without memory begins, and what
     /// memory the caller has seen.
     pub(crate) fn head(&self, length: usize, now: Millis, offered: Generation) -> Packer {
-        let Seen { generation, sequence } = *self.seen.lock();
+        let Seen { generation, sequence, .. } = *self.seen.lock();
         let mut packer = Packer::default();
         packer.array(HEAD_FIELDS + length).integer(now.get()).text(offered);
         packer.text(generation.as_ref().map_or(&[][..], |generation| generation));
@@ -56,11 +51,16 @@ impl Known {
         if seen.generation == Some(head.generation) {
             seen.sequence = seen.sequence.max(head.sequence);
         } else if head.sequence > 0 {
+            if seen.generation.is_some() {
+                // The list of all workspaces may be gone with what was there before.
+                self.set_registered(false);
+            }
             // What was never written begins with the next write, and is not lost by then.
-            *seen = Seen { generation: Some(head.generation), sequence: head.sequence };
+            *seen = Seen { generation: Some(head.generation), sequence: head.sequence, loss: None };
         }
+        let doubt = Doubt { generation: head.generation, number: head.loss_number };
+        seen.loss = (head.loss != Loss::None).then_some(doubt);
         drop(seen);
-        self.is_lost.store(head.loss != Loss::None, Ordering::Release);
         let (workspace, at_ms) = (&self.id, head.now.get());
         match head.loss {
             Loss::None | Loss::NotRebuilt => {}
@@ -69,17 +69,17 @@ impl Known {
         }
     }
 
-    /// Whether its budgets have to be counted again.
-    pub(crate) fn is_lost(&self) -> bool {
-        self.is_lost.load(Ordering::Acquire)
+    /// The loss after which its budgets have to be counted again.
+    pub(crate) fn loss(&self) -> Option<Doubt> {
+        self.seen.lock().loss
     }
 
     pub(crate) fn is_registered(&self) -> bool {
         self.registered.load(Ordering::Acquire)
     }
 
-    pub(crate) fn set_registered(&self) {
-        self.registered.store(true, Ordering::Release);
+    pub(crate) fn set_registered(&self, registered: bool) {
+        self.registered.store(registered, Ordering::Release);
     }
 }
 

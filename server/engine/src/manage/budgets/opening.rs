@@ -18,16 +18,31 @@ use crate::directory::Directory;
 use crate::engine::Engine;
 use crate::error::{EngineError, Reason};
 use crate::ports::{
-    ConfigStore, CounterStore, EventLog, Resource, ResourceKind, SettleCharge, StoreError, Stored,
+    BudgetOpening, ConfigStore, CounterStore, EventLog, LostCounters, Resource, ResourceKind, SettleCharge,
+    StoreError, Stored,
 };
 
 /// Times that an opening begins anew because its period ended or its budget was changed meanwhile.
 const OPENING_ROUNDS_MAX: usize = 8;
+/// Times that an opening takes in what others have settled meanwhile: each takes as long as reading a few
+/// records.
+const CATCH_UP_ROUNDS_MAX: usize = 64;
 
 /// The budgets that the counters of this process have taken in, as they were then. One that was put in
 /// force anew opens here again.
 #[derive(Debug, Default)]
-pub(crate) struct OpenedHere(HashMap<(WorkspaceId, BudgetId), Budget>);
+pub(crate) struct OpenedHere {
+    known: HashMap<(WorkspaceId, BudgetId), Budget>,
+    /// Of each loss that is being mended, the budgets that are counted again already.
+    rebuilt: HashMap<WorkspaceId, Rebuilt>,
+}
+
+/// How far the mending of one loss has come.
+#[derive(Debug)]
+struct Rebuilt {
+    loss: u128,
+    budgets: HashMap<BudgetId, Budget>,
+}
 
 impl OpenedHere {
     /// Prepaid budgets that were known before the log was read on: every record was charged to them.
@@ -40,19 +55,41 @@ impl OpenedHere {
     }
 
     fn note(&mut self, workspace: &WorkspaceId, budget: &Budget) {
-        self.0.insert((workspace.clone(), budget.id.clone()), budget.clone());
+        self.known.insert((workspace.clone(), budget.id.clone()), budget.clone());
     }
 
     /// Forgets budgets that are gone. One that is only switched off stays.
     fn forget_all_but(&mut self, living: Vec<(WorkspaceId, Budget)>) {
         let living: HashSet<_> =
             living.into_iter().map(|(workspace, budget)| (workspace, budget.id)).collect();
-        self.0.retain(|place, _| living.contains(place));
+        self.known.retain(|place, _| living.contains(place));
     }
 
     fn has(&self, workspace: &WorkspaceId, budget: &Budget) -> bool {
-        let known = self.0.get(&(workspace.clone(), budget.id.clone()));
+        let known = self.known.get(&(workspace.clone(), budget.id.clone()));
         budget.opened_after.is_none() || known.is_some_and(|known| has_seen_the_same(known, budget))
+    }
+}
+
+impl OpenedHere {
+    /// Whether a budget, as it is now, is counted again after a loss.
+    fn was_rebuilt(&self, lost: &LostCounters, budget: &Budget) -> bool {
+        let rebuilt = self.rebuilt.get(&lost.workspace).filter(|rebuilt| rebuilt.loss == lost.loss);
+        let known = rebuilt.and_then(|rebuilt| rebuilt.budgets.get(&budget.id));
+        known.is_some_and(|known| has_seen_the_same(known, budget))
+    }
+
+    fn note_rebuilt(&mut self, lost: &LostCounters, budget: &Budget) {
+        let fresh = || Rebuilt { loss: lost.loss, budgets: HashMap::new() };
+        let rebuilt = self.rebuilt.entry(lost.workspace.clone()).or_insert_with(fresh);
+        if rebuilt.loss != lost.loss {
+            *rebuilt = fresh();
+        }
+        rebuilt.budgets.insert(budget.id.clone(), budget.clone());
+    }
+
+    fn forget_rebuilt(&mut self, lost: &LostCounters) {
+        self.rebuilt.remove(&lost.workspace);
     }
 }
 
@@ -97,34 +134,68 @@ impl Engine {
         Err(changed_each_time())
     }
 
-    /// Opens what a stop in the middle left closed, and here what another process has opened.
+    /// Opens what a stop in the middle left closed, and here what another process has opened. What is
+    /// lost of counters that others have too comes in turns: until then it denies.
     ///
     /// # Errors
     /// Those of the stores.
+    pub(crate) async fn open_budgets_at_start(&self) -> Result<(), EngineError> {
+        let closed = self.open_closed_budgets().await;
+        if !self.shared || self.counters.is_shared() {
+            return closed;
+        }
+        closed.and(self.open_budgets_here().await)
+    }
+
+    /// The same, and counts lost budgets again.
+    ///
+    /// # Errors
+    /// Those of the stores; what could not be opened has its next turn.
     pub(crate) async fn open_budgets_left(&self) -> Result<(), EngineError> {
+        let opened = self.open_budgets_at_start().await;
+        opened.and(self.rebuild_lost_budgets().await)
+    }
+
+    async fn open_closed_budgets(&self) -> Result<(), EngineError> {
+        let mut outcome = Ok(());
         for (workspace, id) in self.directory.closed_budgets().await {
-            if let Some(stored) = self.config.get(&workspace, ResourceKind::Budget, id.as_str()).await? {
-                self.open_budget(&stored).await?;
-            }
+            // One that cannot be opened now keeps no other one from it.
+            outcome = outcome.and(self.open_closed(&workspace, &id).await);
         }
-        if self.counters.is_shared() {
-            return self.rebuild_lost_budgets().await;
+        outcome
+    }
+
+    async fn open_closed(&self, workspace: &WorkspaceId, id: &BudgetId) -> Result<(), EngineError> {
+        match self.config.get(workspace, ResourceKind::Budget, id.as_str()).await? {
+            Some(stored) => self.open_budget(&stored).await.map(drop),
+            None => Ok(()),
         }
-        if self.shared { self.open_budgets_here().await } else { Ok(()) }
     }
 
     /// Counts budgets again from the log whose counters their store has lost, in calendars' periods and
-    /// since prepaid ones began. Several processes may do it at once: what is set is the same.
+    /// since prepaid ones began. Several processes may do it at once: what is set is the same. Until
+    /// it is done they deny, so that a workspace in which it fails only waits for its next turn.
     async fn rebuild_lost_budgets(&self) -> Result<(), EngineError> {
-        for workspace in self.counters.lost().await? {
-            let _one_at_a_time = self.openings.lock().await;
-            let of_it = |id: &WorkspaceId, budget: &Budget| *id == workspace && budget.opened_after.is_some();
-            for (_, budget) in self.directory.budgets(of_it).await {
-                self.open_here(&workspace, &budget).await?;
-            }
-            self.counters.rebuilt(&workspace).await?;
-            tracing::warn!(%workspace, "budgets whose counters were lost are counted again from the event log");
+        let mut outcome = Ok(());
+        for lost in self.counters.lost().await? {
+            outcome = outcome.and(self.rebuild(&lost).await);
         }
+        outcome
+    }
+
+    async fn rebuild(&self, lost: &LostCounters) -> Result<(), EngineError> {
+        let mut opened_here = self.openings.lock().await;
+        let workspace = &lost.workspace;
+        let of_it = |id: &WorkspaceId, budget: &Budget| id == workspace && budget.opened_after.is_some();
+        for (_, budget) in self.directory.budgets(of_it).await {
+            if !opened_here.was_rebuilt(lost, &budget) {
+                self.open_here(workspace, &budget).await?;
+                opened_here.note_rebuilt(lost, &budget);
+            }
+        }
+        self.counters.rebuilt(lost).await?;
+        opened_here.forget_rebuilt(lost);
+        tracing::warn!(%workspace, "budgets whose counters were lost are counted again from the event log");
         Ok(())
     }
 
@@ -148,7 +219,7 @@ impl Engine {
         for _ in 0..OPENING_ROUNDS_MAX {
             let mut sum = self.summed(workspace, budget).await?;
             let set = self.recorder.between(move |settled| async move { sum.set(settled).await });
-            if set.await?? {
+            if set.await??.is_some() {
                 return Ok(());
             }
         }
@@ -215,17 +286,25 @@ struct Sum {
 
 impl Sum {
     /// Sets the counters to everything up to `settled`, which is in the log and settled; nothing more
-    /// comes until this ends. False when the period that was summed is over: it is to be done anew.
-    async fn set(&mut self, settled: Position) -> Result<bool, EngineError> {
-        let now = self.clock.now();
-        if self.planned.limit_at(now) != self.limit {
-            return Ok(false);
+    /// comes from this process until this ends. Where others have settled further meanwhile, the records
+    /// up to there are taken in too, fewer each time. Says through which position the counters are; `None`
+    /// when the period that was summed is over or others were too fast: it is to be done anew.
+    async fn set(&mut self, settled: Position) -> Result<Option<Position>, EngineError> {
+        let mut through = settled;
+        for _ in 0..CATCH_UP_ROUNDS_MAX {
+            let now = self.clock.now();
+            if self.planned.limit_at(now) != self.limit {
+                return Ok(None);
+            }
+            if let Some(since) = self.since {
+                self.spent.add_from_log(&*self.log, &self.workspace, &self.planned, since, through).await?;
+            }
+            match self.counters.open_budget(&self.workspace, self.charges(), through, now).await? {
+                BudgetOpening::Opened => return Ok(Some(through)),
+                BudgetOpening::Behind(settled) => through = through.max(settled),
+            }
         }
-        if let Some(since) = self.since {
-            self.spent.add_from_log(&*self.log, &self.workspace, &self.planned, since, settled).await?;
-        }
-        self.counters.open_budget(&self.workspace, self.charges(), settled, now).await?;
-        Ok(true)
+        Ok(None)
     }
 
     fn charges(&self) -> Vec<SettleCharge> {
@@ -252,15 +331,13 @@ impl Opening {
     /// As [`Sum::set`], and puts the budget in force after `settled`. `None` when it is to be done
     /// anew: the period that was summed is over, or the budget has been changed meanwhile.
     pub(super) async fn finish(mut self, settled: Position) -> Result<Option<Stored<Resource>>, EngineError> {
-        if !self.sum.set(settled).await? {
-            return Ok(None);
-        }
+        let Some(through) = self.sum.set(settled).await? else { return Ok(None) };
         let now = self.sum.clock.now();
         let Stored { workspace, value, version, .. } = self.stored;
         let Resource::Budget(budget) = value else {
             return Err(EngineError::internal("only a budget can be opened"));
         };
-        let opened = Resource::Budget(Budget { opened_after: Some(settled), ..budget });
+        let opened = Resource::Budget(Budget { opened_after: Some(through), ..budget });
         let deed = Deed::of_server(OPENING, now);
         let stored = match self.config.replace(&workspace, opened, version, &deed).await {
             Err(StoreError::VersionMismatch) => return Ok(None),

@@ -1,7 +1,7 @@
 -- Everything besides decisions and settlements. The command: now, generation offered, generation and
 -- sequence seen, what to do, and what that needs.
 
-local DONE, STALE = 0, 1
+local DONE, BEHIND = 0, 1
 local SHOWN_FLOORS_MAX = 256
 local EXPIRED_AT_ONCE = 256
 local RECORD_MS = 86400000
@@ -81,7 +81,9 @@ function does.open(openings, through, live_max)
   -- Others have settled further: what was summed is less than what the counters have.
   if through < meta[SETTLED] then
     finish()
-    return answer(STALE)
+    local reply = answer(BEHIND)
+    reply[6] = shown(meta[SETTLED])
+    return reply
   end
   local places, begun = {}, {}
   for place, limit in ipairs(openings) do
@@ -167,15 +169,15 @@ end
 -- Marks a workspace of which nothing is known as one whose budgets have to be counted.
 function does.doubt()
   begin(command, {})
-  if meta[SEQUENCE] == 0 then meta[UNSURE] = 1 end
-  if loss == NOT_LOST and meta[UNSURE] == 1 then loss = NOT_REBUILT end
+  if meta[SEQUENCE] == 0 and loss == NOT_LOST then meta[UNSURE], loss = 1, NOT_REBUILT end
   finish()
   return answer(DONE)
 end
 
-function does.rebuilt()
+-- Of the loss of this generation and number; one that came after it stays.
+function does.rebuilt(generation, number)
   begin(command, {})
-  meta[UNSURE], loss = 0, NOT_LOST
+  if meta[GENERATION] == generation and meta[UNSURE] == number then meta[UNSURE], loss = 0, NOT_LOST end
   finish()
   return answer(DONE)
 end

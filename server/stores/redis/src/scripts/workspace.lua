@@ -7,8 +7,11 @@ local KEY = KEYS[1]
 local KEPT_MS = 43200000000
 local KEPT_RENEWED_MS = 86400000
 local GENERATION, CLOCK, SETTLED, SEQUENCE, NEXT_DUE, OVERFLOWED = 1, 2, 3, 4, 5, 6
-local FORGOTTEN, LOST_AT, ENDED, KEPT_AT, SCAN, UNSURE = 7, 8, 9, 10, 11, 12
+-- UNSURE is 0, or the number of the loss after which budgets are not counted again yet; BEFORE is the
+-- generation that was lost when this one began.
+local FORGOTTEN, LOST_AT, ENDED, KEPT_AT, SCAN, UNSURE, BEFORE = 7, 8, 9, 10, 11, 12, 13
 local NOT_LOST, LOST, WENT_BACK, NOT_REBUILT = 0, 1, 2, 3
+local LOSS_KINDS = 4
 
 local meta, now
 local loss = NOT_LOST
@@ -30,18 +33,23 @@ local function begin(head, ids)
   end
   if raw[1] then
     meta = { cmsgpack.unpack(raw[1]) }
-    if meta[GENERATION] == head[3] and meta[SEQUENCE] < head[4] then
-      loss, meta[UNSURE] = WENT_BACK, 1
-    end
     if now < meta[CLOCK] then now = meta[CLOCK] end
+    if meta[GENERATION] == head[3] and meta[SEQUENCE] < head[4] then loss = WENT_BACK end
+    -- Somebody who did not know of any memory began this one, and nobody has noticed that it is new.
+    if head[3] ~= '' and head[3] ~= meta[GENERATION] and head[3] ~= meta[BEFORE] then loss = LOST end
   else
-    meta = { head[2], now, 0, 0, 0, 0, 0, 0, 0, 0, '0', 0 }
-    if head[3] ~= '' then loss, meta[LOST_AT], meta[UNSURE] = LOST, now, 1 end
+    meta = { head[2], now, 0, 0, 0, 0, 0, 0, 0, 0, '0', 0, '' }
+    if head[3] ~= '' then loss = LOST end
   end
-  -- Whoever expects the number that was lost must not take this one for it.
-  if loss ~= NOT_LOST and meta[SEQUENCE] < head[4] then meta[SEQUENCE] = head[4] end
-  if loss == NOT_LOST and meta[UNSURE] == 1 then loss = NOT_REBUILT end
-  meta[CLOCK], lost_at, is_unsure = now, meta[LOST_AT], meta[UNSURE] == 1
+  if loss == LOST then meta[LOST_AT], meta[BEFORE] = now, head[3] end
+  if loss ~= NOT_LOST then
+    -- Whoever expects the number that was lost must not take this one for it.
+    if meta[SEQUENCE] < head[4] then meta[SEQUENCE] = head[4] end
+    meta[UNSURE] = meta[SEQUENCE] + 1
+  elseif meta[UNSURE] ~= 0 then
+    loss = NOT_REBUILT
+  end
+  meta[CLOCK], lost_at, is_unsure = now, meta[LOST_AT], meta[UNSURE] ~= 0
   for place = 1, #ids do
     counters[ids[place]] = raw[place + 1] or false
   end
@@ -151,5 +159,5 @@ end
 
 -- How every answer begins.
 local function answer(code)
-  return { code, meta[GENERATION], meta[SEQUENCE], loss, now }
+  return { code, meta[GENERATION], meta[SEQUENCE], meta[UNSURE] * LOSS_KINDS + loss, now }
 end

@@ -13,7 +13,7 @@ use rateguard_test_servers::{RedisCluster, RedisServer};
 use tokio::sync::OnceCell;
 
 /// Tests on a busy machine are about answers, not about how long they take.
-const PATIENCE: Duration = Duration::from_secs(30);
+pub const PATIENCE: Duration = Duration::from_secs(30);
 /// Small enough for a test to reach.
 pub const LIVE_COUNTERS_MAX: usize = 100;
 

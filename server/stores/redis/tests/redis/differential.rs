@@ -16,9 +16,10 @@ use rateguard_engine::ports::{CheckOutcome, CounterStore, LiveBudgets, StoreErro
 use rateguard_store_memory::{MemoryCounterStore, MemoryCounterStoreConfig};
 use rateguard_store_redis::{RedisCounterStore, RedisCounterStoreConfig, Topology};
 use rateguard_test_servers::RedisServer;
+use redis::AsyncConnectionConfig;
 use redis::aio::MultiplexedConnection;
 
-use crate::backend::{config, new_prefix};
+use crate::backend::{PATIENCE, config, new_prefix};
 use crate::dump::{Rows, dump};
 use crate::wishes::{Dice, Wishes};
 
@@ -56,7 +57,9 @@ async fn the_scripts_answer_and_count_as_the_core_does() {
     };
     let server = RedisServer::shared().await.expect("a Redis can be started");
     let client = redis::Client::open(server.url()).expect("the address is well formed");
-    let connection = client.get_multiplexed_async_connection().await.expect("the server is there");
+    let patient = AsyncConnectionConfig::new().set_response_timeout(Some(PATIENCE));
+    let connection = client.get_multiplexed_async_connection_with_config(&patient).await;
+    let connection = connection.expect("the server is there");
     for seeds in seeds.chunks(usize::try_from(WORLDS).unwrap_or(1)) {
         let worlds = seeds.iter().map(|seed| {
             let (seed, url, connection) = (*seed, server.url(), connection.clone());

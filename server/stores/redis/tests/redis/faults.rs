@@ -7,7 +7,8 @@ use std::time::Duration;
 
 use rateguard_core::counter::{Limit, Position};
 use rateguard_core::decision::Mode;
-use rateguard_engine::ports::{CheckCommand, CheckOutcome, Decided, StoreError};
+use rateguard_core::ids::WorkspaceId;
+use rateguard_engine::ports::{BudgetOpening, CheckCommand, CheckOutcome, Decided, StoreError};
 use rateguard_store_redis::{RedisCounterStore, RedisCounterStoreConfig, Topology};
 use rateguard_store_suite::counter_store::world::{
     Ask, Caller, Report, a_minute, any_minute, ask, at, bucket, hourly, prepaid, request,
@@ -33,6 +34,19 @@ fn alone(url: String) -> RedisCounterStoreConfig {
 /// A caller in a workspace of a store.
 fn caller(store: Arc<RedisCounterStore>) -> Caller {
     Caller::new(store, 1)
+}
+
+/// The workspaces whose budgets have to be counted again.
+async fn lost(caller: &Caller) -> Vec<WorkspaceId> {
+    let lost = caller.store.lost().await.expect("the store says what is lost");
+    lost.into_iter().map(|lost| lost.workspace).collect()
+}
+
+/// Says that the budgets are counted again.
+async fn rebuilt(caller: &Caller) {
+    for lost in caller.store.lost().await.expect("the store says what is lost") {
+        caller.store.rebuilt(&lost).await.expect("a store that is well is told");
+    }
 }
 
 fn with_id(caller: &Caller, limited: &Ask) -> CheckCommand {
@@ -199,13 +213,13 @@ async fn lost_memory_is_noticed_and_gives_nothing_twice() {
     let budget = ask(5, prepaid(1_000), 100);
     assert!(caller.consume(&short, at(0)).await);
     caller.report(Report::of_cost(400).charging(&budget, 400), at(0)).await;
-    assert_eq!(caller.store.lost().await, Ok(Vec::new()));
+    assert_eq!(lost(&caller).await, []);
 
     server.ask(&["FLUSHALL"]).await.unwrap();
     for limited in &short {
         assert!(!caller.consume(std::slice::from_ref(limited), at(1)).await, "{limited:?}");
     }
-    assert_eq!(caller.store.lost().await, Ok(vec![caller.workspace.clone()]));
+    assert_eq!(lost(&caller).await, [caller.workspace.clone()]);
     assert!(caller.consume(&[day], at(1)).await);
     assert!(caller.reserve(std::slice::from_ref(&budget), at(1)).await.is_none());
     for limited in &short {
@@ -228,18 +242,77 @@ async fn budgets_of_lost_memory_deny_until_they_are_counted_again() {
     let open = async |spent, through| {
         caller.store.open_budget(&caller.workspace, vec![budget.charged(spent)], through, at(3)).await
     };
-    let stale = open(400, Position(1)).await;
-    assert!(matches!(stale, Err(StoreError::Unavailable { .. })), "a record came after: {stale:?}");
-    open(450, second.position).await.unwrap();
+    let behind = open(400, Position(1)).await;
+    assert_eq!(behind, Ok(BudgetOpening::Behind(second.position)), "a record came after");
+    assert_eq!(open(450, second.position).await, Ok(BudgetOpening::Opened));
     assert!(
         caller.reserve(std::slice::from_ref(&budget), at(4)).await.is_none(),
         "others are not counted yet"
     );
-    caller.store.rebuilt(&caller.workspace).await.unwrap();
-    assert_eq!(caller.store.lost().await, Ok(Vec::new()));
+    rebuilt(&caller).await;
+    assert_eq!(lost(&caller).await, []);
     assert_eq!(caller.used(&budget, at(5)).await, 450);
     assert_eq!(caller.reserve_until_denied(std::slice::from_ref(&budget), 20, at(5)).await, 5);
     assert!(caller.reserve(&[fresh], at(5)).await.is_some());
+}
+
+/// What was counted again before a second loss is lost with it.
+#[tokio::test]
+async fn a_second_loss_while_budgets_are_counted_again_is_not_taken_for_the_first() {
+    let server = RedisServer::start(Keeping::Nothing).await.unwrap();
+    let caller = caller(store(alone(server.url())));
+    let budget = ask(1, prepaid(1_000), 100);
+    caller.report(Report::of_cost(400).charging(&budget, 400), at(0)).await;
+    server.ask(&["FLUSHALL"]).await.unwrap();
+    assert!(caller.reserve(std::slice::from_ref(&budget), at(1)).await.is_none());
+    let first = caller.store.lost().await.unwrap();
+    let open = async || {
+        let opening = vec![budget.charged(400)];
+        caller.store.open_budget(&caller.workspace, opening, Position(1), at(2)).await.unwrap()
+    };
+    assert_eq!(open().await, BudgetOpening::Opened);
+    server.ask(&["FLUSHALL"]).await.unwrap();
+    caller.store.rebuilt(&first[0]).await.unwrap();
+    let second = caller.store.lost().await.unwrap();
+    assert!(second.len() == 1 && second != first, "{second:?}");
+    assert!(caller.reserve(std::slice::from_ref(&budget), at(3)).await.is_none());
+    assert_eq!(open().await, BudgetOpening::Opened);
+    caller.store.rebuilt(&second[0]).await.unwrap();
+    assert_eq!((lost(&caller).await, caller.used(&budget, at(4)).await), (Vec::new(), 400));
+}
+
+/// Whoever has seen the old memory tells the new one that it is new, once for all.
+#[tokio::test]
+async fn lost_memory_is_noticed_also_after_one_that_had_seen_none_came_first() {
+    let server = RedisServer::start(Keeping::Nothing).await.unwrap();
+    let config = alone(server.url());
+    let [first, second, newcomer] = [(); 3].map(|()| caller(store(config.clone())));
+    let budget = ask(1, prepaid(1_000), 100);
+    first.report(Report::of_cost(400).charging(&budget, 400), at(0)).await;
+    assert_eq!(second.used(&budget, at(0)).await, 400);
+    server.ask(&["FLUSHALL"]).await.unwrap();
+    assert_eq!(newcomer.used(&budget, at(1)).await, 0);
+    assert!(first.reserve(std::slice::from_ref(&budget), at(2)).await.is_none());
+    assert!(newcomer.reserve(std::slice::from_ref(&budget), at(3)).await.is_none());
+    for caller in [&first, &newcomer] {
+        assert_eq!(lost(caller).await, [caller.workspace.clone()]);
+    }
+    rebuilt(&newcomer).await;
+    assert!(second.reserve(std::slice::from_ref(&budget), at(4)).await.is_some(), "it is no other loss");
+    assert!(first.reserve(std::slice::from_ref(&budget), at(4)).await.is_some());
+}
+
+/// The list of workspaces may be lost while these are known: whoever knows them lists them again.
+#[tokio::test]
+async fn a_workspace_that_nobody_touches_is_listed_again_after_a_loss() {
+    let server = RedisServer::start(Keeping::Nothing).await.unwrap();
+    let config = alone(server.url());
+    let list = format!("{}:{{all}}:workspaces", config.key_prefix);
+    let caller = caller(store(config));
+    assert!(caller.consume(&[ask(1, a_minute(5), 1)], at(0)).await);
+    server.ask(&["FLUSHALL"]).await.unwrap();
+    caller.expire(at(1)).await;
+    assert_eq!(server.ask(&["SMEMBERS", &list]).await.unwrap().trim(), caller.workspace.as_str());
 }
 
 /// A failover may lose the last writes: the workspace's count of them went back.
@@ -256,10 +329,10 @@ async fn lost_writes_are_noticed() {
     assert!(caller.consume(std::slice::from_ref(&limited), at(1)).await);
     server.ask(&["COPY", "kept", &key, "REPLACE"]).await.unwrap();
     assert!(caller.consume(std::slice::from_ref(&limited), at(2)).await);
-    assert_eq!(caller.store.lost().await, Ok(vec![caller.workspace.clone()]));
-    caller.store.rebuilt(&caller.workspace).await.unwrap();
+    assert_eq!(lost(&caller).await, [caller.workspace.clone()]);
+    rebuilt(&caller).await;
     assert_eq!(caller.used(&limited, at(3)).await, 2, "one is lost");
-    assert_eq!(caller.store.lost().await, Ok(Vec::new()));
+    assert_eq!(lost(&caller).await, []);
 }
 
 /// Servers that know nothing of an installation with a log deny budgets until they are counted.
@@ -275,8 +348,8 @@ async fn an_empty_server_begins_where_the_log_ends() {
     assert_eq!(store(config).begin(&workspaces, Position(9)).await, Ok(false));
     assert_eq!(caller.store.recovered_through().await, Ok(Position(7)));
     assert!(caller.reserve(std::slice::from_ref(&budget), at(0)).await.is_none());
-    assert_eq!(caller.store.lost().await, Ok(workspaces.to_vec()));
-    caller.store.rebuilt(&caller.workspace).await.unwrap();
+    assert_eq!(lost(&caller).await, workspaces);
+    rebuilt(&caller).await;
     assert!(caller.reserve(&[budget], at(1)).await.is_some());
 }
 

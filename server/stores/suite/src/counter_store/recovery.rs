@@ -4,7 +4,7 @@ use rateguard_core::counter::Position;
 use rateguard_core::limits::RESERVATION_TTL_MS_MAX;
 use rateguard_core::reservation::ReservationState;
 use rateguard_core::unit::Unit;
-use rateguard_engine::ports::Standing;
+use rateguard_engine::ports::{BudgetOpening, Standing};
 
 use super::world::{
     Ask, RESERVATION_MS, Report, World, a_minute, an_hour, any_minute, ask, at, bucket, hourly, prepaid,
@@ -141,7 +141,7 @@ pub async fn keeps_an_opening_over_a_crash(backend: &impl CounterBackend) {
     world.report(Report::of_cost(1_000).charging(&budget, 1_000), at(0)).await;
     let opened =
         world.store.open_budget(&world.workspace, vec![budget.charged(5_000)], Position(1), at(1)).await;
-    opened.expect("a store that is well opens a budget");
+    assert_eq!(opened, Ok(BudgetOpening::Opened));
     world.report(Report::of_cost(1_000).charging(&budget, 1_000), at(2)).await;
     world.reopen(Stop::Crash, at(10)).await;
     assert_eq!(world.used(&budget, at(11)).await, 6_000);

@@ -2,7 +2,7 @@
 
 use rateguard_core::counter::Position;
 use rateguard_core::unit::Unit;
-use rateguard_engine::ports::Standing;
+use rateguard_engine::ports::{BudgetOpening, Standing};
 
 use super::world::{MINUTE_MS, RESERVATION_MS, Report, World, a_minute, ask, at, hourly, prepaid};
 use super::{CounterBackend, Stop};
@@ -110,7 +110,7 @@ pub async fn adds_an_opening_to_a_new_budget(backend: &impl CounterBackend) {
     let openings = vec![budget.charged(500), ask(2, prepaid(1_000), 0).charged(70)];
     for _ in 0..2 {
         let opened = world.store.open_budget(&world.workspace, openings.clone(), Position(1), at(1)).await;
-        opened.expect("a store that is well opens a budget");
+        assert_eq!(opened, Ok(BudgetOpening::Opened));
     }
     assert_eq!(world.used(&budget, at(2)).await, 500);
     assert_eq!(world.used(&ask(2, prepaid(1_000), 0), at(2)).await, 70);

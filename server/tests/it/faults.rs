@@ -1,0 +1,239 @@
+//! Three replicas over one database and one Redis, while replicas are killed and Redis is killed, paused
+//! and cut off: no limit that is closed or has a local share ever admits more than it may, and where the
+//! counters were there it admits what it should.
+
+mod callers;
+mod rules;
+mod tally;
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use rateguard_proto::v1;
+use rateguard_test_servers::{Flow, Keeping, Proxy, RedisServer};
+use tokio::sync::watch;
+use tokio::time::sleep;
+
+use self::callers::{Callers, now_ms};
+use self::rules::{Kind, LIMIT, REPLICAS, WINDOW_MS};
+use self::tally::{Tally, window_of};
+use crate::clients::{Clients, eventually};
+use crate::database::Database;
+use crate::process::{Installation, Server};
+
+/// What a window in which the counters were there admits at least.
+const ADMITTED_PERCENT_MIN: i64 = 95;
+
+/// What happens in a window.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Weather {
+    Calm,
+    ReplicaKilled,
+    RedisPaused,
+    RedisBack,
+    OneCutOff,
+    RedisKilled,
+}
+
+/// The windows of a round, in order. A fault begins in the middle of one and lasts into the next.
+const ROUND: [Weather; 9] = [
+    Weather::Calm,
+    Weather::ReplicaKilled,
+    Weather::RedisPaused,
+    Weather::RedisBack,
+    Weather::OneCutOff,
+    Weather::RedisBack,
+    Weather::RedisKilled,
+    Weather::RedisBack,
+    Weather::Calm,
+];
+
+impl Weather {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Calm => "calm",
+            Self::ReplicaKilled => "replica killed",
+            Self::RedisPaused => "Redis paused",
+            Self::RedisBack => "Redis back",
+            Self::OneCutOff => "one cut off",
+            Self::RedisKilled => "Redis killed",
+        }
+    }
+
+    /// Whether the counters answered all the time.
+    fn counters_were_there(self) -> bool {
+        matches!(self, Self::Calm | Self::ReplicaKilled)
+    }
+}
+
+fn rounds() -> u64 {
+    std::env::var("RATEGUARD_SOAK_ROUNDS").ok().and_then(|text| text.parse().ok()).unwrap_or(1)
+}
+
+/// A replica, reached by callers while it runs, that reaches Redis through a proxy of its own.
+struct Replica {
+    installation: Installation,
+    proxy: Proxy,
+    server: Option<Server>,
+    client: watch::Sender<Option<Clients>>,
+}
+
+impl Replica {
+    async fn over(redis: &RedisServer, installation: impl FnOnce(&str) -> Installation) -> Self {
+        let proxy = Proxy::to(SocketAddr::from(([127, 0, 0, 1], redis.port()))).await.unwrap();
+        let url = format!("redis://{}", proxy.address());
+        let installation = installation(&url);
+        let server = Some(installation.serve().await);
+        Self { installation, proxy, server, client: watch::channel(None).0 }
+    }
+
+    fn server(&self) -> &Server {
+        self.server.as_ref().unwrap()
+    }
+
+    async fn let_in(&self, key: &str) {
+        self.client.send_replace(Some(self.server().connect(key).await));
+    }
+
+    async fn kill(&mut self) {
+        self.server.take().unwrap().kill().await;
+    }
+
+    async fn start_again(&mut self, key: &str) {
+        self.server = Some(self.installation.serve().await);
+        self.let_in(key).await;
+    }
+}
+
+struct Scene {
+    redis: RedisServer,
+    _database: Database,
+    replicas: Vec<Replica>,
+    key: String,
+}
+
+impl Scene {
+    async fn set() -> Self {
+        let database = Database::shared().await;
+        let redis = RedisServer::start(Keeping::Writes).await.unwrap();
+        let first = Installation::make_on(&database.url).await;
+        let mut others: Vec<Installation> = (1..REPLICAS).map(|_| first.replica(&database.url)).collect();
+        let mut replicas = vec![Replica::over(&redis, |url| first.with_counters_in(url)).await];
+        while let Some(other) = others.pop() {
+            replicas.push(Replica::over(&redis, |url| other.with_counters_in(url)).await);
+        }
+        let manager = replicas[0].installation.administer(replicas[0].server()).await;
+        let mut ids = Vec::new();
+        for kind in Kind::all() {
+            ids.push(kind.make(&manager).await);
+        }
+        let key = manager.make_key(&[v1::KeyScope::Quota]).await;
+        for replica in &replicas {
+            let client = replica.server().connect(&key).await;
+            eventually("the replica knows the key and the last rule", async || {
+                let subject = Kind::all().pop().unwrap().subject();
+                let request = v1::GetQuotaRequest { subject, ..Default::default() };
+                let answer = client.quota().get_quota(request).await;
+                answer.is_ok_and(|answer| !answer.into_inner().limits.is_empty())
+            })
+            .await;
+            replica.let_in(&key).await;
+        }
+        Self { redis, _database: database, replicas, key }
+    }
+
+    /// Makes the weather of a window, from its beginning to its end.
+    async fn live_through(&mut self, weather: Weather, window: i64) {
+        let middle_ms = window * WINDOW_MS + WINDOW_MS / 2;
+        match weather {
+            Weather::Calm => {}
+            Weather::ReplicaKilled => {
+                until_ms(window * WINDOW_MS + WINDOW_MS / 4).await;
+                let key = self.key.clone();
+                self.replicas[1].kill().await;
+                self.replicas[1].start_again(&key).await;
+            }
+            Weather::RedisPaused => {
+                until_ms(middle_ms).await;
+                self.redis.pause().unwrap();
+            }
+            Weather::OneCutOff => {
+                until_ms(middle_ms).await;
+                self.replicas[2].proxy.set(Flow::BlackHole);
+            }
+            Weather::RedisKilled => {
+                until_ms(middle_ms).await;
+                self.redis.kill().await.unwrap();
+            }
+            Weather::RedisBack => {
+                until_ms(middle_ms).await;
+                self.redis_comes_back().await;
+            }
+        }
+        until_ms((window + 1) * WINDOW_MS).await;
+    }
+
+    /// Ends whatever stands between the replicas and Redis.
+    async fn redis_comes_back(&self) {
+        self.redis.resume().unwrap();
+        if self.redis.ask(&["PING"]).await.is_err() {
+            self.redis.start_again().await.unwrap();
+        }
+        for replica in &self.replicas {
+            replica.proxy.set(Flow::Pass);
+        }
+    }
+
+    async fn stop(self) {
+        for mut replica in self.replicas {
+            assert!(replica.server.take().unwrap().interrupt().await.success());
+        }
+    }
+}
+
+/// Waits for an instant of the clock, which the windows go by.
+async fn until_ms(at_ms: i64) {
+    while let Ok(left_ms) = u64::try_from(at_ms - now_ms())
+        && left_ms > 0
+    {
+        sleep(Duration::from_millis(left_ms)).await;
+    }
+}
+
+async fn one_round() {
+    let mut scene = Scene::set().await;
+    let (kinds, tally) = (Kind::all(), Tally::default());
+    let ways: Vec<_> = scene.replicas.iter().map(|replica| replica.client.subscribe()).collect();
+    let callers = Callers::start(&kinds, &ways, &tally);
+    // The first whole window is the first that counts.
+    let first = window_of(now_ms()) + 1;
+    until_ms(first * WINDOW_MS).await;
+    let windows: Vec<(i64, Weather)> = (first..).zip(ROUND).collect();
+    for (window, weather) in &windows {
+        scene.live_through(*weather, *window).await;
+    }
+    callers.stop().await;
+    let named: Vec<_> = windows.iter().map(|(window, weather)| (*window, weather.name())).collect();
+    let table = tally.table(&kinds, &named);
+    eprintln!("{table}");
+    for kind in &kinds {
+        for (window, weather) in &windows {
+            let admitted = tally.cell(*kind, *window).admitted;
+            if kind.is_bounded() {
+                assert!(admitted <= LIMIT, "{kind} admitted {admitted} of {LIMIT}: {weather:?}\n{table}");
+            }
+            if weather.counters_were_there() {
+                let enough = admitted * 100 >= LIMIT * ADMITTED_PERCENT_MIN;
+                assert!(enough, "{kind} admitted only {admitted} of {LIMIT}: {weather:?}\n{table}");
+            }
+        }
+    }
+    scene.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn no_fault_lets_a_bounded_limit_admit_more_than_it_may() {
+    for _ in 0..rounds() {
+        one_round().await;
+    }
+}

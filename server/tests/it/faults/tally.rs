@@ -1,0 +1,86 @@
+//! What was admitted, by rule and by window.
+
+use std::collections::BTreeMap;
+use std::fmt::Write;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use rateguard_proto::v1;
+
+use super::rules::{AMOUNT, Kind, LIMIT, WINDOW_MS};
+
+/// What one rule did in one window.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Cell {
+    /// Units that allowed checks took, whose window the answer itself tells.
+    pub admitted: i64,
+    /// Units allowed by answers that tell no window, and that were asked for and answered in this one.
+    pub admitted_untold: i64,
+    /// Checks that were denied.
+    pub denied: i64,
+    /// Checks that got no decision.
+    pub failed: i64,
+    /// Decisions that were taken without the shared counters.
+    pub degraded: i64,
+}
+
+/// All of it, shared by the callers.
+#[derive(Clone, Default)]
+pub struct Tally(Arc<Mutex<BTreeMap<(Kind, i64), Cell>>>);
+
+/// The number of the window in which an instant lies, counted from the epoch.
+pub fn window_of(at_ms: i64) -> i64 {
+    at_ms.div_euclid(WINDOW_MS)
+}
+
+impl Tally {
+    fn change(&self, kind: Kind, window: i64, change: impl FnOnce(&mut Cell)) {
+        let mut cells = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        change(cells.entry((kind, window)).or_default());
+    }
+
+    /// Takes in a decision on a check that was sent and answered at these instants.
+    pub fn decided(&self, kind: Kind, answer: &v1::CheckQuotaResponse, sent_ms: i64, answered_ms: i64) {
+        let told = answer.limits.iter().find_map(|limit| limit.reset_time);
+        let told = told.map(|at| window_of(at.seconds * 1_000 + i64::from(at.nanos) / 1_000_000 - 1));
+        let seen = window_of(answered_ms);
+        let allowed = answer.decision() == v1::Decision::Allowed;
+        self.change(kind, told.unwrap_or(seen), |cell| {
+            cell.degraded += i64::from(answer.degraded);
+            match (allowed, told) {
+                (false, _) => cell.denied += 1,
+                (true, Some(_)) => cell.admitted += AMOUNT,
+                (true, None) if window_of(sent_ms) == seen => cell.admitted_untold += AMOUNT,
+                // On an edge nobody can say which window it was.
+                (true, None) => {}
+            }
+        });
+    }
+
+    /// Takes in a check that got no decision.
+    pub fn failed(&self, kind: Kind, answered_ms: i64) {
+        self.change(kind, window_of(answered_ms), |cell| cell.failed += 1);
+    }
+
+    /// What a rule did in a window.
+    pub fn cell(&self, kind: Kind, window: i64) -> Cell {
+        let cells = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        cells.get(&(kind, window)).copied().unwrap_or_default()
+    }
+
+    /// Every rule's share of its limit in each window, as people read it.
+    pub fn table(&self, kinds: &[Kind], windows: &[(i64, &str)]) -> String {
+        let mut text = format!("{:34}", "admitted / limit (percent), by window");
+        for (_, weather) in windows {
+            let _ = write!(text, "{weather:>18}");
+        }
+        for kind in kinds {
+            let _ = write!(text, "\n{:34}", kind.to_string());
+            for (window, _) in windows {
+                let Cell { admitted, admitted_untold, degraded, failed, .. } = self.cell(*kind, *window);
+                let share = (admitted + admitted_untold) * 100 / LIMIT;
+                let _ = write!(text, "{:>18}", format!("{share} ({degraded}d {failed}f)"));
+            }
+        }
+        text
+    }
+}

@@ -1,0 +1,161 @@
+//! Replicas whose counters are in one Redis decide as one.
+
+use rateguard_proto::v1;
+use rateguard_test_servers::{Keeping, RedisServer};
+use tokio::task::JoinSet;
+
+use crate::clients::{Clients, eventually, record};
+use crate::database::Database;
+use crate::process::{Installation, Server};
+
+const CALLERS: usize = 64;
+const CALLS_EACH: usize = 20;
+
+/// Two replicas over one database and one Redis.
+struct Pair {
+    redis: RedisServer,
+    _database: Database,
+    installation: Installation,
+    _other: Installation,
+    servers: [Server; 2],
+}
+
+impl Pair {
+    async fn start() -> Self {
+        let database = Database::shared().await;
+        let redis = RedisServer::start(Keeping::Writes).await.unwrap();
+        let installation = Installation::make_on(&database.url).await.with_counters_in(&redis.url());
+        let other = installation.replica(&database.url).with_counters_in(&redis.url());
+        let servers = [installation.serve().await, other.serve().await];
+        Self { redis, _database: database, installation, _other: other, servers }
+    }
+
+    async fn manager(&self) -> Clients {
+        self.installation.administer(&self.servers[0]).await
+    }
+
+    /// Clients of both with a key of everything that an app needs.
+    async fn callers(&self) -> [Clients; 2] {
+        let scopes = [v1::KeyScope::Quota, v1::KeyScope::Usage, v1::KeyScope::Read];
+        let key = self.manager().await.make_key(&scopes).await;
+        let [here, there] = &self.servers;
+        let callers = [here.connect(&key).await, there.connect(&key).await];
+        let peek = || v1::CheckQuotaRequest { mode: v1::CheckMode::Peek.into(), ..Default::default() };
+        eventually("the other replica knows the key", async || callers[1].check(peek()).await.is_ok()).await;
+        callers
+    }
+
+    async fn stop(self) {
+        for server in self.servers {
+            assert!(server.interrupt().await.success());
+        }
+    }
+}
+
+/// Waits until a replica counts by a limit.
+async fn knows(client: &Clients, id: &str) {
+    let knows = async || client.limits().await.iter().any(|limit| limit.id == id);
+    eventually("the replica knows the limit", knows).await;
+}
+
+/// Calls again and again, and says how many calls were allowed.
+async fn calls_allowed(client: Clients) -> usize {
+    let mut allowed = 0;
+    for _ in 0..CALLS_EACH {
+        let answer = client.check(v1::CheckQuotaRequest::default()).await.unwrap();
+        allowed += usize::from(answer.decision() == v1::Decision::Allowed);
+    }
+    allowed
+}
+
+async fn left(client: &Clients, rule: &v1::Rule) -> i64 {
+    client.limits().await.into_iter().find(|limit| limit.id == rule.id).unwrap().remaining
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn of_64_callers_on_two_replicas_exactly_what_the_smaller_limit_allows_passes() {
+    let pair = Pair::start().await;
+    let manager = pair.manager().await;
+    let wide = manager.make_rule("a thousand", 1_000).await;
+    let narrow = manager.make_rule("five hundred", 500).await;
+    let callers = pair.callers().await;
+    for client in &callers {
+        knows(client, &narrow.id).await;
+    }
+
+    let mut calling = JoinSet::new();
+    for place in 0..CALLERS {
+        calling.spawn(calls_allowed(callers[place % 2].clone()));
+    }
+    let admitted: usize = calling.join_all().await.into_iter().sum();
+    assert_eq!(admitted, 500);
+    for client in &callers {
+        assert_eq!((left(client, &wide).await, left(client, &narrow).await), (500, 0));
+    }
+    pair.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_one_replica_has_decided_the_other_repeats_settles_and_releases() {
+    let pair = Pair::start().await;
+    let manager = pair.manager().await;
+    let rule = manager.make_rule("three", 3).await;
+    let budget = manager.make_budget("shared", 1_000).await;
+    let [here, there] = pair.callers().await;
+    knows(&there, &rule.id).await;
+    eventually("the budget is open", async || {
+        let peek = v1::CheckQuotaRequest {
+            mode: v1::CheckMode::Peek.into(),
+            subject: "shared".to_owned(),
+            ..Default::default()
+        };
+        there.check(peek).await.unwrap().limits.iter().any(|limit| limit.id == budget.id)
+    })
+    .await;
+
+    let question = v1::CheckQuotaRequest { request_id: "asked-twice".to_owned(), ..Default::default() };
+    let first = here.check(question.clone()).await.unwrap();
+    let again = there.check(question).await.unwrap();
+    assert_eq!((first.replayed, again.replayed, again.decision()), (false, true, v1::Decision::Allowed));
+    assert_eq!(left(&here, &rule).await, 2);
+
+    let settled = here.reserve("shared", 400).await.reservation_id;
+    let report = v1::UsageRecord { reservation_id: settled, ..record("settles", "shared", 300) };
+    let result = there.report_one(report).await;
+    assert_eq!((result.status(), result.flags), (v1::RecordStatus::Accepted, Vec::new()));
+    let released = here.reserve("shared", 500).await.reservation_id;
+    let request = v1::ReleaseReservationRequest { reservation_id: released };
+    let state = there.quota().release_reservation(request).await.unwrap().into_inner().state();
+    assert_eq!(state, v1::ReservationState::Released);
+    eventually("both know what is spent", async || {
+        let state = manager.budget_state(&budget.id).await;
+        (state.spent_nanos, state.held_nanos) == (300, 0)
+    })
+    .await;
+    assert_eq!(left(&there, &rule).await, 1);
+    pair.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn lost_memory_is_noticed_and_budgets_are_counted_again_from_the_events() {
+    let pair = Pair::start().await;
+    let manager = pair.manager().await;
+    let budget = manager.make_budget("kept", 1_000).await;
+    let [here, there] = pair.callers().await;
+    here.report_one(record("before", "kept", 700)).await;
+    eventually("the spending counts", async || manager.budget_state(&budget.id).await.spent_nanos == 700)
+        .await;
+
+    pair.redis.ask(&["FLUSHALL"]).await.unwrap();
+    // Until they are counted again budgets deny; then exactly what was left is there.
+    assert_eq!(there.reserve("kept", 301).await.decision(), v1::Decision::Denied);
+    eventually("the budget is counted again", async || {
+        let reserved = there.reserve("kept", 300).await;
+        reserved.decision() == v1::Decision::Allowed
+    })
+    .await;
+    assert_eq!(here.reserve("kept", 1).await.decision(), v1::Decision::Denied);
+    let state = manager.budget_state(&budget.id).await;
+    assert_eq!((state.spent_nanos, state.held_nanos), (700, 300));
+    pair.stop().await;
+}
