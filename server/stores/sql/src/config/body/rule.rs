@@ -20,13 +20,18 @@ pub(super) struct RuleBody {
     enforcement: EnforcementBody,
     priority: i32,
     override_group: Option<String>,
-    /// Rules from before there were any have none.
-    #[serde(default)]
+    /// Left out where nothing is set, as in rules from before there were any: a version that does not know
+    /// them reads the others.
+    #[serde(default, skip_serializing_if = "is_default")]
     policies: PoliciesBody,
     active: bool,
 }
 
-#[derive(Default, Serialize, Deserialize)]
+fn is_default<T: Default + PartialEq>(value: &T) -> bool {
+    *value == T::default()
+}
+
+#[derive(Default, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 struct PoliciesBody {
     leased: bool,
@@ -34,7 +39,7 @@ struct PoliciesBody {
     counts_denied: bool,
 }
 
-#[derive(Default, Serialize, Deserialize)]
+#[derive(Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
 enum FailureBody {
     #[default]
