@@ -43,6 +43,8 @@ pub struct PlannedLimit {
     pub unit: Unit,
     /// Whether it decides.
     pub enforcement: Enforcement,
+    /// Whether it counts amounts of denied calls too, as debt.
+    pub counts_denied: bool,
     /// The calls it applies to.
     pub matches: Match,
     /// What makes its counters different.
@@ -329,6 +331,7 @@ fn plan_rule(workspace: &WorkspaceId, zone: &Zone, rule: &Rule, now: Millis) -> 
         name: rule.name.as_str().into(),
         unit: rule.unit.clone(),
         enforcement: rule.enforcement,
+        counts_denied: rule.policies.counts_denied,
         matches: rule.matches.clone(),
         scope: rule.scope.clone(),
         counts_after: Position::default(),
@@ -357,6 +360,7 @@ pub fn plan_budget(workspace: &WorkspaceId, zone: &Zone, budget: &Budget, now: M
         name: budget.name.as_str().into(),
         unit: Unit::Cost,
         enforcement: budget.enforcement,
+        counts_denied: false,
         matches: budget.matches.clone(),
         scope: budget.scope.clone(),
         counts_after: budget.opened_after.unwrap_or_default(),
