@@ -137,6 +137,3 @@ fn duration(ms: i64) -> Duration {
     let nanos = i32::try_from(ms % 1_000 * 1_000_000).unwrap_or(0);
     Duration { seconds: ms / 1_000, nanos }
 }
-
-#[cfg(test)]
-mod tests;
