@@ -171,7 +171,10 @@ fn what_is_spoken_of_envoy_has_its_published_numbers() {
         message.fields().map(|field| (field.name().to_owned(), field.number())).collect::<BTreeMap<_, _>>()
     };
     for (name, expected) in [
-        ("service.ratelimit.v3.RateLimitRequest", &[("domain", 1), ("descriptors", 2), ("hits_addend", 3)][..]),
+        (
+            "service.ratelimit.v3.RateLimitRequest",
+            &[("domain", 1), ("descriptors", 2), ("hits_addend", 3)][..],
+        ),
         (
             "service.ratelimit.v3.RateLimitResponse",
             &[

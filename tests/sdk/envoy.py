@@ -1,6 +1,5 @@
 """A real Envoy in front of a real ``rateguard serve``, which it asks over its rate-limit protocol."""
 
-import importlib
 import json
 import os
 import re
@@ -17,7 +16,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import grpc
 from prices import REPOSITORY
 
 READY_SECONDS_MAX = 60.0
@@ -71,8 +69,7 @@ class Server:
     """One ``rateguard serve`` with a workspace that the configuration above was imported into."""
 
     address: str
-    first_key: str
-    quota_key: str
+    key: str
     import_notes: str
     process: subprocess.Popen[bytes]
 
@@ -171,16 +168,14 @@ def running_server(folder: Path) -> Iterator[Server]:
     data = str(folder / "data")
     made = _rateguard("init", "--data-dir", data).stdout
     first_key = re.search(r"rg_live_\S+", made)
-    owner = re.search(r"(\S+@\S+)\s+(\S+)", made)
-    assert first_key and owner, "init prints the first key and the owner's password"
+    assert first_key, "init prints the first key"
     port, log = _free_port(), folder / "server.log"
     command = [_binary(), "serve", "--data-dir", data, "--listen", f"127.0.0.1:{port}"]
     address = f"http://127.0.0.1:{port}"
     with _running(command, log) as process:
         _wait("the server", process, log, f"{address}/ready")
         notes = _import(folder, address, first_key[0])
-        quota_key = _make_key(f"127.0.0.1:{port}", owner[1], owner[2])
-        yield Server(address, first_key[0], quota_key, notes, process)
+        yield Server(address, first_key[0], notes, process)
 
 
 def _import(folder: Path, address: str, key: str) -> str:
@@ -189,51 +184,6 @@ def _import(folder: Path, address: str, key: str) -> str:
     imported = _rateguard("import", "envoy-ratelimit", str(source), "-o", str(rules))
     _rateguard("apply", "--address", address, "--key", key, str(rules))
     return imported.stderr
-
-
-def _make_key(target: str, email: str, password: str) -> str:
-    """A key that may ask for quota, made by the workspace's owner."""
-    auth_service_pb2 = _messages("auth_service")
-    key_pb2, key_service_pb2 = _messages("key"), _messages("key_service")
-    secret_text_pb2 = _messages("secret_text")
-    login = auth_service_pb2.LoginRequest(
-        email=email, password=secret_text_pb2.SecretText(value=password)
-    )
-    with grpc.insecure_channel(target) as channel:
-        logged_in = _unary(
-            channel,
-            "AuthService/Login",
-            login,
-            auth_service_pb2.LoginResponse,
-        )
-        token = logged_in.grant.access_token.value
-        key = key_pb2.Key(display_name="envoy", scopes=[key_pb2.KEY_SCOPE_QUOTA])
-        made = _unary(
-            channel,
-            "KeyService/CreateKey",
-            key_service_pb2.CreateKeyRequest(key=key),
-            key_service_pb2.CreateKeyResponse,
-            token,
-        )
-        secret: str = made.secret.value
-        return secret
-
-
-def _messages(name: str) -> Any:
-    # The stubs that protobuf generates are not typed as strictly as these tests.
-    return importlib.import_module(f"rateguard.v1.{name}_pb2")
-
-
-def _unary(
-    channel: grpc.Channel, method: str, request: Any, answer: Any, token: str = ""
-) -> Any:
-    call = channel.unary_unary(
-        f"/rateguard.v1.{method}",
-        request_serializer=type(request).SerializeToString,
-        response_deserializer=answer.FromString,
-    )
-    metadata = (("authorization", f"Bearer {token}"),) if token else None
-    return call(request, timeout=CALL_SECONDS_MAX, metadata=metadata)
 
 
 @contextmanager
@@ -302,7 +252,7 @@ def _limiting(
             "grpc_service": {
                 "envoy_grpc": {"cluster_name": "rateguard"},
                 "initial_metadata": [
-                    {"key": "authorization", "value": f"Bearer {server.quota_key}"}
+                    {"key": "authorization", "value": f"Bearer {server.key}"}
                 ],
             },
         },

@@ -174,7 +174,8 @@ fn charges_of(asked: &[Asked<'_>]) -> Result<SmallVec<[Charge; 8]>, EngineError>
 fn answer(asked: &[Asked<'_>], charges: &[Charge], verdict: &Verdict, now: Millis) -> DescribedAnswer {
     let mut readings = verdict.readings.iter();
     let statuses = asked.iter().map(|asked| {
-        let limits = asked.limits.iter().zip(readings.by_ref()).map(|(limited, reading)| limited.status(*reading));
+        let limits =
+            asked.limits.iter().zip(readings.by_ref()).map(|(limited, reading)| limited.status(*reading));
         asked.status(limits.collect(), now)
     });
     let descriptors: Vec<DescribedStatus> = statuses.collect();

@@ -106,7 +106,8 @@ fn follow<'t>(nodes: &'t [Node], keys: &[&str], way: &mut Vec<Step<'t>>, found: 
         return;
     };
     let prefix = way.last().map(|step| format!("{}.", step.path)).unwrap_or_default();
-    let mut fitting: Vec<(usize, &Node)> = nodes.iter().enumerate().filter(|(_, node)| node.key == *key).collect();
+    let mut fitting: Vec<(usize, &Node)> =
+        nodes.iter().enumerate().filter(|(_, node)| node.key == *key).collect();
     fitting.sort_by_key(|(place, node)| (node.precedence(), *place));
     let has_all = fitting.iter().any(|(_, node)| node.values().are_all());
     for (place, node) in fitting {

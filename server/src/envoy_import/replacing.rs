@@ -22,7 +22,9 @@ pub(super) fn join(made: &mut Made<'_>) {
                 made.rules[by].rule.override_group.clone_from(&group);
                 made.rules[of].rule.override_group = group;
             }
-            Err(why) => made.note(&path, ".rate_limit.replaces", format!("is not carried: {why}; both limits apply")),
+            Err(why) => {
+                made.note(&path, ".rate_limit.replaces", format!("is not carried: {why}; both limits apply"))
+            }
         }
     }
 }
@@ -51,7 +53,10 @@ fn pair(made: &Made<'_>, by: usize, names: &[String]) -> Result<usize, String> {
         return Err("one of the two is in a group already, with limits of the same keys".to_owned());
     }
     if REQUEST_GROUP.len() + name.len() > NAME_BYTES_MAX || name.chars().any(char::is_control) {
-        return Err(format!("a name of at most {} bytes can be replaced", NAME_BYTES_MAX - REQUEST_GROUP.len()));
+        return Err(format!(
+            "a name of at most {} bytes can be replaced",
+            NAME_BYTES_MAX - REQUEST_GROUP.len()
+        ));
     }
     Ok(of)
 }

@@ -48,7 +48,8 @@ impl Made<'_> {
 pub(super) fn of(root: &Root) -> Made<'_> {
     let mut made = Made::default();
     if root.domain.len() > TEXT_BYTES_MAX || root.domain.chars().any(char::is_control) {
-        let message = format!("is not carried: a domain has at most {TEXT_BYTES_MAX} bytes without control characters");
+        let message =
+            format!("is not carried: a domain has at most {TEXT_BYTES_MAX} bytes without control characters");
         made.note("domain", "", message);
         return made;
     }
@@ -57,7 +58,8 @@ pub(super) fn of(root: &Root) -> Made<'_> {
         let group = short(&format!("envoy:{number}:{}:{}", root.domain, keys.join(",")), NAME_BYTES_MAX);
         let needed = needed(branches(&root.descriptors, &keys));
         for (place, branch) in needed.iter().enumerate() {
-            let is_alone = needed.iter().enumerate().all(|(at, other)| at == place || !branch.may_meet(other));
+            let is_alone =
+                needed.iter().enumerate().all(|(at, other)| at == place || !branch.may_meet(other));
             if let Some(mut rule) = rule_of(&mut made, &root.domain, &keys, branch) {
                 if !is_alone {
                     rule.override_group = Some(group.clone());
@@ -77,8 +79,11 @@ fn needed(all: Vec<Branch<'_>>) -> Vec<Branch<'_>> {
     let stands_before = |place: usize, branch: &Branch<'_>| {
         all.iter().skip(place + 1).any(|later| later.is_limit && branch.may_meet(later))
     };
-    let keep: Vec<bool> =
-        all.iter().enumerate().map(|(place, branch)| branch.is_limit || stands_before(place, branch)).collect();
+    let keep: Vec<bool> = all
+        .iter()
+        .enumerate()
+        .map(|(place, branch)| branch.is_limit || stands_before(place, branch))
+        .collect();
     all.into_iter().zip(keep).filter_map(|(branch, keep)| keep.then_some(branch)).collect()
 }
 
@@ -202,7 +207,8 @@ fn scope(branch: &Branch<'_>) -> Option<Vec<Scope>> {
 }
 
 fn name(domain: &str, keys: &[&str], branch: &Branch<'_>) -> String {
-    let own = branch.steps.last().and_then(|step| step.node.rate_limit.as_ref()).map(|limit| limit.name.as_str());
+    let own =
+        branch.steps.last().and_then(|step| step.node.rate_limit.as_ref()).map(|limit| limit.name.as_str());
     if let Some(own) = own.filter(|own| branch.is_limit && !own.is_empty()) {
         return short_name(own, "");
     }

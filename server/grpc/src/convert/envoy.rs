@@ -4,21 +4,21 @@ mod headers;
 mod units;
 
 use prost_types::Duration;
-use rateguard_core::limits::{
-    AMOUNT_MAX, DESCRIPTOR_ENTRIES_MAX, DESCRIPTORS_MAX, WINDOW_MS_MAX,
-};
+use rateguard_core::limits::{AMOUNT_MAX, DESCRIPTOR_ENTRIES_MAX, DESCRIPTORS_MAX, WINDOW_MS_MAX};
 use rateguard_core::time::Millis;
 use rateguard_engine::described::{
     DescribedAnswer, DescribedCall, DescribedLimit, DescribedStatus, Descriptor, Hits, OwnLimit,
 };
 use rateguard_engine::error::EngineError;
 use rateguard_proto::envoy::extensions::common::ratelimit::v3 as common;
-use rateguard_proto::envoy::extensions::common::ratelimit::v3::rate_limit_descriptor::{Entry, RateLimitOverride};
-use rateguard_proto::envoy::r#type::v3::RateLimitUnit;
+use rateguard_proto::envoy::extensions::common::ratelimit::v3::rate_limit_descriptor::{
+    Entry, RateLimitOverride,
+};
 use rateguard_proto::envoy::service::ratelimit::v3 as rls;
 use rateguard_proto::envoy::service::ratelimit::v3::rate_limit_response::{
     Code, DescriptorStatus, RateLimit,
 };
+use rateguard_proto::envoy::r#type::v3::RateLimitUnit;
 
 use super::check::batch_size;
 use super::{enumeration, missing, out_of_bounds, text};
@@ -35,9 +35,9 @@ pub fn described_call(message: rls::RateLimitRequest) -> Result<DescribedCall, E
     let domain = text("domain", message.domain)?;
     // The protocol has no field that would tell 0 from nothing here.
     let hits = u64::from(message.hits_addend.max(1));
-    let descriptor =
-        |(place, message)| descriptor(&format!("descriptors[{place}]"), message, hits);
-    let descriptors = message.descriptors.into_iter().enumerate().map(descriptor).collect::<Result<_, _>>()?;
+    let descriptor = |(place, message)| descriptor(&format!("descriptors[{place}]"), message, hits);
+    let descriptors =
+        message.descriptors.into_iter().enumerate().map(descriptor).collect::<Result<_, _>>()?;
     Ok(DescribedCall { domain, descriptors })
 }
 

@@ -2,9 +2,13 @@
 
 use rateguard_engine::resources::Scope;
 use rateguard_proto::envoy::extensions::common::ratelimit::v3::RateLimitDescriptor;
-use rateguard_proto::envoy::extensions::common::ratelimit::v3::rate_limit_descriptor::{Entry, RateLimitOverride};
+use rateguard_proto::envoy::extensions::common::ratelimit::v3::rate_limit_descriptor::{
+    Entry, RateLimitOverride,
+};
 use rateguard_proto::envoy::service::ratelimit::v3::rate_limit_response::rate_limit::Unit;
-use rateguard_proto::envoy::service::ratelimit::v3::rate_limit_response::{Code, DescriptorStatus, RateLimit};
+use rateguard_proto::envoy::service::ratelimit::v3::rate_limit_response::{
+    Code, DescriptorStatus, RateLimit,
+};
 use rateguard_proto::envoy::service::ratelimit::v3::rate_limit_service_client::RateLimitServiceClient;
 use rateguard_proto::envoy::service::ratelimit::v3::{RateLimitRequest, RateLimitResponse};
 use rateguard_proto::envoy::r#type::v3::RateLimitUnit;
@@ -153,7 +157,10 @@ async fn nested_entries_and_the_domain_have_to_fit() {
         domain: "another".to_owned(),
         ..request(vec![descriptor(&[("type", "marketing"), ("to", "+1 206")])])
     };
-    assert_eq!(client(&world).should_rate_limit(elsewhere).await.unwrap().into_inner().overall_code(), Code::Ok);
+    assert_eq!(
+        client(&world).should_rate_limit(elsewhere).await.unwrap().into_inner().overall_code(),
+        Code::Ok
+    );
 }
 
 #[tokio::test]
@@ -195,7 +202,8 @@ async fn negative_hits_give_back_what_was_taken_and_no_more() {
 
 #[tokio::test]
 async fn the_true_use_is_charged_afterwards_and_denies_what_comes_then() {
-    let tokens = v1::Rule { counts_denied: true, unit: "tokens".to_owned(), ..rule("tokens", "/user=*", 100) };
+    let tokens =
+        v1::Rule { counts_denied: true, unit: "tokens".to_owned(), ..rule("tokens", "/user=*", 100) };
     let other = v1::Rule { counts_denied: true, ..rule("tenant", "/tenant=*", 1_000) };
     let world = with_rules(vec![tokens, other]).await;
     let before = || vec![hitting(0, &[("user", "ann")]), hitting(0, &[("tenant", "acme")])];

@@ -21,14 +21,18 @@ const CALLERS_LIMIT: &str = "limit";
 
 /// The headers of a decision: none where no limit decides.
 pub(super) fn of(answer: &DescribedAnswer) -> Vec<HeaderValue> {
-    let all: Vec<DescribedLimit> =
-        answer.descriptors.iter().flat_map(|status| &status.limits).filter(|limit| is_shown(limit)).cloned().collect();
+    let all: Vec<DescribedLimit> = answer
+        .descriptors
+        .iter()
+        .flat_map(|status| &status.limits)
+        .filter(|limit| is_shown(limit))
+        .cloned()
+        .collect();
     let Some(tightest) = telling(&all) else { return Vec::new() };
     let shown = &all[..all.len().min(LIMITS_SHOWN_MAX)];
     let reset_s = |limit: &DescribedLimit| limit.reading.reset_at.map(|at| seconds_up(at.since(answer.now)));
-    let list = |member: &dyn Fn(&DescribedLimit) -> String| {
-        shown.iter().map(member).collect::<Vec<_>>().join(", ")
-    };
+    let list =
+        |member: &dyn Fn(&DescribedLimit) -> String| shown.iter().map(member).collect::<Vec<_>>().join(", ");
     let mut headers = vec![
         header("ratelimit-policy", list(&policy)),
         header("ratelimit", list(&|limit| state(limit, reset_s(limit)))),

@@ -2,8 +2,8 @@
 
 use rateguard_core::counter::Limit;
 use rateguard_core::time::Bounds;
-use rateguard_proto::envoy::r#type::v3::RateLimitUnit;
 use rateguard_proto::envoy::service::ratelimit::v3::rate_limit_response::rate_limit::Unit;
+use rateguard_proto::envoy::r#type::v3::RateLimitUnit;
 
 const SECOND_MS: i64 = 1_000;
 const MINUTE_MS: i64 = 60 * SECOND_MS;
