@@ -1,10 +1,10 @@
 //! Generates messages, clients and servers from the `.proto` files beside this script.
 //!
-//! The compiler is a library, so no `protoc` has to be installed. The public and the internal package
-//! are compiled apart: each gets a descriptor set of its own, and reflection that is given the public
-//! one cannot show the internal service.
+//! The compiler is a library, so no `protoc` has to be installed. The public package, the internal one and
+//! those of Envoy are compiled apart: each gets a descriptor set of its own, and reflection that is given
+//! the others cannot show the internal service.
 //!
-//! Who may call which method is declared in both, and becomes one table.
+//! Who may call which method is declared in all of them, and becomes one table.
 
 #[path = "build/access.rs"]
 mod access;
@@ -19,6 +19,13 @@ use prost_reflect::DescriptorPool;
 const PUBLIC_FOLDER: &str = "rateguard/v1";
 /// Folder of the internal package, from the root of the protos.
 const INTERNAL_FOLDER: &str = "rateguard/internal/v1";
+/// Folders of the packages of Envoy that are spoken, from the root of the protos.
+const ENVOY_FOLDERS: [&str; 4] = [
+    "envoy/config/core/v3",
+    "envoy/extensions/common/ratelimit/v3",
+    "envoy/service/ratelimit/v3",
+    "envoy/type/v3",
+];
 /// What reads and writes messages.
 const CODEC: &str = "crate::codec::BoundedCodec";
 /// The message that holds secrets. Its `Debug` is written by hand so that it prints none.
@@ -28,11 +35,13 @@ fn main() -> Result<(), Box<dyn Error>> {
     let root = PathBuf::from(env::var("CARGO_MANIFEST_DIR")?);
     let out = PathBuf::from(env::var("OUT_DIR")?);
     println!("cargo::rerun-if-changed=rateguard");
+    println!("cargo::rerun-if-changed=envoy");
 
-    let public = generate(&root, PUBLIC_FOLDER, &out.join("public"), &[])?;
+    let public = generate(&root, &[PUBLIC_FOLDER], &out.join("public"), &[])?;
     let public_types = [(".rateguard.v1", "crate::v1")];
-    let internal = generate(&root, INTERNAL_FOLDER, &out.join("internal"), &public_types)?;
-    let table = access::table(&[public, internal]).map_err(told)?;
+    let internal = generate(&root, &[INTERNAL_FOLDER], &out.join("internal"), &public_types)?;
+    let envoy = generate(&root, &ENVOY_FOLDERS, &out.join("envoy"), &public_types)?;
+    let table = access::table(&[public, internal, envoy]).map_err(told)?;
     fs::write(out.join("access.rs"), table)?;
     Ok(())
 }
@@ -43,18 +52,20 @@ fn told(faults: String) -> &'static str {
     "the contract does not say who may call what"
 }
 
-/// Compiles the files of one folder into `out`, and gives what they describe; `extern_paths` names
+/// Compiles the files of folders into `out`, and gives what they describe; `extern_paths` names
 /// packages that exist elsewhere.
 fn generate(
     root: &Path,
-    folder: &str,
+    folders: &[&str],
     out: &Path,
     extern_paths: &[(&str, &str)],
 ) -> Result<DescriptorPool, Box<dyn Error>> {
     let mut compiler = protox::Compiler::new([root])?;
     compiler.include_imports(true).include_source_info(true);
-    for file in proto_files(root, folder)? {
-        compiler.open_file(file)?;
+    for folder in folders {
+        for file in proto_files(root, folder)? {
+            compiler.open_file(file)?;
+        }
     }
     fs::create_dir_all(out)?;
     fs::write(out.join("descriptor.bin"), compiler.encode_file_descriptor_set())?;

@@ -43,7 +43,7 @@ impl Method {
     }
 }
 
-/// Every method of `rateguard.v1` and `rateguard.internal.v1`, in the order of the paths.
+/// Every method of `rateguard.v1`, `rateguard.internal.v1` and what is spoken of Envoy's, in the order of the paths.
 pub const METHODS: &[Method] = include!(concat!(env!("OUT_DIR"), "/access.rs"));
 
 /// The method of a path; `None` for one that the contract does not have.

@@ -23,9 +23,57 @@ pub mod internal_v1 {
     include!(concat!(env!("OUT_DIR"), "/internal/rateguard.internal.v1.rs"));
 }
 
+/// The packages of Envoy that are spoken, nested as Envoy names them.
+pub mod envoy {
+    /// `envoy.config`.
+    pub mod config {
+        /// `envoy.config.core`.
+        pub mod core {
+            /// The package `envoy.config.core.v3`.
+            pub mod v3 {
+                include!(concat!(env!("OUT_DIR"), "/envoy/envoy.config.core.v3.rs"));
+            }
+        }
+    }
+    /// `envoy.extensions`.
+    pub mod extensions {
+        /// `envoy.extensions.common`.
+        pub mod common {
+            /// `envoy.extensions.common.ratelimit`.
+            pub mod ratelimit {
+                /// The package `envoy.extensions.common.ratelimit.v3`.
+                pub mod v3 {
+                    include!(concat!(env!("OUT_DIR"), "/envoy/envoy.extensions.common.ratelimit.v3.rs"));
+                }
+            }
+        }
+    }
+    /// `envoy.service`.
+    pub mod service {
+        /// `envoy.service.ratelimit`.
+        pub mod ratelimit {
+            /// The package `envoy.service.ratelimit.v3`.
+            pub mod v3 {
+                include!(concat!(env!("OUT_DIR"), "/envoy/envoy.service.ratelimit.v3.rs"));
+            }
+        }
+    }
+    /// `envoy.type`.
+    pub mod r#type {
+        /// The package `envoy.type.v3`.
+        pub mod v3 {
+            include!(concat!(env!("OUT_DIR"), "/envoy/envoy.r#type.v3.rs"));
+        }
+    }
+}
+
 /// The public package and its imports as an encoded `google.protobuf.FileDescriptorSet` with comments;
 /// what reflection serves.
 pub const FILE_DESCRIPTOR_SET: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/public/descriptor.bin"));
+
+/// The packages of Envoy that are spoken, and their imports, in the same form.
+pub const ENVOY_FILE_DESCRIPTOR_SET: &[u8] =
+    include_bytes!(concat!(env!("OUT_DIR"), "/envoy/descriptor.bin"));
 
 /// The internal package and its imports as an encoded `google.protobuf.FileDescriptorSet` with
 /// comments. Never given to reflection.

@@ -8,7 +8,7 @@ use prost_types::{FileDescriptorProto, FileDescriptorSet};
 
 use crate::access::{self, Access, METHODS, Method, Named};
 use crate::v1::{CheckQuotaRequest, ErrorReason, GatewayUse, KeyScope, Role, SecretText};
-use crate::{FILE_DESCRIPTOR_SET, INTERNAL_FILE_DESCRIPTOR_SET};
+use crate::{ENVOY_FILE_DESCRIPTOR_SET, FILE_DESCRIPTOR_SET, INTERNAL_FILE_DESCRIPTOR_SET};
 
 /// Every service of the public package and its methods.
 const PUBLIC_SERVICES: [(&str, &[&str]); 13] = [
@@ -150,11 +150,70 @@ fn every_element_has_a_comment() {
     }
 }
 
-/// The path of every method that the descriptors know.
-fn method_paths(encoded: &[u8]) -> BTreeSet<String> {
+/// The files of Envoy's packages.
+fn envoys_files() -> Vec<FileDescriptorProto> {
+    let set = FileDescriptorSet::decode(ENVOY_FILE_DESCRIPTOR_SET).expect("a descriptor set decodes");
+    set.file.into_iter().filter(|file| file.package().starts_with("envoy.")).collect()
+}
+
+#[test]
+fn of_envoy_one_service_is_spoken() {
+    let methods = vec!["ShouldRateLimit".to_owned()];
+    assert_eq!(services_of(&envoys_files()), [("RateLimitService".to_owned(), methods)].into());
+}
+
+/// The names and numbers are Envoy's: they are what makes the two understand each other.
+#[test]
+fn what_is_spoken_of_envoy_has_its_published_numbers() {
+    let pool = DescriptorPool::decode(ENVOY_FILE_DESCRIPTOR_SET).unwrap();
+    let numbers = |name: &str| {
+        let message = pool.get_message_by_name(name).unwrap_or_else(|| panic!("no message {name}"));
+        message.fields().map(|field| (field.name().to_owned(), field.number())).collect::<BTreeMap<_, _>>()
+    };
+    for (name, expected) in [
+        (
+            "service.ratelimit.v3.RateLimitRequest",
+            &[("domain", 1), ("descriptors", 2), ("hits_addend", 3)][..],
+        ),
+        (
+            "service.ratelimit.v3.RateLimitResponse",
+            &[
+                ("overall_code", 1),
+                ("statuses", 2),
+                ("response_headers_to_add", 3),
+                ("request_headers_to_add", 4),
+                ("raw_body", 5),
+            ],
+        ),
+        (
+            "service.ratelimit.v3.RateLimitResponse.DescriptorStatus",
+            &[("code", 1), ("current_limit", 2), ("limit_remaining", 3), ("duration_until_reset", 4)],
+        ),
+        (
+            "service.ratelimit.v3.RateLimitResponse.RateLimit",
+            &[("requests_per_unit", 1), ("unit", 2), ("name", 3), ("unit_multiplier", 4)],
+        ),
+        (
+            "extensions.common.ratelimit.v3.RateLimitDescriptor",
+            &[("entries", 1), ("limit", 2), ("hits_addend", 3), ("is_negative_hits", 4)],
+        ),
+        ("extensions.common.ratelimit.v3.RateLimitDescriptor.Entry", &[("key", 1), ("value", 2)]),
+        (
+            "extensions.common.ratelimit.v3.RateLimitDescriptor.RateLimitOverride",
+            &[("requests_per_unit", 1), ("unit", 2), ("unit_multiplier", 3)],
+        ),
+        ("config.core.v3.HeaderValue", &[("key", 1), ("value", 2), ("raw_value", 3)]),
+    ] {
+        let expected = expected.iter().map(|(name, number)| ((*name).to_owned(), *number)).collect();
+        assert_eq!(numbers(&format!("envoy.{name}")), expected, "{name}");
+    }
+}
+
+/// The path of every method that files declare.
+fn method_paths(files: &[FileDescriptorProto]) -> BTreeSet<String> {
     let path = |package: &str, service: &str, method: &str| format!("/{package}.{service}/{method}");
     let mut paths = BTreeSet::new();
-    for file in own_files(encoded) {
+    for file in files {
         for service in &file.service {
             let methods = service.method.iter();
             paths.extend(methods.map(|method| path(file.package(), service.name(), method.name())));
@@ -165,8 +224,9 @@ fn method_paths(encoded: &[u8]) -> BTreeSet<String> {
 
 #[test]
 fn every_method_of_every_service_stands_in_the_table_once_and_in_order() {
-    let mut expected = method_paths(FILE_DESCRIPTOR_SET);
-    expected.extend(method_paths(INTERNAL_FILE_DESCRIPTOR_SET));
+    let mut expected = method_paths(&own_files(FILE_DESCRIPTOR_SET));
+    expected.extend(method_paths(&own_files(INTERNAL_FILE_DESCRIPTOR_SET)));
+    expected.extend(method_paths(&envoys_files()));
     let paths: Vec<&str> = METHODS.iter().map(|method| method.path).collect();
     assert_eq!(paths, expected.iter().map(String::as_str).collect::<Vec<_>>());
     for method in METHODS {

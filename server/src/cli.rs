@@ -4,6 +4,7 @@ mod audit;
 mod check;
 mod demo;
 mod health;
+mod import;
 mod init;
 mod migrate;
 mod rotate;
@@ -13,6 +14,7 @@ mod workspace;
 
 use std::convert::Infallible;
 use std::ffi::OsString;
+use std::future::ready;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
@@ -51,6 +53,9 @@ enum Command {
     Diff(workspace::Diff),
     /// Make a workspace what a file says, all of it or nothing
     Apply(workspace::Apply),
+    /// Turn another product's configuration into a file for apply
+    #[command(subcommand)]
+    Import(import::Import),
     /// Change the key that seals credentials, while the server serves or while none does. Cut off, it is run
     /// again
     RotateEncryptionKey(rotate::Rotate),
@@ -78,6 +83,7 @@ impl Cli {
             Command::Export(export) => Box::pin(export.run()),
             Command::Diff(diff) => Box::pin(diff.run()),
             Command::Apply(apply) => Box::pin(apply.run()),
+            Command::Import(import) => Box::pin(ready(import.run())),
             Command::RotateEncryptionKey(rotate) => Box::pin(rotate.run()),
             Command::Health(health) => Box::pin(health.run()),
             Command::Audit(audit) => Box::pin(audit.run()),
@@ -152,4 +158,10 @@ fn environment() -> Vec<(String, String)> {
 fn print(text: &str) -> anyhow::Result<()> {
     use std::io::Write;
     Ok(writeln!(std::io::stdout().lock(), "{text}")?)
+}
+
+/// Tells something beside what a command prints.
+fn tell(text: &str) -> anyhow::Result<()> {
+    use std::io::Write;
+    Ok(writeln!(std::io::stderr().lock(), "{text}")?)
 }

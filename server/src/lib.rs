@@ -5,6 +5,7 @@ pub mod cli;
 pub mod client;
 pub mod config;
 pub mod demo;
+pub mod envoy_import;
 pub mod keyfile;
 pub mod logging;
 pub mod mail;

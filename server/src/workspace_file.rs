@@ -16,6 +16,7 @@ use std::path::Path;
 
 use rateguard_proto::v1;
 use rateguard_serving::files::read_at_most;
+use serde::de::DeserializeOwned;
 use serde_saphyr::{Error as YamlError, MessageFormatter, Options, UserMessageFormatter};
 use thiserror::Error;
 
@@ -23,7 +24,7 @@ use document::{Credential, Document, VERSION};
 
 pub use inward::to_message;
 pub use outward::from_message;
-pub use values::Decimal;
+pub use values::{Decimal, Length};
 
 /// Largest file that is read: what the server takes is no larger.
 pub const FILE_BYTES_MAX: u64 = 8 * 1024 * 1024;
@@ -114,25 +115,32 @@ pub type FindCredential<'f> = &'f dyn Fn(&Credential) -> Result<Option<String>, 
 /// # Errors
 /// [`WorkspaceFileError`] with the line and the field at fault.
 pub fn parse(text: &str) -> Result<Document, WorkspaceFileError> {
+    let document: Document = read_yaml(text)?;
+    if document.version != VERSION {
+        let message = format!("version {} is not known; this program reads {VERSION}", document.version);
+        return Err(WorkspaceFileError::Field { path: "version".to_owned(), message });
+    }
+    Ok(document)
+}
+
+/// Reads YAML of any shape.
+///
+/// # Errors
+/// [`WorkspaceFileError::Unknown`] and [`WorkspaceFileError::Malformed`].
+pub fn read_yaml<T: DeserializeOwned>(text: &str) -> Result<T, WorkspaceFileError> {
     let mut options = Options::default();
     options.with_snippet = false;
     // Words such as `no` are text, as in YAML 1.2.
     options.strict_booleans = true;
     // The parser knows the line, and what counts the fields on the way down knows the path.
     let mut path = None;
-    let document: Document =
-        serde_saphyr::with_deserializer_from_str_with_options(text, options, |deserializer| {
-            serde_path_to_error::deserialize(deserializer).map_err(|error| {
-                path = Some(shown(error.path()));
-                error.into_inner()
-            })
+    serde_saphyr::with_deserializer_from_str_with_options(text, options, |deserializer| {
+        serde_path_to_error::deserialize(deserializer).map_err(|error| {
+            path = Some(shown(error.path()));
+            error.into_inner()
         })
-        .map_err(|error| described(error, path.unwrap_or_default()))?;
-    if document.version != VERSION {
-        let message = format!("version {} is not known; this program reads {VERSION}", document.version);
-        return Err(WorkspaceFileError::Field { path: "version".to_owned(), message });
-    }
-    Ok(document)
+    })
+    .map_err(|error| described(error, path.unwrap_or_default()))
 }
 
 /// Writes a file.
@@ -156,12 +164,20 @@ pub fn to_yaml(part: &impl serde::Serialize) -> Result<String, WorkspaceFileErro
 /// # Errors
 /// [`WorkspaceFileError`].
 pub fn read(path: &Path) -> Result<Document, WorkspaceFileError> {
+    parse(&read_text(path)?)
+}
+
+/// The text of a file that is not larger than one may be.
+///
+/// # Errors
+/// [`WorkspaceFileError::Unreadable`] and [`WorkspaceFileError::TooLarge`].
+pub fn read_text(path: &Path) -> Result<String, WorkspaceFileError> {
     let shown = || path.display().to_string();
     let unreadable = |source| WorkspaceFileError::Unreadable { path: shown(), source };
     let bytes = read_at_most(File::open(path).map_err(unreadable)?, FILE_BYTES_MAX).map_err(unreadable)?;
     let bytes = bytes.ok_or_else(|| WorkspaceFileError::TooLarge { path: shown() })?;
     let no_text = |_| unreadable(std::io::Error::new(std::io::ErrorKind::InvalidData, "it is no text"));
-    parse(&String::from_utf8(bytes).map_err(no_text)?)
+    String::from_utf8(bytes).map_err(no_text)
 }
 
 /// `docs/workspace.schema.json`.
@@ -209,7 +225,7 @@ fn in_words(error: &YamlError) -> String {
         YamlError::DuplicateMappingKey { key: Some(key), .. } => format!("{key:?} stands here twice"),
         YamlError::DuplicateMappingKey { key: None, .. } => "a key stands here twice".to_owned(),
         YamlError::MultipleDocuments { .. } => {
-            "a workspace is one document of YAML; a second one begins here".to_owned()
+            "a file is one document of YAML; a second one begins here".to_owned()
         }
         YamlError::NullIntoString { .. } => "there has to be a text here, and there is nothing".to_owned(),
         YamlError::Budget { .. }

@@ -106,7 +106,8 @@ impl Limit {
 pub struct Demand {
     /// Units that must be free for the call to pass.
     pub need: i64,
-    /// Units taken when it passes; at most `need`.
+    /// Units taken when it passes; at most `need`. Below zero: units given back of what stands in the
+    /// window of now, down to nothing used.
     pub take: i64,
 }
 
@@ -114,6 +115,11 @@ impl Demand {
     /// Takes `amount`.
     pub fn take(amount: i64) -> Self {
         Self { need: amount, take: amount }
+    }
+
+    /// Gives `amount` back, which always passes.
+    pub fn give_back(amount: i64) -> Self {
+        Self { need: 0, take: amount.saturating_neg() }
     }
 
     /// Takes nothing, and passes unless the limit is exhausted: for amounts known only later.
@@ -274,7 +280,8 @@ impl Counter {
         }
     }
 
-    /// Takes `amount` (a budget holds it) and says where. The caller has read the counter first.
+    /// Takes `amount` (a budget holds it) and says where. The caller has read the counter first. Below zero
+    /// it gives back, newest first, never more than stands there; no demand on a budget is below zero.
     pub fn take(&mut self, limit: &Limit, amount: i64, now: Millis) -> Mark {
         match (&mut *self, *limit) {
             (Self::TokenBucket(state), Limit::TokenBucket { refill, .. }) => {

@@ -39,6 +39,33 @@ pub struct Charge {
     pub demand: Demand,
     /// Whether it decides.
     pub enforcement: Enforcement,
+    /// Whether a denied CONSUME takes the amount all the same, as debt.
+    pub counts_denied: bool,
+}
+
+impl Charge {
+    /// Units that must be free for the call to pass, where `before` are the charges of the same call in
+    /// front of this one: those on the same counter come first.
+    ///
+    /// A limit that counts denied amounts may be in debt, and an amount of nothing does not pass it while
+    /// nothing is left: callers ask so before a call whose true amount they charge afterwards. Of any other
+    /// limit nothing can be had at any time, and giving back always passes.
+    pub fn need(&self, before: &[Self]) -> i64 {
+        let own = match self.demand {
+            Demand { need: 0, take: 0 } if self.counts_denied => Demand::PROBE.need,
+            Demand { need, .. } => need,
+        };
+        if own == 0 {
+            return 0;
+        }
+        let same = before.iter().filter(|other| other.counter == self.counter);
+        same.fold(own, |sum, other| sum.saturating_add(other.demand.take.max(0)))
+    }
+
+    /// Whether the amount is taken where the call is denied.
+    fn is_taken_denied(&self, mode: Mode) -> bool {
+        self.counts_denied && mode == Mode::Consume
+    }
 }
 
 /// Whether a decision takes what it allows.
@@ -83,16 +110,20 @@ impl Verdict {
     }
 }
 
-/// Decides a call over all its limits, and takes from them if it passes and the mode takes.
+/// Decides a call over all its limits, and takes from them if it passes and the mode takes. Of a CONSUME
+/// that is denied, only limits that count denied amounts take theirs.
 pub fn decide(counters: &mut impl Counters, charges: &[Charge], mode: Mode, now: Millis) -> Verdict {
-    let readings: SmallVec<[Reading; 8]> =
-        charges.iter().map(|charge| read(counters, charge, charge.demand.need, now)).collect();
+    let readings: SmallVec<[Reading; 8]> = charges
+        .iter()
+        .enumerate()
+        .map(|(place, charge)| read(counters, charge, charge.need(&charges[..place]), now))
+        .collect();
     let allowed = charges
         .iter()
         .zip(&readings)
         .all(|(charge, reading)| reading.denied.is_none() || charge.enforcement != Enforcement::Enforced);
     let mut verdict = Verdict { allowed, readings, marks: SmallVec::from_elem(None, charges.len()) };
-    if allowed && mode != Mode::Peek {
+    if mode != Mode::Peek {
         take_all(counters, charges, &mut verdict, mode, now);
     }
     verdict
@@ -124,7 +155,12 @@ fn take_all(
     for ((charge, reading), mark) in parts {
         // A shadow moves only when it would have allowed.
         let refused = charge.enforcement == Enforcement::Shadow && reading.denied.is_some();
-        if refused {
+        if (refused || !verdict.allowed) && !charge.is_taken_denied(mode) {
+            continue;
+        }
+        // Nothing is given back to a counter that has nothing.
+        let gives_back = charge.demand.take < 0;
+        if gives_back && counters.get(charge.counter).is_none() {
             continue;
         }
         if charge.demand.take == 0 {

@@ -3,6 +3,7 @@
 pub mod amounts;
 pub mod counter;
 pub mod decision;
+pub mod descriptor;
 pub mod ids;
 pub mod invalid;
 pub mod limits;

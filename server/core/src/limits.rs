@@ -30,6 +30,10 @@ pub const BUDGETS_PER_WORKSPACE_MAX: usize = 1_000;
 pub const PRICES_PER_MODEL_MAX: usize = 100;
 /// Limits that may apply to one call: a decision holds its lock for all of them.
 pub const LIMITS_PER_CALL_MAX: usize = 64;
+/// Descriptors of one request of a proxy: more limits than a decision holds could hardly be met by fewer.
+pub const DESCRIPTORS_MAX: usize = 32;
+/// Entries of one descriptor: with its domain they are attributes of a call, and stay within their number.
+pub const DESCRIPTOR_ENTRIES_MAX: usize = 10;
 /// Checks of one batch.
 pub const BATCH_CHECKS_MAX: usize = 100;
 /// Records of one report.

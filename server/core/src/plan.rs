@@ -1,5 +1,6 @@
 //! A workspace's rules and budgets, compiled: which of them apply to a call, and to which counters.
 
+use std::cmp::Ordering;
 use std::collections::HashMap;
 use std::sync::Arc;
 
@@ -43,6 +44,8 @@ pub struct PlannedLimit {
     pub unit: Unit,
     /// Whether it decides.
     pub enforcement: Enforcement,
+    /// Whether it counts amounts of denied calls too, as debt.
+    pub counts_denied: bool,
     /// The calls it applies to.
     pub matches: Match,
     /// What makes its counters different.
@@ -125,7 +128,7 @@ impl Plan {
             .filter(|budget| budget.active)
             .map(|budget| plan_budget(workspace, zone, budget, now));
         let mut limits: Vec<PlannedLimit> = rules.chain(budgets).collect();
-        limits.sort_by(|a, b| b.priority.cmp(&a.priority).then_with(|| a.id.cmp(&b.id)));
+        limits.sort_by(PlannedLimit::in_order);
         Self::index(limits)
     }
 
@@ -153,8 +156,18 @@ impl Plan {
 
     /// The limits that apply to a call, with their counters.
     pub fn select<'p>(&'p self, facts: &CallFacts<'_>, now: Millis) -> Selection<'p> {
+        self.select_among(facts, now, |_| true)
+    }
+
+    /// The same among some of the limits: the others do not even override them.
+    pub fn select_among<'p>(
+        &'p self,
+        facts: &CallFacts<'_>,
+        now: Millis,
+        is_meant: impl Fn(&PlannedLimit) -> bool,
+    ) -> Selection<'p> {
         let mut selection = Selection::default();
-        for planned in self.candidates(facts.api) {
+        for planned in self.candidates(facts.api).filter(|planned| is_meant(planned)) {
             if planned.matches.test(facts).is_err() || is_overridden(&selection, planned) {
                 continue;
             }
@@ -234,6 +247,16 @@ impl PlannedLimit {
     /// What the ids of all its counters have in common, the overflow counter's too.
     pub fn family(&self) -> CounterFamily {
         family(self.seed)
+    }
+
+    /// The override group, where the limit is in one.
+    pub fn override_group(&self) -> Option<&str> {
+        self.override_group.as_deref()
+    }
+
+    /// By falling priority, and then by id.
+    pub fn in_order(&self, other: &Self) -> Ordering {
+        other.priority.cmp(&self.priority).then_with(|| self.id.cmp(&other.id))
     }
 
     /// Whether the limit is a budget.
@@ -329,6 +352,7 @@ fn plan_rule(workspace: &WorkspaceId, zone: &Zone, rule: &Rule, now: Millis) -> 
         name: rule.name.as_str().into(),
         unit: rule.unit.clone(),
         enforcement: rule.enforcement,
+        counts_denied: rule.policies.counts_denied,
         matches: rule.matches.clone(),
         scope: rule.scope.clone(),
         counts_after: Position::default(),
@@ -357,6 +381,7 @@ pub fn plan_budget(workspace: &WorkspaceId, zone: &Zone, budget: &Budget, now: M
         name: budget.name.as_str().into(),
         unit: Unit::Cost,
         enforcement: budget.enforcement,
+        counts_denied: false,
         matches: budget.matches.clone(),
         scope: budget.scope.clone(),
         counts_after: budget.opened_after.unwrap_or_default(),
@@ -386,6 +411,27 @@ fn seed(workspace: &WorkspaceId, id: &str, unit: &Unit, shape: &str, scope: &Sco
         hasher.update(&[0]);
     }
     hasher.digest()
+}
+
+/// Sets limits that callers set themselves apart from rules and budgets, whose ids begin otherwise.
+const CALLERS_LIMIT: &str = "caller";
+
+/// The counter of a limit that a caller sets itself for what it describes, and the overflow counter of all
+/// such limits of the same domain and window.
+pub fn callers_counter(
+    workspace: &WorkspaceId,
+    domain: &str,
+    described: &str,
+    window_ms: i64,
+) -> (CounterId, CounterId) {
+    let mut hasher = Xxh3::new();
+    for part in [workspace.as_str(), CALLERS_LIMIT, domain] {
+        hasher.update(part.as_bytes());
+        hasher.update(&[0]);
+    }
+    hasher.update(&window_ms.to_le_bytes());
+    let seed = hasher.digest();
+    (counter_id(family(seed), seed, &[ScopeValue::Text(described)]), overflow(seed))
 }
 
 /// Whether a changed rule keeps its counters.

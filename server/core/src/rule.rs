@@ -128,7 +128,8 @@ pub struct RulePolicies {
     pub consistency: Consistency,
     /// What it answers while the shared counters do not.
     pub failure: FailurePolicy,
-    /// Whether amounts that it denies are counted all the same, as debt.
+    /// Whether the amounts of CONSUME checks that are denied, by whichever limit, are counted all the same,
+    /// as debt.
     pub counts_denied: bool,
 }
 

@@ -286,6 +286,7 @@ fn probe(selected: &Selected<'_>) -> Charge {
         limit,
         demand: Demand::PROBE,
         enforcement: planned.enforcement,
+        counts_denied: planned.counts_denied,
     }
 }
 

@@ -6,6 +6,7 @@ pub mod apis;
 pub mod audit;
 pub mod budgets;
 pub mod check;
+pub mod envoy;
 pub mod gateway;
 pub mod keys;
 pub mod limits;

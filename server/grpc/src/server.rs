@@ -9,7 +9,7 @@ use http::uri::Scheme;
 use http::{HeaderName, HeaderValue, Method, Request, Response, Uri};
 use rateguard_engine::engine::Engine;
 use rateguard_engine::people::People;
-use rateguard_proto::FILE_DESCRIPTOR_SET;
+use rateguard_proto::envoy::service::ratelimit::v3::rate_limit_service_server::RateLimitServiceServer;
 use rateguard_proto::internal_v1::gateway_service_server::GatewayServiceServer;
 use rateguard_proto::v1::analytics_service_server::AnalyticsServiceServer;
 use rateguard_proto::v1::api_service_server::ApiServiceServer;
@@ -24,6 +24,7 @@ use rateguard_proto::v1::quota_service_server::QuotaServiceServer;
 use rateguard_proto::v1::rule_service_server::RuleServiceServer;
 use rateguard_proto::v1::usage_service_server::UsageServiceServer;
 use rateguard_proto::v1::workspace_service_server::WorkspaceServiceServer;
+use rateguard_proto::{ENVOY_FILE_DESCRIPTOR_SET, FILE_DESCRIPTOR_SET};
 use thiserror::Error;
 use tokio_util::sync::CancellationToken;
 use tonic::body::Body;
@@ -44,6 +45,7 @@ use crate::services::audit::Audit;
 use crate::services::auth::Auth;
 use crate::services::budgets::Budgets;
 use crate::services::configuration::Configurations;
+use crate::services::envoy::EnvoyRateLimits;
 use crate::services::gateway::Gateway;
 use crate::services::keys::Keys;
 use crate::services::members::Members;
@@ -109,6 +111,7 @@ fn open_services(
 ) -> Result<Router, ServeError> {
     let reflection = tonic_reflection::server::Builder::configure()
         .register_encoded_file_descriptor_set(FILE_DESCRIPTOR_SET)
+        .register_encoded_file_descriptor_set(ENVOY_FILE_DESCRIPTOR_SET)
         .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
         .build_v1()?
         .max_decoding_message_size(OPEN_MESSAGE_BYTES_MAX);
@@ -153,6 +156,7 @@ pub fn health() -> (
 fn public_services(engine: &Arc<Engine>, people: &Arc<People>) -> RoutesBuilder {
     let mut services = calling_services(engine);
     services
+        .add_service(bounded!(RateLimitServiceServer, EnvoyRateLimits(engine.clone())))
         .add_service(bounded!(ApiServiceServer, Apis(engine.clone())))
         .add_service(bounded!(KeyServiceServer, Keys(engine.clone())))
         .add_service(bounded!(RuleServiceServer, Rules(engine.clone())))

@@ -6,6 +6,7 @@ pub mod audit;
 pub mod auth;
 pub mod budgets;
 pub mod configuration;
+pub mod envoy;
 pub mod gateway;
 pub mod keys;
 mod managed;

@@ -11,6 +11,7 @@ mod conversions;
 mod costs;
 mod dated_prices;
 mod domain;
+mod envoy;
 mod fuzz;
 mod gateway;
 mod hostile;

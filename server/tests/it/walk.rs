@@ -2,7 +2,7 @@
 
 use prost::Message;
 use prost_types::FileDescriptorSet;
-use rateguard_proto::{FILE_DESCRIPTOR_SET, v1};
+use rateguard_proto::{ENVOY_FILE_DESCRIPTOR_SET, FILE_DESCRIPTOR_SET, v1};
 
 use crate::clients::{eventually, record};
 use crate::http::{ChatCall, Http};
@@ -26,9 +26,10 @@ const WAYS_IN: [&str; 6] = [
 
 /// The path of every method of every service that asks who calls.
 fn methods() -> Vec<String> {
-    let set = FileDescriptorSet::decode(FILE_DESCRIPTOR_SET).unwrap();
+    let sets = [FILE_DESCRIPTOR_SET, ENVOY_FILE_DESCRIPTOR_SET];
+    let sets = sets.map(|set| FileDescriptorSet::decode(set).unwrap());
     let mut paths = Vec::new();
-    for file in &set.file {
+    for file in sets.iter().flat_map(|set| &set.file) {
         for service in &file.service {
             let name = format!("{}.{}", file.package(), service.name());
             let of_service = service.method.iter().map(|method| format!("/{name}/{}", method.name()));

@@ -52,8 +52,26 @@ impl SlidingWindow {
 
     pub(super) fn take(&mut self, window_ms: i64, amount: i64, now: Millis) -> i64 {
         let slot = self.slide(window_ms, now);
-        self.add_to(slot, amount);
+        if amount < 0 {
+            self.give_back(amount.saturating_neg());
+        } else {
+            self.add_to(slot, amount);
+        }
         slot
+    }
+
+    /// Gives back what was taken last, so that what is left leaves the window no later.
+    fn give_back(&mut self, amount: i64) {
+        let mut left = amount.min(self.sum);
+        while let Some((_, taken)) = self.slots.back_mut().filter(|_| left > 0) {
+            let given = left.min(*taken);
+            *taken -= given;
+            self.sum -= given;
+            left -= given;
+            if *taken == 0 {
+                self.slots.pop_back();
+            }
+        }
     }
 
     pub(super) fn charge(&mut self, window_ms: i64, amount: i64, accounted_at: Millis, now: Millis) {

@@ -49,6 +49,7 @@ pub(crate) fn charge(counter: u128, limit: Limit, amount: i64) -> Charge {
         limit,
         demand: Demand::take(amount),
         enforcement: Enforcement::Enforced,
+        counts_denied: false,
     }
 }
 
@@ -102,6 +103,52 @@ fn a_probe_takes_nothing_and_fails_only_when_nothing_is_left() {
     assert_eq!(counters, MemoryCounters::default());
     assert!(decide(&mut counters, &[charge(1, fixed(10), 10)], Mode::Consume, now).allowed);
     assert!(!decide(&mut counters, &[probe], Mode::Consume, now).allowed);
+}
+
+#[test]
+fn a_limit_that_counts_denied_amounts_goes_into_debt_and_denies_amounts_of_nothing() {
+    let (mut counters, now) = (MemoryCounters::default(), Millis::new(NOON));
+    let of = |amount| Charge { counts_denied: true, ..charge(1, fixed(10), amount) };
+    assert!(decide(&mut counters, &[of(0)], Mode::Consume, now).allowed);
+    assert!(!decide(&mut counters, &[of(25)], Mode::Consume, now).allowed);
+    assert_eq!(used(&counters, &of(0), now), 25);
+    let asked = decide(&mut counters, &[of(0)], Mode::Consume, now);
+    assert!(!asked.allowed && matches!(asked.readings[0].denied, Some(RetryAfter::Millis(_))));
+    assert!(decide(&mut counters, &[charge(1, fixed(10), 0)], Mode::Consume, now).allowed, "an unmarked one");
+}
+
+#[test]
+fn a_denied_amount_is_taken_by_marked_limits_of_a_consume_alone() {
+    let (mut counters, now) = (MemoryCounters::default(), Millis::new(NOON));
+    let marked = Charge { counts_denied: true, ..charge(1, fixed(10), 3) };
+    let charges = [charge(2, fixed(10), 3), marked, charge(3, fixed(0), 1)];
+    for mode in [Mode::Peek, Mode::Reserve] {
+        assert!(!decide(&mut counters, &charges, mode, now).allowed);
+        assert_eq!(counters, MemoryCounters::default());
+    }
+    assert!(!decide(&mut counters, &charges, Mode::Consume, now).allowed);
+    assert_eq!(charges.map(|charge| used(&counters, &charge, now)), [0, 3, 0]);
+}
+
+#[test]
+fn giving_back_makes_no_counter_and_no_credit() {
+    let (mut counters, now) = (MemoryCounters::default(), Millis::new(NOON));
+    let back = Charge { demand: Demand::give_back(5), ..charge(1, fixed(10), 0) };
+    assert!(decide(&mut counters, &[back], Mode::Consume, now).allowed);
+    assert_eq!(counters, MemoryCounters::default());
+    assert!(decide(&mut counters, &[charge(1, fixed(10), 3)], Mode::Consume, now).allowed);
+    assert!(decide(&mut counters, &[back], Mode::Consume, now).allowed);
+    assert_eq!(used(&counters, &back, now), 0);
+}
+
+#[test]
+fn charges_on_one_counter_are_asked_together() {
+    let (mut counters, now) = (MemoryCounters::default(), Millis::new(NOON));
+    let of = |amount| charge(1, fixed(10), amount);
+    let denied = decide(&mut counters, &[of(6), of(6)], Mode::Consume, now);
+    assert!(denied.readings[0].denied.is_none());
+    assert_eq!(denied.readings[1].denied, Some(RetryAfter::Never), "both never fit");
+    assert!(decide(&mut counters, &[of(6), of(0), of(4)], Mode::Consume, now).allowed);
 }
 
 #[test]
@@ -162,12 +209,13 @@ fn assert_moved_rightly(
     before: &MemoryCounters,
     after: &MemoryCounters,
     charge: &Charge,
-    taken: bool,
+    (taken, mode): (bool, Mode),
     now: Millis,
 ) {
     let moved = used(after, charge, now) - used(before, charge, now);
-    let would_deny = read(before, charge, charge.demand.need, now).denied.is_some();
-    let moves = taken && !(charge.enforcement == Enforcement::Shadow && would_deny);
+    let would_deny = read(before, charge, charge.need(&[]), now).denied.is_some();
+    let passes = taken && !(charge.enforcement == Enforcement::Shadow && would_deny);
+    let moves = passes || charge.is_taken_denied(mode);
     assert_eq!(moved, if moves { i128::from(charge.demand.take) } else { 0 }, "{charge:?}");
     if taken && charge.enforcement == Enforcement::Enforced {
         assert!(!would_deny, "an enforced limit that denies let a call pass: {charge:?}");
@@ -179,28 +227,30 @@ proptest! {
 
     #[test]
     fn all_limits_move_by_their_amounts_or_none_does(
-        limits in prop::collection::vec((any_limit(), any_enforcement()), 4),
+        limits in prop::collection::vec((any_limit(), any_enforcement(), any::<bool>()), 4),
         calls in prop::collection::vec(any_call(), 1..30),
     ) {
         let (mut counters, mut now) = (MemoryCounters::default(), Millis::new(NOON));
         for (step_ms, mode, amounts, which) in calls {
             now = now.plus(step_ms);
             let charges: Vec<Charge> = (0..4).filter(|i| which[*i]).map(|i| {
-                let (limit, enforcement) = &limits[i];
-                Charge { enforcement: *enforcement, ..charge(i as u128, limit.at(now), amounts[i]) }
+                let (limit, enforcement, marked) = &limits[i];
+                let limit = limit.at(now);
+                let counts_denied = *marked && !matches!(limit, Limit::Budget { .. });
+                Charge { enforcement: *enforcement, counts_denied, ..charge(i as u128, limit, amounts[i]) }
             }).collect();
             let before = counters.clone();
             let verdict = decide(&mut counters, &charges, mode, now);
             let taken = verdict.allowed && mode != Mode::Peek;
-            if !taken {
+            if !taken && !charges.iter().any(|charge| charge.is_taken_denied(mode)) {
                 prop_assert_eq!(&before, &counters, "a call that took nothing changed something");
             }
             for charge in &charges {
-                assert_moved_rightly(&before, &counters, charge, taken, now);
+                assert_moved_rightly(&before, &counters, charge, (taken, mode), now);
             }
             let denied = charges.iter().any(|charge| {
                 charge.enforcement == Enforcement::Enforced
-                    && read(&before, charge, charge.demand.need, now).denied.is_some()
+                    && read(&before, charge, charge.need(&[]), now).denied.is_some()
             });
             prop_assert_eq!(verdict.allowed, !denied);
             prop_assert_eq!(verdict.limiting(&charges).is_some(), denied);

@@ -24,6 +24,7 @@ fn served() -> Vec<String> {
     let sets = [
         rateguard_proto::FILE_DESCRIPTOR_SET,
         rateguard_proto::INTERNAL_FILE_DESCRIPTOR_SET,
+        rateguard_proto::ENVOY_FILE_DESCRIPTOR_SET,
         tonic_health::pb::FILE_DESCRIPTOR_SET,
         tonic_reflection::pb::v1::FILE_DESCRIPTOR_SET,
     ];
@@ -56,7 +57,12 @@ fn only_what_others_have_declared_and_the_ways_in_are_open_to_everybody() {
 
 #[test]
 fn what_is_charged_is_open_to_no_person() {
-    for service in ["rateguard.v1.QuotaService", "rateguard.internal.v1.GatewayService"] {
+    let services = [
+        "rateguard.v1.QuotaService",
+        "rateguard.internal.v1.GatewayService",
+        "envoy.service.ratelimit.v3.RateLimitService",
+    ];
+    for service in services {
         for method in access::METHODS.iter().filter(|method| method.names().0 == service) {
             let is_closed = matches!(method.access, Access::Named(Named { least_role: None, .. }));
             assert!(is_closed, "{}", method.path);

@@ -23,11 +23,12 @@ use super::world::{Transport, World};
 /// Methods of the services of management that change nothing begin so.
 const READING: [&str; 3] = ["Export", "Get", "List"];
 /// Services whose calls change no managed thing: they are called, not managed with.
-const NOT_MANAGING: [&str; 4] = [
+const NOT_MANAGING: [&str; 5] = [
     "rateguard.v1.QuotaService",
     "rateguard.v1.UsageService",
     "rateguard.v1.AnalyticsService",
     "rateguard.internal.v1.GatewayService",
+    "envoy.service.ratelimit.v3.RateLimitService",
 ];
 /// Begins what leaves its entries once it is completed.
 const BEGINNING: &str = "rateguard.v1.AuthService/BeginOidcLogin";

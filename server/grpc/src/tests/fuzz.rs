@@ -57,6 +57,7 @@ pub fn methods() -> Vec<MethodDescriptor> {
     let sets = [
         rateguard_proto::FILE_DESCRIPTOR_SET,
         rateguard_proto::INTERNAL_FILE_DESCRIPTOR_SET,
+        rateguard_proto::ENVOY_FILE_DESCRIPTOR_SET,
         tonic_health::pb::FILE_DESCRIPTOR_SET,
         tonic_reflection::pb::v1::FILE_DESCRIPTOR_SET,
     ];

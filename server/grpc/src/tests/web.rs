@@ -143,6 +143,7 @@ async fn reflection_shows_the_public_services_and_nothing_internal() {
     {
         assert!(names.contains(&format!("rateguard.v1.{service}").as_str()), "{names:?}");
     }
+    assert!(names.contains(&"envoy.service.ratelimit.v3.RateLimitService"), "{names:?}");
     assert!(!names.iter().any(|name| name.contains("internal")), "{names:?}");
 }
 

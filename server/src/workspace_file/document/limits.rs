@@ -106,7 +106,7 @@ pub struct Rule {
     /// What it answers while the shared counters do not. Default open.
     #[serde(default, skip_serializing_if = "is_default")]
     pub failure_policy: FailurePolicy,
-    /// Whether amounts that it denies are counted all the same, as debt. Default false.
+    /// Whether amounts of denied checks are counted all the same, as debt. Default false.
     #[serde(default, skip_serializing_if = "is_default")]
     pub counts_denied: bool,
     /// Whether it applies at all. Default true.

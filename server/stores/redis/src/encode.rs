@@ -24,8 +24,9 @@ mod kind {
     pub(super) const CALENDAR_WINDOW: i64 = 5;
 }
 
-/// Fields of a limit before its unit.
+/// Fields of a limit, and what a charge has behind them.
 const LIMIT_FIELDS: usize = 10;
+const CHARGE_FIELDS: usize = 2;
 
 /// What a limit is asked, besides its size and shape.
 struct Asked {
@@ -91,10 +92,11 @@ fn pack_charge(packer: &mut Packer, charge: &Charge, unit: &str) {
         Enforcement::Soft => 1,
         Enforcement::Shadow => 2,
     };
-    let asked = Asked { counter, overflow, need: demand.need, take: demand.take, enforcement };
-    packer.array(LIMIT_FIELDS + 1);
+    // The script adds what other charges on the same counter need.
+    let asked = Asked { counter, overflow, need: charge.need(&[]), take: demand.take, enforcement };
+    packer.array(LIMIT_FIELDS + CHARGE_FIELDS);
     pack_limit(packer, &asked, &charge.limit);
-    packer.text(unit);
+    packer.text(unit).flag(charge.counts_denied);
 }
 
 /// A limit that is charged, opened or read.

@@ -2,6 +2,7 @@
 //! [`counter_store_suite`](crate::counter_store_suite) makes a test of each.
 
 mod concurrency;
+mod debts;
 mod decisions;
 mod forgetting;
 mod recovery;
@@ -17,6 +18,7 @@ use rateguard_core::time::Millis;
 use rateguard_engine::ports::CounterStore;
 
 pub use concurrency::*;
+pub use debts::*;
 pub use decisions::*;
 pub use forgetting::*;
 pub use recovery::*;
@@ -60,6 +62,12 @@ macro_rules! counter_store_suite {
             reads_what_a_decision_would_fall_on,
             keeps_workspaces_apart,
             forgets_idle_counters_without_a_trace,
+            counts_a_denied_amount_as_debt,
+            denies_an_amount_of_nothing_where_nothing_is_left,
+            counts_what_is_denied_only_where_it_is_to_be_counted,
+            gives_back_no_more_than_was_taken,
+            gives_nothing_back_with_a_denial,
+            counts_two_charges_on_one_counter_together,
             admits_exactly_the_smaller_limit_to_concurrent_callers,
             holds_a_budget_exactly_for_concurrent_callers,
             takes_once_for_concurrent_repetitions,

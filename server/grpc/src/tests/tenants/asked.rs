@@ -5,6 +5,9 @@
 use prost::Message;
 use prost_reflect::{DynamicMessage, MethodDescriptor, Value};
 use rateguard_proto::access::{self, Access, Named};
+use rateguard_proto::envoy::extensions::common::ratelimit::v3::RateLimitDescriptor;
+use rateguard_proto::envoy::extensions::common::ratelimit::v3::rate_limit_descriptor::Entry;
+use rateguard_proto::envoy::service::ratelimit::v3::RateLimitRequest;
 use rateguard_proto::internal_v1 as internal;
 use rateguard_proto::v1;
 use rateguard_proto::v1::{KeyScope, Role};
@@ -150,12 +153,20 @@ async fn draft(world: &World, tenant: &Tenant, method: &MethodDescriptor) -> Opt
         "AuditService" => of_audit(name),
         "ConfigurationService" => desk.of_configurations(name),
         "rateguard.internal.v1.GatewayService" => desk.of_gateway(name).await,
+        "envoy.service.ratelimit.v3.RateLimitService" => Some(Draft::of(&described())),
         "grpc.health.v1.Health" => Some(Draft::of(&HealthCheckRequest::default())),
         "grpc.reflection.v1.ServerReflection" => {
             Some(Draft { foreign: LIST_SERVICES.to_vec(), own: None, by: None })
         }
         _ => None,
     }
+}
+
+/// A call that Envoy describes by one entry.
+fn described() -> RateLimitRequest {
+    let entry = Entry { key: "user".to_owned(), value: "somebody".to_owned() };
+    let descriptor = RateLimitDescriptor { entries: vec![entry], ..RateLimitDescriptor::default() };
+    RateLimitRequest { domain: String::new(), descriptors: vec![descriptor], hits_addend: 1 }
 }
 
 fn of_audit(method: &str) -> Option<Draft> {

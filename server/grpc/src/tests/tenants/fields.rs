@@ -45,12 +45,13 @@ const BY_FULL_NAME: [(&str, &str); 31] = [
 ];
 
 /// Fields that name a thing wherever they are.
-const BY_NAME: [(&str, &str); 25] = [
+const BY_NAME: [(&str, &str); 26] = [
     ("api", "slug"),
     ("api_id", "api"),
     ("api_ids", "api"),
     ("bound_subject", "subject"),
     ("display_name_contains", "name"),
+    ("domain", "name"),
     ("budget_id", "budget"),
     ("email", "email"),
     ("email_contains", "email"),

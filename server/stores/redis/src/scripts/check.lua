@@ -44,12 +44,24 @@ local function decided(allowed, replayed, reservation, readings)
   return reply
 end
 
+-- What must be free: charges on the same counter that stand in front come first.
+local function need_of(place)
+  local need = charges[place][4]
+  if need == 0 then return 0 end
+  for other = 1, place - 1 do
+    if places[other] == places[place] and less(0, charges[other][5]) then
+      need = add(need, charges[other][5])
+    end
+  end
+  return need
+end
+
 local function readings_of(with_need)
   local readings, allowed = {}, true
   for place = 1, #charges do
     local charge = charges[place]
     local counter = get_or_fresh(places[place], charge)
-    local used, held, reset, wait = read(counter, charge, with_need and charge[4] or 0, now)
+    local used, held, reset, wait = read(counter, charge, with_need and need_of(place) or 0, now)
     readings[place] = { used, held, reset, wait, -1, -1 }
     if wait ~= PASSES and charge[6] == ENFORCED then allowed = false end
   end
@@ -113,15 +125,22 @@ local function count_overflow()
   end
 end
 
-local function take_all(readings)
+-- Of a call that is denied, only limits that count denied amounts take theirs.
+local function is_taken(charge, reading, allowed)
+  if charge[12] and mode == CONSUME then return true end
+  return allowed and (charge[6] ~= SHADOW or reading[4] == PASSES)
+end
+
+local function take_all(readings, allowed)
   for place = 1, #charges do
     local charge, reading = charges[place], readings[place]
-    local refused = charge[6] == SHADOW and reading[4] ~= PASSES
-    if not refused and charge[5] ~= 0 then
+    local taken = is_taken(charge, reading, allowed)
+    local from_nothing = less(charge[5], 0) and not get(places[place])
+    if taken and charge[5] ~= 0 and not from_nothing then
       local counter = get_to_take(places[place], charge)
       reading[5], reading[6] = take(counter, charge, charge[5], now)
       reading[1], reading[2], reading[3] = used_of(counter, charge, now)
-    elseif not refused and mode == RESERVE then
+    elseif taken and mode == RESERVE and not from_nothing then
       local counter = get_or_fresh(places[place], charge)
       if counter[1] ~= kind_of(charge) then counter = fresh(charge, now, 0) end
       reading[5], reading[6] = place_of_charge(counter, charge, now)
@@ -168,9 +187,9 @@ if command[13] then return failed(UNDECIDED) end
 if mode == RESERVE and redis.call('HEXISTS', key('r'), reserves[1]) == 1 then return failed(TAKEN) end
 local readings, allowed = readings_of(true)
 local reservation = {}
+if allowed and mode == RESERVE and not reservations().make_room(command[8]) then return failed(FULL) end
+if mode ~= PEEK then take_all(readings, allowed) end
 if allowed and mode ~= PEEK then
-  if mode == RESERVE and not reservations().make_room(command[8]) then return failed(FULL) end
-  take_all(readings)
   if mode == RESERVE then reservation = insert(readings) end
   if request then remember(reservation[1] or '') end
 end

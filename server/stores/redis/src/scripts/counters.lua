@@ -1,7 +1,7 @@
 -- The counters, as the core reads and changes them; see `server/core/src/counter`.
 --
 -- A limit is an array: kind, own id, overflow id, need, take, enforcement, size, and three numbers of
--- its kind. A counter is an array: kind, position included, and what its kind keeps.
+-- its kind; a charge has its unit behind them, and whether it counts denied amounts. A counter is an array: kind, position included, and what its kind keeps.
 
 local BUCKET, WINDOW, SLIDING, BUDGET, CALENDAR = 1, 2, 3, 4, 5
 local MILLIS_MAX = 253402128000000
@@ -131,6 +131,21 @@ local function sliding_add(counter, slot, delta)
   end
 end
 
+-- Gives back what was taken last.
+local function sliding_give_back(counter, amount)
+  local left = least(amount, counter[3])
+  counter[3] = subtract(counter[3], left)
+  while #counter > 4 and less(0, left) do
+    local given = least(left, counter[#counter])
+    left = subtract(left, given)
+    counter[#counter] = subtract(counter[#counter], given)
+    if counter[#counter] == 0 then
+      table.remove(counter)
+      table.remove(counter)
+    end
+  end
+end
+
 -- The budget's period of an instant: start, end, spent, held.
 local function budget_money(counter, limit, now)
   local start, finish = span(limit, now)
@@ -216,7 +231,11 @@ local function take(counter, limit, amount, now)
     return counter[3], counter[4]
   elseif kind == SLIDING then
     local slot = slide(counter, limit[8], now)
-    sliding_add(counter, slot, amount)
+    if less(amount, 0) then
+      sliding_give_back(counter, subtract(0, amount))
+    else
+      sliding_add(counter, slot, amount)
+    end
     return slot, limit[8]
   end
   budget_roll(counter, span(limit, now))

@@ -193,6 +193,7 @@ impl Wishes {
             0 => Demand::PROBE,
             _ if is_budget && mode == Mode::Reserve && self.is_crowded => Demand::PROBE,
             1 => Demand::take(limit.size().min(most)),
+            2 if !is_budget && mode != Mode::Reserve => Demand::give_back(self.dice.sized(most)),
             _ => Demand::take(self.dice.sized(most)),
         };
         let enforcement = match self.dice.below(8) {
@@ -200,7 +201,8 @@ impl Wishes {
             1 => Enforcement::Soft,
             _ => Enforcement::Enforced,
         };
-        Charge { counter, overflow, limit, demand, enforcement }
+        let counts_denied = !is_budget && self.dice.one_in(4);
+        Charge { counter, overflow, limit, demand, enforcement, counts_denied }
     }
 
     fn request(&mut self) -> Option<RequestFingerprint> {

@@ -61,6 +61,7 @@ pub fn ask(counter: u8, limit: Limit, amount: i64) -> Ask {
         limit,
         demand: Demand::take(amount),
         enforcement: Enforcement::Enforced,
+        counts_denied: false,
     };
     Ask { number: counter, charge, unit }
 }
@@ -76,6 +77,20 @@ impl Ask {
     #[must_use]
     pub fn shadow(mut self) -> Self {
         self.charge.enforcement = Enforcement::Shadow;
+        self
+    }
+
+    /// The same of a limit that counts what is denied.
+    #[must_use]
+    pub fn counting_denied(mut self) -> Self {
+        self.charge.counts_denied = true;
+        self
+    }
+
+    /// The same that gives back so much.
+    #[must_use]
+    pub fn giving_back(mut self, amount: i64) -> Self {
+        self.charge.demand = Demand::give_back(amount);
         self
     }
 

@@ -1,0 +1,219 @@
+//! Decisions over calls that are described from several points of view at once, as proxies ask them.
+//!
+//! Each descriptor is a call of its own, with the facts that [`rateguard_core::descriptor`] makes of it. The
+//! charges of all descriptors go into one decision, so that a denial by one leaves the others as they were.
+
+mod charges;
+
+use std::sync::Arc;
+
+use rateguard_core::counter::{Counter, Limit, Reading, RetryAfter};
+use rateguard_core::decision::{Charge, Mode, Verdict};
+use rateguard_core::limits::LIMITS_PER_CALL_MAX;
+use rateguard_core::rule::Enforcement;
+use rateguard_core::time::Millis;
+use rateguard_core::unit::Unit;
+use smallvec::SmallVec;
+
+use self::charges::{Asked, Limited, drop_overridden};
+use crate::caller::Caller;
+use crate::engine::Engine;
+use crate::error::{EngineError, Reason};
+use crate::ports::{CheckCommand, CheckOutcome};
+
+/// A call with its descriptors.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct DescribedCall {
+    /// The set of limits that is meant.
+    pub domain: String,
+    /// The call from several points of view.
+    pub descriptors: Vec<Descriptor>,
+}
+
+/// The call from one point of view.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Descriptor {
+    /// Keys with their values, from the most general to the most special.
+    pub entries: Vec<(String, String)>,
+    /// How much of whatever its limits count.
+    pub hits: Hits,
+    /// A limit in the place of the workspace's.
+    pub own_limit: Option<OwnLimit>,
+}
+
+/// How much is asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Hits {
+    /// So much is taken.
+    Take(i64),
+    /// So much is given back.
+    GiveBack(i64),
+}
+
+/// A limit that the caller sets itself: at most `amount` in each window from the epoch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct OwnLimit {
+    /// Units a window.
+    pub amount: i64,
+    /// The window's length.
+    pub window_ms: i64,
+}
+
+/// The decision.
+#[derive(Clone, Debug, PartialEq)]
+pub struct DescribedAnswer {
+    /// Whether the call may go ahead.
+    pub allowed: bool,
+    /// When the same call passes; `None` when waiting does not help, or need not.
+    pub retry_after_ms: Option<i64>,
+    /// The instant of the decision.
+    pub now: Millis,
+    /// The descriptors, in the order of the call.
+    pub descriptors: Vec<DescribedStatus>,
+}
+
+/// How one descriptor stands after the decision.
+#[derive(Clone, Debug, PartialEq)]
+pub struct DescribedStatus {
+    /// Whether its own limits let it pass.
+    pub allowed: bool,
+    /// Every limit that applied to it, by falling priority.
+    pub limits: Vec<DescribedLimit>,
+}
+
+/// How one limit stands towards a descriptor.
+#[derive(Clone, Debug, PartialEq)]
+pub struct DescribedLimit {
+    /// Its name; `None` for one that the caller has set itself.
+    pub name: Option<Arc<str>>,
+    /// What it counts.
+    pub unit: Unit,
+    /// Its size and window.
+    pub limit: Limit,
+    /// Whether it decides.
+    pub enforcement: Enforcement,
+    /// What is used and left, and whether it denied.
+    pub reading: Reading,
+}
+
+impl DescribedLimit {
+    /// Whether it decides, and does not only watch.
+    pub fn decides(&self) -> bool {
+        self.enforcement == Enforcement::Enforced
+    }
+
+    /// Whether it has denied.
+    pub fn denies(&self) -> bool {
+        self.decides() && self.reading.denied.is_some()
+    }
+}
+
+impl Engine {
+    /// Decides over all descriptors of a call at once, and takes from their limits if all pass.
+    ///
+    /// # Errors
+    /// A key that is restricted to APIs, models or addresses, which descriptors do not name; more limits than one
+    /// decision holds; a store that is away. A denial is no error.
+    pub async fn check_described(
+        &self,
+        caller: &Caller,
+        call: &DescribedCall,
+    ) -> Result<DescribedAnswer, EngineError> {
+        let now = self.now();
+        let view = self.view(&caller.workspace)?;
+        caller.check_restrictions(None, "", None)?;
+        let ask = |descriptor| Asked::of(caller, &view.plan, &call.domain, descriptor, now);
+        let mut asked: Vec<Asked<'_>> = call.descriptors.iter().map(ask).collect::<Result<_, _>>()?;
+        drop_overridden(&mut asked);
+        let charges = charges_of(&asked)?;
+        let lacks_value = asked.iter().any(|asked| asked.denied_by_missing.is_some());
+        // Whoever lacks a value is denied without its counter: the others are only read.
+        let mode = if lacks_value { Mode::Peek } else { Mode::Consume };
+        let verdict = self.decide_described(caller, &charges, mode, now).await?;
+        Ok(answer(&asked, &charges, &verdict, now))
+    }
+
+    async fn decide_described(
+        &self,
+        caller: &Caller,
+        charges: &[Charge],
+        mode: Mode,
+        now: Millis,
+    ) -> Result<Verdict, EngineError> {
+        if charges.is_empty() {
+            return Ok(Verdict { allowed: true, readings: SmallVec::new(), marks: SmallVec::new() });
+        }
+        let command = CheckCommand {
+            workspace: caller.workspace.clone(),
+            now,
+            mode,
+            charges: charges.into(),
+            units: SmallVec::new(),
+            request: None,
+            reservation: None,
+        };
+        match self.counters.check(&command).await? {
+            CheckOutcome::Decided(decided) => Ok(decided.verdict),
+            CheckOutcome::ContentDiffers => {
+                Err(EngineError::internal("a check without an id was taken for another"))
+            }
+        }
+    }
+}
+
+fn charges_of(asked: &[Asked<'_>]) -> Result<SmallVec<[Charge; 8]>, EngineError> {
+    let charges: SmallVec<[Charge; 8]> =
+        asked.iter().flat_map(|asked| &asked.limits).map(|limited| limited.charge).collect();
+    if charges.len() <= LIMITS_PER_CALL_MAX {
+        return Ok(charges);
+    }
+    let message = format!("more than {LIMITS_PER_CALL_MAX} limits match the descriptors");
+    Err(EngineError::new(Reason::TooManyLimits, message))
+}
+
+fn answer(asked: &[Asked<'_>], charges: &[Charge], verdict: &Verdict, now: Millis) -> DescribedAnswer {
+    let mut readings = verdict.readings.iter();
+    let statuses = asked.iter().map(|asked| {
+        let limits =
+            asked.limits.iter().zip(readings.by_ref()).map(|(limited, reading)| limited.status(*reading));
+        asked.status(limits.collect(), now)
+    });
+    let descriptors: Vec<DescribedStatus> = statuses.collect();
+    let allowed = descriptors.iter().all(|status| status.allowed);
+    let lacks_value = asked.iter().any(|asked| asked.denied_by_missing.is_some());
+    let limiting = verdict.limiting(charges).filter(|_| !allowed && !lacks_value);
+    let retry_after_ms = limiting.and_then(|(_, wait)| match wait {
+        RetryAfter::Millis(ms) => Some(ms),
+        RetryAfter::Never => None,
+    });
+    DescribedAnswer { allowed, retry_after_ms, now, descriptors }
+}
+
+impl Limited<'_> {
+    fn status(&self, reading: Reading) -> DescribedLimit {
+        DescribedLimit {
+            name: self.planned.map(|planned| planned.name.clone()),
+            unit: self.planned.map_or(Unit::Requests, |planned| planned.unit.clone()),
+            limit: self.charge.limit,
+            enforcement: self.charge.enforcement,
+            reading,
+        }
+    }
+}
+
+impl Asked<'_> {
+    fn status(&self, mut limits: Vec<DescribedLimit>, now: Millis) -> DescribedStatus {
+        if let Some(planned) = self.denied_by_missing {
+            let limit = planned.limit_at(now);
+            let reading = Counter::fresh(&limit, now).read(&limit, 0, now);
+            limits.push(DescribedLimit {
+                name: Some(planned.name.clone()),
+                unit: planned.unit.clone(),
+                limit,
+                enforcement: planned.enforcement,
+                reading: Reading { denied: Some(RetryAfter::Never), ..reading },
+            });
+        }
+        DescribedStatus { allowed: !limits.iter().any(DescribedLimit::denies), limits }
+    }
+}
