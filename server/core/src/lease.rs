@@ -23,7 +23,10 @@ pub const LEASE_MARGIN_MS: i64 = 100;
 pub const LEASE_PARTS: i64 = 16;
 /// The last part in so many of a limit is not lent: near the limit every decision is the counter's own, and
 /// nobody is denied for what others hold and do not use.
-pub const STRICT_PARTS: i64 = 32;
+pub const STRICT_PARTS: i64 = 128;
+/// Smallest limit of which anything is lent: of less a lease would be for so few calls that each may as well
+/// ask the counter.
+pub const LENT_LIMIT_MIN: i64 = 128;
 /// Of a window that is left, one part in so many milliseconds is a margin for clocks that run at different
 /// rates.
 const DRIFT_PARTS: i64 = 1_000;
@@ -85,6 +88,7 @@ pub struct LeaseReturn {
 pub fn lent_max(limit: &Limit) -> i64 {
     match limit {
         Limit::Budget { .. } => 0,
+        limit if limit.size() < LENT_LIMIT_MIN => 0,
         limit => lent_of(limit.size(), limit.size()),
     }
 }

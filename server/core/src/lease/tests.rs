@@ -230,11 +230,11 @@ fn a_minute(limit: i64) -> Limit {
 fn near_the_limit_nothing_is_lent() {
     let (limit, now) = (a_minute(32_000), Millis::new(NOON));
     let mut counters = MemoryCounters::default();
-    counters.get_or_insert(COUNTER, &limit, now).counter.take(&limit, 31_000, now);
+    counters.get_or_insert(COUNTER, &limit, now).counter.take(&limit, 31_800, now);
     assert_eq!(exchange(&mut counters, &[], &[request(limit, 10, 1)], now)[0].lease, None);
     assert_eq!(lent_max(&a_minute(10)), 0);
     assert_eq!(lent_max(&Limit::Budget { nanos: 1_000_000, bounds: None }), 0);
-    assert_eq!(lent_max(&limit), 31_000 / 16);
+    assert_eq!(lent_max(&limit), 31_750 / 16);
 }
 
 #[test]

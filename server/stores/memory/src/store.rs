@@ -20,9 +20,9 @@ use rateguard_engine::ports::{
 use crate::ceilings::Raise;
 use crate::checkpointing::{BATCH_COUNTERS_MAX, Disk};
 use crate::config::MemoryCounterStoreConfig;
-use crate::ids::RequestIds;
 use crate::load;
 use crate::workspace::{Shared, Step, Workspace};
+use rateguard_engine::request_ids::RequestIds;
 
 /// The name by which errors know the store.
 pub(crate) const STORE: &str = "counter";

@@ -25,9 +25,9 @@ use self::retired::Retired;
 use crate::ceilings::{Want, Wants};
 use crate::config::MemoryCounterStoreConfig;
 use crate::counters::{CounterTable, Sweep};
-use crate::ids::{Remembered, RequestIds};
 use crate::reservations::{Kept, ReservationTable};
 use crate::store::STORE;
+use rateguard_engine::request_ids::{Remembered, RequestIds};
 
 /// Reservations that a check or a settlement expires on its way, so that what they held is free
 /// again without waiting for the sweep.

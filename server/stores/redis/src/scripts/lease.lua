@@ -6,7 +6,7 @@
 
 local DONE = 0
 local BUCKET_LEASE_LIFE_MS = 1000
-local LEASE_PARTS, STRICT_PARTS, DRIFT_PARTS, CLOCK_GRAIN_MS = 16, 32, 1000, 1
+local LEASE_PARTS, STRICT_PARTS, DRIFT_PARTS, CLOCK_GRAIN_MS = 16, 128, 1000, 1
 
 local command = cmsgpack.unpack(ARGV[1])
 local live_max, returns, requests = command[5], command[6], command[7]

@@ -67,14 +67,14 @@ pub async fn lends_less_towards_the_limit_and_nothing_near_it(backend: &impl Cou
     let world = World::open(backend).await;
     let limited = ask(1, a_minute(32_000), 1);
     let much = world.lease(&limited, 32_000, at(0)).await.expect("all of it is left");
-    assert_eq!(much.amount, 31_000 / 16);
+    assert_eq!(much.amount, 31_750 / 16);
     let mut taken = much.amount;
     while let Some(lease) = world.lease(&limited, 32_000, at(1)).await {
         assert!(lease.amount <= (32_000 - taken) / 16);
         taken += lease.amount;
     }
     let left = 32_000 - taken;
-    assert!((1_000..1_100).contains(&left), "{left} are for strict decisions");
+    assert!((250..270).contains(&left), "{left} are for strict decisions");
     assert_eq!(world.lease(&ask(2, prepaid(1_000_000), 1), 10, at(1)).await, None, "money is never lent");
     assert_eq!(world.lease(&ask(3, a_minute(10), 1), 10, at(1)).await, None, "a small limit is not lent");
 }
