@@ -6,6 +6,7 @@ pub mod decision;
 pub mod descriptor;
 pub mod ids;
 pub mod invalid;
+pub mod lease;
 pub mod limits;
 pub mod matching;
 pub mod money;

@@ -10,7 +10,7 @@ use xxhash_rust::xxh3::{Xxh3, xxh3_128_with_seed};
 use crate::counter::{CounterFamily, CounterId, Limit, Position};
 use crate::ids::{ApiId, BudgetId, RuleId, WorkspaceId};
 use crate::matching::{CallFacts, Match, Mismatch, OnMissing, Scope, ScopeValue};
-use crate::rule::{Algorithm, Budget, BudgetPeriod, Enforcement, Rule};
+use crate::rule::{Algorithm, Budget, BudgetPeriod, Consistency, Enforcement, Rule, RulePolicies};
 use crate::time::{Bounds, CalendarPeriod, Millis, Zone};
 use crate::unit::Unit;
 
@@ -44,8 +44,8 @@ pub struct PlannedLimit {
     pub unit: Unit,
     /// Whether it decides.
     pub enforcement: Enforcement,
-    /// Whether it counts amounts of denied calls too, as debt.
-    pub counts_denied: bool,
+    /// Where and how it decides.
+    pub policies: RulePolicies,
     /// The calls it applies to.
     pub matches: Match,
     /// What makes its counters different.
@@ -259,6 +259,11 @@ impl PlannedLimit {
         other.priority.cmp(&self.priority).then_with(|| self.id.cmp(&other.id))
     }
 
+    /// Whether replicas may decide by units that they took in advance.
+    pub fn is_leased(&self) -> bool {
+        self.policies.consistency == Consistency::Leased
+    }
+
     /// Whether the limit is a budget.
     pub fn is_budget(&self) -> bool {
         matches!(self.id, LimitId::Budget(_))
@@ -352,7 +357,7 @@ fn plan_rule(workspace: &WorkspaceId, zone: &Zone, rule: &Rule, now: Millis) -> 
         name: rule.name.as_str().into(),
         unit: rule.unit.clone(),
         enforcement: rule.enforcement,
-        counts_denied: rule.policies.counts_denied,
+        policies: rule.policies,
         matches: rule.matches.clone(),
         scope: rule.scope.clone(),
         counts_after: Position::default(),
@@ -381,7 +386,7 @@ pub fn plan_budget(workspace: &WorkspaceId, zone: &Zone, budget: &Budget, now: M
         name: budget.name.as_str().into(),
         unit: Unit::Cost,
         enforcement: budget.enforcement,
-        counts_denied: false,
+        policies: RulePolicies::default(),
         matches: budget.matches.clone(),
         scope: budget.scope.clone(),
         counts_after: budget.opened_after.unwrap_or_default(),
