@@ -26,9 +26,10 @@ pub use config_store::{
     Snapshot, Stored, WorkspaceState, has_gap,
 };
 pub use counter_store::{
-    CheckCommand, CheckOutcome, CounterHealth, CounterQuery, CounterStore, Decided, ExpiredReservation,
-    LiveBudgets, Overflowed, Principal, RESERVATION_RANDOM_BYTES, ReleaseOutcome, RequestFingerprint,
-    ReservationRequest, SettleCharge, SettleCommand, SettleReservation, Standing,
+    ATTEMPTS_MAX, Attempt, CheckCommand, CheckOutcome, CounterHealth, CounterQuery, CounterStore, Decided,
+    ExpiredReservation, LiveBudgets, Overflowed, Principal, RESERVATION_RANDOM_BYTES, ReleaseOutcome,
+    RequestFingerprint, ReservationRequest, SLOT_MARGIN_MS, SettleCharge, SettleCommand, SettleReservation,
+    Slot, SlotClaim, SlotHolder, Standing,
 };
 pub use event_log::{AppendOutcome, Appended, EventLog};
 pub use identity_store::{ExternalIdentity, IDENTITIES_FULL, IdentityStore};

@@ -187,5 +187,6 @@ pub(super) fn fingerprint(
         id: name.digest128(),
         content: content.finish(),
         expires_at: now.plus(life_ms),
+        attempt: None,
     })
 }

@@ -228,6 +228,10 @@ impl CounterStore for FakeCounters {
         Err(unavailable("counter"))
     }
 
+    async fn cancel(&self, _: &CheckCommand, _: Millis) -> Result<(), StoreError> {
+        Err(unavailable("counter"))
+    }
+
     async fn read(&self, _: &WorkspaceId, _: &[CounterQuery], _: Millis) -> Result<Vec<Reading>, StoreError> {
         Ok(Vec::new())
     }

@@ -5,6 +5,7 @@
 //! reservations, so a budget's ceiling on disk says beforehand how much they may hold at most.
 //! Everything else of worth is in the event log, from which it is settled again.
 
+mod attempts;
 mod ceilings;
 mod checkpointing;
 mod config;
@@ -13,6 +14,7 @@ mod ids;
 mod load;
 mod openings;
 mod reservations;
+mod slots;
 mod store;
 #[cfg(test)]
 mod testing;

@@ -59,12 +59,7 @@ pub(crate) fn reservation_bytes(id: &ReservationId) -> [u8; 16] {
 pub(crate) fn check(packer: &mut Packer, command: &CheckCommand, bounds: Bounded, recalls: bool) {
     packer.integer(command.now.get()).integer(mode_code(command.mode));
     packer.count(bounds.live_counters_max).count(bounds.reservations_max).count(bounds.ids_max);
-    packer.array(command.charges.len());
-    for (place, charge) in command.charges.iter().enumerate() {
-        // Only a reservation remembers units.
-        let unit = command.units.get(place).map_or("", Unit::as_str);
-        pack_charge(packer, charge, unit);
-    }
+    pack_charges(packer, command);
     match command.request.filter(|_| command.mode != Mode::Peek) {
         Some(request) => pack_request(packer, &request),
         None => drop(packer.none()),
@@ -74,6 +69,22 @@ pub(crate) fn check(packer: &mut Packer, command: &CheckCommand, bounds: Bounded
         None => drop(packer.none()),
     }
     packer.flag(recalls);
+}
+
+/// A check whose attempt is undone, after its head.
+pub(crate) fn cancel(packer: &mut Packer, command: &CheckCommand, request: &RequestFingerprint) {
+    packer.integer(command.now.get());
+    pack_charges(packer, command);
+    pack_request(packer, request);
+}
+
+fn pack_charges(packer: &mut Packer, command: &CheckCommand) {
+    packer.array(command.charges.len());
+    for (place, charge) in command.charges.iter().enumerate() {
+        // Only a reservation remembers units.
+        let unit = command.units.get(place).map_or("", Unit::as_str);
+        pack_charge(packer, charge, unit);
+    }
 }
 
 fn mode_code(mode: Mode) -> i64 {
@@ -128,8 +139,12 @@ fn numbers(bounds: Bounds) -> [i64; 3] {
 }
 
 fn pack_request(packer: &mut Packer, request: &RequestFingerprint) {
-    packer.array(3).text(request.id.to_be_bytes()).text(request.content.to_be_bytes());
+    packer.array(4).text(request.id.to_be_bytes()).text(request.content.to_be_bytes());
     packer.integer(request.expires_at.get());
+    match request.attempt {
+        Some(attempt) => packer.text(attempt.0.to_be_bytes()),
+        None => packer.text(""),
+    };
 }
 
 fn pack_reservation(packer: &mut Packer, request: &ReservationRequest) {

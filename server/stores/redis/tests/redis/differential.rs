@@ -123,7 +123,8 @@ impl World {
 
     async fn turn(&mut self) {
         match self.wishes.dice.below(100) {
-            0..50 => self.check().await,
+            0..44 => self.check().await,
+            44..50 => self.cancel().await,
             50..54 => self.recall().await,
             54..60 => self.read().await,
             60..82 => self.settle().await,
@@ -140,6 +141,7 @@ impl World {
             (Ok(memory), Ok(redis)) => memory == redis,
             // Refusals are the same by their kind.
             (Err(StoreError::Full { .. }), Err(StoreError::Full { .. }))
+            | (Err(StoreError::Unavailable { .. }), Err(StoreError::Unavailable { .. }))
             | (Err(StoreError::AlreadyExists { .. }), Err(StoreError::AlreadyExists { .. })) => true,
             _ => false,
         };
@@ -157,7 +159,22 @@ impl World {
         let (memory, redis) = (self.memory.check(&command).await, self.redis.check(&command).await);
         self.same(&memory, &redis);
         if let Ok(CheckOutcome::Decided(decided)) = memory {
+            self.wishes.asked(command);
             self.wishes.taken.extend(decided.reservation.filter(|_| !decided.replayed).map(|(id, _)| id));
+        }
+    }
+
+    /// Mostly of a check that has arrived, sometimes of one that arrives afterwards or never.
+    async fn cancel(&mut self) {
+        let late = self.wishes.check();
+        let arrives = self.wishes.dice.below(2) == 0;
+        let command = if self.wishes.dice.below(3) == 0 { Some(late) } else { self.wishes.given_up() };
+        let (Some(command), now) = (command, self.wishes.now) else { return };
+        self.done.push(format!("cancelling {command:?} at {now:?}"));
+        self.same(&self.memory.cancel(&command, now).await, &self.redis.cancel(&command, now).await);
+        if arrives {
+            self.done.push("which arrives once more".to_owned());
+            self.same(&self.memory.check(&command).await, &self.redis.check(&command).await);
         }
     }
 

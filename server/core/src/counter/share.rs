@@ -1,0 +1,110 @@
+//! Parts of a limit: what the shared counters admit of one, and what each replica admits while these
+//! are away.
+
+use super::Limit;
+
+/// What a whole is in percent.
+const WHOLE_PERCENT: i64 = 100;
+
+impl Limit {
+    /// What is left of the limit when `share_percent` of it is kept back, rounded down. A limit in
+    /// money has no parts and stays whole.
+    #[must_use]
+    pub fn without_share(self, share_percent: u8) -> Self {
+        self.part(WHOLE_PERCENT - i64::from(share_percent), WHOLE_PERCENT)
+    }
+
+    /// What each of `replicas_max` has of `share_percent` of the limit, rounded down.
+    #[must_use]
+    pub fn local_share(self, share_percent: u8, replicas_max: u16) -> Self {
+        self.part(i64::from(share_percent), WHOLE_PERCENT * i64::from(replicas_max.max(1)))
+    }
+
+    /// Whether the part of a bucket refills at a rate that can be kept exactly, so that it has one.
+    pub fn has_local_share(&self, share_percent: u8, replicas_max: u16) -> bool {
+        let Self::TokenBucket { refill, capacity } = *self else { return true };
+        let has_part = |parts, of| refill.part(parts, of, scaled(capacity, parts, of)).is_some();
+        has_part(WHOLE_PERCENT - i64::from(share_percent), WHOLE_PERCENT)
+            && has_part(i64::from(share_percent), WHOLE_PERCENT * i64::from(replicas_max.max(1)))
+    }
+
+    /// How long after an instant whatever was taken before it counts no more, at the longest.
+    pub fn memory_ms(&self) -> i64 {
+        match *self {
+            Self::TokenBucket { capacity, refill } => refill.ms_to_give_back(capacity),
+            Self::FixedWindow { window_ms, .. } => window_ms,
+            // A sub-window leaves when all of it is older than the window.
+            Self::SlidingWindow { window_ms, .. } => window_ms.saturating_mul(2),
+            Self::CalendarWindow { bounds, .. } => bounds.next_end.since(bounds.start),
+            Self::Budget { .. } => i64::MAX,
+        }
+    }
+
+    fn part(self, parts: i64, of: i64) -> Self {
+        let size = |size| scaled(size, parts, of);
+        match self {
+            Self::TokenBucket { capacity, refill } => {
+                let capacity = size(capacity);
+                match refill.part(parts, of, capacity) {
+                    Some(refill) => Self::TokenBucket { capacity, refill },
+                    // Rules are checked to have one: whatever has none admits nothing.
+                    None => Self::TokenBucket { capacity: 0, refill },
+                }
+            }
+            Self::FixedWindow { limit, window_ms } => Self::FixedWindow { limit: size(limit), window_ms },
+            Self::SlidingWindow { limit, window_ms } => Self::SlidingWindow { limit: size(limit), window_ms },
+            Self::CalendarWindow { limit, bounds } => Self::CalendarWindow { limit: size(limit), bounds },
+            Self::Budget { .. } => self,
+        }
+    }
+}
+
+fn scaled(size: i64, parts: i64, of: i64) -> i64 {
+    let part = i128::from(size) * i128::from(parts) / i128::from(of);
+    i64::try_from(part).unwrap_or(size)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::counter::Refill;
+
+    fn fixed(limit: i64) -> Limit {
+        Limit::FixedWindow { limit, window_ms: 1_000 }
+    }
+
+    #[test]
+    fn what_is_kept_back_and_what_is_left_of_it_never_come_to_more_than_the_limit() {
+        for limit in [0, 1, 2, 3, 7, 99, 100, 101, 1_000_003] {
+            for share in [1, 10, 33, 50, 99] {
+                for replicas in [1, 2, 3, 7, 1_000] {
+                    let local = fixed(limit).local_share(share, replicas).size() * i64::from(replicas);
+                    let sum = fixed(limit).without_share(share).size() + local;
+                    assert!(sum <= limit, "{share} % of {limit} for {replicas} comes to {sum}");
+                }
+            }
+        }
+        assert_eq!(fixed(10).without_share(25), fixed(7));
+        assert_eq!(fixed(100).local_share(25, 5), fixed(5));
+    }
+
+    #[test]
+    fn a_part_of_a_bucket_refills_at_its_part_of_the_rate() {
+        let refill = Refill::new(10, 1_000, 200).expect("within bounds");
+        let bucket = Limit::TokenBucket { capacity: 200, refill };
+        let Limit::TokenBucket { capacity, refill } = bucket.local_share(50, 10) else {
+            panic!("a bucket stays one");
+        };
+        assert_eq!((capacity, refill.units(), refill.period_ms()), (10, 1, 2_000));
+    }
+
+    #[test]
+    fn a_bucket_whose_parts_have_no_exact_rate_is_known() {
+        let capacity = crate::limits::LIMIT_MAX / 7;
+        let refill = Refill::new(1, 7, capacity).expect("within bounds");
+        let bucket = Limit::TokenBucket { capacity, refill };
+        assert!(!bucket.has_local_share(33, 10));
+        assert_eq!(bucket.without_share(33).size(), 0);
+        assert!(fixed(10).has_local_share(50, 10));
+    }
+}

@@ -1,0 +1,48 @@
+//! Undoing an attempt whose outcome its caller does not know.
+
+use rateguard_core::decision::take_back;
+use rateguard_core::reservation::ReservationState;
+use rateguard_core::time::Millis;
+use rateguard_engine::ports::{CheckCommand, RequestFingerprint};
+
+use super::{Shared, State, Workspace, end};
+
+impl Workspace {
+    /// Undoes a command's attempt, and refuses it from now on.
+    pub(crate) fn cancel(&self, command: &CheckCommand, now: Millis, shared: &Shared) {
+        let Some(request) = self.fingerprint(command) else { return };
+        let mut state = self.lock();
+        let now = state.tick(now);
+        let until = request.expires_at.plus(now.since(command.now));
+        state.attempts.cancel(&request, until);
+        let known = shared.ids.recall(request.id, now).filter(|known| known.content == request.content);
+        if let Some(known) = known {
+            state.leave(&request, known.reservation(), now, shared);
+        }
+    }
+}
+
+impl State {
+    /// Takes an attempt from the decision that stands for its id.
+    fn leave(
+        &mut self,
+        request: &RequestFingerprint,
+        reservation: Option<u128>,
+        now: Millis,
+        shared: &Shared,
+    ) {
+        let Some(taken) = self.attempts.leave(request) else { return };
+        take_back(&mut self.counters, &taken, now);
+        if reservation.is_none_or(|bits| self.release_unanswered(bits, now)) {
+            shared.ids.forget(request.id);
+        }
+    }
+
+    /// Releases a reservation that nobody was told of. One that is over stays as it is.
+    fn release_unanswered(&mut self, bits: u128, now: Millis) -> bool {
+        let Self { counters, reservations, .. } = self;
+        let kept = reservations.kept(bits).map(|kept| (kept.reservation.id.clone(), kept.reservation.state));
+        let Some((id, ReservationState::Open)) = kept else { return false };
+        reservations.change(&id, |reservation| end(reservation, counters, now)).is_some()
+    }
+}
