@@ -17,6 +17,7 @@ use rateguard_engine::check::{Call, CheckRequest, CheckResponse};
 use rateguard_engine::clock::{Clock, SystemClock};
 use rateguard_engine::costing::Estimate;
 use rateguard_engine::engine::{Background, CONFIG_STALE_MS_MAX, Engine, Setup, Stores};
+use rateguard_engine::gate::COUNTERS_DEADLINE;
 use rateguard_engine::manage::{KEYS_PER_WORKSPACE_MAX, equip};
 use rateguard_engine::ports::{ConfigStore, Resource, UsageFilter, UsageStore};
 use rateguard_engine::report::UsageRecord;
@@ -87,6 +88,7 @@ impl Shared {
             cipher: CredentialCipher::new(&[7; 32]).unwrap(),
             gateway_token: None,
             config_stale_ms_max: CONFIG_STALE_MS_MAX,
+            counters_deadline: COUNTERS_DEADLINE,
         };
         let (engine, background) = Engine::start(stores, setup).await.unwrap();
         let caller = engine.authenticator().by_key(secret, clock.now()).unwrap();

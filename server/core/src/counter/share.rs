@@ -2,6 +2,8 @@
 //! are away.
 
 use super::Limit;
+use super::sliding_window::sub_window_ms;
+use crate::time::Millis;
 
 /// What a whole is in percent.
 const WHOLE_PERCENT: i64 = 100;
@@ -28,15 +30,20 @@ impl Limit {
             && has_part(i64::from(share_percent), WHOLE_PERCENT * i64::from(replicas_max.max(1)))
     }
 
-    /// How long after an instant whatever was taken before it counts no more, at the longest.
-    pub fn memory_ms(&self) -> i64 {
+    /// From when on a fresh counter of this limit tells all that counts, when what was taken up to `since`
+    /// is not in it. A limit in money tells it never.
+    pub fn tells_all_from(&self, since: Millis) -> Millis {
         match *self {
-            Self::TokenBucket { capacity, refill } => refill.ms_to_give_back(capacity),
-            Self::FixedWindow { window_ms, .. } => window_ms,
-            // A sub-window leaves when all of it is older than the window.
-            Self::SlidingWindow { window_ms, .. } => window_ms.saturating_mul(2),
-            Self::CalendarWindow { bounds, .. } => bounds.next_end.since(bounds.start),
-            Self::Budget { .. } => i64::MAX,
+            Self::TokenBucket { capacity, refill } => since.plus(refill.ms_to_give_back(capacity)),
+            Self::FixedWindow { window_ms, .. } => match since.get() % window_ms.max(1) {
+                0 => since,
+                begun_ms => since.plus(window_ms.saturating_sub(begun_ms)),
+            },
+            // What was taken at its beginning leaves with the whole of its sub-window.
+            Self::SlidingWindow { window_ms, .. } => since.plus(window_ms.saturating_add(sub_window_ms(window_ms))),
+            Self::CalendarWindow { bounds, .. } if since <= bounds.start => bounds.start,
+            Self::CalendarWindow { bounds, .. } => bounds.end.max(since),
+            Self::Budget { .. } => Millis::new(i64::MAX),
         }
     }
 
@@ -68,6 +75,7 @@ fn scaled(size: i64, parts: i64, of: i64) -> i64 {
 mod tests {
     use super::*;
     use crate::counter::Refill;
+    use crate::time::Bounds;
 
     fn fixed(limit: i64) -> Limit {
         Limit::FixedWindow { limit, window_ms: 1_000 }
@@ -96,6 +104,22 @@ mod tests {
             panic!("a bucket stays one");
         };
         assert_eq!((capacity, refill.units(), refill.period_ms()), (10, 1, 2_000));
+    }
+
+    #[test]
+    fn a_fresh_counter_tells_all_once_what_was_before_it_is_over() {
+        let at = Millis::new;
+        assert_eq!(fixed(1).tells_all_from(at(2_000)), at(2_000));
+        assert_eq!(fixed(1).tells_all_from(at(2_001)), at(3_000));
+        let sliding = Limit::SlidingWindow { limit: 1, window_ms: 60_000 };
+        assert_eq!(sliding.tells_all_from(at(5)), at(61_005));
+        let refill = Refill::new(1, 100, 10).expect("within bounds");
+        assert_eq!(Limit::TokenBucket { capacity: 10, refill }.tells_all_from(at(5)), at(1_005));
+        let bounds = Bounds { start: at(100), end: at(200), next_end: at(300) };
+        let calendar = Limit::CalendarWindow { limit: 1, bounds };
+        assert_eq!(calendar.tells_all_from(at(100)), at(100));
+        assert_eq!(calendar.tells_all_from(at(101)), at(200));
+        assert_eq!(Limit::Budget { nanos: 1, bounds: None }.tells_all_from(at(0)), Millis::new(i64::MAX));
     }
 
     #[test]

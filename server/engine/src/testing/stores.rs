@@ -38,7 +38,7 @@ pub(crate) enum Fault {
     UnknownAndLost,
 }
 
-fn unavailable(store: &'static str) -> StoreError {
+pub(crate) fn unavailable(store: &'static str) -> StoreError {
     StoreError::Unavailable { store, detail: "away".to_owned() }
 }
 

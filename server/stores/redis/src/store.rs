@@ -240,7 +240,7 @@ impl CounterStore for RedisCounterStore {
         let mut packer = self.head(&known, 3, now);
         encode::cancel(&mut packer, command, &request);
         let keys = [self.key(&command.workspace), self.ids_key(&command.workspace, request.id)];
-        self.run(&CANCEL, &known, &keys, packer, self.config.batch_deadline).await.map(drop)
+        self.run(&CANCEL, &known, &keys, packer, self.config.deadline).await.map(drop)
     }
 
     async fn hold_slot(&self, claim: &SlotClaim) -> Result<Option<Slot>, StoreError> {

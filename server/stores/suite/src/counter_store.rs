@@ -1,6 +1,7 @@
 //! What every [`CounterStore`] promises. Each function is one promise, on storage of its own;
 //! [`counter_store_suite`](crate::counter_store_suite) makes a test of each.
 
+mod cancels;
 mod concurrency;
 mod decisions;
 mod forgetting;
@@ -16,6 +17,7 @@ use async_trait::async_trait;
 use rateguard_core::time::Millis;
 use rateguard_engine::ports::CounterStore;
 
+pub use cancels::*;
 pub use concurrency::*;
 pub use decisions::*;
 pub use forgetting::*;
@@ -111,6 +113,14 @@ macro_rules! counter_store_suite {
             keeps_what_is_held_of_a_budget_that_is_gone,
             counts_no_record_again_in_a_counter_that_was_dropped,
             settles_nothing_again_in_a_counter_that_was_dropped,
+            gives_back_what_a_cancelled_attempt_took,
+            gives_nothing_back_to_a_later_window,
+            refuses_an_attempt_that_was_cancelled_before,
+            decides_the_next_attempt_for_itself,
+            keeps_what_another_attempt_was_answered_with,
+            releases_what_a_cancelled_attempt_reserved,
+            cancels_what_took_nothing_without_a_trace,
+            gives_each_slot_to_one_holder,
         }
     };
     ($backend:expr; $($promise:ident),* $(,)?) => {

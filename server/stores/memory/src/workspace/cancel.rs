@@ -10,7 +10,8 @@ use super::{Shared, State, Workspace, end};
 impl Workspace {
     /// Undoes a command's attempt, and refuses it from now on.
     pub(crate) fn cancel(&self, command: &CheckCommand, now: Millis, shared: &Shared) {
-        let Some(request) = self.fingerprint(command) else { return };
+        let request = self.fingerprint(command).filter(|request| request.attempt.is_some());
+        let Some(request) = request else { return };
         let mut state = self.lock();
         let now = state.tick(now);
         let until = request.expires_at.plus(now.since(command.now));
