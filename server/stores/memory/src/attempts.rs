@@ -7,7 +7,7 @@ use std::collections::VecDeque;
 use std::hash::Hash;
 
 use hashbrown::HashMap;
-use rateguard_core::decision::Taken;
+use rateguard_core::decision::{Charge, Taken};
 use rateguard_core::time::Millis;
 use rateguard_engine::ports::{ATTEMPTS_MAX, Attempt, RequestFingerprint};
 use smallvec::SmallVec;
@@ -16,8 +16,14 @@ use smallvec::SmallVec;
 /// are forgotten: such a decision stands.
 const KEPT_MAX: usize = 100_000;
 
-/// What a decision took for good.
-type AllTaken = SmallVec<[Taken; 4]>;
+/// What a decision took for good, and of what it was asked.
+#[derive(Debug, Default, PartialEq)]
+pub(crate) struct Decision {
+    /// What it was asked of each limit.
+    pub(crate) charges: SmallVec<[Charge; 8]>,
+    /// What it took.
+    pub(crate) taken: SmallVec<[Taken; 4]>,
+}
 
 /// The attempts at the checks of one workspace.
 #[derive(Default)]
@@ -29,7 +35,7 @@ pub(crate) struct Attempts {
 /// The attempts that one decision has answered.
 struct Answered {
     attempts: SmallVec<[Attempt; 2]>,
-    taken: AllTaken,
+    decision: Decision,
 }
 
 /// A map whose entries end in time, the oldest first where there are too many.
@@ -40,10 +46,16 @@ struct Fading<K, V> {
 
 impl Attempts {
     /// Notes a decision that was taken for an attempt; one without an attempt cannot be cancelled.
-    pub(crate) fn decided(&mut self, request: &RequestFingerprint, taken: AllTaken, expires_at: Millis) {
+    pub(crate) fn decided(
+        &mut self,
+        request: &RequestFingerprint,
+        expires_at: Millis,
+        decision: impl FnOnce() -> Decision,
+    ) {
         match request.attempt {
             Some(attempt) => {
-                let answered = Answered { attempts: SmallVec::from_elem(attempt, 1), taken };
+                let attempts = SmallVec::from_elem(attempt, 1);
+                let answered = Answered { attempts, decision: decision() };
                 self.answered.insert(request.id, answered, expires_at);
             }
             None => drop(self.answered.remove(&request.id)),
@@ -76,15 +88,15 @@ impl Attempts {
         }
     }
 
-    /// Takes an attempt from those that a decision has answered. Gives what the decision took when it
-    /// was the last one.
-    pub(crate) fn leave(&mut self, request: &RequestFingerprint) -> Option<AllTaken> {
+    /// Takes an attempt from those that a decision has answered. Gives the decision when it was the last
+    /// one.
+    pub(crate) fn leave(&mut self, request: &RequestFingerprint) -> Option<Decision> {
         let attempt = request.attempt?;
         let answered = self.answered.get_mut(&request.id)?;
         let before = answered.attempts.len();
         answered.attempts.retain(|other| *other != attempt);
         let was_last = before > 0 && answered.attempts.is_empty();
-        was_last.then(|| self.answered.remove(&request.id)).flatten().map(|answered| answered.taken)
+        was_last.then(|| self.answered.remove(&request.id)).flatten().map(|answered| answered.decision)
     }
 
     /// Drops what has ended.
@@ -148,15 +160,16 @@ mod tests {
         RequestFingerprint { id: 1, content: 1, expires_at: Millis::new(100), attempt }
     }
 
-    fn taken() -> AllTaken {
+    fn taken() -> Decision {
         let mark = Mark::Window { start: Millis::ZERO, end: Millis::new(10) };
-        SmallVec::from_elem(Taken { counter: CounterId(1), amount: 3, mark }, 1)
+        let taken = SmallVec::from_elem(Taken { counter: CounterId(1), amount: 3, mark }, 1);
+        Decision { taken, ..Decision::default() }
     }
 
     #[test]
     fn a_decision_is_undone_with_the_last_attempt_that_it_answered() {
         let mut attempts = Attempts::default();
-        attempts.decided(&request(1), taken(), Millis::new(100));
+        attempts.decided(&request(1), Millis::new(100), taken);
         attempts.repeated(&request(2));
         assert_eq!(attempts.leave(&request(1)), None);
         assert_eq!(attempts.leave(&request(1)), None);
@@ -167,7 +180,7 @@ mod tests {
     #[test]
     fn a_decision_that_answered_too_many_attempts_stands() {
         let mut attempts = Attempts::default();
-        attempts.decided(&request(0), taken(), Millis::new(100));
+        attempts.decided(&request(0), Millis::new(100), taken);
         (1..=8).for_each(|attempt| attempts.repeated(&request(attempt)));
         for attempt in 0..=8 {
             assert_eq!(attempts.leave(&request(attempt)), None);

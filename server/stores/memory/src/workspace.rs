@@ -11,7 +11,7 @@ use std::ops::ControlFlow;
 use hashbrown::DefaultHashBuilder;
 use parking_lot::{Mutex, MutexGuard};
 use rateguard_core::counter::{Counter, CounterFamily, CounterId, Limit, Position, Reading};
-use rateguard_core::decision::{Charge, Counters, Entry, Mode, Taken, Verdict, decide, taken};
+use rateguard_core::decision::{Charge, Counters, Entry, Mode, Verdict, decide, taken};
 use rateguard_core::ids::{ReservationId, WorkspaceId};
 use rateguard_core::reservation::{Reservation, ReservationState, capture};
 use rateguard_core::time::Millis;
@@ -22,7 +22,7 @@ use rateguard_engine::ports::{
 use smallvec::SmallVec;
 
 use self::retired::Retired;
-use crate::attempts::Attempts;
+use crate::attempts::{Attempts, Decision};
 use crate::ceilings::{Want, Wants};
 use crate::config::MemoryCounterStoreConfig;
 use crate::counters::{CounterTable, Sweep};
@@ -206,13 +206,16 @@ impl Check<'_> {
         at.plus(self.now.since(self.command.now))
     }
 
-    fn remember(&self, attempts: &mut Attempts, reservation: Option<u128>, taken: SmallVec<[Taken; 4]>) {
-        if let Some(request) = &self.request {
-            let expires_at = self.in_workspace_time(request.expires_at);
-            let decision = Remembered::new(request.content, expires_at, reservation);
-            self.shared.ids.remember(request.id, decision, self.now);
-            attempts.decided(request, taken, expires_at);
-        }
+    fn remember(&self, attempts: &mut Attempts, reservation: Option<u128>, verdict: &Verdict) {
+        let Some(request) = &self.request else { return };
+        let expires_at = self.in_workspace_time(request.expires_at);
+        let decision = Remembered::new(request.content, expires_at, reservation);
+        self.shared.ids.remember(request.id, decision, self.now);
+        attempts.decided(request, expires_at, || Decision {
+            charges: self.command.charges.clone(),
+            // What is reserved is remembered by the reservation.
+            taken: if reservation.is_none() { taken(self.charges, verdict) } else { SmallVec::new() },
+        });
     }
 }
 
@@ -297,7 +300,7 @@ impl State {
     fn consume(&mut self, check: &Check<'_>) -> CheckOutcome {
         let verdict = decide(&mut self.counters, check.charges, check.command.mode, check.now);
         if verdict.allowed {
-            check.remember(&mut self.attempts, None, taken(check.charges, &verdict));
+            check.remember(&mut self.attempts, None, &verdict);
         }
         decided(verdict)
     }
@@ -343,7 +346,7 @@ impl State {
         verdict: &Verdict,
     ) -> (ReservationId, Millis) {
         let expires_at = check.in_workspace_time(request.expires_at);
-        check.remember(&mut self.attempts, Some(request.id.to_bits()), SmallVec::new());
+        check.remember(&mut self.attempts, Some(request.id.to_bits()), verdict);
         let reservation = Reservation {
             id: request.id.clone(),
             key: request.principal.key.clone(),

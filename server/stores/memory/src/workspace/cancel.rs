@@ -18,7 +18,7 @@ impl Workspace {
         state.attempts.cancel(&request, until);
         let known = shared.ids.recall(request.id, now).filter(|known| known.content == request.content);
         if let Some(known) = known {
-            state.leave(&request, known.reservation(), now, shared);
+            state.leave(&request, command, known.reservation(), now, shared);
         }
     }
 }
@@ -28,13 +28,19 @@ impl State {
     fn leave(
         &mut self,
         request: &RequestFingerprint,
+        command: &CheckCommand,
         reservation: Option<u128>,
         now: Millis,
         shared: &Shared,
     ) {
-        let Some(taken) = self.attempts.leave(request) else { return };
-        take_back(&mut self.counters, &taken, now);
-        if reservation.is_none_or(|bits| self.release_unanswered(bits, now)) {
+        let Some(decision) = self.attempts.leave(request) else { return };
+        let is_undone = match reservation {
+            Some(bits) => self.release_unanswered(bits, now),
+            // Under other limits than at the decision it is not this command's to undo.
+            None => decision.charges == command.charges,
+        };
+        if is_undone {
+            take_back(&mut self.counters, &decision.taken, now);
             shared.ids.forget(request.id);
         }
     }

@@ -39,17 +39,23 @@ local function release(id)
 end
 
 local function leave(known)
-  local content, expires_at, id, attempts, life_ms, places = cmsgpack.unpack(known)
+  local content, expires_at, id, attempts, asked, life_ms, places = cmsgpack.unpack(known)
   local place = attempts and place_of_attempt(attempts, request[4])
   if not place or expires_at <= now or content ~= request[2] then return end
   attempts = string.sub(attempts, 1, place - 1) .. string.sub(attempts, place + ATTEMPT_BYTES)
   local is_undone = attempts == ''
-  if is_undone and id == '' then take_back(expires_at - life_ms, places) end
-  if is_undone and id ~= '' then is_undone = release(id) end
+  if is_undone and id ~= '' then
+    is_undone = release(id)
+  elseif is_undone then
+    -- Under other limits than at the decision nobody knows what it took.
+    is_undone = asked == request[5]
+    if is_undone then take_back(expires_at - life_ms, places) end
+  end
   if is_undone then
     redis.call('HDEL', KEYS[2], request[1])
   else
-    redis.call('HSET', KEYS[2], request[1], cmsgpack.pack(content, expires_at, id, attempts, life_ms, places))
+    local record = cmsgpack.pack(content, expires_at, id, attempts, asked, life_ms, places)
+    redis.call('HSET', KEYS[2], request[1], record)
   end
 end
 

@@ -53,18 +53,18 @@ local function readings_of(with_need)
 end
 
 -- Notes that one more attempt was answered by a decision. Of too many it remembers none, and stands.
-local function adopt(content, expires_at, id, attempts, life_ms, places)
+local function adopt(content, expires_at, id, attempts, asked, life_ms, places)
   if request[4] == '' or not attempts or attempts == '' then return end
   if place_of_attempt(attempts, request[4]) then return end
   attempts = attempts .. request[4]
   if #attempts > ATTEMPTS_MAX * ATTEMPT_BYTES then attempts = '' end
-  local record = cmsgpack.pack(content, expires_at, id, attempts, life_ms, places)
+  local record = cmsgpack.pack(content, expires_at, id, attempts, asked, life_ms, places)
   redis.call('HSET', KEYS[2], request[1], record)
 end
 
 -- The decision that was taken before for the same id.
 local function replay(known)
-  local content, expires_at, id, attempts, life_ms, places = cmsgpack.unpack(known)
+  local content, expires_at, id, attempts, asked, life_ms, places = cmsgpack.unpack(known)
   if expires_at <= now then return nil end
   local reservation = {}
   if id ~= '' then
@@ -76,7 +76,7 @@ local function replay(known)
     finish()
     return answer(CONTENT_DIFFERS)
   end
-  adopt(content, expires_at, id, attempts, life_ms, places)
+  adopt(content, expires_at, id, attempts, asked, life_ms, places)
   return decided(true, true, reservation, (readings_of(false)))
 end
 
@@ -126,7 +126,8 @@ local function remember(id, readings)
   elseif id ~= '' then
     record = cmsgpack.pack(request[2], expires_at, id, request[4])
   else
-    record = cmsgpack.pack(request[2], expires_at, id, request[4], expires_at - now, places_of(readings))
+    local life_ms, places = expires_at - now, places_of(readings)
+    record = cmsgpack.pack(request[2], expires_at, id, request[4], request[5], life_ms, places)
   end
   keep_id(request[1], record, expires_at, command[1])
 end

@@ -1,10 +1,11 @@
 -- Ids of decisions, spread over hashes that are small enough to be packed.
 --
--- A request is an array: id, hash of what is asked, until when it stands, attempt (or empty). What is kept
--- of a decision is an array: hash of what was asked, until when, reservation (or empty), and for a caller
--- who may cancel: the attempts that it answered, how long before its end it was taken, and where it took
--- what, which is empty where that follows from the limits and the instant. A cancelled attempt is kept
--- under its id and itself, until its time is over.
+-- A request is an array: id, hash of what is asked, until when it stands, attempt (or empty), and a hash
+-- of its charges. What is kept of a decision is an array: hash of what was asked, until when, reservation
+-- (or empty), and for a caller who may cancel: the attempts that it answered, and without a reservation
+-- the hash of its charges, how long before its end it was taken, and where it took what, which is empty
+-- where that follows from the charges and the instant. A cancelled attempt is kept under its id and
+-- itself, until its time is over.
 
 local ATTEMPT_BYTES, ATTEMPTS_MAX = 4, 8
 -- An id's key outlives the last of its ids by this much.
