@@ -16,6 +16,7 @@ use rateguard_engine::catalogue;
 use rateguard_engine::check::{Call, CheckRequest};
 use rateguard_engine::clock::{Clock, SystemClock};
 use rateguard_engine::engine::{Background, CONFIG_STALE_MS_MAX, Engine, Setup, Stores};
+use rateguard_engine::gate::COUNTERS_DEADLINE;
 use rateguard_engine::secrets::{CredentialCipher, random};
 use rateguard_store_memory::{MemoryCounterStore, MemoryCounterStoreConfig};
 use rateguard_store_sql::{DataFolder, SqlCheckpointStore, SqlConfigStore, SqlEventLog, SqlUsageStore};
@@ -89,6 +90,7 @@ async fn start(folder: &Path) -> anyhow::Result<(Arc<Engine>, Background)> {
         cipher: CredentialCipher::new(&random::<32>()?)?,
         gateway_token: None,
         config_stale_ms_max: CONFIG_STALE_MS_MAX,
+        counters_deadline: COUNTERS_DEADLINE,
     };
     Ok(Engine::start(stores, setup).await?)
 }

@@ -7,6 +7,7 @@ use rateguard_core::time::Millis;
 use rateguard_engine::catalogue;
 use rateguard_engine::clock::{Clock, SystemClock};
 use rateguard_engine::engine::{Background, Engine, Setup, Stores};
+use rateguard_engine::gate::COUNTERS_DEADLINE_GRACE;
 use rateguard_engine::manage::{Recount, RecountError, prepare_recount, recount_from};
 use rateguard_engine::people::{People, PeopleBackground, PeopleSetup};
 use rateguard_engine::ports::{
@@ -172,6 +173,7 @@ impl OpenStores {
             cipher,
             gateway_token,
             config_stale_ms_max: config.config_stale_ms_max(),
+            counters_deadline: config.stores.redis.deadline() + COUNTERS_DEADLINE_GRACE,
         };
         Engine::start(stores, setup).await.context("the engine cannot recover")
     }

@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use rateguard_proto::v1::{
-    CheckMode, CheckQuotaRequest, CheckQuotaResponse, Decision, Estimate, LimitKind, LimitStatus, NanoMoney,
+    CheckMode, CheckQuotaRequest, CheckQuotaResponse, Decision, Estimate, FailureMode, LimitKind,
+    LimitStatus, NanoMoney,
 };
 
 use super::facts::{Expected, Facts};
@@ -21,6 +22,8 @@ pub(crate) struct Admitted {
     pub(crate) limits: Vec<LimitStatus>,
     /// What the reservation holds.
     pub(crate) reserved: Option<NanoMoney>,
+    /// By which policy it was let through, where the counters did not answer: then nothing is reserved.
+    pub(crate) degraded: FailureMode,
 }
 
 /// Longest that a call may take from its check to its end, so that its reservation outlives it: the
@@ -72,7 +75,9 @@ pub(crate) fn admitted(answer: CheckQuotaResponse, route: &Route) -> Result<Admi
     if answer.decision() != Decision::Allowed {
         return Err(denied(&answer, route));
     }
-    Ok(Admitted { reservation_id: answer.reservation_id, limits: answer.limits, reserved: answer.reserved })
+    let degraded = answer.failure_mode();
+    let CheckQuotaResponse { reservation_id, limits, reserved, .. } = answer;
+    Ok(Admitted { reservation_id, limits, reserved, degraded })
 }
 
 /// 402 where any budget takes part, 429 otherwise. Another attempt is discouraged where time alone
@@ -81,11 +86,14 @@ fn denied(answer: &CheckQuotaResponse, route: &Route) -> Problem {
     let denying = || answer.limits.iter().filter(|limit| limit.enforced && !limit.allowed);
     let mut problem = if denying().any(|limit| limit.kind() == LimitKind::Budget) {
         Problem::new(ProblemKind::BudgetExceeded, "the budget for this call is exhausted")
+    } else if answer.degraded && denying().next().is_none() {
+        Problem::new(ProblemKind::RateLimited, "limits cannot be checked at present, and the call needs them")
     } else {
         let name = denying().next().map_or("a limit", |limit| limit.name.as_str());
         Problem::new(ProblemKind::RateLimited, format!("the call is over the limit {name:?}"))
     };
     shown::add_limits(problem.headers_mut(), &answer.limits, route.show_spend);
+    shown::add_degraded(problem.headers_mut(), answer.failure_mode());
     let wait_ms = answer.retry_after_ms.and_then(|wait_ms| u64::try_from(wait_ms).ok());
     match wait_ms.filter(|_| problem.kind == ProblemKind::RateLimited) {
         Some(wait_ms) => response_headers::add_retry_after(problem.headers_mut(), wait_ms),
@@ -146,6 +154,36 @@ mod tests {
         let mut problem = denial(vec![limit(LimitKind::Rule, true, false)], None);
         assert_eq!(problem.kind, ProblemKind::RateLimited);
         assert_eq!(problem.headers_mut()["x-should-retry"], "false");
+    }
+
+    #[test]
+    fn a_denial_without_the_counters_may_be_repeated_also_where_a_budget_denies() {
+        let answer = CheckQuotaResponse {
+            decision: Decision::Denied.into(),
+            retry_after_ms: Some(1_000),
+            degraded: true,
+            failure_mode: FailureMode::Closed.into(),
+            ..CheckQuotaResponse::default()
+        };
+        let mut problem = admitted(answer, &route()).err().expect("a denial is a problem");
+        assert_eq!(problem.kind, ProblemKind::RateLimited);
+        assert_eq!(problem.headers_mut()["x-rateguard-degraded"], "closed");
+        assert_eq!(problem.headers_mut()["retry-after"], "1");
+        assert!(!problem.headers_mut().contains_key("x-should-retry"));
+    }
+
+    #[test]
+    fn a_call_that_is_let_through_without_the_counters_is_marked() {
+        let answer = CheckQuotaResponse {
+            decision: Decision::Allowed.into(),
+            degraded: true,
+            failure_mode: FailureMode::Open.into(),
+            ..CheckQuotaResponse::default()
+        };
+        let admitted = admitted(answer, &route()).ok().expect("it may go ahead");
+        let mut headers = http::HeaderMap::new();
+        shown::add_degraded(&mut headers, admitted.degraded);
+        assert_eq!(headers["x-rateguard-degraded"], "open");
     }
 
     #[test]

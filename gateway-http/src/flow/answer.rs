@@ -172,6 +172,7 @@ impl Exchange {
     fn add_own(&self, headers: &mut HeaderMap, upstream_latency: Duration) {
         let facts = &self.settlement.facts;
         shown::add_limits(headers, &self.admitted.limits, facts.route.show_spend);
+        shown::add_degraded(headers, self.admitted.degraded);
         let added = facts.arrived.elapsed().saturating_sub(upstream_latency);
         response_headers::add_latencies(headers, added, Some(upstream_latency));
     }

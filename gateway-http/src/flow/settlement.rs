@@ -130,8 +130,12 @@ impl Settlement {
         self.shared.reports.send(&self.facts.app, record, self.place);
     }
 
-    /// Gives everything back: the call never reached its upstream.
+    /// Gives everything back: the call never reached its upstream. Where the counters did not answer
+    /// nothing was reserved.
     pub(crate) fn release(self) {
+        if self.reservation_id.is_empty() {
+            return;
+        }
         self.shared.reports.release(&self.facts.app, self.reservation_id, self.place);
     }
 

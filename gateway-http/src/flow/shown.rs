@@ -5,7 +5,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use http::HeaderMap;
 use prost_types::Timestamp;
 use rateguard_proto::money::CURRENCIES_WITHOUT_MINOR_UNITS;
-use rateguard_proto::v1::{LimitKind, LimitStatus, NanoMoney};
+use rateguard_proto::v1::{FailureMode, LimitKind, LimitStatus, NanoMoney};
 
 use crate::proxy::money::{Money, MoneyScale};
 use crate::proxy::response_headers::{self, BudgetState, LimitState, LimitUnit};
@@ -28,6 +28,17 @@ pub(crate) fn add_limits(headers: &mut HeaderMap, limits: &[LimitStatus], show_s
     if let Some(budget) = tightest_budget(limits).filter(|_| show_spend) {
         response_headers::add_budget(headers, &budget);
     }
+}
+
+/// Adds by which policy the call was decided, where the counters did not answer.
+pub(crate) fn add_degraded(headers: &mut HeaderMap, policy: FailureMode) {
+    let policy = match policy {
+        FailureMode::Unspecified => return,
+        FailureMode::Open => "open",
+        FailureMode::Closed => "closed",
+        FailureMode::Local => "local",
+    };
+    response_headers::add_degraded(headers, policy);
 }
 
 /// The amount as headers show it.

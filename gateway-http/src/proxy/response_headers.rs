@@ -30,6 +30,7 @@ const BUDGET_LIMIT: HeaderName = HeaderName::from_static("x-rateguard-budget-lim
 const BUDGET_REMAINING: HeaderName = HeaderName::from_static("x-rateguard-budget-remaining");
 const BUDGET_USED: HeaderName = HeaderName::from_static("x-rateguard-budget-used");
 const COST_ESTIMATE: HeaderName = HeaderName::from_static("x-rateguard-cost-estimate");
+const DEGRADED: HeaderName = HeaderName::from_static("x-rateguard-degraded");
 const LATENCY_MS: HeaderName = HeaderName::from_static("x-rateguard-latency-ms");
 const RATE_LIMIT: HeaderName = HeaderName::from_static("ratelimit");
 const RATE_LIMIT_POLICY: HeaderName = HeaderName::from_static("ratelimit-policy");
@@ -139,6 +140,11 @@ pub fn add_latencies(headers: &mut HeaderMap, added: Duration, upstream: Option<
     if let Some(upstream) = upstream {
         headers.insert(UPSTREAM_LATENCY_MS, ascii(&milliseconds(upstream)));
     }
+}
+
+/// Adds `X-RateGuard-Degraded`: the policy by which the call was decided without the counters.
+pub fn add_degraded(headers: &mut HeaderMap, policy: &'static str) {
+    headers.insert(DEGRADED, HeaderValue::from_static(policy));
 }
 
 /// Adds `X-RateGuard-Budget-Used`, `-Limit` and `-Remaining`.

@@ -7,6 +7,7 @@
 
 pub mod budget;
 pub mod lent;
+mod share;
 pub mod sliding_window;
 pub mod token_bucket;
 pub mod window;

@@ -110,6 +110,35 @@ impl Verdict {
     }
 }
 
+/// What one limit gave to a decision that took for good, so that it can be taken back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Taken {
+    /// The counter that it fell on.
+    pub counter: CounterId,
+    /// How much.
+    pub amount: i64,
+    /// Where.
+    pub mark: Mark,
+}
+
+/// What a verdict took; `charges` are those that it was given.
+pub fn taken(charges: &[Charge], verdict: &Verdict) -> SmallVec<[Taken; 4]> {
+    let taken = |(charge, mark): (&Charge, &Option<Mark>)| {
+        let amount = Some(charge.demand.take).filter(|amount| *amount != 0)?;
+        Some(Taken { counter: charge.counter, amount, mark: (*mark)? })
+    };
+    charges.iter().zip(&verdict.marks).filter_map(taken).collect()
+}
+
+/// Takes back what a decision took, as far as it still counts where it was taken.
+pub fn take_back(counters: &mut impl Counters, taken: &[Taken], now: Millis) {
+    for Taken { counter, amount, mark } in taken {
+        if let Some(entry) = counters.get_mut(*counter) {
+            entry.counter.correct(*mark, *amount, -amount, now);
+        }
+    }
+}
+
 /// Decides a call over all its limits, and takes from them if it passes and the mode takes. Of a CONSUME
 /// that is denied, only limits that count denied amounts take theirs.
 pub fn decide(counters: &mut impl Counters, charges: &[Charge], mode: Mode, now: Millis) -> Verdict {

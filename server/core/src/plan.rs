@@ -10,7 +10,9 @@ use xxhash_rust::xxh3::{Xxh3, xxh3_128_with_seed};
 use crate::counter::{CounterFamily, CounterId, Limit, Position};
 use crate::ids::{ApiId, BudgetId, RuleId, WorkspaceId};
 use crate::matching::{CallFacts, Match, Mismatch, OnMissing, Scope, ScopeValue};
-use crate::rule::{Algorithm, Budget, BudgetPeriod, Consistency, Enforcement, Rule, RulePolicies};
+use crate::rule::{
+    Algorithm, Budget, BudgetPeriod, Consistency, Enforcement, FailurePolicy, Rule, RulePolicies,
+};
 use crate::time::{Bounds, CalendarPeriod, Millis, Zone};
 use crate::unit::Unit;
 
@@ -44,7 +46,7 @@ pub struct PlannedLimit {
     pub unit: Unit,
     /// Whether it decides.
     pub enforcement: Enforcement,
-    /// Where and how it decides.
+    /// Where and how it decides. A budget that denies has the failure policy CLOSED.
     pub policies: RulePolicies,
     /// The calls it applies to.
     pub matches: Match,
@@ -227,6 +229,15 @@ impl PlannedLimit {
         }
     }
 
+    /// The same where counters are shared and may be away: without the share that is kept back for
+    /// such times.
+    pub fn shared_limit(&self, limit: Limit) -> Limit {
+        match self.policies.failure {
+            FailurePolicy::Local { share_percent, .. } => limit.without_share(share_percent),
+            FailurePolicy::Open | FailurePolicy::Closed => limit,
+        }
+    }
+
     /// The counter of a call, or `None` when the call lacks a value and the limit skips it.
     pub fn counter(&self, facts: &CallFacts<'_>) -> Option<CounterId> {
         let (values, missing) = self.scope.values(facts);
@@ -386,7 +397,7 @@ pub fn plan_budget(workspace: &WorkspaceId, zone: &Zone, budget: &Budget, now: M
         name: budget.name.as_str().into(),
         unit: Unit::Cost,
         enforcement: budget.enforcement,
-        policies: RulePolicies::default(),
+        policies: budget_policies(budget.enforcement),
         matches: budget.matches.clone(),
         scope: budget.scope.clone(),
         counts_after: budget.opened_after.unwrap_or_default(),
@@ -396,6 +407,15 @@ pub fn plan_budget(workspace: &WorkspaceId, zone: &Zone, budget: &Budget, now: M
         seed,
         overflow: overflow(seed),
     }
+}
+
+/// Money that nobody counts is not given out, unless nothing would be denied anyway.
+fn budget_policies(enforcement: Enforcement) -> RulePolicies {
+    let failure = match enforcement {
+        Enforcement::Enforced => FailurePolicy::Closed,
+        Enforcement::Soft | Enforcement::Shadow => FailurePolicy::Open,
+    };
+    RulePolicies { failure, ..RulePolicies::default() }
 }
 
 fn calendar_kind(size: i64, period: CalendarPeriod, zone: &Zone, money: bool, now: Millis) -> (Kind, String) {

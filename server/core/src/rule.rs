@@ -1,6 +1,6 @@
 //! Rules and budgets as people define them.
 
-use crate::counter::{Position, Refill};
+use crate::counter::{Limit, Position, Refill};
 use crate::ids::{BudgetId, DisplayName, RuleId};
 use crate::invalid::Invalid;
 use crate::limits::{
@@ -64,6 +64,13 @@ impl Algorithm {
             }
             Self::CalendarWindow { limit, .. } => check_limit("limit", *limit),
         }
+    }
+}
+
+impl Algorithm {
+    fn has_local_share(&self, share_percent: u8, replicas_max: u16) -> bool {
+        let Self::TokenBucket { capacity, refill } = *self else { return true };
+        Limit::TokenBucket { capacity, refill }.has_local_share(share_percent, replicas_max)
     }
 }
 
@@ -146,6 +153,11 @@ impl RulePolicies {
             if !(1..=LOCAL_REPLICAS_MAX).contains(&replicas_max) {
                 let bound = format!("must be 1 to {LOCAL_REPLICAS_MAX}");
                 return Err(Invalid::new("failure_policy.local_replicas_max", bound));
+            }
+            if !algorithm.has_local_share(share_percent, replicas_max) {
+                let message = "divides the bucket's rate into parts that cannot be kept exactly: choose a smaller \
+                               capacity or a rate of rounder figures";
+                return Err(Invalid::new("failure_policy.local_share_percent", message));
             }
         }
         if self.consistency == Consistency::Strict {

@@ -58,6 +58,10 @@ pub(crate) fn start(engine: &Arc<Engine>, stop: &CancellationToken) -> JoinSet<(
     }
     tasks.spawn(consume(engine.clone(), stop.clone()));
     tasks.spawn(watch_health(engine.clone(), stop.clone()));
+    if engine.gate.is_guarded() {
+        tasks.spawn(undo(engine.clone(), stop.clone()));
+        tasks.spawn(keep_slot(engine.clone(), stop.clone()));
+    }
     tasks
 }
 
@@ -103,6 +107,16 @@ async fn repeat(engine: Arc<Engine>, stop: CancellationToken, period: Duration, 
     while until_stopped(&stop, wake.turn(&mut ticks)).await.is_some() {
         telling.tell(&engine.turn(task).await);
     }
+}
+
+/// Undoes checks whose outcome is not known.
+async fn undo(engine: Arc<Engine>, stop: CancellationToken) {
+    engine.gate.undo(&stop).await;
+}
+
+/// Keeps the right to decide alone while the counters are away.
+async fn keep_slot(engine: Arc<Engine>, stop: CancellationToken) {
+    engine.slot.keep(&stop).await;
 }
 
 async fn until_stopped<T>(stop: &CancellationToken, event: impl Future<Output = T>) -> Option<T> {

@@ -2,6 +2,7 @@
 
 mod answer;
 mod asked;
+mod without_counters;
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -20,12 +21,14 @@ use rateguard_core::unit::Unit;
 use smallvec::SmallVec;
 
 use self::answer::{denied_by_missing, explain, respond, status};
-use self::asked::{Addressed, Demanded, fingerprint};
+use self::asked::{Addressed, Demanded, attempted, fingerprint};
 use crate::caller::Caller;
 use crate::costing::Estimate;
+use crate::degraded::Degraded;
 use crate::directory::WorkspaceView;
 use crate::engine::Engine;
 use crate::error::{EngineError, Reason};
+use crate::gate::is_away;
 use crate::leases::Leased;
 use crate::ports::{CheckCommand, CheckOutcome, CounterQuery, Decided, ReleaseOutcome};
 
@@ -125,6 +128,9 @@ pub struct CheckResponse {
     pub replayed: bool,
     /// The money held.
     pub reserved: Option<Nanos>,
+    /// By which policy it was decided, where the counters did not answer. `limits` are then those that
+    /// this process decided by its share of them.
+    pub degraded: Option<Degraded>,
     /// The limits that did not apply, with the reason, when asked for.
     pub explanation: Vec<(LimitId, Arc<str>, Unselected)>,
 }
@@ -144,7 +150,8 @@ impl Engine {
             caller,
             request,
             addressed: &addressed,
-            selection: select(&view.plan, &facts, now)?,
+            selection: self.select(&view.plan, &facts, now)?,
+            is_shared: self.gate.is_guarded(),
             now,
         };
         let mut response = match asking.demanded(&view) {
@@ -164,7 +171,12 @@ impl Engine {
 
     async fn decide(&self, asking: &Asking<'_>, demanded: &Demanded) -> Result<CheckResponse, EngineError> {
         let command = asking.command(demanded)?;
-        let outcome = self.leases.check(&command, &leased(&asking.selection)).await?;
+        let outcome = match self.leases.check(&command, &leased(&asking.selection)).await {
+            Err(error) if asking.is_shared && is_away(&error) => {
+                return self.decide_without_counters(asking, &command);
+            }
+            outcome => outcome?,
+        };
         let mut response = respond(&asking.selection, &command.charges, decided(outcome)?);
         if command.mode == Mode::Peek && response.allowed {
             response.reserved = demanded.cost();
@@ -175,13 +187,17 @@ impl Engine {
     /// The answer that the same id got before. What was allowed once stays so for its time, whatever
     /// has become of its API, its price and the limits since.
     async fn repeated(&self, asking: &Asking<'_>) -> Result<Option<CheckResponse>, EngineError> {
-        let command = asking.bare_command();
-        if command.request.is_none() {
+        let command = asking.bare_command()?;
+        if asking.request.request_id.is_none() || command.request.is_none() {
             return Ok(None);
         }
         let outcome = match self.leases.recall(&command).await? {
             Some(here) => Some(here),
-            None => self.counters.recall(&command).await?,
+            None => match self.gate.recall(&command).await {
+                // Nothing is known of the id, and what is refused takes nothing.
+                Err(error) if asking.is_shared && is_away(&error) => return Ok(None),
+                outcome => outcome?,
+            },
         };
         let answer = |outcome| Ok(respond(&asking.selection, &command.charges, decided(outcome)?));
         outcome.map(answer).transpose()
@@ -196,9 +212,9 @@ impl Engine {
         let view = self.view(&caller.workspace)?;
         let addressed = Addressed::unchecked(caller, &view, call)?;
         addressed.check_api()?;
-        let selection = select(&view.plan, &addressed.facts(), now)?;
+        let selection = self.select(&view.plan, &addressed.facts(), now)?;
         let queries: Vec<CounterQuery> = selection.selected.iter().map(query).collect();
-        let mut readings = self.counters.read(&caller.workspace, &queries, now).await?;
+        let mut readings = self.gate.read(&caller.workspace, &queries, now).await?;
         self.leases.add_held(&queries, &leased(&selection), &mut readings);
         Ok(selection
             .selected
@@ -208,12 +224,33 @@ impl Engine {
             .collect())
     }
 
+    /// The limits of a call. Those of which a share is kept back for times without the counters are shown,
+    /// and held, without it.
+    fn select<'p>(
+        &self,
+        plan: &'p Plan,
+        facts: &CallFacts<'_>,
+        now: Millis,
+    ) -> Result<Selection<'p>, EngineError> {
+        let mut selection = plan.select(facts, now);
+        if selection.selected.len() > LIMITS_PER_CALL_MAX {
+            let message = format!("more than {LIMITS_PER_CALL_MAX} limits match the call");
+            return Err(EngineError::new(Reason::TooManyLimits, message));
+        }
+        if self.gate.is_guarded() {
+            for selected in &mut selection.selected {
+                selected.limit = selected.planned.shared_limit(selected.limit);
+            }
+        }
+        Ok(selection)
+    }
+
     /// Gives a reservation back. Again gives the same answer.
     ///
     /// # Errors
     /// [`Reason::ResourceNotFound`] for one that does not exist or is another principal's.
     pub async fn release(&self, caller: &Caller, id: &ReservationId) -> Result<ReleaseOutcome, EngineError> {
-        let outcome = self.counters.release(&caller.workspace, id, &caller.principal(), self.now()).await?;
+        let outcome = self.gate.release(&caller.workspace, id, &caller.principal(), self.now()).await?;
         match outcome {
             ReleaseOutcome::Unknown => Err(EngineError::not_found("reservation", id.as_str())),
             state => Ok(state),
@@ -227,6 +264,8 @@ struct Asking<'a> {
     request: &'a CheckRequest,
     addressed: &'a Addressed<'a>,
     selection: Selection<'a>,
+    /// Whether the counters are other processes' too, so that an attempt may have to be undone.
+    is_shared: bool,
     now: Millis,
 }
 
@@ -249,7 +288,7 @@ impl Asking<'_> {
     fn command(&self, demanded: &Demanded) -> Result<CheckCommand, EngineError> {
         let mode = self.request.mode;
         let selected = &self.selection.selected;
-        let mut command = self.bare_command();
+        let mut command = self.bare_command()?;
         for (charge, selected) in command.charges.iter_mut().zip(selected) {
             charge.demand = demanded.of_limit(&selected.planned.unit, mode);
         }
@@ -261,26 +300,19 @@ impl Asking<'_> {
     }
 
     /// The command as far as it does not depend on what the call may use or cost.
-    fn bare_command(&self) -> CheckCommand {
-        CheckCommand {
+    fn bare_command(&self) -> Result<CheckCommand, EngineError> {
+        let known = fingerprint(self.caller, self.request, self.now);
+        let request = if self.is_shared { attempted(known, self.request, self.now)? } else { known };
+        Ok(CheckCommand {
             workspace: self.caller.workspace.clone(),
             now: self.now,
             mode: self.request.mode,
             charges: self.selection.selected.iter().map(probe).collect(),
             units: SmallVec::new(),
-            request: fingerprint(self.caller, self.request, self.now),
+            request,
             reservation: None,
-        }
+        })
     }
-}
-
-fn select<'p>(plan: &'p Plan, facts: &CallFacts<'_>, now: Millis) -> Result<Selection<'p>, EngineError> {
-    let selection = plan.select(facts, now);
-    if selection.selected.len() <= LIMITS_PER_CALL_MAX {
-        return Ok(selection);
-    }
-    let message = format!("more than {LIMITS_PER_CALL_MAX} limits match the call");
-    Err(EngineError::new(Reason::TooManyLimits, message))
 }
 
 fn probe(selected: &Selected<'_>) -> Charge {
@@ -291,7 +323,7 @@ fn probe(selected: &Selected<'_>) -> Charge {
         limit,
         demand: Demand::PROBE,
         enforcement: planned.enforcement,
-        counts_denied: planned.counts_denied,
+        counts_denied: planned.policies.counts_denied,
     }
 }
 
@@ -313,3 +345,6 @@ fn decided(outcome: CheckOutcome) -> Result<Decided, EngineError> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -12,8 +12,10 @@ use tokio_util::sync::CancellationToken;
 use crate::background;
 use crate::caller::Authenticator;
 use crate::clock::Clock;
+use crate::degraded::{self, DegradedFigures, LocalCounters, SlotKeeper};
 use crate::directory::{Directory, WorkspaceView};
 use crate::error::{EngineError, Reason};
+use crate::gate::{CancelFigures, Gate};
 use crate::key_uses::KeyUses;
 use crate::leases::{LeaseFigures, Leases};
 use crate::manage::OpenedHere;
@@ -58,6 +60,9 @@ pub struct Setup {
     pub gateway_token: Option<String>,
     /// How long decisions go on while the configuration's store is away, in milliseconds.
     pub config_stale_ms_max: i64,
+    /// Longest wait of a check for counters that other processes share; see
+    /// [`COUNTERS_DEADLINE`](crate::gate::COUNTERS_DEADLINE).
+    pub counters_deadline: Duration,
 }
 
 /// The use cases. One for all callers of the process.
@@ -67,6 +72,12 @@ pub struct Engine {
     pub(crate) config: Arc<dyn ConfigStore>,
     pub(crate) counters: Arc<dyn CounterStore>,
     pub(crate) leases: Arc<Leases>,
+    /// The way of checks to the counters.
+    pub(crate) gate: Arc<Gate>,
+    /// What decides while the counters do not answer.
+    pub(crate) local: LocalCounters,
+    pub(crate) slot: SlotKeeper,
+    pub(crate) degraded: degraded::Counts,
     pub(crate) log: Arc<dyn EventLog>,
     pub(crate) usage: Arc<dyn UsageStore>,
     pub(crate) audit: Arc<dyn AuditStore>,
@@ -126,12 +137,17 @@ impl Engine {
         let opened = OpenedHere::at_start(&directory).await;
         let key_uses = Arc::new(KeyUses::default());
         let token = setup.gateway_token.as_deref();
+        let gate = Arc::new(Gate::new(counters.clone(), setup.clock.clone(), setup.counters_deadline));
         let engine = Arc::new(Self {
-            clock: setup.clock.clone(),
+            leases: Leases::new(gate.clone(), setup.clock.clone()),
+            gate,
+            local: LocalCounters::default(),
+            slot: SlotKeeper::new(counters.clone(), setup.clock.clone()),
+            degraded: degraded::Counts::default(),
+            clock: setup.clock,
             authenticator: Authenticator::new(directory.clone(), key_uses.clone(), token),
             directory,
             config,
-            leases: Leases::new(counters.clone(), setup.clock.clone()),
             counters,
             log,
             usage,
@@ -166,6 +182,16 @@ impl Engine {
     /// How long the store has not confirmed the configuration in memory.
     pub fn configuration_age_ms(&self) -> i64 {
         self.directory.age_ms(self.now())
+    }
+
+    /// Decisions so far that were taken without the counters.
+    pub fn degraded_figures(&self) -> DegradedFigures {
+        self.degraded.figures()
+    }
+
+    /// Checks so far whose outcome the counters did not tell, and what became of them.
+    pub fn cancel_figures(&self) -> CancelFigures {
+        self.gate.cancel_figures()
     }
 
     /// How the engine's stores stand, and what that means for its callers.

@@ -32,9 +32,8 @@ use self::exchange::Queues;
 use self::local::{Local, shifted};
 use self::table::{PARTS, Table};
 use crate::clock::Clock;
-use crate::ports::{
-    CheckCommand, CheckOutcome, CounterQuery, CounterStore, Decided, RequestFingerprint, StoreError,
-};
+use crate::gate::Gate;
+use crate::ports::{CheckCommand, CheckOutcome, CounterQuery, Decided, RequestFingerprint, StoreError};
 use crate::request_ids::{Remembered, RequestIds};
 
 /// Memory for the ids of calls that were decided here.
@@ -83,7 +82,7 @@ struct Counts {
 
 /// The holder of leases of one replica.
 pub(crate) struct Leases {
-    store: Arc<dyn CounterStore>,
+    gate: Arc<Gate>,
     clock: Arc<dyn Clock>,
     table: Table,
     queues: Queues,
@@ -98,9 +97,9 @@ pub(crate) struct Leases {
 }
 
 impl Leases {
-    pub(crate) fn new(store: Arc<dyn CounterStore>, clock: Arc<dyn Clock>) -> Arc<Self> {
+    pub(crate) fn new(gate: Arc<Gate>, clock: Arc<dyn Clock>) -> Arc<Self> {
         Arc::new(Self {
-            store,
+            gate,
             clock,
             table: Table::default(),
             queues: Queues::default(),
@@ -124,8 +123,8 @@ impl Leases {
         command: &CheckCommand,
         leased: &Leased,
     ) -> Result<CheckOutcome, StoreError> {
-        if !leased.contains(&true) || self.is_closed() || !self.store.is_shared() {
-            return self.store.check(command).await;
+        if !leased.contains(&true) || self.is_closed() || !self.gate.is_guarded() {
+            return self.gate.check(command).await;
         }
         match command.mode {
             Mode::Consume => self.consume(command, leased).await,
@@ -160,7 +159,7 @@ impl Leases {
             CounterQuery { counter, overflow, limit }
         };
         let queries: Vec<CounterQuery> = command.charges.iter().map(query).collect();
-        let mut readings = self.store.read(&command.workspace, &queries, command.now).await?;
+        let mut readings = self.gate.read(&command.workspace, &queries, command.now).await?;
         self.add_held(&queries, &SmallVec::from_elem(true, queries.len()), &mut readings);
         Ok(readings.into())
     }
@@ -283,7 +282,7 @@ impl Leases {
             self.counts.here.fetch_add(1, Ordering::Relaxed);
             return Ok(decided(true, readings, false));
         }
-        let mut outcome = self.store.check(command).await?;
+        let mut outcome = self.gate.check(command).await?;
         if let CheckOutcome::Decided(decided) = &mut outcome {
             self.add_held_to(&mut decided.verdict, command, leased, now);
         }
@@ -297,9 +296,9 @@ impl Leases {
         leased: &Leased,
     ) -> Result<CheckOutcome, StoreError> {
         self.counts.by_store.fetch_add(1, Ordering::Relaxed);
-        let mut outcome = self.store.check(command).await?;
+        let mut outcome = self.gate.check(command).await?;
         if self.free_for(command, leased, &outcome).await {
-            outcome = self.store.check(command).await?;
+            outcome = self.gate.check(command).await?;
         }
         let now = Instant::now();
         if let CheckOutcome::Decided(decided) = &mut outcome {

@@ -26,10 +26,11 @@ pub use config_store::{
     Snapshot, Stored, WorkspaceState, has_gap,
 };
 pub use counter_store::{
-    BudgetOpening, CheckCommand, CheckOutcome, CounterHealth, CounterQuery, CounterStore, Decided,
-    ExpiredReservation, LEASES_PER_COMMAND_MAX, LeaseCommand, LiveBudgets, LostCounters, Overflowed,
-    Principal, RESERVATION_RANDOM_BYTES, ReleaseOutcome, RequestFingerprint, ReservationRequest,
-    SettleCharge, SettleCommand, SettleReservation, Standing,
+    ATTEMPTS_MAX, Attempt, BudgetOpening, CheckCommand, CheckOutcome, CounterHealth, CounterQuery,
+    CounterStore, Decided, ExpiredReservation, LEASES_PER_COMMAND_MAX, LeaseCommand, LiveBudgets,
+    LostCounters, Overflowed, Principal, RESERVATION_RANDOM_BYTES, ReleaseOutcome, RequestFingerprint,
+    ReservationRequest, SLOT_MARGIN_MS, SettleCharge, SettleCommand, SettleReservation, Slot, SlotClaim,
+    SlotHolder, Standing,
 };
 pub use event_log::{AppendOutcome, Appended, EventLog};
 pub use identity_store::{ExternalIdentity, IDENTITIES_FULL, IdentityStore};

@@ -93,6 +93,15 @@ impl RequestIds {
         }
     }
 
+    /// Forgets a decision that was undone.
+    pub(crate) fn forget(&self, id: u128) {
+        for kind in self.part(id).lock().iter_mut() {
+            for generation in &mut kind.0 {
+                generation.entries.remove(&id);
+            }
+        }
+    }
+
     /// Drops generations in which every id has expired.
     pub fn sweep(&self, now: Millis) {
         for part in self.parts.iter() {

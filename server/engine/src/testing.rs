@@ -1,5 +1,6 @@
 //! What tests of the engine share: an engine on stores in memory, and short forms of what goes in.
 
+mod shared;
 mod stores;
 mod trail;
 
@@ -23,13 +24,15 @@ use crate::audit::Deed;
 use crate::caller::Caller;
 use crate::clock::ManualClock;
 use crate::engine::{Background, CONFIG_STALE_MS_MAX, Engine, Setup, Stores};
+use crate::gate::COUNTERS_DEADLINE;
 use crate::ports::RESERVATION_RANDOM_BYTES;
 use crate::report::UsageRecord;
 use crate::resources::{Key, Scope};
 use crate::secrets::{CredentialCipher, key_hash};
 
-use trail::EmptyTrail;
+pub(crate) use trail::EmptyTrail;
 
+pub(crate) use shared::{Road, SharedCounters};
 pub(crate) use stores::{FakeConfig, FakeCounters, FakeLog, FakeUsage, Fault};
 
 /// What a reservation of these tests holds.
@@ -76,17 +79,23 @@ impl World {
             usage: usage.clone(),
             shared,
         };
-        let setup = Setup {
-            clock: clock.clone(),
-            catalogue: Arc::new(PriceBook::default()),
-            cipher: CredentialCipher::new(&[7; 32]).expect("a key of 32 bytes"),
-            gateway_token: None,
-            config_stale_ms_max: CONFIG_STALE_MS_MAX,
-        };
-        let (engine, background) = Engine::start(stores, setup).await.expect("the stores answer");
+        let (engine, background) = engine_on(stores, clock.clone()).await;
         let caller = caller();
         Self { log, counters, config, usage, clock, engine, caller, background }
     }
+}
+
+/// An engine on these stores.
+pub(crate) async fn engine_on(stores: Stores, clock: Arc<ManualClock>) -> (Arc<Engine>, Background) {
+    let setup = Setup {
+        clock,
+        catalogue: Arc::new(PriceBook::default()),
+        cipher: CredentialCipher::new(&[7; 32]).expect("a key of 32 bytes"),
+        gateway_token: None,
+        config_stale_ms_max: CONFIG_STALE_MS_MAX,
+        counters_deadline: COUNTERS_DEADLINE,
+    };
+    Engine::start(stores, setup).await.expect("the stores answer")
 }
 
 /// When tests begin: a moment in 2027.

@@ -84,6 +84,11 @@ impl Redis {
         }
     }
 
+    /// Longest wait for one decision.
+    pub fn deadline(&self) -> Duration {
+        Duration::from_millis(self.deadline_ms.into())
+    }
+
     /// The store's own configuration, without its bounds; `None` where counters are in this process.
     ///
     /// # Errors
@@ -105,7 +110,7 @@ impl Redis {
         let within = |ms: u32| Duration::from_millis(ms.into());
         Ok(Some(RedisCounterStoreConfig {
             key_prefix: self.key_prefix.clone(),
-            deadline: within(self.deadline_ms),
+            deadline: self.deadline(),
             batch_deadline: within(self.batch_deadline_ms),
             connect_timeout: within(self.connect_timeout_ms),
             ..RedisCounterStoreConfig::new(topology)

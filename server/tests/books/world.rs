@@ -11,6 +11,7 @@ use rateguard_engine::caller::{Caller, Identity};
 use rateguard_engine::catalogue;
 use rateguard_engine::clock::{Clock, ManualClock};
 use rateguard_engine::engine::{Background, CONFIG_STALE_MS_MAX, Engine, Setup, Stores};
+use rateguard_engine::gate::COUNTERS_DEADLINE;
 use rateguard_engine::manage::{KEYS_PER_WORKSPACE_MAX, equip};
 use rateguard_engine::ports::{ConfigStore, CounterStore, Resource};
 use rateguard_engine::resources::{Scope, Workspace};
@@ -167,6 +168,7 @@ impl World {
             cipher: CredentialCipher::new(&[7; 32]).unwrap(),
             gateway_token: None,
             config_stale_ms_max: CONFIG_STALE_MS_MAX,
+            counters_deadline: COUNTERS_DEADLINE,
         };
         let (engine, background) = Engine::start(stores, setup).await.unwrap();
         let caller = engine.authenticator().by_key(&self.secret, self.now()).unwrap();

@@ -3,6 +3,7 @@
 
 #![cfg(test)]
 
+mod hangs;
 mod pair;
 
 use std::time::Duration;

@@ -1,6 +1,7 @@
 //! Two engines on the same stores.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use rateguard_core::amounts::Amounts;
 use rateguard_core::decision::Mode;
@@ -17,8 +18,9 @@ use rateguard_engine::check::{Call, CheckRequest, CheckResponse};
 use rateguard_engine::clock::{Clock, SystemClock};
 use rateguard_engine::costing::Estimate;
 use rateguard_engine::engine::{Background, CONFIG_STALE_MS_MAX, Engine, Setup, Stores};
+use rateguard_engine::gate::COUNTERS_DEADLINE;
 use rateguard_engine::manage::{KEYS_PER_WORKSPACE_MAX, equip};
-use rateguard_engine::ports::{ConfigStore, Resource, UsageFilter, UsageStore};
+use rateguard_engine::ports::{ConfigStore, CounterStore, Resource, UsageFilter, UsageStore};
 use rateguard_engine::report::UsageRecord;
 use rateguard_engine::resources::{Scope, Workspace};
 use rateguard_engine::secrets::CredentialCipher;
@@ -73,24 +75,66 @@ impl Shared {
         let checkpoints = Arc::new(SqlCheckpointStore::open(&folder).await.unwrap());
         let (clock, bounds) = (Arc::new(SystemClock::default()), MemoryCounterStoreConfig::default());
         let counters = MemoryCounterStore::load(checkpoints.clone(), bounds, clock.now()).await.unwrap();
+        let (engine, background) = self.engine(Arc::new(counters), clock.clone(), COUNTERS_DEADLINE).await;
+        let caller = engine.authenticator().by_key(secret, clock.now()).unwrap();
+        Replica { engine, caller, background, checkpoints, _home: home }
+    }
+
+    /// An engine on these counters.
+    async fn engine(
+        &self,
+        counters: Arc<dyn CounterStore>,
+        clock: Arc<SystemClock>,
+        counters_deadline: Duration,
+    ) -> (Arc<Engine>, Background) {
         let stores = Stores {
             config: self.config.clone(),
-            counters: Arc::new(counters),
+            counters,
             log: self.log.clone(),
             usage: self.usage.clone(),
             audit: Arc::new(self.config.audit()),
             shared: true,
         };
         let setup = Setup {
-            clock: clock.clone(),
+            clock,
             catalogue: Arc::new(catalogue::load().unwrap()),
             cipher: CredentialCipher::new(&[7; 32]).unwrap(),
             gateway_token: None,
             config_stale_ms_max: CONFIG_STALE_MS_MAX,
+            counters_deadline,
         };
-        let (engine, background) = Engine::start(stores, setup).await.unwrap();
-        let caller = engine.authenticator().by_key(secret, clock.now()).unwrap();
-        Replica { engine, caller, background, checkpoints, _home: home }
+        Engine::start(stores, setup).await.unwrap()
+    }
+
+    async fn close(&self) {
+        self.config.close().await;
+        self.usage.close().await;
+        self.log.close().await;
+    }
+}
+
+/// An engine with counters that are elsewhere.
+pub struct Remote {
+    shared: Shared,
+    pub engine: Arc<Engine>,
+    pub caller: Caller,
+    background: Background,
+}
+
+impl Remote {
+    /// A fresh installation with one workspace, and an engine that waits so long for its counters.
+    pub async fn start(counters: Arc<dyn CounterStore>, deadline: Duration) -> Self {
+        let shared = Shared::open().await;
+        let secret = first_workspace(&shared.config).await;
+        let clock = Arc::new(SystemClock::default());
+        let (engine, background) = shared.engine(counters, clock.clone(), deadline).await;
+        let caller = engine.authenticator().by_key(&secret, clock.now()).unwrap();
+        Self { shared, engine, caller, background }
+    }
+
+    pub async fn stop(self) {
+        self.background.stop().await.unwrap();
+        self.shared.close().await;
     }
 }
 
@@ -133,7 +177,7 @@ impl Pair {
         for at in 0..2 {
             let spent = async {
                 while self.used_and_held(at, budget).await != (nanos.into(), 0) {
-                    tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+                    tokio::time::sleep(Duration::from_millis(10)).await;
                 }
             };
             if tokio::time::timeout(PATIENCE, spent).await.is_err() {
@@ -162,9 +206,7 @@ impl Pair {
             background.stop().await.unwrap();
             checkpoints.close().await;
         }
-        self.shared.config.close().await;
-        self.shared.usage.close().await;
-        self.shared.log.close().await;
+        self.shared.close().await;
     }
 }
 

@@ -41,6 +41,14 @@ impl Refill {
         Ok(refill)
     }
 
+    /// The rate of `parts` of `of` for a bucket of `capacity`, where it is within the bounds of
+    /// [`Refill::new`].
+    pub(super) fn part(&self, parts: i64, of: i64, capacity: i64) -> Option<Self> {
+        let (units, period_ms) = (self.units.checked_mul(parts)?, self.period_ms.checked_mul(of)?);
+        let divisor = greatest_common_divisor(units, period_ms).max(1);
+        Self::new(units / divisor, period_ms / divisor, capacity).ok()
+    }
+
     /// Units of the reduced fraction.
     pub fn units(&self) -> i64 {
         self.units

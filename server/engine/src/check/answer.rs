@@ -30,6 +30,7 @@ pub(super) fn respond(selection: &Selection<'_>, charges: &[Charge], decided: De
         }),
         replayed,
         reserved,
+        degraded: None,
         explanation: Vec::new(),
     }
 }
@@ -63,6 +64,7 @@ pub(super) fn denied_by_missing(planned: &PlannedLimit, now: Millis) -> CheckRes
         retry_after_ms: None,
         replayed: false,
         reserved: None,
+        degraded: None,
         explanation: Vec::new(),
     }
 }

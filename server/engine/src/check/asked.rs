@@ -19,9 +19,12 @@ use crate::caller::Caller;
 use crate::costing::{self, Reserved};
 use crate::directory::WorkspaceView;
 use crate::error::{EngineError, Reason};
-use crate::ports::{RequestFingerprint, ReservationRequest, Stored};
+use crate::ports::{Attempt, RequestFingerprint, ReservationRequest, Stored};
 use crate::resources::Api;
 use crate::secrets::random;
+
+/// Random bytes of an attempt: four of its number, and an id for a check that has none.
+const ATTEMPT_BYTES: usize = 4 + 16;
 
 /// Who calls what, for whom.
 pub(super) struct Addressed<'a> {
@@ -164,6 +167,36 @@ impl Demanded {
     }
 }
 
+/// The same with a number of this attempt, so that it can be undone; also for a check whose caller gave no
+/// id. `None` for a PEEK, which takes nothing.
+pub(super) fn attempted(
+    known: Option<RequestFingerprint>,
+    request: &CheckRequest,
+    now: Millis,
+) -> Result<Option<RequestFingerprint>, EngineError> {
+    if request.mode == Mode::Peek {
+        return Ok(None);
+    }
+    let drawn: [u8; ATTEMPT_BYTES] = random().map_err(|error| EngineError::internal(&error.to_string()))?;
+    let [a, b, c, d, id @ ..] = drawn;
+    let attempt = Some(Attempt(u32::from_be_bytes([a, b, c, d])));
+    let unnamed = || RequestFingerprint {
+        id: u128::from_be_bytes(id),
+        content: 0,
+        expires_at: now.plus(life_ms(request)),
+        attempt: None,
+    };
+    Ok(Some(RequestFingerprint { attempt, ..known.unwrap_or_else(unnamed) }))
+}
+
+/// How long a decision is given again.
+fn life_ms(request: &CheckRequest) -> i64 {
+    match request.mode {
+        Mode::Reserve => request.reservation_ttl_ms,
+        Mode::Consume | Mode::Peek => REQUEST_ID_LIFE_MS,
+    }
+}
+
 /// What makes a check the same check; `None` when it is not to be remembered.
 pub(super) fn fingerprint(
     caller: &Caller,
@@ -171,10 +204,6 @@ pub(super) fn fingerprint(
     now: Millis,
 ) -> Option<RequestFingerprint> {
     let id = request.request_id.as_ref().filter(|_| request.mode != Mode::Peek)?;
-    let life_ms = match request.mode {
-        Mode::Reserve => request.reservation_ttl_ms,
-        Mode::Consume | Mode::Peek => REQUEST_ID_LIFE_MS,
-    };
     let mut name = Xxh3::new();
     (&caller.key.id, caller.by_gateway).hash(&mut name);
     name.update(id.as_str().as_bytes());
@@ -186,6 +215,7 @@ pub(super) fn fingerprint(
     Some(RequestFingerprint {
         id: name.digest128(),
         content: content.finish(),
-        expires_at: now.plus(life_ms),
+        expires_at: now.plus(life_ms(request)),
+        attempt: None,
     })
 }

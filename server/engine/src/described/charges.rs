@@ -59,7 +59,7 @@ impl<'p> Asked<'p> {
         Ok(match descriptor.own_limit {
             None => Self::met(selection, descriptor.hits),
             Some(own) => {
-                let counts_denied = selection.selected.iter().any(|s| s.planned.counts_denied);
+                let counts_denied = selection.selected.iter().any(|s| s.planned.policies.counts_denied);
                 let (counter, overflow) =
                     callers_counter(&caller.workspace, domain, &endpoint, own.window_ms);
                 let OwnLimit { amount: limit, window_ms } = own;
@@ -86,7 +86,7 @@ impl<'p> Asked<'p> {
                 limit,
                 demand: demand(hits, &planned.unit),
                 enforcement: planned.enforcement,
-                counts_denied: planned.counts_denied,
+                counts_denied: planned.policies.counts_denied,
             };
             Limited { planned: Some(planned), charge }
         };

@@ -14,8 +14,9 @@ use super::local::{Lack, Local, Spent, Taken, shifted};
 use super::{Leased, Leases, decided};
 use crate::ports::{CheckCommand, CheckOutcome, Decided, StoreError};
 
-/// Longest wait of a call for a lease that is on its way; then the shared store decides it.
-const LEASE_WAIT_MAX: Duration = Duration::from_millis(50);
+/// Longest wait of a call for a lease that is on its way; then the shared store decides it. Short, since it
+/// comes before the wait for that decision.
+const LEASE_WAIT_MAX: Duration = Duration::from_millis(8);
 
 /// Where one charge of a call is decided.
 enum Part {

@@ -128,7 +128,7 @@ impl Leases {
         let requests = refills.iter().map(|local| local.ask(asked_at, &mut returns)).collect();
         let command = LeaseCommand { workspace: workspace.clone(), now: self.clock.now(), returns, requests };
         self.counts.calls.fetch_add(1, Ordering::Relaxed);
-        let answered = timeout(ANSWER_MAX, self.store.lease(&command)).await;
+        let answered = timeout(ANSWER_MAX, self.gate.lease(&command)).await;
         let now = Instant::now();
         match answered {
             Ok(Ok(outcomes)) if outcomes.len() == refills.len() => {

@@ -39,7 +39,8 @@ impl World {
     }
 
     fn holder(&self) -> Arc<Leases> {
-        Leases::new(self.store.clone(), self.clock.clone())
+        let gate = Gate::new(self.store.clone(), self.clock.clone(), COUNTERS_DEADLINE);
+        Leases::new(Arc::new(gate), self.clock.clone())
     }
 
     fn command(&self, mode: Mode, charges: &[Charge]) -> CheckCommand {

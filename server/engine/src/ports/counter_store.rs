@@ -1,5 +1,8 @@
 //! The store that decides: counters, reservations and the ids of decisions.
 
+mod attempts;
+mod slots;
+
 use std::collections::HashSet;
 use std::sync::Arc;
 
@@ -16,6 +19,9 @@ use rateguard_core::unit::Unit;
 use rateguard_core::usage::CallIdentity;
 use sha2::{Digest, Sha256};
 use smallvec::SmallVec;
+
+pub use attempts::{ATTEMPTS_MAX, Attempt};
+pub use slots::{SLOT_MARGIN_MS, Slot, SlotClaim, SlotHolder};
 
 use super::StoreError;
 
@@ -75,6 +81,8 @@ pub struct RequestFingerprint {
     pub content: u64,
     /// Until when a repetition gives the same decision.
     pub expires_at: Millis,
+    /// Which attempt it is; `None` where none is ever cancelled.
+    pub attempt: Option<Attempt>,
 }
 
 /// The reservation that a RESERVE makes when it is allowed.
@@ -321,6 +329,15 @@ pub trait CounterStore: Send + Sync + 'static {
     /// [`StoreError::Unavailable`].
     async fn recall(&self, command: &CheckCommand) -> Result<Option<CheckOutcome>, StoreError>;
 
+    /// Undoes the attempt of a command, as if it had never been made: what it took is given back and
+    /// its reservation released, unless another attempt at the same request id was answered by the same
+    /// decision. Should the attempt arrive later, it is refused as [`StoreError::Unavailable`]. Again
+    /// does nothing; neither does the cancel of a command without an attempt.
+    ///
+    /// # Errors
+    /// [`StoreError::Unavailable`] and [`StoreError::OutcomeUnknown`]; the caller cancels again.
+    async fn cancel(&self, command: &CheckCommand, now: Millis) -> Result<(), StoreError>;
+
     /// Reads the counters on which a check over all of them would fall, without a decision.
     ///
     /// # Errors
@@ -422,6 +439,23 @@ pub trait CounterStore: Send + Sync + 'static {
     /// for all.
     fn is_shared(&self) -> bool {
         false
+    }
+
+    /// Claims a slot or renews the claim. `None` when all are held, or where a store is not shared: then
+    /// there is nobody to share with.
+    ///
+    /// # Errors
+    /// [`StoreError::Unavailable`]; the holder counts its claim from when it asked.
+    async fn hold_slot(&self, _claim: &SlotClaim) -> Result<Option<Slot>, StoreError> {
+        Ok(None)
+    }
+
+    /// Gives a slot up, where this holder has it.
+    ///
+    /// # Errors
+    /// [`StoreError::Unavailable`]; the claim then ends by itself.
+    async fn free_slot(&self, _holder: SlotHolder, _number: u16) -> Result<(), StoreError> {
+        Ok(())
     }
 
     /// Workspaces whose counters, or the last writes to them, the store found to be lost. Their budgets

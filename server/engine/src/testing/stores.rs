@@ -40,7 +40,7 @@ pub(crate) enum Fault {
     UnknownAndLost,
 }
 
-fn unavailable(store: &'static str) -> StoreError {
+pub(crate) fn unavailable(store: &'static str) -> StoreError {
     StoreError::Unavailable { store, detail: "away".to_owned() }
 }
 
@@ -227,6 +227,10 @@ impl CounterStore for FakeCounters {
     }
 
     async fn recall(&self, _: &CheckCommand) -> Result<Option<CheckOutcome>, StoreError> {
+        Err(unavailable("counter"))
+    }
+
+    async fn cancel(&self, _: &CheckCommand, _: Millis) -> Result<(), StoreError> {
         Err(unavailable("counter"))
     }
 

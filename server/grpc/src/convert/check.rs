@@ -14,6 +14,7 @@ use rateguard_core::reservation::ReservationState;
 use rateguard_core::rule::Enforcement;
 use rateguard_engine::check::{Call, CheckRequest, CheckResponse, Denial, LimitStatus};
 use rateguard_engine::costing::Estimate;
+use rateguard_engine::degraded::Degraded;
 use rateguard_engine::error::{EngineError, Reason};
 use rateguard_proto::v1;
 
@@ -141,6 +142,17 @@ pub fn check_response(response: CheckResponse, explain: bool, currency: Currency
         replayed: response.replayed,
         reserved: response.reserved.map(|nanos| nano_money(nanos, currency)),
         explanation,
+        degraded: response.degraded.is_some(),
+        failure_mode: failure_mode(response.degraded).into(),
+    }
+}
+
+fn failure_mode(degraded: Option<Degraded>) -> v1::FailureMode {
+    match degraded {
+        None => v1::FailureMode::Unspecified,
+        Some(Degraded::Open) => v1::FailureMode::Open,
+        Some(Degraded::Closed) => v1::FailureMode::Closed,
+        Some(Degraded::Local) => v1::FailureMode::Local,
     }
 }
 

@@ -11,6 +11,7 @@ use rateguard_core::time::{Millis, Zone};
 use rateguard_engine::audit::Deed;
 use rateguard_engine::clock::ManualClock;
 use rateguard_engine::engine::{Background, CONFIG_STALE_MS_MAX, Engine, Setup, Stores};
+use rateguard_engine::gate::COUNTERS_DEADLINE;
 use rateguard_engine::manage::{KEYS_PER_WORKSPACE_MAX, equip};
 use rateguard_engine::people::{
     ExternalLogin, Mail, MailError, Mailer, People, PeopleBackground, PeopleSetup, Policy, Registration,
@@ -157,6 +158,7 @@ impl World {
             cipher: CredentialCipher::new(&[7; 32]).unwrap(),
             gateway_token: Some(GATEWAY_TOKEN.to_owned()),
             config_stale_ms_max: CONFIG_STALE_MS_MAX,
+            counters_deadline: COUNTERS_DEADLINE,
         };
         let (engine, background) = Engine::start(stores, setup).await.unwrap();
         let drain = CancellationToken::new();

@@ -5,6 +5,7 @@
 //! reservations, so a budget's ceiling on disk says beforehand how much they may hold at most.
 //! Everything else of worth is in the event log, from which it is settled again.
 
+mod attempts;
 mod ceilings;
 mod checkpointing;
 mod config;
@@ -12,6 +13,7 @@ mod counters;
 mod load;
 mod openings;
 mod reservations;
+mod slots;
 mod store;
 #[cfg(test)]
 mod testing;

@@ -14,13 +14,14 @@ use rateguard_core::time::Millis;
 use rateguard_engine::ports::{
     BudgetOpening, CheckCommand, CheckOutcome, CheckpointBatch, CheckpointStore, CounterHealth, CounterQuery,
     CounterStore, ExpiredReservation, LeaseCommand, LiveBudgets, Overflowed, Principal, ReleaseOutcome,
-    SettleCharge, SettleCommand, StoreError,
+    SettleCharge, SettleCommand, Slot, SlotClaim, SlotHolder, StoreError,
 };
 
 use crate::ceilings::Raise;
 use crate::checkpointing::{BATCH_COUNTERS_MAX, Disk};
 use crate::config::MemoryCounterStoreConfig;
 use crate::load;
+use crate::slots::Slots;
 use crate::workspace::{Shared, Step, Workspace};
 use rateguard_engine::request_ids::RequestIds;
 
@@ -52,6 +53,8 @@ pub struct MemoryCounterStore {
     pub(crate) raises: parking_lot::Mutex<Vec<Raise>>,
     /// Whoever has it writes; everybody else waits.
     pub(crate) disk: tokio::sync::Mutex<Disk>,
+    /// Held by engines that share the store.
+    slots: Slots,
     /// Keeps checkpoints apart.
     pub(crate) rounds: Arc<tokio::sync::Mutex<()>>,
 }
@@ -85,6 +88,7 @@ impl MemoryCounterStore {
             loaded_at: now,
             raises: parking_lot::Mutex::default(),
             disk: tokio::sync::Mutex::new(disk),
+            slots: Slots::default(),
             rounds: Arc::default(),
         })
     }
@@ -125,7 +129,21 @@ impl CounterStore for MemoryCounterStore {
     }
 
     async fn recall(&self, command: &CheckCommand) -> Result<Option<CheckOutcome>, StoreError> {
-        Ok(self.workspace(&command.workspace).recall(command, &self.shared))
+        self.workspace(&command.workspace).recall(command, &self.shared)
+    }
+
+    async fn cancel(&self, command: &CheckCommand, now: Millis) -> Result<(), StoreError> {
+        self.workspace(&command.workspace).cancel(command, now, &self.shared);
+        Ok(())
+    }
+
+    async fn hold_slot(&self, claim: &SlotClaim) -> Result<Option<Slot>, StoreError> {
+        Ok(self.slots.hold(claim))
+    }
+
+    async fn free_slot(&self, holder: SlotHolder, number: u16) -> Result<(), StoreError> {
+        self.slots.free(holder, number);
+        Ok(())
     }
 
     async fn read(

@@ -1,5 +1,6 @@
 //! One workspace: everything that a decision needs, behind one lock.
 
+mod cancel;
 mod retired;
 mod settle;
 
@@ -10,7 +11,7 @@ use std::ops::ControlFlow;
 use hashbrown::DefaultHashBuilder;
 use parking_lot::{Mutex, MutexGuard};
 use rateguard_core::counter::{Counter, CounterFamily, CounterId, Limit, Position, Reading};
-use rateguard_core::decision::{Charge, Counters, Entry, Mode, Verdict, decide};
+use rateguard_core::decision::{Charge, Counters, Entry, Mode, Verdict, decide, taken};
 use rateguard_core::ids::{ReservationId, WorkspaceId};
 use rateguard_core::lease::{LeaseOutcome, exchange};
 use rateguard_core::reservation::{Reservation, ReservationState, capture};
@@ -22,6 +23,7 @@ use rateguard_engine::ports::{
 use smallvec::SmallVec;
 
 use self::retired::Retired;
+use crate::attempts::{Attempts, Decision};
 use crate::ceilings::{Want, Wants};
 use crate::config::MemoryCounterStoreConfig;
 use crate::counters::{CounterTable, Sweep};
@@ -53,6 +55,7 @@ pub(crate) struct State {
     pub(crate) reservations: ReservationTable,
     /// Charges that fell on an overflow counter.
     pub(crate) overflowed: u64,
+    attempts: Attempts,
     retired: Retired,
 }
 
@@ -69,6 +72,7 @@ impl Workspace {
             counters: CounterTable::new(settled_through),
             reservations: ReservationTable::default(),
             overflowed: 0,
+            attempts: Attempts::default(),
             retired: Retired::default(),
         };
         Self { id, salt: half(0) << 64 | half(1), state: Mutex::new(state) }
@@ -86,7 +90,7 @@ impl Workspace {
         let fallen = state.fall(command, shared);
         let charges = fallen.as_deref().unwrap_or(&command.charges);
         let check = Check { command, charges, request: self.fingerprint(command), now, shared };
-        if let Some(outcome) = state.replay(&check) {
+        if let Some(outcome) = state.replay(&check)? {
             return Ok(Step::Break(outcome));
         }
         let step = match command.mode {
@@ -114,7 +118,11 @@ impl Workspace {
     }
 
     /// What a check answers when it repeats a decision that stands.
-    pub(crate) fn recall(&self, command: &CheckCommand, shared: &Shared) -> Option<CheckOutcome> {
+    pub(crate) fn recall(
+        &self,
+        command: &CheckCommand,
+        shared: &Shared,
+    ) -> Result<Option<CheckOutcome>, StoreError> {
         let mut state = self.lock();
         let now = state.tick(command.now);
         state.expire_some(now);
@@ -172,6 +180,7 @@ impl Workspace {
         let mut state = self.lock();
         let now = state.tick(now);
         state.reservations.drop_old(now, limit);
+        state.attempts.sweep(now);
         state.retired.forget_old(now);
     }
 
@@ -188,11 +197,7 @@ impl Workspace {
         if !reservations.get(id).is_some_and(|reservation| principal.holds(reservation)) {
             return ReleaseOutcome::Unknown;
         }
-        let released = reservations.change(id, |reservation| match reservation.state {
-            ReservationState::Open if reservation.expires_at <= now => reservation.expire(counters, now),
-            ReservationState::Open => reservation.release(counters, now),
-            _ => {}
-        });
+        let released = reservations.change(id, |reservation| end(reservation, counters, now));
         released.map_or(ReleaseOutcome::Unknown, |reservation| ReleaseOutcome::State(reservation.state))
     }
 }
@@ -214,12 +219,16 @@ impl Check<'_> {
         at.plus(self.now.since(self.command.now))
     }
 
-    fn remember(&self, reservation: Option<u128>) {
-        if let Some(request) = &self.request {
-            let expires_at = self.in_workspace_time(request.expires_at);
-            let decision = Remembered::new(request.content, expires_at, reservation);
-            self.shared.ids.remember(request.id, decision, self.now);
-        }
+    fn remember(&self, attempts: &mut Attempts, reservation: Option<u128>, verdict: &Verdict) {
+        let Some(request) = &self.request else { return };
+        let expires_at = self.in_workspace_time(request.expires_at);
+        let decision = Remembered::new(request.content, expires_at, reservation);
+        self.shared.ids.remember(request.id, decision, self.now);
+        attempts.decided(request, expires_at, || Decision {
+            charges: self.command.charges.clone(),
+            // What is reserved is remembered by the reservation.
+            taken: if reservation.is_none() { taken(self.charges, verdict) } else { SmallVec::new() },
+        });
     }
 }
 
@@ -265,9 +274,23 @@ impl State {
         }
     }
 
+    /// What a check is answered without a decision: it was cancelled before it arrived, or was decided
+    /// before for the same id.
+    fn replay(&mut self, check: &Check<'_>) -> Result<Option<CheckOutcome>, StoreError> {
+        let Some(request) = check.request.as_ref() else { return Ok(None) };
+        if self.attempts.is_cancelled(request, check.now) {
+            let detail = "the attempt was cancelled before it arrived".to_owned();
+            return Err(StoreError::Unavailable { store: STORE, detail });
+        }
+        let repeated = self.repeated(check, request);
+        if matches!(repeated, Some(CheckOutcome::Decided(_))) {
+            self.attempts.repeated(request);
+        }
+        Ok(repeated)
+    }
+
     /// The decision that was taken before for the same id, with the limits as they are now.
-    fn replay(&self, check: &Check<'_>) -> Option<CheckOutcome> {
-        let request = check.request.as_ref()?;
+    fn repeated(&self, check: &Check<'_>, request: &RequestFingerprint) -> Option<CheckOutcome> {
         let known = check.shared.ids.recall(request.id, check.now)?;
         let kept = match known.reservation() {
             // An id lives as long as its reservation: once that was given back, it is free again.
@@ -290,7 +313,7 @@ impl State {
     fn consume(&mut self, check: &Check<'_>) -> CheckOutcome {
         let verdict = decide(&mut self.counters, check.charges, check.command.mode, check.now);
         if verdict.allowed {
-            check.remember(None);
+            check.remember(&mut self.attempts, None, &verdict);
         }
         decided(verdict)
     }
@@ -336,7 +359,7 @@ impl State {
         verdict: &Verdict,
     ) -> (ReservationId, Millis) {
         let expires_at = check.in_workspace_time(request.expires_at);
-        check.remember(Some(request.id.to_bits()));
+        check.remember(&mut self.attempts, Some(request.id.to_bits()), verdict);
         let reservation = Reservation {
             id: request.id.clone(),
             key: request.principal.key.clone(),
@@ -361,6 +384,15 @@ impl State {
             .enumerate()
             .filter_map(|(place, charge)| Want::of(&self.counters, place, charge))
             .collect()
+    }
+}
+
+/// Gives back what an open reservation holds, as far as its time has not done so.
+fn end(reservation: &mut Reservation, counters: &mut impl Counters, now: Millis) {
+    match reservation.state {
+        ReservationState::Open if reservation.expires_at <= now => reservation.expire(counters, now),
+        ReservationState::Open => reservation.release(counters, now),
+        _ => {}
     }
 }
 

@@ -61,14 +61,9 @@ pub(crate) fn reservation_bytes(id: &ReservationId) -> [u8; 16] {
 pub(crate) fn check(packer: &mut Packer, command: &CheckCommand, bounds: Bounded, recalls: bool) {
     packer.integer(command.now.get()).integer(mode_code(command.mode));
     packer.count(bounds.live_counters_max).count(bounds.reservations_max).count(bounds.ids_max);
-    packer.array(command.charges.len());
-    for (place, charge) in command.charges.iter().enumerate() {
-        // Only a reservation remembers units.
-        let unit = command.units.get(place).map_or("", Unit::as_str);
-        pack_charge(packer, charge, unit);
-    }
+    let digest = pack_charges(packer, command);
     match command.request.filter(|_| command.mode != Mode::Peek) {
-        Some(request) => pack_request(packer, &request),
+        Some(request) => pack_request(packer, &request, digest),
         None => drop(packer.none()),
     }
     match &command.reservation {
@@ -76,6 +71,25 @@ pub(crate) fn check(packer: &mut Packer, command: &CheckCommand, bounds: Bounded
         None => drop(packer.none()),
     }
     packer.flag(recalls);
+}
+
+/// A check whose attempt is undone, after its head.
+pub(crate) fn cancel(packer: &mut Packer, command: &CheckCommand, request: &RequestFingerprint) {
+    packer.integer(command.now.get());
+    let digest = pack_charges(packer, command);
+    pack_request(packer, request, digest);
+}
+
+/// The charges; gives a hash of them, by which a cancel is known to mean the same ones.
+fn pack_charges(packer: &mut Packer, command: &CheckCommand) -> u32 {
+    let before = packer.length_so_far();
+    packer.array(command.charges.len());
+    for (place, charge) in command.charges.iter().enumerate() {
+        // Only a reservation remembers units.
+        let unit = command.units.get(place).map_or("", Unit::as_str);
+        pack_charge(packer, charge, unit);
+    }
+    packer.hash_since(before)
 }
 
 fn mode_code(mode: Mode) -> i64 {
@@ -157,9 +171,13 @@ fn numbers(bounds: Bounds) -> [i64; 3] {
     [bounds.start.get(), bounds.end.get(), bounds.next_end.get()]
 }
 
-fn pack_request(packer: &mut Packer, request: &RequestFingerprint) {
-    packer.array(3).text(request.id.to_be_bytes()).text(request.content.to_be_bytes());
+fn pack_request(packer: &mut Packer, request: &RequestFingerprint, charges: u32) {
+    packer.array(5).text(request.id.to_be_bytes()).text(request.content.to_be_bytes());
     packer.integer(request.expires_at.get());
+    match request.attempt {
+        Some(attempt) => packer.text(attempt.0.to_be_bytes()).text(charges.to_be_bytes()),
+        None => packer.text("").text(""),
+    };
 }
 
 fn pack_reservation(packer: &mut Packer, request: &ReservationRequest) {

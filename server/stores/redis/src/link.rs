@@ -67,13 +67,13 @@ impl Link {
         &self,
         script: &NamedScript,
         keys: &[String],
-        command: &[u8],
+        arguments: &[&[u8]],
         within: Duration,
     ) -> Result<Value, StoreError> {
         let deadline = Instant::now() + within;
-        match self.ask_again(&script.by_name(keys, command), deadline).await {
+        match self.ask_again(&script.by_name(keys, arguments), deadline).await {
             Err(Failure::Refused(error)) if is_unknown_script(&error) => {
-                self.ask_again(&script.by_code(keys, command), deadline).await.map_err(Failure::into_error)
+                self.ask_again(&script.by_code(keys, arguments), deadline).await.map_err(Failure::into_error)
             }
             outcome => outcome.map_err(Failure::into_error),
         }

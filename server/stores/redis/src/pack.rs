@@ -1,6 +1,8 @@
 //! Commands as the scripts unpack them: MessagePack (<https://github.com/msgpack/msgpack>), of which
 //! Redis's own unpacker knows integers, texts, arrays, booleans and no binary strings.
 
+use xxhash_rust::xxh3::xxh3_64;
+
 /// From here on a double, which is all that Lua has, does not hold every integer: such a one goes as
 /// text. The bound itself is exact still.
 const EXACT_MAX: i128 = 1 << 53;
@@ -58,6 +60,17 @@ impl Packer {
     /// What is not there.
     pub(crate) fn none(&mut self) -> &mut Self {
         self.flag(false)
+    }
+
+    /// Bytes so far.
+    pub(crate) fn length_so_far(&self) -> usize {
+        self.0.len()
+    }
+
+    /// A hash of what was packed since there were so many bytes.
+    pub(crate) fn hash_since(&self, length: usize) -> u32 {
+        let [.., a, b, c, d] = xxh3_64(self.0.get(length..).unwrap_or_default()).to_be_bytes();
+        u32::from_be_bytes([a, b, c, d])
     }
 
     /// What was packed.

@@ -19,6 +19,7 @@ pub(crate) static CHECK: LazyLock<NamedScript> = LazyLock::new(|| {
         include_str!("scripts/books.lua"),
         include_str!("scripts/workspace.lua"),
         include_str!("scripts/reservations.lua"),
+        include_str!("scripts/ids.lua"),
         include_str!("scripts/check.lua"),
     ))
 });
@@ -34,6 +35,23 @@ pub(crate) static LEASE: LazyLock<NamedScript> = LazyLock::new(|| {
         include_str!("scripts/lease.lua"),
     ))
 });
+
+/// Undoes an attempt at a check.
+pub(crate) static CANCEL: LazyLock<NamedScript> = LazyLock::new(|| {
+    NamedScript::new(concat!(
+        include_str!("scripts/numbers.lua"),
+        include_str!("scripts/counters.lua"),
+        include_str!("scripts/books.lua"),
+        include_str!("scripts/workspace.lua"),
+        include_str!("scripts/reservations.lua"),
+        include_str!("scripts/ids.lua"),
+        include_str!("scripts/cancel.lua"),
+    ))
+});
+
+/// Gives out the slots of replicas.
+pub(crate) static SLOTS: LazyLock<NamedScript> =
+    LazyLock::new(|| NamedScript::new(include_str!("scripts/slots.lua")));
 
 /// Settles records.
 pub(crate) static SETTLE: LazyLock<NamedScript> = LazyLock::new(|| {
@@ -65,22 +83,24 @@ impl NamedScript {
     }
 
     /// The call of a script that the server knows.
-    pub(crate) fn by_name(&self, keys: &[String], command: &[u8]) -> Cmd {
-        call("EVALSHA", &self.hash, keys, command)
+    pub(crate) fn by_name(&self, keys: &[String], arguments: &[&[u8]]) -> Cmd {
+        call("EVALSHA", &self.hash, keys, arguments)
     }
 
     /// The call that also teaches the server the script.
-    pub(crate) fn by_code(&self, keys: &[String], command: &[u8]) -> Cmd {
-        call("EVAL", self.code, keys, command)
+    pub(crate) fn by_code(&self, keys: &[String], arguments: &[&[u8]]) -> Cmd {
+        call("EVAL", self.code, keys, arguments)
     }
 }
 
-fn call(how: &str, script: &str, keys: &[String], command: &[u8]) -> Cmd {
+fn call(how: &str, script: &str, keys: &[String], arguments: &[&[u8]]) -> Cmd {
     let mut call = cmd(how);
     call.arg(script).arg(keys.len());
     for key in keys {
         call.arg(key);
     }
-    call.arg(command);
+    for argument in arguments {
+        call.arg(*argument);
+    }
     call
 }

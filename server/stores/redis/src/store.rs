@@ -15,8 +15,8 @@ use rateguard_core::reservation::Reservation;
 use rateguard_core::time::Millis;
 use rateguard_engine::ports::{
     BudgetOpening, CheckCommand, CheckOutcome, CounterHealth, CounterQuery, CounterStore, ExpiredReservation,
-    LeaseCommand, LiveBudgets, LostCounters, Principal, ReleaseOutcome, SettleCharge, SettleCommand,
-    StoreError,
+    LeaseCommand, LiveBudgets, LostCounters, Principal, ReleaseOutcome, SettleCharge, SettleCommand, Slot,
+    SlotClaim, SlotHolder, StoreError,
 };
 
 use crate::config::{RedisCounterStoreConfig, ScriptClock};
@@ -25,7 +25,7 @@ use crate::encode::{self, Bounded, reservation_bytes};
 use crate::link::{Link, unavailable};
 use crate::pack::Packer;
 use crate::reply::{Doubt, Generation, Head, Reply, corrupt};
-use crate::scripts::{CHECK, LEASE, NamedScript, SETTLE, TEND};
+use crate::scripts::{CANCEL, CHECK, LEASE, NamedScript, SETTLE, TEND};
 use crate::workspaces::{Known, Workspaces};
 
 /// Records settled by one script: longer ones would keep others waiting.
@@ -51,6 +51,7 @@ mod code {
     pub(super) const TAKEN: i64 = 4;
     /// An opening's, whose sums go less far than the counters.
     pub(super) const BEHIND: i64 = 1;
+    pub(super) const CANCELLED: i64 = 5;
 }
 
 /// Counters in Redis.
@@ -129,6 +130,11 @@ impl RedisCounterStore {
         format!("{}:{{{workspace}}}:c", self.config.key_prefix)
     }
 
+    /// The key that the id of a decision is kept under.
+    fn ids_key(&self, workspace: &WorkspaceId, id: u128) -> String {
+        format!("{}:{{{workspace}}}:i:{:x}", self.config.key_prefix, id % ID_BUCKETS as u128)
+    }
+
     /// The workspace, which stands in the list of all of them before anything is written to it.
     pub(crate) async fn enter(&self, id: &WorkspaceId) -> Result<Arc<Known>, StoreError> {
         let known = self.workspaces.get(id);
@@ -148,7 +154,7 @@ impl RedisCounterStore {
         command: Packer,
         within: Duration,
     ) -> Result<(Head, Reply), StoreError> {
-        let value = self.link.run(script, keys, &command.finish(), within).await?;
+        let value = self.link.run(script, keys, &[&command.finish()], within).await?;
         let mut reply = Reply::of(value)?;
         let head = reply.head()?;
         known.take_in(&head);
@@ -171,8 +177,7 @@ impl RedisCounterStore {
         encode::check(&mut packer, command, self.bounds, recalls);
         let mut keys = vec![self.key(&command.workspace)];
         if let Some(request) = command.request.filter(|_| command.mode != Mode::Peek) {
-            let bucket = request.id % ID_BUCKETS as u128;
-            keys.push(format!("{}:{{{}}}:i:{bucket:x}", self.config.key_prefix, command.workspace));
+            keys.push(self.ids_key(&command.workspace, request.id));
         }
         self.run(&CHECK, &known, &keys, packer, self.config.deadline).await
     }
@@ -195,6 +200,11 @@ impl RedisCounterStore {
     }
 }
 
+/// The caller gave the attempt up before it arrived.
+fn cancelled() -> StoreError {
+    unavailable("the attempt was cancelled before it arrived")
+}
+
 #[async_trait]
 impl CounterStore for RedisCounterStore {
     async fn check(&self, command: &CheckCommand) -> Result<CheckOutcome, StoreError> {
@@ -206,6 +216,7 @@ impl CounterStore for RedisCounterStore {
             code::DECIDED => decode::decided(&mut reply, command),
             code::CONTENT_DIFFERS => Ok(CheckOutcome::ContentDiffers),
             code::FULL => Err(StoreError::Full { what: "the table of reservations" }),
+            code::CANCELLED => Err(cancelled()),
             code::TAKEN => Err(StoreError::AlreadyExists { field: "reservation id" }),
             other => Err(corrupt(format!("the answer {other} to a check"))),
         }
@@ -217,8 +228,29 @@ impl CounterStore for RedisCounterStore {
             code::DECIDED => decode::decided(&mut reply, command).map(Some),
             code::CONTENT_DIFFERS => Ok(Some(CheckOutcome::ContentDiffers)),
             code::UNDECIDED => Ok(None),
+            code::CANCELLED => Err(cancelled()),
             other => Err(corrupt(format!("the answer {other} to a recall"))),
         }
+    }
+
+    async fn cancel(&self, command: &CheckCommand, now: Millis) -> Result<(), StoreError> {
+        let Some(request) = command.request.filter(|_| command.mode != Mode::Peek) else { return Ok(()) };
+        if request.attempt.is_none() {
+            return Ok(());
+        }
+        let known = self.enter(&command.workspace).await?;
+        let mut packer = self.head(&known, 3, now);
+        encode::cancel(&mut packer, command, &request);
+        let keys = [self.key(&command.workspace), self.ids_key(&command.workspace, request.id)];
+        self.run(&CANCEL, &known, &keys, packer, self.config.deadline).await.map(drop)
+    }
+
+    async fn hold_slot(&self, claim: &SlotClaim) -> Result<Option<Slot>, StoreError> {
+        self.claim_slot(claim).await
+    }
+
+    async fn free_slot(&self, holder: SlotHolder, number: u16) -> Result<(), StoreError> {
+        self.drop_slot(holder, number).await
     }
 
     async fn read(

@@ -8,11 +8,15 @@ use futures::{StreamExt, TryStreamExt, stream};
 use rateguard_core::counter::{CounterFamily, Position};
 use rateguard_core::ids::WorkspaceId;
 use rateguard_core::time::Millis;
-use rateguard_engine::ports::{CounterHealth, ExpiredReservation, LiveBudgets, Overflowed, StoreError};
+use rateguard_engine::ports::{
+    CounterHealth, ExpiredReservation, LiveBudgets, Overflowed, SLOT_MARGIN_MS, Slot, SlotClaim, SlotHolder,
+    StoreError,
+};
 use redis::{Value, cmd};
 
 use crate::decode;
 use crate::reply::{Reply, corrupt};
+use crate::scripts::{SLOTS, TEND};
 use crate::store::{AT_ONCE, RedisCounterStore};
 use crate::workspaces::Known;
 
@@ -38,6 +42,35 @@ return 1
 impl RedisCounterStore {
     fn common_key(&self, name: &str) -> String {
         format!("{}:{{all}}:{name}", self.config.key_prefix)
+    }
+
+    /// Claims a slot, for longer than the holder counts on.
+    pub(crate) async fn claim_slot(&self, claim: &SlotClaim) -> Result<Option<Slot>, StoreError> {
+        let now = self.instant(claim.now).get().to_string();
+        let last = claim.last.map_or(-1, i32::from).to_string();
+        let life_ms = claim.life_ms.saturating_add(SLOT_MARGIN_MS).to_string();
+        let (settling_ms, slots_max) = (claim.settling_ms.to_string(), claim.slots_max.to_string());
+        let holder = claim.holder.0.to_be_bytes();
+        let arguments: [&[u8]; 6] = [
+            now.as_bytes(),
+            &holder,
+            last.as_bytes(),
+            life_ms.as_bytes(),
+            settling_ms.as_bytes(),
+            slots_max.as_bytes(),
+        ];
+        let keys = [self.common_key("slots")];
+        let value = self.link.run(&SLOTS, &keys, &arguments, self.config.batch_deadline).await?;
+        let mut reply = Reply::of(value)?;
+        let (number, usable_in_ms) = (reply.small()?, reply.small()?);
+        Ok(u16::try_from(number).ok().map(|number| Slot { number, usable_in_ms }))
+    }
+
+    pub(crate) async fn drop_slot(&self, holder: SlotHolder, number: u16) -> Result<(), StoreError> {
+        let (holder, number) = (holder.0.to_be_bytes(), number.to_string());
+        let arguments: [&[u8]; 2] = [&holder, number.as_bytes()];
+        let keys = [self.common_key("slots")];
+        self.link.run(&SLOTS, &keys, &arguments, self.config.deadline).await.map(drop)
     }
 
     /// Puts a workspace into the list of all of them, so that whoever is left expires what it holds.
@@ -173,7 +206,7 @@ impl RedisCounterStore {
         packer.text("health");
         let keys = [self.key(&known.id)];
         let command = packer.finish();
-        let value = self.link.run(&crate::scripts::TEND, &keys, &command, self.config.batch_deadline).await?;
+        let value = self.link.run(&TEND, &keys, &[&command], self.config.batch_deadline).await?;
         let mut reply = Reply::of(value)?;
         let mut next = || reply.small().map(i64::unsigned_abs);
         let figures = Figures { live: next()?, overflowed: next()?, forgotten: next()? };

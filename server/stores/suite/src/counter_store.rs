@@ -1,6 +1,7 @@
 //! What every [`CounterStore`] promises. Each function is one promise, on storage of its own;
 //! [`counter_store_suite`](crate::counter_store_suite) makes a test of each.
 
+mod cancels;
 mod concurrency;
 mod debts;
 mod decisions;
@@ -18,6 +19,7 @@ use async_trait::async_trait;
 use rateguard_core::time::Millis;
 use rateguard_engine::ports::CounterStore;
 
+pub use cancels::*;
 pub use concurrency::*;
 pub use debts::*;
 pub use decisions::*;
@@ -121,13 +123,7 @@ macro_rules! counter_store_suite {
             keeps_what_is_held_of_a_budget_that_is_gone,
             counts_no_record_again_in_a_counter_that_was_dropped,
             settles_nothing_again_in_a_counter_that_was_dropped,
-            takes_what_it_lends_from_the_counter,
-            lends_less_towards_the_limit_and_nothing_near_it,
-            lends_for_no_longer_than_it_counts,
-            frees_nothing_of_the_next_window,
-            refills_a_bucket_to_what_is_not_lent,
-            admits_beside_leases_what_they_leave,
-            lends_from_the_shared_counter_beyond_the_bound,
+    admits_beside_leases_what_they_leave, cancels_what_took_nothing_without_a_trace, decides_the_next_attempt_for_itself, frees_nothing_of_the_next_window, gives_back_what_a_cancelled_attempt_took, gives_each_slot_to_one_holder, gives_nothing_back_to_a_later_window, keeps_what_another_attempt_was_answered_with, lends_for_no_longer_than_it_counts, lends_from_the_shared_counter_beyond_the_bound, lends_less_towards_the_limit_and_nothing_near_it, refills_a_bucket_to_what_is_not_lent, refuses_an_attempt_that_was_cancelled_before, releases_what_a_cancelled_attempt_reserved, takes_what_it_lends_from_the_counter,
         }
     };
     ($backend:expr; $($promise:ident),* $(,)?) => {

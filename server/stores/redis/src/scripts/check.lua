@@ -6,11 +6,7 @@
 
 local CONSUME, PEEK, RESERVE = 0, 1, 2
 local ENFORCED, SHADOW = 0, 2
-local DECIDED, CONTENT_DIFFERS, UNDECIDED, FULL, TAKEN = 0, 1, 2, 3, 4
--- An id's key outlives the last of its ids by this much.
-local ID_KEPT_MS = 60000
--- And by this much where the command's own clock counts, as in tests: the server's may be far ahead.
-local ID_KEPT_BY_COMMAND_MS = 86400000
+local DECIDED, CONTENT_DIFFERS, UNDECIDED, FULL, TAKEN, CANCELLED = 0, 1, 2, 3, 4, 5
 -- One of so many new ids looks whether its bucket has too many.
 local ID_PURGE_EVERY = 16
 
@@ -68,11 +64,19 @@ local function readings_of(with_need)
   return readings, allowed
 end
 
+-- Notes that one more attempt was answered by a decision. Of too many it remembers none, and stands.
+local function adopt(content, expires_at, id, attempts, asked, life_ms, places)
+  if request[4] == '' or not attempts or attempts == '' then return end
+  if place_of_attempt(attempts, request[4]) then return end
+  attempts = attempts .. request[4]
+  if #attempts > ATTEMPTS_MAX * ATTEMPT_BYTES then attempts = '' end
+  local record = cmsgpack.pack(content, expires_at, id, attempts, asked, life_ms, places)
+  redis.call('HSET', KEYS[2], request[1], record)
+end
+
 -- The decision that was taken before for the same id.
-local function replay()
-  local known = redis.call('HGET', KEYS[2], request[1])
-  if not known then return nil end
-  local content, expires_at, id = cmsgpack.unpack(known)
+local function replay(known)
+  local content, expires_at, id, attempts, asked, life_ms, places = cmsgpack.unpack(known)
   if expires_at <= now then return nil end
   local reservation = {}
   if id ~= '' then
@@ -84,6 +88,7 @@ local function replay()
     finish()
     return answer(CONTENT_DIFFERS)
   end
+  adopt(content, expires_at, id, attempts, asked, life_ms, places)
   return decided(true, true, reservation, (readings_of(false)))
 end
 
@@ -106,17 +111,37 @@ local function purge_ids(ids_max)
   end
 end
 
-local function remember(id)
+-- Where everything was taken, or nothing where it was taken in the usual places.
+local function places_of(readings)
+  local all, usual = {}, true
+  for place = 1, #charges do
+    local charge, reading = charges[place], readings[place]
+    local first, second = usual_place(charge, now)
+    local was_taken = charge[5] ~= 0 and reading[5] >= 0
+    all[place] = was_taken and { places[place], reading[5], reading[6] }
+    if charge[5] ~= 0 then
+      usual = usual and was_taken and places[place] == charge[2]
+      usual = usual and reading[5] == first and reading[6] == second
+    end
+  end
+  return usual and '' or all
+end
+
+local function remember(id, readings)
   local expires_at = in_workspace_time(request[3])
   if string.byte(request[1], 16) % ID_PURGE_EVERY == 0 and redis.call('HLEN', KEYS[2]) >= command[9] then
     purge_ids(command[9])
   end
-  redis.call('HSET', KEYS[2], request[1], cmsgpack.pack(request[2], expires_at, id))
-  local margin_ms = command[1] == 0 and ID_KEPT_MS or ID_KEPT_BY_COMMAND_MS
-  local kept_ms = since(expires_at, now) + margin_ms
-  if redis.call('PEXPIRE', KEYS[2], kept_ms, 'GT') == 0 then
-    redis.call('PEXPIRE', KEYS[2], kept_ms, 'NX')
+  local record
+  if request[4] == '' then
+    record = cmsgpack.pack(request[2], expires_at, id)
+  elseif id ~= '' then
+    record = cmsgpack.pack(request[2], expires_at, id, request[4])
+  else
+    local life_ms, places = expires_at - now, places_of(readings)
+    record = cmsgpack.pack(request[2], expires_at, id, request[4], request[5], life_ms, places)
   end
+  keep_id(request[1], record, expires_at, command[1])
 end
 
 local function count_overflow()
@@ -148,19 +173,13 @@ local function take_all(readings, allowed)
   end
 end
 
-local function mark_of(charge, reading)
-  local kind = kind_of(charge)
-  if kind == BUCKET then return { kind, reading[5], charge[8], charge[9] } end
-  return { kind, reading[5], reading[6] }
-end
-
 local function insert(readings)
   local captured, expires_at = {}, in_workspace_time(reserves[2])
   for place = 1, #charges do
     local charge, reading = charges[place], readings[place]
     if reading[5] >= 0 then
       captured[#captured + 1] =
-        { places[place], charge[11], charge[5], false, mark_of(charge, reading) }
+        { places[place], charge[11], charge[5], false, mark_of(charge, reading[5], reading[6]) }
     end
   end
   local floor_left, cost = integer(reserves[3]), reserves[4]
@@ -180,7 +199,9 @@ local function failed(code)
 end
 
 if request then
-  local again = replay()
+  local known, is_cancelled = recalled(request)
+  if is_cancelled then return failed(CANCELLED) end
+  local again = known and replay(known)
   if again then return again end
 end
 if command[13] then return failed(UNDECIDED) end
@@ -191,7 +212,7 @@ if allowed and mode == RESERVE and not reservations().make_room(command[8]) then
 if mode ~= PEEK then take_all(readings, allowed) end
 if allowed and mode ~= PEEK then
   if mode == RESERVE then reservation = insert(readings) end
-  if request then remember(reservation[1] or '') end
+  if request then remember(reservation[1] or '', readings) end
 end
 if mode ~= PEEK then count_overflow() end
 return decided(allowed, false, reservation, readings)

@@ -126,8 +126,9 @@ impl World {
 
     async fn turn(&mut self) {
         match self.wishes.dice.below(100) {
-            0..40 => self.check().await,
-            40..51 => self.lease().await,
+            0..36 => self.check().await,
+            36..46 => self.lease().await,
+            46..51 => self.cancel().await,
             51..54 => self.recall().await,
             54..60 => self.read().await,
             60..82 => self.settle().await,
@@ -144,6 +145,7 @@ impl World {
             (Ok(memory), Ok(redis)) => memory == redis,
             // Refusals are the same by their kind.
             (Err(StoreError::Full { .. }), Err(StoreError::Full { .. }))
+            | (Err(StoreError::Unavailable { .. }), Err(StoreError::Unavailable { .. }))
             | (Err(StoreError::AlreadyExists { .. }), Err(StoreError::AlreadyExists { .. })) => true,
             _ => false,
         };
@@ -161,6 +163,7 @@ impl World {
         let (memory, redis) = (self.memory.check(&command).await, self.redis.check(&command).await);
         self.same(&memory, &redis);
         if let Ok(CheckOutcome::Decided(decided)) = memory {
+            self.wishes.asked(command);
             self.wishes.taken.extend(decided.reservation.filter(|_| !decided.replayed).map(|(id, _)| id));
         }
     }
@@ -172,6 +175,20 @@ impl World {
         self.same(&memory, &redis);
         let outcomes = memory.into_iter().flatten();
         self.wishes.lent.extend(outcomes.filter_map(|outcome| outcome.lease));
+    }
+
+    /// Mostly of a check that has arrived, sometimes of one that arrives afterwards or never.
+    async fn cancel(&mut self) {
+        let late = self.wishes.check();
+        let arrives = self.wishes.dice.below(2) == 0;
+        let command = if self.wishes.dice.below(3) == 0 { Some(late) } else { self.wishes.given_up() };
+        let (Some(command), now) = (command, self.wishes.now) else { return };
+        self.done.push(format!("cancelling {command:?} at {now:?}"));
+        self.same(&self.memory.cancel(&command, now).await, &self.redis.cancel(&command, now).await);
+        if arrives {
+            self.done.push("which arrives once more".to_owned());
+            self.same(&self.memory.check(&command).await, &self.redis.check(&command).await);
+        }
     }
 
     async fn recall(&mut self) {

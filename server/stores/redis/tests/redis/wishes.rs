@@ -15,13 +15,15 @@ use rateguard_core::time::{Bounds, Millis};
 use rateguard_core::unit::Unit;
 use rateguard_core::usage::CallIdentity;
 use rateguard_engine::ports::{
-    CheckCommand, CounterQuery, LeaseCommand, Principal, RequestFingerprint, ReservationRequest,
+    Attempt, CheckCommand, CounterQuery, LeaseCommand, Principal, RequestFingerprint, ReservationRequest,
     SettleCharge, SettleCommand, SettleReservation, Standing,
 };
 
 /// Limits of one world; each has several counters.
 const LIMITS: usize = 12;
 const VALUES: u64 = 4;
+/// So few that attempts at one id are now and then the same.
+const ATTEMPTS: u64 = 20;
 const SECOND_MS: i64 = 1_000;
 const DAY_MS: i64 = 86_400_000;
 
@@ -98,6 +100,8 @@ pub struct Wishes {
     pub taken: Vec<ReservationId>,
     /// Leases that were granted, newest last.
     pub lent: Vec<Lease>,
+    /// Checks of late, newest last.
+    asked: Vec<CheckCommand>,
     position: u64,
     reservations: u128,
     /// Whether the workspace may have fewer counters than it wishes for. Then reservations only test
@@ -120,6 +124,7 @@ impl Wishes {
             limits,
             taken: Vec::new(),
             lent: Vec::new(),
+            asked: Vec::new(),
             position: 0,
             reservations,
             is_crowded,
@@ -224,7 +229,24 @@ impl Wishes {
             id: Dice(id).wide(),
             content: if self.dice.one_in(10) { u64::MAX } else { id },
             expires_at: self.now.plus(self.dice.sized(600 * SECOND_MS)),
+            attempt: (!self.dice.one_in(4))
+                .then(|| Attempt(u32::try_from(self.dice.below(ATTEMPTS)).unwrap_or(0))),
         })
+    }
+
+    /// One of the checks of late, which its caller gives up.
+    pub fn given_up(&mut self) -> Option<CheckCommand> {
+        let late = self.asked.len();
+        (late > 0).then(|| self.dice.place(late)).map(|place| self.asked[place].clone())
+    }
+
+    /// Remembers a check of late.
+    pub fn asked(&mut self, command: CheckCommand) {
+        const LATE: usize = 12;
+        if self.asked.len() == LATE {
+            self.asked.remove(0);
+        }
+        self.asked.push(command);
     }
 
     fn reservation(&mut self) -> ReservationRequest {

@@ -171,7 +171,7 @@ pub fn hourly(nanos: i64) -> Limit {
 
 /// A hash of a request id with one of its content, standing for a minute from the first instant.
 pub fn request(id: u128, content: u64) -> RequestFingerprint {
-    RequestFingerprint { id: spread(id), content, expires_at: at(MINUTE_MS) }
+    RequestFingerprint { id: spread(id), content, expires_at: at(MINUTE_MS), attempt: None }
 }
 
 /// What a record says.

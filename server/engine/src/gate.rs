@@ -1,0 +1,215 @@
+//! The way of a check to the counters. Counters that other processes share are elsewhere and may be away:
+//! every call of them has a deadline, calls are refused while they do not answer, and a check whose outcome
+//! nobody knows is undone. Counters in this process are called as they are.
+
+mod breaker;
+mod cancels;
+
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::future::join_all;
+use rateguard_core::counter::Reading;
+use rateguard_core::decision::Mode;
+use rateguard_core::ids::{ReservationId, WorkspaceId};
+use rateguard_core::lease::LeaseOutcome;
+use rateguard_core::time::Millis;
+use tokio::time::{sleep, timeout};
+use tokio_util::sync::CancellationToken;
+
+pub(crate) use self::breaker::jittered;
+use self::breaker::{Breaker, Change};
+pub use self::cancels::CancelFigures;
+use self::cancels::{Cancels, Due};
+use crate::clock::Clock;
+use crate::ports::{
+    CheckCommand, CheckOutcome, CounterQuery, CounterStore, LeaseCommand, Principal, ReleaseOutcome,
+    StoreError,
+};
+
+/// Longest wait for shared counters, by default: a multiple of what they take, and little for a caller.
+pub const COUNTERS_DEADLINE: Duration = Duration::from_millis(20);
+/// By how much the gate waits longer than a store with a deadline of its own, which knows better what was
+/// done and what was not.
+pub const COUNTERS_DEADLINE_GRACE: Duration = Duration::from_millis(5);
+/// The name by which errors know the store.
+const STORE: &str = "counter";
+/// Cancels that are under way at once.
+const CANCELS_AT_ONCE: usize = 16;
+/// Between two tries of cancels while the counters do not answer.
+const CANCEL_PAUSE: Duration = Duration::from_millis(100);
+/// Longest wait at the stop for cancels that are left.
+const LAST_CANCELS_MAX: Duration = Duration::from_secs(1);
+
+/// The way to the counters.
+pub(crate) struct Gate {
+    counters: Arc<dyn CounterStore>,
+    clock: Arc<dyn Clock>,
+    /// `None` where counters are in this process.
+    guard: Option<Guard>,
+}
+
+/// What stands before shared counters.
+struct Guard {
+    deadline: Duration,
+    breaker: Breaker,
+    cancels: Cancels,
+}
+
+/// Whether an error means that the counters have not answered.
+pub(crate) fn is_away(error: &StoreError) -> bool {
+    matches!(error, StoreError::Unavailable { .. } | StoreError::OutcomeUnknown { .. })
+}
+
+impl Gate {
+    pub(crate) fn new(counters: Arc<dyn CounterStore>, clock: Arc<dyn Clock>, deadline: Duration) -> Self {
+        let guard = || Guard { deadline, breaker: Breaker::default(), cancels: Cancels::default() };
+        let guard = counters.is_shared().then(guard);
+        Self { counters, clock, guard }
+    }
+
+    /// Whether counters are elsewhere, so that rules decide by their failure policies while they are away.
+    pub(crate) fn is_guarded(&self) -> bool {
+        self.guard.is_some()
+    }
+
+    /// As [`CounterStore::check`]. One whose outcome is not known is undone.
+    pub(crate) async fn check(&self, command: &CheckCommand) -> Result<CheckOutcome, StoreError> {
+        let Some(guard) = &self.guard else { return self.counters.check(command).await };
+        let outcome = guard.pass(self.counters.check(command)).await;
+        if matches!(outcome, Err(StoreError::OutcomeUnknown { .. })) && command.mode != Mode::Peek {
+            guard.cancels.queue(command);
+        }
+        outcome
+    }
+
+    /// As [`CounterStore::recall`].
+    pub(crate) async fn recall(&self, command: &CheckCommand) -> Result<Option<CheckOutcome>, StoreError> {
+        self.pass(self.counters.recall(command)).await
+    }
+
+    /// As [`CounterStore::read`].
+    pub(crate) async fn read(
+        &self,
+        workspace: &WorkspaceId,
+        queries: &[CounterQuery],
+        now: Millis,
+    ) -> Result<Vec<Reading>, StoreError> {
+        self.pass(self.counters.read(workspace, queries, now)).await
+    }
+
+    /// As [`CounterStore::release`]; again gives the same answer.
+    pub(crate) async fn release(
+        &self,
+        workspace: &WorkspaceId,
+        id: &ReservationId,
+        principal: &Principal,
+        now: Millis,
+    ) -> Result<ReleaseOutcome, StoreError> {
+        self.pass(self.counters.release(workspace, id, principal, now)).await
+    }
+
+    /// As [`CounterStore::lease`].
+    pub(crate) async fn lease(&self, command: &LeaseCommand) -> Result<Vec<LeaseOutcome>, StoreError> {
+        self.pass(self.counters.lease(command)).await
+    }
+
+    /// After how long it may be tried again whether the counters answer.
+    pub(crate) fn refuses_for(&self) -> Duration {
+        self.guard.as_ref().map_or(Duration::ZERO, |guard| guard.breaker.refuses_for())
+    }
+
+    /// Checks that were to be undone so far.
+    pub(crate) fn cancel_figures(&self) -> CancelFigures {
+        self.guard.as_ref().map(|guard| guard.cancels.figures()).unwrap_or_default()
+    }
+
+    /// Undoes checks whose outcome is not known, until it is stopped; then what is left for a while.
+    pub(crate) async fn undo(&self, stop: &CancellationToken) {
+        let Some(guard) = &self.guard else { return };
+        let endless = async {
+            loop {
+                guard.cancels.arrived.notified().await;
+                self.undo_waiting(guard).await;
+            }
+        };
+        tokio::select! {
+            biased;
+            () = stop.cancelled() => {}
+            () = endless => {}
+        }
+        if timeout(LAST_CANCELS_MAX, self.undo_waiting(guard)).await.is_err() {
+            guard.cancels.give_all_up();
+        }
+    }
+
+    /// Tries all that wait until they are done.
+    async fn undo_waiting(&self, guard: &Guard) {
+        while !guard.cancels.is_empty() {
+            if !self.undo_some(guard).await {
+                sleep(jittered(CANCEL_PAUSE)).await;
+            }
+        }
+    }
+
+    /// Tries some of them; says whether all of these were done.
+    async fn undo_some(&self, guard: &Guard) -> bool {
+        // Dropped in the middle it loses none.
+        let mut taken = Taken { cancels: &guard.cancels, due: guard.cancels.take(CANCELS_AT_ONCE) };
+        let now = self.clock.now();
+        let tries = taken.due.iter().map(|due| guard.pass(self.counters.cancel(&due.command, now)));
+        let outcomes = join_all(tries).await;
+        let before = taken.due.len();
+        let mut outcomes = outcomes.iter();
+        taken.due.retain(|_| outcomes.next().is_none_or(Result::is_err));
+        guard.cancels.done(before - taken.due.len());
+        taken.due.is_empty()
+    }
+
+    async fn pass<T>(&self, call: impl Future<Output = Result<T, StoreError>>) -> Result<T, StoreError> {
+        match &self.guard {
+            Some(guard) => guard.pass(call).await,
+            None => call.await,
+        }
+    }
+}
+
+/// Cancels under way; those that are left go back to the others.
+struct Taken<'c> {
+    cancels: &'c Cancels,
+    due: Vec<Due>,
+}
+
+impl Drop for Taken<'_> {
+    fn drop(&mut self) {
+        self.cancels.put_back(std::mem::take(&mut self.due));
+    }
+}
+
+impl Guard {
+    /// Makes a call under the deadline, or refuses it while calls are not answered.
+    async fn pass<T>(&self, call: impl Future<Output = Result<T, StoreError>>) -> Result<T, StoreError> {
+        let Some(pass) = self.breaker.enter() else {
+            let detail = "calls are refused while it does not answer".to_owned();
+            return Err(StoreError::Unavailable { store: STORE, detail });
+        };
+        let outcome = timeout(self.deadline, call).await.unwrap_or_else(|_| {
+            let detail = format!("no answer within {} ms", self.deadline.as_millis());
+            Err(StoreError::OutcomeUnknown { store: STORE, detail })
+        });
+        let failure = outcome.as_ref().err().filter(|error| is_away(error));
+        tell(pass.end(failure.is_none()), failure);
+        outcome
+    }
+}
+
+fn tell(change: Change, failure: Option<&StoreError>) {
+    match (change, failure) {
+        (Change::Opened, Some(error)) => {
+            tracing::warn!(%error, "the counters do not answer: rules decide by their failure policies");
+        }
+        (Change::Closed, _) => tracing::info!("the counters answer again"),
+        _ => {}
+    }
+}

@@ -1,0 +1,119 @@
+//! Checks whose outcome nobody knows, to be undone: kept in order, tried until the store has done it.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use tokio::sync::Notify;
+use tokio::time::Instant;
+
+use crate::ports::CheckCommand;
+use crate::telling::Seldom;
+
+/// Cancels that wait at most. The breaker lets few calls go unanswered, so that this is more than any
+/// outage makes.
+pub(super) const CANCELS_MAX: usize = 10_000;
+/// How long one is tried: as long as the longest reservation lives. What it held has gone by then.
+const CANCEL_LIFE: Duration = Duration::from_secs(60 * 60);
+
+/// What waits.
+#[derive(Default)]
+pub(super) struct Cancels {
+    waiting: Mutex<VecDeque<Due>>,
+    pub(super) arrived: Notify,
+    counts: Counts,
+    told: Seldom,
+}
+
+/// A check to undo.
+#[derive(Clone)]
+pub(super) struct Due {
+    pub(super) command: Arc<CheckCommand>,
+    since: Instant,
+}
+
+#[derive(Default)]
+struct Counts {
+    queued: AtomicU64,
+    done: AtomicU64,
+    dropped: AtomicU64,
+}
+
+/// Cancels so far. Counts begin with the process.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct CancelFigures {
+    /// Checks whose outcome was not known, and that took something if they arrived.
+    pub queued: u64,
+    /// Of these, undone.
+    pub done: u64,
+    /// Of these, given up: what they took, if they arrived, is given back by its limits' windows and by
+    /// the reservation's expiry alone.
+    pub dropped: u64,
+}
+
+impl Cancels {
+    /// Queues a check to be undone.
+    pub(super) fn queue(&self, command: &CheckCommand) {
+        self.counts.queued.fetch_add(1, Ordering::Relaxed);
+        let mut waiting = self.waiting.lock();
+        if waiting.len() >= CANCELS_MAX {
+            drop(waiting);
+            return self.give_up(1);
+        }
+        waiting.push_back(Due { command: Arc::new(command.clone()), since: Instant::now() });
+        self.arrived.notify_one();
+    }
+
+    /// Takes at most so many, the oldest first; they are put back or counted as done.
+    pub(super) fn take(&self, count: usize) -> Vec<Due> {
+        let mut waiting = self.waiting.lock();
+        let taken = count.min(waiting.len());
+        waiting.drain(..taken).collect()
+    }
+
+    /// Counts what was undone.
+    pub(super) fn done(&self, count: usize) {
+        self.counts.done.fetch_add(count as u64, Ordering::Relaxed);
+    }
+
+    /// Puts back what was not done, unless its time is over.
+    pub(super) fn put_back(&self, mut due: Vec<Due>) {
+        let before = due.len();
+        due.retain(|due| due.since.elapsed() < CANCEL_LIFE);
+        self.give_up(before - due.len());
+        let mut waiting = self.waiting.lock();
+        due.into_iter().rev().for_each(|due| waiting.push_front(due));
+    }
+
+    /// Gives everything up that waits.
+    pub(super) fn give_all_up(&self) {
+        let count = std::mem::take(&mut *self.waiting.lock()).len();
+        self.give_up(count);
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.waiting.lock().is_empty()
+    }
+
+    pub(super) fn figures(&self) -> CancelFigures {
+        let Counts { queued, done, dropped } = &self.counts;
+        let read = |count: &AtomicU64| count.load(Ordering::Relaxed);
+        CancelFigures { queued: read(queued), done: read(done), dropped: read(dropped) }
+    }
+
+    fn give_up(&self, count: usize) {
+        if count == 0 {
+            return;
+        }
+        self.counts.dropped.fetch_add(count as u64, Ordering::Relaxed);
+        if let Some(untold) = self.told.due() {
+            tracing::warn!(
+                count,
+                untold,
+                "checks whose outcome is not known were not undone: what they took stays taken for its window"
+            );
+        }
+    }
+}

@@ -1,0 +1,258 @@
+//! Counters that several engines share, on a road on which calls and answers get lost.
+
+use std::collections::{HashMap, HashSet};
+use std::future::pending;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use async_trait::async_trait;
+use parking_lot::Mutex;
+use rateguard_core::counter::{Counter, CounterId, Limit, Position, Reading};
+use rateguard_core::decision::{Counters, Entry, Mode, Taken, decide, take_back, taken};
+use rateguard_core::ids::{ReservationId, WorkspaceId};
+use rateguard_core::reservation::Reservation;
+use rateguard_core::time::Millis;
+use smallvec::SmallVec;
+
+use super::stores::unavailable;
+use crate::ports::{
+    Attempt, CheckCommand, CheckOutcome, CounterHealth, CounterQuery, CounterStore, Decided,
+    ExpiredReservation, LiveBudgets, Principal, ReleaseOutcome, SettleCharge, SettleCommand, Slot, SlotClaim,
+    SlotHolder, StoreError,
+};
+
+/// What the road is like.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Road {
+    /// Calls arrive, and so do answers.
+    #[default]
+    Fine,
+    /// There is none, and callers know it.
+    Closed,
+    /// Calls never arrive.
+    LosesCalls,
+    /// Calls arrive, answers do not.
+    LosesAnswers,
+    /// Calls arrive when [`SharedCounters::deliver`] is called, answers never.
+    Holds,
+    /// Every call arrives twice.
+    Doubles,
+}
+
+#[derive(Default)]
+pub(crate) struct SharedCounters {
+    state: Mutex<State>,
+    road: Mutex<Road>,
+    held: Mutex<Vec<CheckCommand>>,
+    pub(crate) calls: AtomicUsize,
+}
+
+#[derive(Default)]
+struct State {
+    entries: HashMap<CounterId, Entry>,
+    decided: HashMap<u128, (Vec<Attempt>, SmallVec<[Taken; 4]>)>,
+    cancelled: HashSet<(u128, Attempt)>,
+    slots: HashMap<u16, SlotHolder>,
+}
+
+impl SharedCounters {
+    pub(crate) fn set_road(&self, road: Road) {
+        *self.road.lock() = road;
+    }
+
+    /// Lets the calls arrive that were held.
+    pub(crate) fn deliver(&self) {
+        for command in self.held.lock().drain(..) {
+            // Nobody waits for these answers any more.
+            drop(self.state.lock().check(&command));
+        }
+    }
+
+    /// What all counters together have used.
+    pub(crate) fn used(&self, limit: &Limit, now: Millis) -> i128 {
+        let state = self.state.lock();
+        state.entries.values().map(|entry| entry.counter.read(limit, 0, now).used).sum()
+    }
+
+    /// Lets a call through, at most twice, if the road has one.
+    async fn arrive<T>(&self, call: impl Fn() -> Result<T, StoreError>) -> Result<T, StoreError> {
+        self.calls.fetch_add(1, Ordering::SeqCst);
+        let road = *self.road.lock();
+        match road {
+            Road::Fine => call(),
+            Road::Closed => Err(unavailable("counter")),
+            Road::LosesCalls | Road::Holds => pending().await,
+            Road::LosesAnswers => {
+                drop(call());
+                pending().await
+            }
+            Road::Doubles => {
+                let answer = call();
+                drop(call());
+                answer
+            }
+        }
+    }
+}
+
+impl State {
+    fn check(&mut self, command: &CheckCommand) -> Result<CheckOutcome, StoreError> {
+        let id = command.request.map(|request| request.id);
+        let attempt = command.request.and_then(|request| request.attempt);
+        if id.zip(attempt).is_some_and(|attempt| self.cancelled.contains(&attempt)) {
+            return Err(unavailable("counter"));
+        }
+        let replayed = id.is_some_and(|id| self.decided.contains_key(&id));
+        let mode = if replayed { Mode::Peek } else { command.mode };
+        let mut verdict = decide(self, &command.charges, mode, command.now);
+        verdict.allowed |= replayed;
+        if let (Some(id), true, true) = (id, verdict.allowed, command.mode != Mode::Peek) {
+            let taken = taken(&command.charges, &verdict);
+            let (attempts, _) = self.decided.entry(id).or_insert_with(|| (Vec::new(), taken));
+            attempts.extend(attempt.filter(|attempt| !attempts.contains(attempt)));
+        }
+        let made = command.reservation.as_ref().filter(|_| verdict.allowed);
+        let reservation = made.map(|made| (made.id.clone(), made.expires_at));
+        Ok(CheckOutcome::Decided(Decided { verdict, reservation, reserved: None, replayed }))
+    }
+
+    fn cancel(&mut self, command: &CheckCommand, now: Millis) {
+        let request = command.request.expect("a check of shared counters has an id");
+        let attempt = request.attempt.expect("and is an attempt");
+        self.cancelled.insert((request.id, attempt));
+        let Some((attempts, _)) = self.decided.get_mut(&request.id) else { return };
+        attempts.retain(|other| *other != attempt);
+        if attempts.is_empty() {
+            let (_, taken) = self.decided.remove(&request.id).expect("it is there");
+            take_back(self, &taken, now);
+        }
+    }
+}
+
+impl Counters for State {
+    fn get(&self, id: CounterId) -> Option<&Entry> {
+        self.entries.get(&id)
+    }
+
+    fn get_mut(&mut self, id: CounterId) -> Option<&mut Entry> {
+        self.entries.get_mut(&id)
+    }
+
+    fn get_or_insert(&mut self, id: CounterId, limit: &Limit, now: Millis) -> &mut Entry {
+        let fresh = || Entry { counter: Counter::fresh(limit, now), included: Position::default() };
+        self.entries.entry(id).or_insert_with(fresh)
+    }
+}
+
+#[async_trait]
+impl CounterStore for SharedCounters {
+    async fn check(&self, command: &CheckCommand) -> Result<CheckOutcome, StoreError> {
+        if *self.road.lock() == Road::Holds {
+            self.held.lock().push(command.clone());
+        }
+        self.arrive(|| self.state.lock().check(command)).await
+    }
+
+    async fn recall(&self, _: &CheckCommand) -> Result<Option<CheckOutcome>, StoreError> {
+        self.arrive(|| Ok(None)).await
+    }
+
+    async fn cancel(&self, command: &CheckCommand, now: Millis) -> Result<(), StoreError> {
+        self.arrive(|| {
+            self.state.lock().cancel(command, now);
+            Ok(())
+        })
+        .await
+    }
+
+    async fn hold_slot(&self, claim: &SlotClaim) -> Result<Option<Slot>, StoreError> {
+        self.arrive(|| {
+            let slots = &mut self.state.lock().slots;
+            let is_free = |number: &u16| slots.get(number).is_none_or(|holder| *holder == claim.holder);
+            let number = (0..claim.slots_max).find(is_free);
+            slots.extend(number.map(|number| (number, claim.holder)));
+            Ok(number.map(|number| Slot { number, usable_in_ms: 0 }))
+        })
+        .await
+    }
+
+    async fn free_slot(&self, holder: SlotHolder, number: u16) -> Result<(), StoreError> {
+        self.arrive(|| {
+            self.state.lock().slots.retain(|held, by| *held != number || *by != holder);
+            Ok(())
+        })
+        .await
+    }
+
+    async fn read(
+        &self,
+        _: &WorkspaceId,
+        queries: &[CounterQuery],
+        now: Millis,
+    ) -> Result<Vec<Reading>, StoreError> {
+        self.arrive(|| {
+            let state = self.state.lock();
+            let read = |query: &CounterQuery| match state.get(query.counter) {
+                Some(entry) => entry.counter.read(&query.limit, 0, now),
+                None => Counter::fresh(&query.limit, now).read(&query.limit, 0, now),
+            };
+            Ok(queries.iter().map(read).collect())
+        })
+        .await
+    }
+
+    async fn reservation(
+        &self,
+        _: &WorkspaceId,
+        _: &ReservationId,
+    ) -> Result<Option<Reservation>, StoreError> {
+        Ok(None)
+    }
+
+    async fn settle(&self, _: Vec<SettleCommand>) -> Result<(), StoreError> {
+        Ok(())
+    }
+
+    async fn release(
+        &self,
+        _: &WorkspaceId,
+        _: &ReservationId,
+        _: &Principal,
+        _: Millis,
+    ) -> Result<ReleaseOutcome, StoreError> {
+        self.arrive(|| Ok(ReleaseOutcome::Unknown)).await
+    }
+
+    async fn expire_due(&self, _: Millis, _: usize) -> Result<Vec<ExpiredReservation>, StoreError> {
+        Ok(Vec::new())
+    }
+
+    async fn open_budget(
+        &self,
+        _: &WorkspaceId,
+        _: Vec<SettleCharge>,
+        _: Position,
+        _: Millis,
+    ) -> Result<(), StoreError> {
+        Ok(())
+    }
+
+    async fn sweep(&self, _: Millis, _: &dyn LiveBudgets) -> Result<(), StoreError> {
+        Ok(())
+    }
+
+    async fn health(&self) -> Result<CounterHealth, StoreError> {
+        Ok(CounterHealth::default())
+    }
+
+    async fn checkpoint(&self, _: bool) -> Result<(), StoreError> {
+        Ok(())
+    }
+
+    async fn recovered_through(&self) -> Result<Position, StoreError> {
+        Ok(Position::default())
+    }
+
+    fn is_shared(&self) -> bool {
+        true
+    }
+}

@@ -1,0 +1,200 @@
+//! Attempts at checks that may be cancelled: which ones a decision has answered, what it took, and which
+//! were cancelled before they arrived.
+//!
+//! Only engines that share a store give attempts, so that this is empty in the embedded default.
+
+use std::collections::VecDeque;
+use std::hash::Hash;
+
+use hashbrown::HashMap;
+use rateguard_core::decision::{Charge, Taken};
+use rateguard_core::time::Millis;
+use rateguard_engine::ports::{ATTEMPTS_MAX, Attempt, RequestFingerprint};
+use smallvec::SmallVec;
+
+/// Decisions of one workspace that may be cancelled, and cancelled attempts of it. Beyond it the oldest
+/// are forgotten: such a decision stands.
+const KEPT_MAX: usize = 100_000;
+
+/// What a decision took for good, and of what it was asked.
+#[derive(Debug, Default, PartialEq)]
+pub(crate) struct Decision {
+    /// What it was asked of each limit.
+    pub(crate) charges: SmallVec<[Charge; 8]>,
+    /// What it took.
+    pub(crate) taken: SmallVec<[Taken; 4]>,
+}
+
+/// The attempts at the checks of one workspace.
+#[derive(Default)]
+pub(crate) struct Attempts {
+    answered: Fading<u128, Answered>,
+    cancelled: Fading<(u128, Attempt), ()>,
+}
+
+/// The attempts that one decision has answered.
+struct Answered {
+    attempts: SmallVec<[Attempt; 2]>,
+    decision: Decision,
+}
+
+/// A map whose entries end in time, the oldest first where there are too many.
+struct Fading<K, V> {
+    entries: HashMap<K, (V, Millis)>,
+    order: VecDeque<(K, Millis)>,
+}
+
+impl Attempts {
+    /// Notes a decision that was taken for an attempt; one without an attempt cannot be cancelled.
+    pub(crate) fn decided(
+        &mut self,
+        request: &RequestFingerprint,
+        expires_at: Millis,
+        decision: impl FnOnce() -> Decision,
+    ) {
+        match request.attempt {
+            Some(attempt) => {
+                let attempts = SmallVec::from_elem(attempt, 1);
+                let answered = Answered { attempts, decision: decision() };
+                self.answered.insert(request.id, answered, expires_at);
+            }
+            None => drop(self.answered.remove(&request.id)),
+        }
+    }
+
+    /// Notes that a further attempt was answered by the decision.
+    pub(crate) fn repeated(&mut self, request: &RequestFingerprint) {
+        let Some(attempt) = request.attempt else { return };
+        let Some(answered) = self.answered.get_mut(&request.id) else { return };
+        if answered.attempts.contains(&attempt) {
+            return;
+        }
+        answered.attempts.push(attempt);
+        if answered.attempts.len() > ATTEMPTS_MAX {
+            self.answered.remove(&request.id);
+        }
+    }
+
+    /// Whether an attempt was cancelled.
+    pub(crate) fn is_cancelled(&self, request: &RequestFingerprint, now: Millis) -> bool {
+        let stands = |attempt| self.cancelled.ends_at(&(request.id, attempt)).is_some_and(|end| end > now);
+        request.attempt.is_some_and(stands)
+    }
+
+    /// Refuses an attempt from now on, should it arrive.
+    pub(crate) fn cancel(&mut self, request: &RequestFingerprint, until: Millis) {
+        if let Some(attempt) = request.attempt {
+            self.cancelled.insert((request.id, attempt), (), until);
+        }
+    }
+
+    /// Takes an attempt from those that a decision has answered. Gives the decision when it was the last
+    /// one.
+    pub(crate) fn leave(&mut self, request: &RequestFingerprint) -> Option<Decision> {
+        let attempt = request.attempt?;
+        let answered = self.answered.get_mut(&request.id)?;
+        let before = answered.attempts.len();
+        answered.attempts.retain(|other| *other != attempt);
+        let was_last = before > 0 && answered.attempts.is_empty();
+        was_last.then(|| self.answered.remove(&request.id)).flatten().map(|answered| answered.decision)
+    }
+
+    /// Drops what has ended.
+    pub(crate) fn sweep(&mut self, now: Millis) {
+        self.answered.sweep(now);
+        self.cancelled.sweep(now);
+    }
+}
+
+impl<K, V> Default for Fading<K, V> {
+    fn default() -> Self {
+        Self { entries: HashMap::new(), order: VecDeque::new() }
+    }
+}
+
+impl<K: Copy + Eq + Hash, V> Fading<K, V> {
+    fn get_mut(&mut self, key: &K) -> Option<&mut V> {
+        self.entries.get_mut(key).map(|(value, _)| value)
+    }
+
+    fn ends_at(&self, key: &K) -> Option<Millis> {
+        self.entries.get(key).map(|(_, end)| *end)
+    }
+
+    fn remove(&mut self, key: &K) -> Option<V> {
+        self.entries.remove(key).map(|(value, _)| value)
+    }
+
+    fn insert(&mut self, key: K, value: V, end: Millis) {
+        self.entries.insert(key, (value, end));
+        self.order.push_back((key, end));
+        // An entry that was replaced stands twice in the order.
+        while self.order.len() > KEPT_MAX {
+            self.drop_first();
+        }
+    }
+
+    /// In the order in which they came, which is about that of their ends.
+    fn sweep(&mut self, now: Millis) {
+        while self.order.front().is_some_and(|(_, end)| *end <= now) {
+            self.drop_first();
+        }
+    }
+
+    fn drop_first(&mut self) {
+        let Some((key, end)) = self.order.pop_front() else { return };
+        if self.ends_at(&key) == Some(end) {
+            self.entries.remove(&key);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rateguard_core::counter::{CounterId, Mark};
+
+    use super::*;
+
+    fn request(attempt: u32) -> RequestFingerprint {
+        let attempt = Some(Attempt(attempt));
+        RequestFingerprint { id: 1, content: 1, expires_at: Millis::new(100), attempt }
+    }
+
+    fn taken() -> Decision {
+        let mark = Mark::Window { start: Millis::ZERO, end: Millis::new(10) };
+        let taken = SmallVec::from_elem(Taken { counter: CounterId(1), amount: 3, mark }, 1);
+        Decision { taken, ..Decision::default() }
+    }
+
+    #[test]
+    fn a_decision_is_undone_with_the_last_attempt_that_it_answered() {
+        let mut attempts = Attempts::default();
+        attempts.decided(&request(1), Millis::new(100), taken);
+        attempts.repeated(&request(2));
+        assert_eq!(attempts.leave(&request(1)), None);
+        assert_eq!(attempts.leave(&request(1)), None);
+        assert_eq!(attempts.leave(&request(2)), Some(taken()));
+        assert_eq!(attempts.leave(&request(2)), None);
+    }
+
+    #[test]
+    fn a_decision_that_answered_too_many_attempts_stands() {
+        let mut attempts = Attempts::default();
+        attempts.decided(&request(0), Millis::new(100), taken);
+        (1..=8).for_each(|attempt| attempts.repeated(&request(attempt)));
+        for attempt in 0..=8 {
+            assert_eq!(attempts.leave(&request(attempt)), None);
+        }
+    }
+
+    #[test]
+    fn a_cancelled_attempt_is_known_for_its_time() {
+        let mut attempts = Attempts::default();
+        attempts.cancel(&request(1), Millis::new(50));
+        assert!(attempts.is_cancelled(&request(1), Millis::new(49)));
+        assert!(!attempts.is_cancelled(&request(1), Millis::new(50)));
+        assert!(!attempts.is_cancelled(&request(2), Millis::new(49)));
+        attempts.sweep(Millis::new(50));
+        assert!(attempts.cancelled.entries.is_empty() && attempts.cancelled.order.is_empty());
+    }
+}

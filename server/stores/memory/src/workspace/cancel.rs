@@ -1,0 +1,55 @@
+//! Undoing an attempt whose outcome its caller does not know.
+
+use rateguard_core::decision::take_back;
+use rateguard_core::reservation::ReservationState;
+use rateguard_core::time::Millis;
+use rateguard_engine::ports::{CheckCommand, RequestFingerprint};
+
+use super::{Shared, State, Workspace, end};
+
+impl Workspace {
+    /// Undoes a command's attempt, and refuses it from now on.
+    pub(crate) fn cancel(&self, command: &CheckCommand, now: Millis, shared: &Shared) {
+        let request = self.fingerprint(command).filter(|request| request.attempt.is_some());
+        let Some(request) = request else { return };
+        let mut state = self.lock();
+        let now = state.tick(now);
+        let until = request.expires_at.plus(now.since(command.now));
+        state.attempts.cancel(&request, until);
+        let known = shared.ids.recall(request.id, now).filter(|known| known.content == request.content);
+        if let Some(known) = known {
+            state.leave(&request, command, known.reservation(), now, shared);
+        }
+    }
+}
+
+impl State {
+    /// Takes an attempt from the decision that stands for its id.
+    fn leave(
+        &mut self,
+        request: &RequestFingerprint,
+        command: &CheckCommand,
+        reservation: Option<u128>,
+        now: Millis,
+        shared: &Shared,
+    ) {
+        let Some(decision) = self.attempts.leave(request) else { return };
+        let is_undone = match reservation {
+            Some(bits) => self.release_unanswered(bits, now),
+            // Under other limits than at the decision it is not this command's to undo.
+            None => decision.charges == command.charges,
+        };
+        if is_undone {
+            take_back(&mut self.counters, &decision.taken, now);
+            shared.ids.forget(request.id);
+        }
+    }
+
+    /// Releases a reservation that nobody was told of. One that is over stays as it is.
+    fn release_unanswered(&mut self, bits: u128, now: Millis) -> bool {
+        let Self { counters, reservations, .. } = self;
+        let kept = reservations.kept(bits).map(|kept| (kept.reservation.id.clone(), kept.reservation.state));
+        let Some((id, ReservationState::Open)) = kept else { return false };
+        reservations.change(&id, |reservation| end(reservation, counters, now)).is_some()
+    }
+}

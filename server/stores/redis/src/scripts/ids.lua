@@ -1,0 +1,55 @@
+-- Ids of decisions, spread over hashes that are small enough to be packed.
+--
+-- A request is an array: id, hash of what is asked, until when it stands, attempt (or empty), and a hash
+-- of its charges. What is kept of a decision is an array: hash of what was asked, until when, reservation
+-- (or empty), and for a caller who may cancel: the attempts that it answered, and without a reservation
+-- the hash of its charges, how long before its end it was taken, and where it took what, which is empty
+-- where that follows from the charges and the instant. A cancelled attempt is kept under its id and
+-- itself, until its time is over.
+
+local ATTEMPT_BYTES, ATTEMPTS_MAX = 4, 8
+-- An id's key outlives the last of its ids by this much.
+local ID_KEPT_MS = 60000
+-- And by this much where the command's own clock counts, as in tests: the server's may be far ahead.
+local ID_KEPT_BY_COMMAND_MS = 86400000
+
+-- The decision that stands for an id, and whether this attempt at it was cancelled.
+local function recalled(request)
+  if request[4] == '' then return redis.call('HGET', KEYS[2], request[1]), false end
+  local found = redis.call('HMGET', KEYS[2], request[1], request[1] .. request[4])
+  if not found[2] then return found[1], false end
+  local _, until_when = cmsgpack.unpack(found[2])
+  return found[1], until_when > now
+end
+
+-- Keeps something of an id until its time is over. `asked_at` is zero where the server's clock counts.
+local function keep_id(field, value, expires_at, asked_at)
+  redis.call('HSET', KEYS[2], field, value)
+  local kept_ms = since(expires_at, now) + (asked_at == 0 and ID_KEPT_MS or ID_KEPT_BY_COMMAND_MS)
+  if redis.call('PEXPIRE', KEYS[2], kept_ms, 'GT') == 0 then
+    redis.call('PEXPIRE', KEYS[2], kept_ms, 'NX')
+  end
+end
+
+-- The place of an attempt among those that a decision answered.
+local function place_of_attempt(attempts, attempt)
+  for place = 1, #attempts, ATTEMPT_BYTES do
+    if string.sub(attempts, place, place + ATTEMPT_BYTES - 1) == attempt then return place end
+  end
+  return nil
+end
+
+-- Where a decision took an amount of a limit, by two numbers, when nothing stood in the way.
+local function usual_place(charge, at)
+  local kind = kind_of(charge)
+  if kind == BUCKET then return at, 0 end
+  if kind == SLIDING then return slot_of(at, step_of(charge[8])), charge[8] end
+  return span(charge, at)
+end
+
+-- A mark of two such numbers.
+local function mark_of(charge, first, second)
+  local kind = kind_of(charge)
+  if kind == BUCKET then return { kind, first, charge[8], charge[9] } end
+  return { kind, first, second }
+end

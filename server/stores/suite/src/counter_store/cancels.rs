@@ -1,0 +1,161 @@
+//! Undone: an attempt whose outcome its caller does not know is as if it had never been made.
+
+use rateguard_core::decision::Mode;
+use rateguard_core::ids::ReservationId;
+use rateguard_engine::ports::{
+    Attempt, CheckCommand, RequestFingerprint, SLOT_MARGIN_MS, Slot, SlotClaim, SlotHolder, StoreError,
+};
+
+use super::CounterBackend;
+use super::world::{
+    Ask, MINUTE_MS, RESERVATION_MS, World, a_minute, an_hour, any_minute, ask, at, bucket, prepaid, request,
+};
+
+/// How long the suite's slots are held.
+const SLOT_MS: i64 = 10_000;
+
+/// One attempt at a check, `ms` after the first instant.
+fn attempt(world: &World<'_>, mode: Mode, limited: &[Ask], number: u32, ms: i64) -> CheckCommand {
+    let attempt = Some(Attempt(number));
+    let expires_at = at(if mode == Mode::Reserve { RESERVATION_MS } else { MINUTE_MS });
+    let request = Some(RequestFingerprint { attempt, expires_at, ..request(1, 1) });
+    CheckCommand { request, ..world.command(mode, limited, at(ms)) }
+}
+
+async fn cancel(world: &World<'_>, command: &CheckCommand, ms: i64) {
+    world.store.cancel(command, at(ms)).await.expect("a store that is well undoes");
+}
+
+async fn used_of_all(world: &World<'_>, limited: &[Ask], ms: i64) -> Vec<i128> {
+    let mut used = Vec::new();
+    for one in limited {
+        used.push(world.used(one, at(ms)).await);
+    }
+    used
+}
+
+/// What was taken of every limit is given back where it was taken, and nothing else.
+pub async fn gives_back_what_a_cancelled_attempt_took(backend: &impl CounterBackend) {
+    let world = World::open(backend).await;
+    let limited = [
+        ask(1, a_minute(10), 3),
+        ask(2, any_minute(10), 3),
+        ask(3, bucket(10, 1), 3),
+        ask(4, an_hour(10), 3),
+        ask(5, a_minute(2), 3).shadow(),
+    ];
+    assert!(world.consume(&limited, at(0)).await);
+    let command = attempt(&world, Mode::Consume, &limited, 1, 1);
+    assert!(world.decide(command.clone()).await.verdict.allowed);
+    assert_eq!(used_of_all(&world, &limited, 1).await, [6, 6, 6, 6, 0]);
+    cancel(&world, &command, 1).await;
+    assert_eq!(used_of_all(&world, &limited, 1).await, [3, 3, 3, 3, 0]);
+    cancel(&world, &command, 1).await;
+    assert_eq!(used_of_all(&world, &limited, 1).await, [3, 3, 3, 3, 0], "once");
+}
+
+/// A window that is over is not given back to, and neither is the next one.
+pub async fn gives_nothing_back_to_a_later_window(backend: &impl CounterBackend) {
+    let world = World::open(backend).await;
+    let limited = [ask(1, a_minute(10), 4)];
+    let command = attempt(&world, Mode::Consume, &limited, 1, 59_000);
+    assert!(world.decide(command.clone()).await.verdict.allowed);
+    assert!(world.consume(&limited, at(MINUTE_MS)).await);
+    cancel(&world, &command, MINUTE_MS + 1).await;
+    assert_eq!(used_of_all(&world, &limited, MINUTE_MS + 1).await, [4]);
+}
+
+/// An attempt that arrives after its cancel takes nothing, for as long as its id would have stood.
+pub async fn refuses_an_attempt_that_was_cancelled_before(backend: &impl CounterBackend) {
+    let world = World::open(backend).await;
+    let limited = [ask(1, a_minute(10), 4)];
+    let command = attempt(&world, Mode::Consume, &limited, 1, 0);
+    cancel(&world, &command, 1).await;
+    let late = world.store.check(&command).await;
+    assert!(matches!(late, Err(StoreError::Unavailable { .. })), "{late:?}");
+    let recalled = world.store.recall(&command).await;
+    assert!(matches!(recalled, Err(StoreError::Unavailable { .. })), "{recalled:?}");
+    assert_eq!(used_of_all(&world, &limited, 2).await, [0]);
+}
+
+/// The next attempt at the same request is decided for itself, and takes once.
+pub async fn decides_the_next_attempt_for_itself(backend: &impl CounterBackend) {
+    let world = World::open(backend).await;
+    let limited = [ask(1, a_minute(10), 4)];
+    let first = attempt(&world, Mode::Consume, &limited, 1, 0);
+    assert!(world.decide(first.clone()).await.verdict.allowed);
+    cancel(&world, &first, 1).await;
+    let second = world.decide(attempt(&world, Mode::Consume, &limited, 2, 2)).await;
+    assert!(second.verdict.allowed && !second.replayed);
+    cancel(&world, &first, 3).await;
+    assert_eq!(used_of_all(&world, &limited, 3).await, [4]);
+}
+
+/// What another attempt was answered with stands when the first one is cancelled.
+pub async fn keeps_what_another_attempt_was_answered_with(backend: &impl CounterBackend) {
+    let world = World::open(backend).await;
+    let limited = [ask(1, a_minute(10), 4)];
+    let [first, second] = [1, 2].map(|number| attempt(&world, Mode::Consume, &limited, number, 0));
+    assert!(!world.decide(first.clone()).await.replayed);
+    assert!(world.decide(second.clone()).await.replayed);
+    cancel(&world, &first, 1).await;
+    assert_eq!(used_of_all(&world, &limited, 1).await, [4]);
+    assert!(world.decide(attempt(&world, Mode::Consume, &limited, 3, 2)).await.replayed);
+    cancel(&world, &attempt(&world, Mode::Consume, &limited, 3, 2), 3).await;
+    cancel(&world, &second, 3).await;
+    assert_eq!(used_of_all(&world, &limited, 3).await, [0], "nobody is left who was answered");
+}
+
+/// A reservation that nobody was told of is released.
+pub async fn releases_what_a_cancelled_attempt_reserved(backend: &impl CounterBackend) {
+    let world = World::open(backend).await;
+    let limited = [ask(1, prepaid(100), 60), ask(2, a_minute(10), 4)];
+    let command = attempt(&world, Mode::Reserve, &limited, 1, 0);
+    let reserved = world.decide(command.clone()).await.reservation;
+    assert!(reserved.is_some());
+    cancel(&world, &command, 1).await;
+    assert_eq!(world.held(&limited[0], at(1)).await, 0);
+    assert_eq!(used_of_all(&world, &limited, 1).await, [0, 0]);
+    let again = world.decide(attempt(&world, Mode::Reserve, &limited, 2, 2)).await;
+    assert!(!again.replayed && again.reservation.is_some());
+    let id = |reserved: Option<(ReservationId, _)>| reserved.map(|(id, _)| id);
+    assert_ne!(id(again.reservation), id(reserved));
+}
+
+/// A denied attempt took nothing, and a PEEK is nothing that could be undone.
+pub async fn cancels_what_took_nothing_without_a_trace(backend: &impl CounterBackend) {
+    let world = World::open(backend).await;
+    let limited = [ask(1, a_minute(3), 4)];
+    let denied = attempt(&world, Mode::Consume, &limited, 1, 0);
+    assert!(!world.decide(denied.clone()).await.verdict.allowed);
+    cancel(&world, &denied, 1).await;
+    cancel(&world, &attempt(&world, Mode::Peek, &limited, 2, 1), 1).await;
+    assert_eq!(used_of_all(&world, &limited, 1).await, [0]);
+}
+
+fn claim(holder: u64, last: Option<u16>, ms: i64) -> SlotClaim {
+    let holder = SlotHolder(holder);
+    SlotClaim { holder, last, life_ms: SLOT_MS, settling_ms: 2_000, slots_max: 2, now: at(ms) }
+}
+
+async fn hold(world: &World<'_>, claim: SlotClaim) -> Option<Slot> {
+    world.store.hold_slot(&claim).await.expect("a store that is well has slots")
+}
+
+/// Each slot has one holder; it is free when the holder gives it up, or long after its last claim.
+pub async fn gives_each_slot_to_one_holder(backend: &impl CounterBackend) {
+    let world = World::open(backend).await;
+    let number = |slot: Option<Slot>| slot.map(|slot| slot.number);
+    assert_eq!(hold(&world, claim(1, None, 0)).await, Some(Slot { number: 0, usable_in_ms: 2_000 }));
+    assert_eq!(hold(&world, claim(2, None, 500)).await, Some(Slot { number: 1, usable_in_ms: 1_500 }));
+    assert_eq!(hold(&world, claim(3, None, 600)).await, None);
+    assert_eq!(hold(&world, claim(1, Some(0), 3_000)).await, Some(Slot { number: 0, usable_in_ms: 0 }));
+    world.store.free_slot(SlotHolder(3), 1).await.expect("a slot of somebody else's stays");
+    assert_eq!(hold(&world, claim(3, None, 3_000)).await, None);
+    world.store.free_slot(SlotHolder(1), 0).await.expect("a store that is well frees");
+    assert_eq!(number(hold(&world, claim(3, None, 3_000)).await), Some(0));
+    assert_eq!(hold(&world, claim(4, None, 500 + SLOT_MS)).await, None, "the store counts longer");
+    let over = claim(4, None, 500 + SLOT_MS + SLOT_MARGIN_MS);
+    assert_eq!(number(hold(&world, over).await), Some(1));
+    assert_eq!(hold(&world, claim(2, Some(1), 500 + SLOT_MS + SLOT_MARGIN_MS)).await, None);
+}
