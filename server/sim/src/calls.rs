@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use rateguard_core::amounts::Amounts;
+use rateguard_core::decision::Mode;
 use rateguard_core::ids::ReservationId;
 use rateguard_engine::check::{CheckRequest, CheckResponse};
 use rateguard_engine::report::{RecordOutcome, UsageRecord};
@@ -53,6 +54,9 @@ async fn serve(serving: Serving, servers: Servers, ask: Ask) -> Option<Answer> {
 async fn check(serving: &Serving, servers: &Servers, request: CheckRequest) -> Option<CheckResponse> {
     let from = servers.counters.now().await;
     let response = serving.engine.check(&serving.caller, &request).await.ok()?;
+    if request.mode == Mode::Peek {
+        return Some(response);
+    }
     let to = servers.counters.now().await;
     let answered = Answered {
         replica: serving.life.replica,

@@ -23,11 +23,11 @@ use crate::stores::log::{LinkedLog, LogServer};
 use crate::stores::usage::{LinkedUsage, UsageServer};
 
 /// Most waits of a life that ends by a crash.
-const WAITS_MAX: i64 = 1_200;
+const WAITS_MAX: i64 = 400;
 /// Longest life that ends by a stop.
 const LIFE_MS_MAX: i64 = 6_000;
 /// Longest time between two lives.
-const DOWN_MS_MAX: i64 = 1_500;
+const DOWN_MS_MAX: i64 = 1_200;
 /// How long calls on their way may take at a stop.
 const DRAIN: Duration = Duration::from_millis(500);
 /// How long a start that failed waits for the next one.

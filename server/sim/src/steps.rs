@@ -15,7 +15,7 @@ use rateguard_engine::ports::{CheckCommand, CheckOutcome, ReleaseOutcome, Settle
 pub enum Step {
     /// The store of counters did what it was asked, whether or not its reply arrives.
     Store(Box<StoreStep>),
-    /// A replica answered a check, whether or not the answer arrives.
+    /// A replica answered a check that takes, whether or not the answer arrives.
     Answered(Box<Answered>),
     /// A replica answered a record with ACCEPTED, whether or not the answer arrives.
     Accepted(EventId),

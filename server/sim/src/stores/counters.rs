@@ -220,14 +220,15 @@ impl CounterServer {
             turn.limits.insert(charge.counter, charge.limit);
         }
         let before = turn.before_settling(self, &commands).await?;
+        let last = commands.last().map(|command| command.position).unwrap_or_default();
+        let is_double = again && last <= turn.settled_through;
         let sent = commands.iter().map(|command| SettleCommand { now: shown, ..command.clone() });
         self.inner.settle(sent.collect()).await?;
         match self.flaw {
-            Some(Flaw::DoubleSettle) if again => turn.charge_again(self, &commands).await?,
+            Some(Flaw::DoubleSettle) if is_double => turn.charge_again(self, &commands).await?,
             Some(Flaw::RefundIntoNextWindow) => turn.refund(self, before).await?,
             _ => {}
         }
-        let last = commands.last().map(|command| command.position).unwrap_or_default();
         turn.settled_through = turn.settled_through.max(last);
         self.tell(&mut turn, replica, StoreDeed::Settled(commands)).await
     }
