@@ -8,6 +8,7 @@ pub mod client;
 pub mod clocks;
 pub mod dice;
 pub mod faults;
+pub mod fleet;
 pub mod history;
 pub mod invariants;
 pub mod many;
