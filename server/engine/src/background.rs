@@ -140,6 +140,7 @@ async fn consume(engine: Arc<Engine>, stop: CancellationToken) {
         let leads = matches!(turn, Ok(true));
         let due = async {
             tokio::select! {
+                biased;
                 changed = settled.changed(), if leads => drop(changed),
                 _ = ticks.tick() => {}
             }

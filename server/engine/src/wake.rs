@@ -22,6 +22,7 @@ impl Wake {
     /// Completes at the next turn.
     pub(crate) async fn turn(&mut self, ticks: &mut Interval) {
         tokio::select! {
+            biased;
             _ = ticks.tick() => {}
             () = self.woken() => {}
         }

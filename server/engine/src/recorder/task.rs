@@ -101,9 +101,12 @@ impl RecorderTask {
     async fn next(&mut self, stop: &CancellationToken, ticks: &mut Interval) -> Next {
         loop {
             let follows = self.behind || self.reach == Reach::Shared;
+            // In this order, so that the same events lead to the same steps. Jobs that never end keep
+            // nothing from being read: an append settles what is before it.
             tokio::select! {
-                job = self.jobs.recv() => return job.map_or(Next::End, Next::Serve),
+                biased;
                 () = stop.cancelled(), if !self.jobs.is_closed() => self.jobs.close(),
+                job = self.jobs.recv() => return job.map_or(Next::End, Next::Serve),
                 _ = ticks.tick(), if follows => return Next::Follow,
             }
         }
