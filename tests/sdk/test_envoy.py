@@ -6,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-from envoy import Envoy, Server, get, running_envoy, running_server
+from envoy_proxy import Envoy, Server, get, running_envoy, running_server
 
 CHARGED_SECONDS_MAX = 20.0
 POLL_SECONDS = 0.05

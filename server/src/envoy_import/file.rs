@@ -10,6 +10,9 @@ use crate::workspace_file::read_yaml;
 /// Levels of the tree that are read. Deeper than any descriptor, and no deeper than a stack bears.
 const LEVELS_MAX: usize = 64;
 
+/// Entries that are read: each is compared with all others of its keys.
+const NODES_MAX: usize = 5_000;
+
 /// A configuration: the limits of one domain.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -122,7 +125,15 @@ pub(super) fn read(text: &str) -> Result<Root, ImportError> {
         return refuse("domain", "must not be empty");
     }
     check_level("", &root.descriptors, 1)?;
+    let count = count(&root.descriptors);
+    if count > NODES_MAX {
+        return refuse("descriptors", &format!("has {count} entries, and at most {NODES_MAX} are read"));
+    }
     Ok(root)
+}
+
+fn count(nodes: &[Node]) -> usize {
+    nodes.iter().map(|node| 1 + count(&node.descriptors)).sum()
 }
 
 fn refuse<T>(path: &str, message: &str) -> Result<T, ImportError> {

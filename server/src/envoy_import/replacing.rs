@@ -39,7 +39,7 @@ fn pair(made: &Made<'_>, by: usize, names: &[String]) -> Result<usize, String> {
     let [name] = names else {
         return Err("a rule can replace one other, and this replaces several".to_owned());
     };
-    let places = || (0..made.rules.len());
+    let places = || 0..made.rules.len();
     let called: Vec<usize> =
         places().filter(|at| made.rules[*at].limit.is_some_and(|limit| limit.name == *name)).collect();
     let [of] = called[..] else {

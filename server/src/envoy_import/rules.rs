@@ -120,46 +120,39 @@ fn note_of_modes(made: &mut Made<'_>, path: &str, node: &Node) {
     }
 }
 
-/// The rule of a way, unless it cannot be one.
+/// The rule of a way; where it cannot be one, that is noted.
 fn rule_of(made: &mut Made<'_>, domain: &str, keys: &[&str], branch: &Branch<'_>) -> Option<Rule> {
-    let path = branch.steps.last().map(|step| step.path.clone()).unwrap_or_default();
-    let mut refuse = |message: String| made.note(&path, "", format!("is not carried: {message}"));
-    if keys.len() > DESCRIPTOR_ENTRIES_MAX {
-        refuse(format!("a descriptor has at most {DESCRIPTOR_ENTRIES_MAX} entries"));
-        return None;
-    }
-    let pattern = pattern(keys, &branch.steps);
-    if pattern.len() > TEXT_BYTES_MAX {
-        refuse(format!("its keys and values make a pattern of more than {TEXT_BYTES_MAX} bytes"));
-        return None;
-    }
-    let Some(scope) = scope(branch) else {
-        refuse(format!("a rule keeps counters apart by at most {SCOPE_DIMENSIONS_MAX} values"));
-        return None;
-    };
-    let node = branch.steps.last()?.node;
-    let limit = node.rate_limit.as_ref().filter(|limit| branch.is_limit && !limit.unlimited);
-    let algorithm = match limit {
-        Some(limit) => algorithm(limit).or_else(|| {
-            refuse(format!("a window has at most {WINDOW_MS_MAX} ms"));
+    match carried(domain, keys, branch) {
+        Ok(rule) => Some(rule),
+        Err(why) => {
+            let path = branch.steps.last().map(|step| step.path.clone()).unwrap_or_default();
+            made.note(&path, "", format!("is not carried: {why}"));
             None
-        })?,
-        None => unlimited(),
-    };
-    let is_shadow = limit.is_none() || node.shadow_mode;
-    Some(Rule {
+        }
+    }
+}
+
+fn carried(domain: &str, keys: &[&str], branch: &Branch<'_>) -> Result<Rule, String> {
+    if keys.len() > DESCRIPTOR_ENTRIES_MAX {
+        return Err(format!("a descriptor has at most {DESCRIPTOR_ENTRIES_MAX} entries"));
+    }
+    let node = branch.steps.last().map(|step| step.node).filter(|_| branch.is_limit);
+    let limit = node.and_then(|node| node.rate_limit.as_ref()).filter(|limit| !limit.unlimited);
+    let watches = node.is_none_or(|node| node.shadow_mode) || limit.is_none();
+    Ok(Rule {
         name: name(domain, keys, branch),
-        matches: Some(matches(domain, pattern)),
-        scope: if limit.is_some() { scope } else { Vec::new() },
+        matches: Some(matches(domain, pattern(keys, &branch.steps)?)),
+        // What never denies needs no more than one counter.
+        scope: limit.map_or(Ok(Vec::new()), |_| scope(branch))?,
         on_missing: OnMissing::Shared,
         unit: requests(),
-        algorithm,
-        mode: if is_shadow { RuleMode::Shadow } else { RuleMode::Enforced },
+        algorithm: limit.map_or_else(|| Ok(unlimited()), algorithm)?,
+        mode: if watches { RuleMode::Shadow } else { RuleMode::Enforced },
         priority: 0,
         override_group: None,
         consistency: Consistency::Strict,
         failure_policy: FailurePolicy::Open,
-        counts_denied: limit.is_some() && node.quota_mode,
+        counts_denied: limit.is_some() && node.is_some_and(|node| node.quota_mode),
         active: true,
     })
 }
@@ -169,11 +162,13 @@ fn matches(domain: &str, pattern: String) -> Match {
     Match { endpoints: vec![pattern], attributes, ..Match::default() }
 }
 
-fn algorithm(limit: &RateLimit) -> Option<Algorithm> {
-    let unit_ms = limit.unit?.ms;
+fn algorithm(limit: &RateLimit) -> Result<Algorithm, String> {
+    let unit_ms = limit.unit.map_or(0, |unit| unit.ms);
     let ms = unit_ms.saturating_mul(i64::from(limit.unit_multiplier.unwrap_or(1)));
-    let window = Window { limit: limit.requests_per_unit.into(), window: Length { ms } };
-    (ms <= WINDOW_MS_MAX).then_some(Algorithm::FixedWindow(window))
+    if ms > WINDOW_MS_MAX {
+        return Err(format!("a window has at most {WINDOW_MS_MAX} ms"));
+    }
+    Ok(Algorithm::FixedWindow(Window { limit: limit.requests_per_unit.into(), window: Length { ms } }))
 }
 
 /// A limit that is none, which Envoy is told as that.
@@ -182,28 +177,35 @@ fn unlimited() -> Algorithm {
 }
 
 /// The glob over descriptors as endpoints.
-fn pattern(keys: &[&str], steps: &[Step<'_>]) -> String {
+fn pattern(keys: &[&str], steps: &[Step<'_>]) -> Result<String, String> {
     let values = steps.iter().map(|step| match step.node.values() {
         Values::One(value) => escaped(value),
         Values::Beginning(beginning) => escaped(beginning) + "*",
         Values::Any => "*".to_owned(),
     });
     let values = values.chain(std::iter::repeat("*".to_owned()));
-    keys.iter().zip(values).map(|(key, value)| format!("/{}={value}", escaped(key))).collect()
+    let pattern: String =
+        keys.iter().zip(values).map(|(key, value)| format!("/{}={value}", escaped(key))).collect();
+    if pattern.len() > TEXT_BYTES_MAX {
+        return Err(format!("its keys and values make a pattern of more than {TEXT_BYTES_MAX} bytes"));
+    }
+    Ok(pattern)
 }
 
 /// What keeps counters apart: each value that is not told, but where a wildcard's values share one.
-fn scope(branch: &Branch<'_>) -> Option<Vec<Scope>> {
+fn scope(branch: &Branch<'_>) -> Result<Vec<Scope>, String> {
     let is_open = |step: &Step<'_>| !matches!(step.node.values(), Values::One(_));
     let is_shared =
         |step: &Step<'_>| step.node.share_threshold && matches!(step.node.values(), Values::Beginning(_));
     let open: Vec<(usize, &Step<'_>)> = (1..).zip(&branch.steps).filter(|(_, step)| is_open(step)).collect();
     let own: Vec<usize> = open.iter().filter(|(_, step)| !is_shared(step)).map(|(place, _)| *place).collect();
-    if own.len() == open.len() {
-        return Some(if own.is_empty() { Vec::new() } else { vec![Scope::Endpoint] });
+    if !own.is_empty() && own.len() == open.len() {
+        return Ok(vec![Scope::Endpoint]);
     }
-    (own.len() <= SCOPE_DIMENSIONS_MAX)
-        .then(|| own.into_iter().map(|place| Scope::Attribute(value_attribute(place))).collect())
+    if own.len() > SCOPE_DIMENSIONS_MAX {
+        return Err(format!("a rule keeps counters apart by at most {SCOPE_DIMENSIONS_MAX} values"));
+    }
+    Ok(own.into_iter().map(|place| Scope::Attribute(value_attribute(place))).collect())
 }
 
 fn name(domain: &str, keys: &[&str], branch: &Branch<'_>) -> String {

@@ -382,4 +382,7 @@ fn more_rules_than_a_workspace_holds_are_refused() {
     let text: String = (0..1_001).map(node).collect();
     let told = refusal(&format!("domain: d\ndescriptors:\n{text}"));
     assert!(told.contains("1001 rules"), "{told}");
+    let text: String = (0..5_001).map(node).collect();
+    let told = refusal(&format!("domain: d\ndescriptors:\n{text}"));
+    assert_eq!(told, "descriptors: has 5001 entries, and at most 5000 are read");
 }

@@ -1,6 +1,6 @@
 //! Which limits a descriptor meets, and what it asks of them.
 
-use rateguard_core::counter::{Demand, Limit};
+use rateguard_core::counter::{CounterId, Demand, Limit};
 use rateguard_core::decision::Charge;
 use rateguard_core::descriptor::{DOMAIN_ATTRIBUTE, REQUEST_GROUP, endpoint, value_attribute};
 use rateguard_core::matching::CallFacts;
@@ -59,22 +59,29 @@ impl<'p> Asked<'p> {
         Ok(match descriptor.own_limit {
             None => Self::met(selection, descriptor.hits),
             Some(own) => {
-                let counts_denied = selection.selected.iter().any(|s| s.planned.policies.counts_denied);
-                let (counter, overflow) =
-                    callers_counter(&caller.workspace, domain, &endpoint, own.window_ms);
-                let OwnLimit { amount: limit, window_ms } = own;
-                let charge = Charge {
-                    counter,
-                    overflow,
-                    limit: Limit::FixedWindow { limit, window_ms },
-                    demand: demand(descriptor.hits, &Unit::Requests),
-                    enforcement: Enforcement::Enforced,
-                    counts_denied,
-                };
-                let limited = Limited { planned: None, charge };
-                Self { limits: SmallVec::from_iter([limited]), denied_by_missing: None }
+                let counters = callers_counter(&caller.workspace, domain, &endpoint, own.window_ms);
+                Self::own(&selection, own, counters, descriptor.hits)
             }
         })
+    }
+
+    /// The caller's own limit alone. It counts denied amounts where one of the limits does that it stands for.
+    fn own(
+        replaced: &Selection<'_>,
+        own: OwnLimit,
+        (counter, overflow): (CounterId, CounterId),
+        hits: Hits,
+    ) -> Self {
+        let charge = Charge {
+            counter,
+            overflow,
+            limit: Limit::FixedWindow { limit: own.amount, window_ms: own.window_ms },
+            demand: demand(hits, &Unit::Requests),
+            enforcement: Enforcement::Enforced,
+            counts_denied: replaced.selected.iter().any(|selected| selected.planned.policies.counts_denied),
+        };
+        let limited = Limited { planned: None, charge };
+        Self { limits: SmallVec::from_iter([limited]), denied_by_missing: None }
     }
 
     fn met(selection: Selection<'p>, hits: Hits) -> Self {

@@ -305,7 +305,13 @@ def _by_header(header: str, key: str) -> dict[str, Any]:
 
 
 def _route(prefix: str, rate_limits: list[dict[str, Any]]) -> dict[str, Any]:
+    # Hits of their own are read here, and not among the limits of a route's action.
+    own = {
+        "@type": f"{_EXTENSIONS}.http.ratelimit.v3.RateLimitPerRoute",
+        "rate_limits": rate_limits,
+    }
     return {
         "match": {"prefix": prefix},
-        "route": {"cluster": "upstream", "rate_limits": rate_limits},
+        "route": {"cluster": "upstream"},
+        "typed_per_filter_config": {"limits": own},
     }
