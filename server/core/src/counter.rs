@@ -6,6 +6,7 @@
 //! that owns it keeps the last one.
 
 pub mod budget;
+mod lead;
 pub mod sliding_window;
 pub mod token_bucket;
 pub mod window;
