@@ -6,6 +6,7 @@
 //! that owns it keeps the last one.
 
 pub mod budget;
+mod lead;
 pub mod lent;
 mod share;
 pub mod sliding_window;

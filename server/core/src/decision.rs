@@ -24,6 +24,14 @@ pub trait Counters {
     fn get_mut(&mut self, id: CounterId) -> Option<&mut Entry>;
     /// A counter, made fresh where it does not exist.
     fn get_or_insert(&mut self, id: CounterId, limit: &Limit, now: Millis) -> &mut Entry;
+    /// A counter that does not exist, as it would be made.
+    fn fresh(&self, _id: CounterId, limit: &Limit, now: Millis) -> Counter {
+        Counter::fresh(limit, now)
+    }
+    /// The counter of a charge whose amount is about to be taken, made where it does not exist.
+    fn take_from(&mut self, charge: &Charge, now: Millis) -> &mut Entry {
+        self.get_or_insert(charge.counter, &charge.limit, now)
+    }
 }
 
 /// What one limit is asked by a call.
@@ -161,7 +169,7 @@ pub fn decide(counters: &mut impl Counters, charges: &[Charge], mode: Mode, now:
 fn read(counters: &impl Counters, charge: &Charge, need: i64, now: Millis) -> Reading {
     match counters.get(charge.counter) {
         Some(entry) => entry.counter.read(&charge.limit, need, now),
-        None => Counter::fresh(&charge.limit, now).read(&charge.limit, need, now),
+        None => counters.fresh(charge.counter, &charge.limit, now).read(&charge.limit, need, now),
     }
 }
 
@@ -197,7 +205,7 @@ fn take_all(
             *mark = (mode == Mode::Reserve).then(|| place(counters, charge, now));
             continue;
         }
-        let entry = counters.get_or_insert(charge.counter, &charge.limit, now);
+        let entry = counters.take_from(charge, now);
         *mark = Some(entry.counter.take(&charge.limit, charge.demand.take, now));
         let after = entry.counter.read(&charge.limit, 0, now);
         *reading = Reading { denied: reading.denied, ..after };

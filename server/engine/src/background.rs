@@ -20,8 +20,8 @@ use crate::wake::Wake;
 /// How often the consumer looks by itself, besides being told; and how often another process tries
 /// to take its place.
 const ROLL_UP_INTERVAL: Duration = Duration::from_secs(1);
-/// How often counters are written down. With the time over which a store spreads one round it stays
-/// below the second that a crash may forget of plain limits.
+/// How often counters are written down: a call waits for the disk only where more is taken of a
+/// counter in between than its lead covers.
 const CHECKPOINT_INTERVAL: Duration = Duration::from_millis(600);
 /// How often reservations that nobody touches are expired.
 const EXPIRE_INTERVAL: Duration = Duration::from_millis(500);

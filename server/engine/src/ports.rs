@@ -19,7 +19,7 @@ pub mod usage_store;
 use thiserror::Error;
 
 pub use audit_store::{AuditFilter, AuditLink, AuditQuery, AuditStore};
-pub use checkpoint::{Checkpoint, CheckpointBatch, CheckpointStore, CounterRow};
+pub use checkpoint::{Checkpoint, CheckpointBatch, CheckpointStore, CounterRow, LeadRow, Loss};
 pub use client_requests::{CLIENT_REQUEST_LIFE_MS, CLIENT_REQUESTS_DROPPED_MAX, ClientRequest, Once};
 pub use config_store::{
     Change, ConfigStore, KeyUse, MODEL_PRICES_FULL, Resource, ResourceChange, ResourceKind, ResourcePlace,

@@ -113,7 +113,8 @@ pub fn run(fleet: Fleet) -> Report {
 impl Model {
     fn new(fleet: Fleet) -> Self {
         let dice = Dice::of(fleet.seed);
-        let rates = shares(fleet.checks_per_second, (1..=fleet.limits).map(|rank| SKEW * SKEW / ranked(rank)));
+        let rates =
+            shares(fleet.checks_per_second, (1..=fleet.limits).map(|rank| SKEW * SKEW / ranked(rank)));
         let mut limits = Vec::with_capacity(fleet.limits);
         let mut holders = Vec::new();
         for (number, rate) in rates.into_iter().enumerate() {

@@ -7,6 +7,7 @@ use crate::time::{CalendarPeriod, Zone};
 mod buckets;
 mod budgets;
 mod hints;
+mod leads;
 pub(crate) mod never_over;
 
 /// A limit whose calendar is still to be asked.

@@ -176,7 +176,9 @@ impl CounterBook {
             let excess = (admitted - capacity) * i128::from(refill.period_ms()) - refilled;
             if entry.taken > 0 && excess > 0 {
                 let since = entry.at.get();
-                return Some(format!("{admitted} were admitted since {since}, over {capacity} and the refill"));
+                return Some(format!(
+                    "{admitted} were admitted since {since}, over {capacity} and the refill"
+                ));
             }
         }
         None

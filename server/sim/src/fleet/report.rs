@@ -77,7 +77,9 @@ impl fmt::Display for Report {
         writeln!(f, "  decisions near the limit: {}", self.per_second(self.strict))?;
         writeln!(f, "leases asked for a second: {}", self.per_second(self.questions))?;
         writeln!(f, "checks for each operation: {}\n", self.per_second(wanted) / operations)?;
-        f.write_str("| wanted of the limit | admitted of the limit | stranded | over |\n|---|---|---|---|\n")?;
+        f.write_str(
+            "| wanted of the limit | admitted of the limit | stranded | over |\n|---|---|---|---|\n",
+        )?;
         let rows = LOADS_PERCENT.iter().zip(&self.loads);
         rows.into_iter().try_for_each(|(percent, sums)| writeln!(f, "{}", row(*percent, sums)))
     }

@@ -94,7 +94,7 @@ impl Raise {
         if let Counter::Budget(budget) = &mut counter {
             budget.ceiling = budget.ceiling.max(ceiling_for(budget.held() + self.amount, &self.limit));
         }
-        CounterRow { workspace: self.workspace.id.clone(), id: self.counter, included, counter }
+        CounterRow { workspace: self.workspace.id.clone(), id: self.counter, included, counter, crashes: 0 }
     }
 
     /// Puts a ceiling that is on disk in force.

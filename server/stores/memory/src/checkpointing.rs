@@ -11,7 +11,7 @@ use std::time::Duration;
 use rateguard_core::counter::{CounterId, Position};
 use rateguard_core::ids::WorkspaceId;
 use rateguard_core::reservation::Reservation;
-use rateguard_engine::ports::{CheckpointBatch, CheckpointStore, StoreError};
+use rateguard_engine::ports::{CheckpointBatch, CheckpointStore, LeadRow, StoreError};
 use tokio::sync::OwnedMutexGuard;
 use tokio::time::Instant;
 
@@ -22,7 +22,7 @@ use crate::workspace::Workspace;
 /// for; enough that a round of some thousand does not sync a hundred times.
 pub(crate) const BATCH_COUNTERS_MAX: usize = 128;
 /// The time over which the batches of a round are spread. A counter may be written first in one
-/// round and last in the next: the time between two rounds and this one together stay below a second.
+/// round and last in the next, and its lead has to last as long.
 const ROUND_SPREAD: Duration = Duration::from_millis(300);
 /// The shortest pause that a timer keeps.
 const PAUSE_MIN: Duration = Duration::from_millis(1);
@@ -67,8 +67,8 @@ async fn in_time(work: impl Future<Output = Result<(), StoreError>>) -> Result<(
 /// neighbours on disk are written together, and a page once instead of for every counter on it.
 ///
 /// What does not arrive stands as changed again, also when the checkpoint is given up in the middle.
-struct Changes {
-    workspace: Arc<Workspace>,
+pub(crate) struct Changes {
+    pub(crate) workspace: Arc<Workspace>,
     ids: Vec<CounterId>,
     /// How many of them are on disk.
     arrived: usize,
@@ -77,18 +77,29 @@ struct Changes {
 }
 
 impl Changes {
+    pub(crate) fn new(workspace: Arc<Workspace>, ids: Vec<CounterId>) -> Self {
+        Self { workspace, ids, arrived: 0, sent: 0 }
+    }
+
     fn of(workspace: Arc<Workspace>) -> Option<Self> {
         let ids = workspace.lock().counters.take_changed();
-        (!ids.is_empty()).then_some(Self { workspace, ids, arrived: 0, sent: 0 })
+        (!ids.is_empty()).then(|| Self::new(workspace, ids))
     }
 
     /// Puts at most `room` of them into a batch and says how many.
-    fn send(&mut self, room: usize, batch: &mut CheckpointBatch) -> usize {
+    pub(crate) fn send(&mut self, room: usize, batch: &mut CheckpointBatch) -> usize {
         let count = room.min(self.ids.len() - self.sent);
         let ids = &self.ids[self.sent..self.sent + count];
         self.workspace.lock().counters.write_down(&self.workspace.id, ids, batch);
         self.sent += count;
         count
+    }
+
+    /// Notes that what was sent is on disk.
+    pub(crate) fn arrive(&mut self) {
+        let ids = &self.ids[self.arrived..self.sent];
+        self.workspace.lock().counters.arrived(ids);
+        self.arrived = self.sent;
     }
 }
 
@@ -105,6 +116,8 @@ impl Drop for Changes {
 /// All that was changed when a checkpoint began and is not on disk yet.
 struct Round {
     changes: VecDeque<Changes>,
+    /// Workspaces in which leads fall with its end.
+    falling: Vec<Arc<Workspace>>,
     /// Keeps other rounds away until all that did not arrive is given back, wherever that is.
     _alone: OwnedMutexGuard<()>,
 }
@@ -113,8 +126,10 @@ impl Round {
     /// Sorts on a thread of its own: with a million changes, that takes longer than a check may
     /// wait.
     async fn of(workspaces: Vec<Arc<Workspace>>, alone: OwnedMutexGuard<()>) -> Result<Self, StoreError> {
+        let falls = |workspace: &&Arc<Workspace>| workspace.lock().counters.leads.begin_round();
+        let falling = workspaces.iter().filter(falls).cloned().collect();
         let changes = workspaces.into_iter().filter_map(Changes::of).collect();
-        let round = Self { changes, _alone: alone };
+        let round = Self { changes, falling, _alone: alone };
         let sorting = tokio::task::spawn_blocking(move || round.sorted());
         sorting.await.map_err(|error| StoreError::Unavailable { store: STORE, detail: error.to_string() })
     }
@@ -145,9 +160,21 @@ impl Round {
             if changes.arrived == changes.sent {
                 break;
             }
-            changes.arrived = changes.sent;
+            changes.arrive();
         }
         while self.changes.pop_front_if(|changes| changes.arrived == changes.ids.len()).is_some() {}
+    }
+
+    /// The leads that fall with its end.
+    fn fallen(&self) -> Vec<LeadRow> {
+        self.falling.iter().flat_map(|w| w.lock().counters.leads.fallen(&w.id)).collect()
+    }
+
+    /// Notes that these are on disk.
+    fn fell(&self, rows: &[LeadRow]) {
+        for workspace in &self.falling {
+            workspace.lock().counters.leads.fell(&workspace.id, rows);
+        }
     }
 
     /// Whether the last batch has all that is left.
@@ -197,6 +224,7 @@ impl MemoryCounterStore {
         if !clean {
             return self.write_counters(Haste::Running).await.map(drop);
         }
+        self.suspend_leads();
         let _written = self.write_counters(Haste::Stopping).await?;
         self.disk.lock().await.save_reservations(self.all_reservations()).await
     }
@@ -220,10 +248,13 @@ impl MemoryCounterStore {
         let mut batch = round.next();
         let is_last = round.is_sent();
         batch.position = Some(through).filter(|through| is_last && *through > disk.position);
+        let fallen = if is_last { round.fallen() } else { Vec::new() };
+        batch.leads.clone_from(&fallen);
         if batch != CheckpointBatch::default() {
             disk.save(batch).await?;
         }
         round.arrived();
+        round.fell(&fallen);
         self.written_through.store(disk.position.0, Ordering::Release);
         Ok(is_last)
     }

@@ -7,8 +7,11 @@ use rateguard_core::decision::{Charge, Counters, Entry};
 use rateguard_core::ids::WorkspaceId;
 use rateguard_core::lease::LeaseRequest;
 use rateguard_core::time::Millis;
-use rateguard_engine::ports::{CheckpointBatch, CounterQuery, CounterRow};
+use rateguard_engine::ports::{CheckpointBatch, CounterQuery, CounterRow, LeadRow};
 use smallvec::SmallVec;
+
+use crate::covering::{Uncovered, UncoveredCounters};
+use crate::leads::Leads;
 
 /// Maps that the counters are split into, by the first byte of the id: a map that grows stalls
 /// everybody, and a 256th of a million grows within microseconds.
@@ -21,6 +24,12 @@ struct Slot {
     /// Whether it changed since it was last written down; then its id is among the changes, here or
     /// with the checkpoint that took them.
     dirty: bool,
+    /// Units that calls took since it was last on disk; never what reports charged, which the log has.
+    taken: i64,
+    /// How much of that is in the write under way.
+    sent: i64,
+    /// The number of the last crash whose loss is in it.
+    crashes: u32,
 }
 
 /// What a sweep may drop besides counters that are idle by themselves.
@@ -45,13 +54,50 @@ impl Sweep<'_> {
     }
 }
 
-pub(crate) struct CounterTable {
+/// The counters, and what is told of them all.
+struct Slots {
     maps: Box<[HashMap<CounterId, Slot>; MAPS]>,
     live: usize,
     /// What changed or was dropped. An id may stand here twice; the slot's flag says whether there
     /// is still something to write.
     changed: Vec<CounterId>,
+    /// Counters that do not include the loss of every crash yet.
+    owing: usize,
+}
+
+impl Slots {
+    fn get(&self, id: CounterId) -> Option<&Slot> {
+        self.maps[map_of(id)].get(&id)
+    }
+
+    fn get_mut(&mut self, id: CounterId) -> Option<&mut Slot> {
+        self.maps[map_of(id)].get_mut(&id)
+    }
+
+    /// A counter that stands as changed from now on, made where it does not exist.
+    fn to_change(&mut self, id: CounterId, leads: &Leads, fresh: impl FnOnce() -> Slot) -> &mut Slot {
+        let slot = match self.maps[map_of(id)].entry(id) {
+            Place::Occupied(place) => place.into_mut(),
+            Place::Vacant(place) => {
+                let slot = place.insert(fresh());
+                self.live += 1;
+                self.owing += usize::from(slot.crashes < leads.crashes());
+                slot
+            }
+        };
+        if !std::mem::replace(&mut slot.dirty, true) {
+            self.changed.push(id);
+        }
+        slot
+    }
+}
+
+pub(crate) struct CounterTable {
+    slots: Slots,
     swept: u8,
+    pub(crate) leads: Leads,
+    /// What the decision of now took beyond the leads.
+    uncovered: UncoveredCounters,
     /// Every record of the workspace at or before it is in the counters.
     pub(crate) settled_through: Position,
 }
@@ -61,32 +107,94 @@ fn map_of(id: CounterId) -> usize {
 }
 
 impl CounterTable {
-    pub(crate) fn new(settled_through: Position) -> Self {
+    pub(crate) fn new(settled_through: Position, leads: Leads) -> Self {
         let maps = Box::new(std::array::from_fn(|_| HashMap::new()));
-        Self { maps, live: 0, changed: Vec::new(), swept: 0, settled_through }
+        let slots = Slots { maps, live: 0, changed: Vec::new(), owing: 0 };
+        Self { slots, swept: 0, leads, uncovered: UncoveredCounters::new(), settled_through }
     }
 
     /// How many counters there are.
     pub(crate) fn live(&self) -> usize {
-        self.live
+        self.slots.live
     }
 
-    /// A counter as it was written down.
-    pub(crate) fn load(&mut self, id: CounterId, entry: Entry) {
-        if self.maps[map_of(id)].insert(id, Slot { entry, dirty: false }).is_none() {
-            self.live += 1;
+    /// A counter as it was written down, which included so many crashes.
+    pub(crate) fn load(&mut self, id: CounterId, entry: Entry, included: u32) {
+        let is_plain = !matches!(entry.counter, Counter::Budget(_));
+        let owes = is_plain && self.leads.owes(id.family(), included);
+        let crashes = if owes { included } else { self.leads.crashes() };
+        let slot = Slot { entry, dirty: false, taken: 0, sent: 0, crashes };
+        if self.slots.maps[map_of(id)].insert(id, slot).is_none() {
+            self.slots.live += 1;
+            self.slots.owing += usize::from(owes);
         }
+    }
+
+    /// Takes what crashes have lost of counters into them, before anybody reads them.
+    pub(crate) fn settle_losses<'l>(
+        &mut self,
+        counters: impl Iterator<Item = (CounterId, &'l Limit)>,
+        now: Millis,
+    ) {
+        if self.slots.owing == 0 {
+            return;
+        }
+        for (id, limit) in counters {
+            let slot = self.slots.get_mut(id);
+            let Some(slot) = slot.filter(|slot| slot.crashes < self.leads.crashes()) else { continue };
+            self.leads.settle(id.family(), slot.crashes, &mut slot.entry.counter, limit, now);
+            slot.crashes = self.leads.crashes();
+            self.slots.owing -= 1;
+        }
+    }
+
+    /// What was taken beyond the leads since the last call of this.
+    pub(crate) fn take_uncovered(&mut self) -> UncoveredCounters {
+        std::mem::take(&mut self.uncovered)
+    }
+
+    /// Those of the charges' counters that are ahead of the disk by more than their leads.
+    pub(crate) fn uncovered_of(&self, charges: &[Charge]) -> UncoveredCounters {
+        let takes = charges.iter().filter(|charge| charge.demand.take > 0);
+        let of = |charge: &Charge| Uncovered { counter: charge.counter, limit: charge.limit };
+        takes.map(of).filter(|uncovered| !self.is_covered(uncovered)).collect()
+    }
+
+    /// Whether the leads cover what was taken.
+    pub(crate) fn are_covered(&self, uncovered: &[Uncovered]) -> bool {
+        uncovered.iter().all(|uncovered| self.is_covered(uncovered))
+    }
+
+    fn is_covered(&self, Uncovered { counter, limit }: &Uncovered) -> bool {
+        // A counter that is gone counts like a fresh one.
+        let slot = self.slots.get(*counter);
+        slot.is_none_or(|slot| self.leads.covers(counter.family(), limit, slot.taken))
+    }
+
+    /// The leads that would have covered what was taken.
+    pub(crate) fn raise_leads(&mut self, workspace: &WorkspaceId, uncovered: &[Uncovered]) -> Vec<LeadRow> {
+        let Self { slots, leads, .. } = self;
+        let mut rows: Vec<LeadRow> = Vec::new();
+        for Uncovered { counter, limit } in uncovered {
+            let Some(slot) = slots.get(*counter) else { continue };
+            let Some(row) = leads.raise(workspace, counter.family(), limit, slot.taken) else { continue };
+            match rows.iter_mut().find(|other| other.family == row.family) {
+                Some(other) => other.units = other.units.max(row.units),
+                None => rows.push(row),
+            }
+        }
+        rows
     }
 
     /// The counter that a charge falls on: its own, or the overflow counter when its own would be
     /// one too many.
     pub(crate) fn fallen(&self, own: CounterId, overflow: CounterId, live_max: usize) -> CounterId {
-        if self.live < live_max || self.get(own).is_some() { own } else { overflow }
+        if self.slots.live < live_max || self.get(own).is_some() { own } else { overflow }
     }
 
     /// Whether `more` counters might pass the bound.
     pub(crate) fn is_nearly_full(&self, more: usize, live_max: usize) -> bool {
-        self.live + more > live_max
+        self.slots.live + more > live_max
     }
 
     /// The charges with the counters that they fall on.
@@ -115,7 +223,7 @@ impl CounterTable {
     /// Where several charges fall, one after the other: each new counter takes one of the places
     /// that are left.
     fn falling(&self, live_max: usize) -> impl FnMut(CounterId, CounterId) -> CounterId {
-        let mut free = live_max.saturating_sub(self.live);
+        let mut free = live_max.saturating_sub(self.slots.live);
         move |own, overflow| {
             if self.get(own).is_some() {
                 return own;
@@ -128,7 +236,7 @@ impl CounterTable {
 
     /// Takes the ids of all that changed, in no order, for a checkpoint to write down.
     pub(crate) fn take_changed(&mut self) -> Vec<CounterId> {
-        std::mem::take(&mut self.changed)
+        std::mem::take(&mut self.slots.changed)
     }
 
     /// Puts changes into a batch as they stand now.
@@ -141,45 +249,63 @@ impl CounterTable {
         batch: &mut CheckpointBatch,
     ) {
         for id in ids {
-            match self.maps[map_of(*id)].get_mut(id) {
-                Some(slot) if slot.dirty => batch.rows.push(slot.write_down(workspace, *id)),
+            match self.slots.get_mut(*id) {
+                Some(slot) if slot.dirty => {
+                    batch.rows.push(slot.write_down(workspace, *id));
+                    self.leads.note(id.family(), slot.taken);
+                }
                 Some(_) => {}
                 None => batch.removed.push((workspace.clone(), *id)),
             }
         }
     }
 
+    /// Notes that what was written down is on disk.
+    pub(crate) fn arrived(&mut self, ids: &[CounterId]) {
+        for id in ids {
+            if let Some(slot) = self.slots.get_mut(*id) {
+                slot.taken -= std::mem::take(&mut slot.sent);
+            }
+        }
+    }
+
     /// Makes changes again of what was written down in a batch that did not arrive.
     pub(crate) fn put_back(&mut self, ids: &[CounterId]) {
+        self.leads.round_failed();
         for id in ids {
-            let unknown = match self.maps[map_of(*id)].get_mut(id) {
-                Some(slot) => !std::mem::replace(&mut slot.dirty, true),
+            let unknown = match self.slots.get_mut(*id) {
+                Some(slot) => {
+                    slot.sent = 0;
+                    !std::mem::replace(&mut slot.dirty, true)
+                }
                 None => true,
             };
             if unknown {
-                self.changed.push(*id);
+                self.slots.changed.push(*id);
             }
         }
     }
 
     /// Gives changes back that were taken and never written down.
     pub(crate) fn give_back(&mut self, ids: &[CounterId]) {
-        self.changed.extend_from_slice(ids);
+        self.slots.changed.extend_from_slice(ids);
     }
 
     /// Drops what the sweep may drop of the next map.
     pub(crate) fn sweep_next(&mut self, mut sweep: Sweep<'_>) {
-        let map = &mut self.maps[usize::from(self.swept)];
+        let map = &mut self.slots.maps[usize::from(self.swept)];
         self.swept = self.swept.wrapping_add(1);
         let before = map.len();
         map.retain(|id, slot| {
             let drops = sweep.drops(*id, &slot.entry);
             if drops && !slot.dirty {
-                self.changed.push(*id);
+                self.slots.changed.push(*id);
             }
+            // What is in no row owes as much.
+            self.slots.owing -= usize::from(drops && slot.crashes < self.leads.crashes());
             !drops
         });
-        self.live -= before - map.len();
+        self.slots.live -= before - map.len();
         if map.capacity() > SPARSE * map.len() {
             map.shrink_to(2 * map.len());
         }
@@ -187,42 +313,63 @@ impl CounterTable {
 }
 
 impl Slot {
+    /// A counter that is in no row. The place of a mark is a limit of nothing, of which it cannot be
+    /// said what crashes have lost of it: that waits for the next charge.
+    fn fresh(id: CounterId, limit: &Limit, leads: &Leads, included: Position, now: Millis) -> Self {
+        let is_plain = !matches!(limit, Limit::Budget { .. });
+        let owes = is_plain && limit.size() == 0 && leads.owes(id.family(), 0);
+        let entry = Entry { counter: leads.fresh(id.family(), limit, now), included };
+        let crashes = if owes { 0 } else { leads.crashes() };
+        Self { entry, dirty: false, taken: 0, sent: 0, crashes }
+    }
+
     fn write_down(&mut self, workspace: &WorkspaceId, id: CounterId) -> CounterRow {
         self.dirty = false;
+        self.sent = self.taken;
         if let Counter::Budget(budget) = &mut self.entry.counter
             && budget.held() == 0
         {
             budget.ceiling = 0;
         }
         let Entry { counter, included } = self.entry.clone();
-        CounterRow { workspace: workspace.clone(), id, included, counter }
+        CounterRow { workspace: workspace.clone(), id, included, counter, crashes: self.crashes }
     }
 }
 
 impl Counters for CounterTable {
     fn get(&self, id: CounterId) -> Option<&Entry> {
-        self.maps[map_of(id)].get(&id).map(|slot| &slot.entry)
+        self.slots.get(id).map(|slot| &slot.entry)
     }
 
     fn get_mut(&mut self, id: CounterId) -> Option<&mut Entry> {
-        let slot = self.maps[map_of(id)].get_mut(&id)?;
+        let Slots { maps, changed, .. } = &mut self.slots;
+        let slot = maps[map_of(id)].get_mut(&id)?;
         if !std::mem::replace(&mut slot.dirty, true) {
-            self.changed.push(id);
+            changed.push(id);
         }
         Some(&mut slot.entry)
     }
 
     fn get_or_insert(&mut self, id: CounterId, limit: &Limit, now: Millis) -> &mut Entry {
-        let slot = match self.maps[map_of(id)].entry(id) {
-            Place::Occupied(place) => place.into_mut(),
-            Place::Vacant(place) => {
-                self.live += 1;
-                let entry = Entry { counter: Counter::fresh(limit, now), included: self.settled_through };
-                place.insert(Slot { entry, dirty: false })
+        let Self { slots, leads, settled_through, .. } = self;
+        let fresh = || Slot::fresh(id, limit, leads, *settled_through, now);
+        &mut slots.to_change(id, leads, fresh).entry
+    }
+
+    fn fresh(&self, id: CounterId, limit: &Limit, now: Millis) -> Counter {
+        self.leads.fresh(id.family(), limit, now)
+    }
+
+    fn take_from(&mut self, charge: &Charge, now: Millis) -> &mut Entry {
+        let Self { slots, leads, uncovered, settled_through, .. } = self;
+        let Charge { counter, ref limit, demand, .. } = *charge;
+        let fresh = || Slot::fresh(counter, limit, leads, *settled_through, now);
+        let slot = slots.to_change(counter, leads, fresh);
+        if !matches!(limit, Limit::Budget { .. }) {
+            slot.taken = slot.taken.saturating_add(demand.take);
+            if !leads.covers(counter.family(), limit, slot.taken) {
+                uncovered.push(Uncovered { counter, limit: *limit });
             }
-        };
-        if !std::mem::replace(&mut slot.dirty, true) {
-            self.changed.push(id);
         }
         &mut slot.entry
     }

@@ -1,8 +1,9 @@
 //! Counters in memory, for one process: decisions by the core under one lock for each workspace,
 //! with checkpoints through a [`CheckpointStore`](rateguard_engine::ports::CheckpointStore).
 //!
-//! Money that is held is the only thing that memory alone must not know: a crash forgets the
-//! reservations, so a budget's ceiling on disk says beforehand how much they may hold at most.
+//! Two things memory alone must not know. A crash forgets the reservations, so a budget's ceiling on
+//! disk says beforehand how much money they may hold at most. And what calls take of plain limits is
+//! in no log, so a lead on disk says beforehand how much that may be.
 //! Everything else of worth is in the event log, from which it is settled again.
 
 mod attempts;
@@ -10,6 +11,8 @@ mod ceilings;
 mod checkpointing;
 mod config;
 mod counters;
+mod covering;
+mod leads;
 mod load;
 mod openings;
 mod reservations;

@@ -8,15 +8,19 @@ use rateguard_core::ids::WorkspaceId;
 use rateguard_core::limits::RESERVATION_TTL_MS_MAX;
 use rateguard_core::reservation::Reservation;
 use rateguard_core::time::Millis;
-use rateguard_engine::ports::{Checkpoint, CounterRow};
+use rateguard_engine::ports::{Checkpoint, CounterRow, LeadRow};
 
+use crate::leads::{self, Leads};
 use crate::reservations::Kept;
 use crate::workspace::Workspace;
 
 /// The workspaces of a checkpoint.
 pub(crate) fn workspaces(checkpoint: Checkpoint, now: Millis) -> BTreeMap<WorkspaceId, Workspace> {
-    let Checkpoint { position, rows, reservations, .. } = checkpoint;
-    let mut loading = Loading { workspaces: BTreeMap::new(), position, now };
+    let Checkpoint { position, rows, reservations, leads, crashes, .. } = checkpoint;
+    let mut loading = Loading { workspaces: BTreeMap::new(), position, crashes, now };
+    for lead in leads {
+        loading.lead(lead);
+    }
     for row in rows {
         loading.counter(row);
     }
@@ -40,6 +44,36 @@ pub(crate) fn forget_holders(checkpoint: &mut Checkpoint, now: Millis) -> Vec<Co
     changed
 }
 
+/// After a crash, all that leads allowed may have been taken, up to now. After any start none is in
+/// force. Gives the rows that this changes.
+pub(crate) fn lose_leads(checkpoint: &mut Checkpoint, now: Millis) -> Vec<LeadRow> {
+    // A clock that was set back during the crash would put what is lost before what it follows.
+    let at = checkpoint.rows.iter().map(|row| last_instant(&row.counter)).fold(now, Millis::max);
+    let crash = (!checkpoint.clean).then_some((checkpoint.crashes, at));
+    let mut changed = Vec::new();
+    for row in &mut checkpoint.leads {
+        let before = row.clone();
+        leads::at_start(row, crash, now);
+        if *row != before {
+            changed.push(row.clone());
+        }
+    }
+    changed
+}
+
+/// An instant at which a counter was changed, as far as it tells.
+fn last_instant(counter: &Counter) -> Millis {
+    match counter {
+        Counter::TokenBucket(bucket) => bucket.at,
+        Counter::Window(window) => window.start,
+        Counter::SlidingWindow(window) => {
+            let newest = window.slots.back().map_or(0, |(slot, _)| *slot);
+            Millis::new(newest.saturating_mul(window.sub_window_ms))
+        }
+        Counter::Budget(_) => Millis::ZERO,
+    }
+}
+
 fn forget_holders_of(budget: &mut BudgetCounter, now: Millis) {
     budget.current.held = 0;
     if let Some(previous) = &mut budget.previous {
@@ -57,18 +91,24 @@ fn forget_holders_of(budget: &mut BudgetCounter, now: Millis) {
 struct Loading {
     workspaces: BTreeMap<WorkspaceId, Workspace>,
     position: Position,
+    crashes: u32,
     now: Millis,
 }
 
 impl Loading {
     fn workspace(&mut self, id: WorkspaceId) -> &Workspace {
-        let (position, now) = (self.position, self.now);
-        self.workspaces.entry(id).or_insert_with_key(|id| Workspace::new(id.clone(), position, now))
+        let (position, crashes, now) = (self.position, self.crashes, self.now);
+        let fresh = |id: &WorkspaceId| Workspace::new(id.clone(), position, Leads::new(crashes), now);
+        self.workspaces.entry(id).or_insert_with_key(fresh)
+    }
+
+    fn lead(&mut self, row: LeadRow) {
+        self.workspace(row.workspace.clone()).lock().counters.leads.load(row);
     }
 
     fn counter(&mut self, row: CounterRow) {
-        let CounterRow { workspace, id, included, counter } = row;
-        self.workspace(workspace).lock().counters.load(id, Entry { counter, included });
+        let CounterRow { workspace, id, included, counter, crashes } = row;
+        self.workspace(workspace).lock().counters.load(id, Entry { counter, included }, crashes);
     }
 
     fn reservations(&mut self, mut reservations: Vec<(WorkspaceId, Reservation)>) {

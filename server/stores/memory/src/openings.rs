@@ -60,7 +60,7 @@ impl MemoryCounterStore {
             let row = rows.entry(id).or_insert_with(|| {
                 let Entry { counter, included } = state.entry_or_fresh(id, limit);
                 let included = included.max(through);
-                CounterRow { workspace: workspace.id.clone(), id, included, counter }
+                CounterRow { workspace: workspace.id.clone(), id, included, counter, crashes: 0 }
             });
             set_spent(&mut row.counter, limit, *amount, is_first, now);
             id

@@ -1,7 +1,7 @@
 //! The store: workspaces, and the port over them.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use async_trait::async_trait;
 use hashbrown::HashMap;
@@ -20,9 +20,11 @@ use rateguard_engine::ports::{
 use crate::ceilings::Raise;
 use crate::checkpointing::{BATCH_COUNTERS_MAX, Disk};
 use crate::config::MemoryCounterStoreConfig;
+use crate::covering::Waiting;
+use crate::leads::Leads;
 use crate::load;
 use crate::slots::Slots;
-use crate::workspace::{Shared, Step, Workspace};
+use crate::workspace::{Outcome, Shared, Step, Workspace};
 use rateguard_engine::request_ids::RequestIds;
 
 /// The name by which errors know the store.
@@ -51,6 +53,12 @@ pub struct MemoryCounterStore {
     loaded_at: Millis,
     /// Ceilings that wait to be raised together.
     pub(crate) raises: parking_lot::Mutex<Vec<Raise>>,
+    /// Checks that wait until what they took is on disk.
+    pub(crate) waiting: parking_lot::Mutex<Waiting>,
+    /// Crashes so far.
+    crashes: u32,
+    /// Whether leads are suspended, in new workspaces too.
+    suspended: AtomicBool,
     /// Whoever has it writes; everybody else waits.
     pub(crate) disk: tokio::sync::Mutex<Disk>,
     /// Held by engines that share the store.
@@ -74,10 +82,14 @@ impl MemoryCounterStore {
         let position = checkpoint.position;
         let mut disk = Disk::new(store, position);
         // What a crash left held is on disk with its end before anybody asks, so that it ends then
-        // whatever starts come after this one.
+        // whatever starts come after this one. What it lost is there with its instant.
+        for leads in load::lose_leads(&mut checkpoint, now).chunks(BATCH_COUNTERS_MAX) {
+            disk.save(CheckpointBatch { leads: leads.to_vec(), ..CheckpointBatch::default() }).await?;
+        }
         for rows in load::forget_holders(&mut checkpoint, now).chunks(BATCH_COUNTERS_MAX) {
             disk.save(CheckpointBatch { rows: rows.to_vec(), ..CheckpointBatch::default() }).await?;
         }
+        let crashes = checkpoint.crashes;
         let workspaces = load::workspaces(checkpoint, now);
         Ok(Self {
             shared: Shared { config, ids: RequestIds::new(config.request_ids_bytes_max) },
@@ -87,6 +99,9 @@ impl MemoryCounterStore {
             recovered_through: position,
             loaded_at: now,
             raises: parking_lot::Mutex::default(),
+            waiting: parking_lot::Mutex::default(),
+            crashes,
+            suspended: AtomicBool::new(false),
             disk: tokio::sync::Mutex::new(disk),
             slots: Slots::default(),
             rounds: Arc::default(),
@@ -109,8 +124,31 @@ impl MemoryCounterStore {
         if let Some(known) = self.known(id) {
             return known;
         }
-        let fresh = || Arc::new(Workspace::new(id.clone(), self.recovered_through, self.loaded_at));
-        self.workspaces.write().entry(id.clone()).or_insert_with(fresh).clone()
+        let mut workspaces = self.workspaces.write();
+        let fresh = || {
+            let mut leads = Leads::new(self.crashes);
+            if self.suspended.load(Ordering::Acquire) {
+                leads.suspend();
+            }
+            Arc::new(Workspace::new(id.clone(), self.recovered_through, leads, self.loaded_at))
+        };
+        workspaces.entry(id.clone()).or_insert_with(fresh).clone()
+    }
+
+    /// Takes the leads of all workspaces out of force for good, of those included that are to come.
+    pub(crate) fn suspend_leads(&self) {
+        self.suspended.store(true, Ordering::Release);
+        for workspace in self.all_workspaces() {
+            workspace.lock().counters.leads.suspend();
+        }
+    }
+
+    /// Tells the end of a check, once what it took is on disk as far as it has to be.
+    async fn tell(&self, workspace: &Arc<Workspace>, outcome: Outcome) -> Result<CheckOutcome, StoreError> {
+        if !outcome.uncovered.is_empty() {
+            self.cover(workspace, outcome.uncovered).await?;
+        }
+        Ok(outcome.outcome)
     }
 }
 
@@ -120,7 +158,7 @@ impl CounterStore for MemoryCounterStore {
         let workspace = self.workspace(&command.workspace);
         for _ in 0..RAISE_ROUNDS_MAX {
             match workspace.check(command, &self.shared)? {
-                Step::Break(outcome) => return Ok(outcome),
+                Step::Break(outcome) => return self.tell(&workspace, outcome).await,
                 Step::Continue(wants) => self.raise(&workspace, wants).await?,
             }
         }
@@ -129,7 +167,11 @@ impl CounterStore for MemoryCounterStore {
     }
 
     async fn recall(&self, command: &CheckCommand) -> Result<Option<CheckOutcome>, StoreError> {
-        self.workspace(&command.workspace).recall(command, &self.shared)
+        let workspace = self.workspace(&command.workspace);
+        match workspace.recall(command, &self.shared)? {
+            Some(outcome) => self.tell(&workspace, outcome).await.map(Some),
+            None => Ok(None),
+        }
     }
 
     async fn cancel(&self, command: &CheckCommand, now: Millis) -> Result<(), StoreError> {

@@ -6,13 +6,12 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use async_trait::async_trait;
 use parking_lot::Mutex;
-use rateguard_core::counter::{Counter, CounterId, Position};
-use rateguard_core::decision::Entry;
+use rateguard_core::counter::{Counter, CounterFamily, CounterId, Position};
 use rateguard_core::ids::WorkspaceId;
 use rateguard_core::reservation::Reservation;
 use rateguard_core::time::Millis;
 use rateguard_engine::ports::{
-    Checkpoint, CheckpointBatch, CheckpointStore, CounterRow, CounterStore, StoreError,
+    Checkpoint, CheckpointBatch, CheckpointStore, CounterRow, CounterStore, LeadRow, StoreError,
 };
 use rateguard_store_suite::counter_store::CounterBackend;
 use tokio::sync::Semaphore;
@@ -25,9 +24,11 @@ const UNBOUNDED: usize = 1 << 20;
 #[derive(Default)]
 struct Kept {
     position: Position,
-    rows: BTreeMap<(WorkspaceId, CounterId), Entry>,
+    rows: BTreeMap<(WorkspaceId, CounterId), CounterRow>,
     order: Vec<CounterId>,
+    leads: BTreeMap<(WorkspaceId, CounterFamily), LeadRow>,
     clean: bool,
+    crashes: u32,
     reservations: Vec<(WorkspaceId, Reservation)>,
 }
 
@@ -54,7 +55,7 @@ impl Default for FakeCheckpointStore {
 impl FakeCheckpointStore {
     /// The counter as it stands on disk.
     pub(crate) fn counter(&self, workspace: &WorkspaceId, id: CounterId) -> Option<Counter> {
-        self.kept.lock().rows.get(&(workspace.clone(), id)).map(|entry| entry.counter.clone())
+        self.kept.lock().rows.get(&(workspace.clone(), id)).map(|row| row.counter.clone())
     }
 
     /// The ceiling of a budget on disk.
@@ -105,10 +106,14 @@ impl CheckpointStore for FakeCheckpointStore {
         for removed in batch.removed {
             kept.rows.remove(&removed);
         }
-        for CounterRow { workspace, id, included, counter } in batch.rows {
-            kept.order.push(id);
-            kept.rows.insert((workspace, id), Entry { counter, included });
+        for row in batch.rows {
+            kept.order.push(row.id);
+            kept.rows.insert((row.workspace.clone(), row.id), row);
         }
+        for row in batch.leads {
+            kept.leads.insert((row.workspace.clone(), row.family), row);
+        }
+        kept.leads.retain(|_, row| row.units > 0 || !row.losses.is_empty());
         kept.position = batch.position.unwrap_or(kept.position);
         kept.clean = false;
         kept.reservations.clear();
@@ -118,13 +123,11 @@ impl CheckpointStore for FakeCheckpointStore {
     async fn load(&self) -> Result<Checkpoint, StoreError> {
         let mut kept = self.kept.lock();
         let (clean, reservations) = (std::mem::take(&mut kept.clean), std::mem::take(&mut kept.reservations));
-        let rows = kept.rows.iter().map(|((workspace, id), entry)| CounterRow {
-            workspace: workspace.clone(),
-            id: *id,
-            included: entry.included,
-            counter: entry.counter.clone(),
-        });
-        Ok(Checkpoint { position: kept.position, rows: rows.collect(), clean, reservations })
+        kept.crashes += u32::from(!clean);
+        let (rows, leads) = (kept.rows.values().cloned(), kept.leads.values().cloned());
+        let (rows, leads) = (rows.collect(), leads.collect());
+        let Kept { position, crashes, .. } = *kept;
+        Ok(Checkpoint { position, rows, leads, clean, crashes, reservations })
     }
 
     async fn save_reservations(

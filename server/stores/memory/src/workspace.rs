@@ -27,6 +27,8 @@ use crate::attempts::{Attempts, Decision};
 use crate::ceilings::{Want, Wants};
 use crate::config::MemoryCounterStoreConfig;
 use crate::counters::{CounterTable, Sweep};
+use crate::covering::UncoveredCounters;
+use crate::leads::Leads;
 use crate::reservations::{Kept, ReservationTable};
 use crate::store::STORE;
 use rateguard_engine::request_ids::{Remembered, RequestIds};
@@ -59,17 +61,23 @@ pub(crate) struct State {
     retired: Retired,
 }
 
+/// The end of a check, with counters that have to be on disk before it is told.
+pub(crate) struct Outcome {
+    pub(crate) outcome: CheckOutcome,
+    pub(crate) uncovered: UncoveredCounters,
+}
+
 /// How far a check came under the lock: to its end, or to ceilings on disk that stand in its way,
 /// with nothing changed.
-pub(crate) type Step = ControlFlow<CheckOutcome, Wants>;
+pub(crate) type Step = ControlFlow<Outcome, Wants>;
 
 impl Workspace {
-    pub(crate) fn new(id: WorkspaceId, settled_through: Position, now: Millis) -> Self {
+    pub(crate) fn new(id: WorkspaceId, settled_through: Position, leads: Leads, now: Millis) -> Self {
         let hasher = DefaultHashBuilder::default();
         let half = |n: u8| u128::from(hasher.hash_one(n));
         let state = State {
             clock: now,
-            counters: CounterTable::new(settled_through),
+            counters: CounterTable::new(settled_through, leads),
             reservations: ReservationTable::default(),
             overflowed: 0,
             attempts: Attempts::default(),
@@ -89,13 +97,14 @@ impl Workspace {
         state.expire_some(now);
         let fallen = state.fall(command, shared);
         let charges = fallen.as_deref().unwrap_or(&command.charges);
+        state.settle_losses(charges, now);
         let check = Check { command, charges, request: self.fingerprint(command), now, shared };
         if let Some(outcome) = state.replay(&check)? {
             return Ok(Step::Break(outcome));
         }
         let step = match command.mode {
             Mode::Reserve => state.reserve(&check)?,
-            Mode::Consume | Mode::Peek => Step::Break(state.consume(&check)),
+            Mode::Consume | Mode::Peek => state.consume(&check),
         };
         if let (Some(fallen), true) = (&fallen, step.is_break() && command.mode != Mode::Peek) {
             let others =
@@ -122,12 +131,13 @@ impl Workspace {
         &self,
         command: &CheckCommand,
         shared: &Shared,
-    ) -> Result<Option<CheckOutcome>, StoreError> {
+    ) -> Result<Option<Outcome>, StoreError> {
         let mut state = self.lock();
         let now = state.tick(command.now);
         state.expire_some(now);
         let fallen = state.fall(command, shared);
         let charges = fallen.as_deref().unwrap_or(&command.charges);
+        state.settle_losses(charges, now);
         state.replay(&Check { command, charges, request: self.fingerprint(command), now, shared })
     }
 
@@ -141,6 +151,8 @@ impl Workspace {
         let mut state = self.lock();
         let now = state.tick(now);
         let fallen_on = state.counters.fallen_on(queries, shared.config.live_counters_max);
+        let limits = fallen_on.iter().copied().zip(queries.iter().map(|query| &query.limit));
+        state.counters.settle_losses(limits, now);
         queries.iter().zip(fallen_on).map(|(query, id)| state.read(id, &query.limit, now)).collect()
     }
 
@@ -232,8 +244,8 @@ impl Check<'_> {
     }
 }
 
-fn decided(verdict: Verdict) -> CheckOutcome {
-    CheckOutcome::Decided(Decided { verdict, reservation: None, reserved: None, replayed: false })
+fn decided(verdict: Verdict) -> Decided {
+    Decided { verdict, reservation: None, reserved: None, replayed: false }
 }
 
 impl State {
@@ -267,30 +279,42 @@ impl State {
         nearly_full.then(|| self.counters.fall(&command.charges, live_max))
     }
 
+    /// Takes what crashes have lost of the charges' counters into them.
+    fn settle_losses(&mut self, charges: &[Charge], now: Millis) {
+        self.counters.settle_losses(charges.iter().map(|charge| (charge.counter, &charge.limit)), now);
+    }
+
+    /// The end of a check, with what it took beyond the leads.
+    fn ended(&mut self, decided: Decided) -> Step {
+        let uncovered = self.counters.take_uncovered();
+        Step::Break(Outcome { outcome: CheckOutcome::Decided(decided), uncovered })
+    }
+
     fn read(&self, id: CounterId, limit: &Limit, now: Millis) -> Reading {
         match self.counters.get(id) {
             Some(entry) => entry.counter.read(limit, 0, now),
-            None => Counter::fresh(limit, now).read(limit, 0, now),
+            None => self.counters.fresh(id, limit, now).read(limit, 0, now),
         }
     }
 
     /// What a check is answered without a decision: it was cancelled before it arrived, or was decided
     /// before for the same id.
-    fn replay(&mut self, check: &Check<'_>) -> Result<Option<CheckOutcome>, StoreError> {
+    fn replay(&mut self, check: &Check<'_>) -> Result<Option<Outcome>, StoreError> {
         let Some(request) = check.request.as_ref() else { return Ok(None) };
         if self.attempts.is_cancelled(request, check.now) {
             let detail = "the attempt was cancelled before it arrived".to_owned();
             return Err(StoreError::Unavailable { store: STORE, detail });
         }
         let repeated = self.repeated(check, request);
-        if matches!(repeated, Some(CheckOutcome::Decided(_))) {
+        if matches!(&repeated, Some(Outcome { outcome: CheckOutcome::Decided(_), .. })) {
             self.attempts.repeated(request);
         }
         Ok(repeated)
     }
 
-    /// The decision that was taken before for the same id, with the limits as they are now.
-    fn repeated(&self, check: &Check<'_>, request: &RequestFingerprint) -> Option<CheckOutcome> {
+    /// The decision that was taken before for the same id, with the limits as they are now. What it
+    /// took may still be on its way to the disk.
+    fn repeated(&self, check: &Check<'_>, request: &RequestFingerprint) -> Option<Outcome> {
         let known = check.shared.ids.recall(request.id, check.now)?;
         let kept = match known.reservation() {
             // An id lives as long as its reservation: once that was given back, it is free again.
@@ -298,24 +322,26 @@ impl State {
             None => None,
         };
         if known.content != request.content {
-            return Some(CheckOutcome::ContentDiffers);
+            let uncovered = UncoveredCounters::new();
+            return Some(Outcome { outcome: CheckOutcome::ContentDiffers, uncovered });
         }
         let readings = check.charges.iter().map(|c| self.read(c.counter, &c.limit, check.now)).collect();
         let marks = SmallVec::from_elem(None, check.charges.len());
-        Some(CheckOutcome::Decided(Decided {
+        let outcome = CheckOutcome::Decided(Decided {
             verdict: Verdict { allowed: true, readings, marks },
             reservation: kept.map(|kept| (kept.reservation.id.clone(), kept.reservation.expires_at)),
             reserved: kept.and_then(|kept| kept.cost),
             replayed: true,
-        }))
+        });
+        Some(Outcome { outcome, uncovered: self.counters.uncovered_of(check.charges) })
     }
 
-    fn consume(&mut self, check: &Check<'_>) -> CheckOutcome {
+    fn consume(&mut self, check: &Check<'_>) -> Step {
         let verdict = decide(&mut self.counters, check.charges, check.command.mode, check.now);
         if verdict.allowed {
             check.remember(&mut self.attempts, None, &verdict);
         }
-        decided(verdict)
+        self.ended(decided(verdict))
     }
 
     fn reserve(&mut self, check: &Check<'_>) -> Result<Step, StoreError> {
@@ -324,7 +350,7 @@ impl State {
         if !wants.is_empty() {
             let verdict = decide(&mut self.counters, check.charges, Mode::Peek, check.now);
             if !verdict.allowed {
-                return Ok(Step::Break(decided(verdict)));
+                return Ok(self.ended(decided(verdict)));
             }
             wants.retain(|want| want.is_taken(check.charges, &verdict));
         }
@@ -337,7 +363,7 @@ impl State {
         let verdict = decide(&mut self.counters, check.charges, Mode::Reserve, check.now);
         let reservation = verdict.allowed.then(|| self.insert(check, request, &verdict));
         let reserved = request.cost.filter(|_| verdict.allowed);
-        Ok(Step::Break(CheckOutcome::Decided(Decided { verdict, reservation, reserved, replayed: false })))
+        Ok(self.ended(Decided { verdict, reservation, reserved, replayed: false }))
     }
 
     fn reservation_request<'a>(&self, check: &Check<'a>) -> Result<&'a ReservationRequest, StoreError> {

@@ -2,6 +2,7 @@
 //! a start reads all of them before it answers.
 
 mod bytes;
+mod lead;
 mod reservation;
 mod state;
 
@@ -97,6 +98,7 @@ impl CheckpointStore for SqlCheckpointStore {
             for rows in batch.rows.chunks(ROWS_PER_STATEMENT) {
                 upsert_counters(&mut transaction, rows).await?;
             }
+            lead::save(&mut transaction, &batch.leads).await?;
             if let Some(position) = batch.position {
                 set_position(&mut transaction, position).await?;
             }
@@ -110,10 +112,13 @@ impl CheckpointStore for SqlCheckpointStore {
     async fn load(&self) -> Result<Checkpoint, StoreError> {
         let work = async {
             let mut transaction = self.database.begin(Scope::Installation).await?;
+            let clean = read_clean(&mut transaction).await?;
             let checkpoint = Checkpoint {
                 position: read_position(&mut transaction).await?,
                 rows: read_counters(&mut transaction).await?,
-                clean: read_clean(&mut transaction).await?,
+                leads: lead::read(&mut transaction).await?,
+                clean,
+                crashes: count_crash(&mut transaction, !clean).await?,
                 reservations: read_reservations(&mut transaction).await?,
             };
             set_clean(&mut transaction, false).await?;
@@ -145,13 +150,14 @@ async fn upsert_counters(connection: &mut Connection, rows: &[CounterRow]) -> Re
         .iter()
         .map(|row| Ok((row, position_column(row.included)?)))
         .collect::<Result<Vec<_>, StoreError>>()?;
-    let mut query = QueryBuilder::new("INSERT INTO counters (workspace_id, id, included, state) ");
+    let mut query = QueryBuilder::new("INSERT INTO counters (workspace_id, id, included, state, crashes) ");
     query.push_values(values, |mut values, (row, included)| {
         values.push_bind(row.workspace.as_str()).push_bind(id_column(row.id));
-        values.push_bind(included).push_bind(state::encode(&row.counter));
+        values.push_bind(included).push_bind(state::encode(&row.counter)).push_bind(i64::from(row.crashes));
     });
     query.push(
-        " ON CONFLICT (workspace_id, id) DO UPDATE SET included = excluded.included, state = excluded.state",
+        " ON CONFLICT (workspace_id, id) DO UPDATE SET included = excluded.included, state = excluded.state, \
+         crashes = excluded.crashes",
     );
     query.build().execute(connection).await.map_err(failure(STORE))?;
     Ok(())
@@ -171,7 +177,8 @@ async fn delete_counters(
 }
 
 async fn read_counters(connection: &mut Connection) -> Result<Vec<CounterRow>, StoreError> {
-    let mut found = query("SELECT workspace_id, id, included, state FROM counters").fetch(connection);
+    let mut found =
+        query("SELECT workspace_id, id, included, state, crashes FROM counters").fetch(connection);
     let mut rows: Vec<CounterRow> = Vec::new();
     while let Some(row) = found.try_next().await.map_err(failure(STORE))? {
         let counter = counter_row(&row, rows.last().map(|last| &last.workspace))?;
@@ -194,6 +201,7 @@ fn counter_row(row: &Row, last: Option<&WorkspaceId>) -> Result<CounterRow, Stor
         id: CounterId(u128::from_be_bytes(id)),
         included: position(raw.included)?,
         counter: state::decode(raw.state).map_err(|error| of_counter(&error.to_string()))?,
+        crashes: crashes(raw.crashes)?,
     })
 }
 
@@ -203,6 +211,7 @@ struct RawCounter<'r> {
     id: &'r [u8],
     included: i64,
     state: &'r [u8],
+    crashes: i64,
 }
 
 impl<'r> RawCounter<'r> {
@@ -212,6 +221,7 @@ impl<'r> RawCounter<'r> {
             id: row.try_get(1)?,
             included: row.try_get(2)?,
             state: row.try_get(3)?,
+            crashes: row.try_get(4)?,
         })
     }
 }
@@ -247,6 +257,17 @@ async fn read_clean(connection: &mut Connection) -> Result<bool, StoreError> {
         .fetch_one(connection)
         .await
         .map_err(failure(STORE))
+}
+
+/// Counts a start that found no clean stop, and gives how many did.
+async fn count_crash(connection: &mut Connection, is_crash: bool) -> Result<u32, StoreError> {
+    let counted = "UPDATE positions SET crashes = crashes + $1 WHERE only_row = 1 RETURNING crashes";
+    let column = query_scalar(counted)
+        .bind(i64::from(is_crash))
+        .fetch_one(connection)
+        .await
+        .map_err(failure(STORE))?;
+    crashes(column)
 }
 
 async fn insert_reservations(
@@ -302,6 +323,10 @@ fn position_column(position: Position) -> Result<i64, StoreError> {
 
 fn position(column: i64) -> Result<Position, StoreError> {
     u64::try_from(column).map(Position).map_err(|_| corrupt(format!("negative position {column}")))
+}
+
+fn crashes(column: i64) -> Result<u32, StoreError> {
+    u32::try_from(column).map_err(|_| corrupt(format!("{column} crashes are no number of crashes")))
 }
 
 fn corrupt(detail: String) -> StoreError {

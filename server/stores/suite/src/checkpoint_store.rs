@@ -4,10 +4,12 @@ pub mod samples;
 
 use futures::future::try_join_all;
 use rateguard_core::counter::{CounterId, Position};
-use rateguard_engine::ports::{Checkpoint, CheckpointBatch, CheckpointStore, CounterRow, StoreError};
+use rateguard_engine::ports::{
+    Checkpoint, CheckpointBatch, CheckpointStore, CounterRow, LeadRow, StoreError,
+};
 
 use crate::Backend;
-use samples::{counters, reservation, row, window, ws};
+use samples::{counters, lead, reservation, row, window, ws};
 
 /// A promise is kept unless it panics or meets an error that it does not expect.
 type Outcome = Result<(), StoreError>;
@@ -37,6 +39,9 @@ macro_rules! checkpoint_store_suite {
             a_clean_stop_without_reservations_is_found_once
             a_save_after_a_clean_stop_takes_it_back
             a_restart_keeps_everything
+            leads_come_back_as_they_were_saved
+            a_lead_of_nothing_that_owes_nothing_is_dropped
+            starts_without_a_clean_stop_are_counted
         );
     };
     (@cases $backend:expr; $($case:ident)*) => {
@@ -52,7 +57,7 @@ macro_rules! checkpoint_store_suite {
 /// A new store holds nothing, at position zero.
 pub async fn a_new_store_is_empty<B: Backend<Store: CheckpointStore>>(backend: &B) -> Outcome {
     let store = backend.open().await;
-    assert_eq!(store.load().await?, Checkpoint::default());
+    assert_eq!(store.load().await?, Checkpoint { crashes: 1, ..Checkpoint::default() });
     Ok(())
 }
 
@@ -75,7 +80,7 @@ pub async fn every_counter_comes_back_as_it_was_saved<B: Backend<Store: Checkpoi
 pub async fn a_later_save_replaces_the_state<B: Backend<Store: CheckpointStore>>(backend: &B) -> Outcome {
     let store = backend.open().await;
     store.save(saving(vec![row("ws_1", 1, 10), row("ws_1", 2, 20)])).await?;
-    let changed = CounterRow { included: Position(77), ..row("ws_1", 1, 11) };
+    let changed = CounterRow { included: Position(77), crashes: 5, ..row("ws_1", 1, 11) };
     store.save(saving(vec![changed.clone()])).await?;
     assert_eq!(sorted(store.load().await?), [changed, row("ws_1", 2, 20)]);
     Ok(())
@@ -245,6 +250,51 @@ pub async fn a_restart_keeps_everything<B: Backend<Store: CheckpointStore>>(back
     assert_eq!(loaded.position, Position(9));
     assert_eq!(sorted(loaded), rows);
     Ok(())
+}
+
+/// The last lead of a limit is the one that is loaded, with everything in it.
+pub async fn leads_come_back_as_they_were_saved<B: Backend<Store: CheckpointStore>>(backend: &B) -> Outcome {
+    let store = backend.open().await;
+    let (small, none) = (lead("ws_1", 7, 1), LeadRow { losses: Vec::new(), ..lead("ws_2", 7, 0) });
+    let largest = LeadRow { losses: Vec::new(), span_ms: i64::MAX, ..lead("ws_1", u32::MAX, i64::MAX) };
+    store.save(leading(vec![small, largest.clone(), none])).await?;
+    let replaced = lead("ws_1", 7, 0);
+    store.save(leading(vec![replaced.clone()])).await?;
+    backend.close(store).await;
+
+    let store = backend.open().await;
+    assert_eq!(store.load().await?.leads, [replaced, largest]);
+    Ok(())
+}
+
+/// A lead that is not in force is kept for what crashes have lost, and no longer.
+pub async fn a_lead_of_nothing_that_owes_nothing_is_dropped<B: Backend<Store: CheckpointStore>>(
+    backend: &B,
+) -> Outcome {
+    let store = backend.open().await;
+    store.save(leading(vec![lead("ws_1", 1, 5), lead("ws_1", 2, 5)])).await?;
+    let (owing, free) = (lead("ws_1", 1, 0), LeadRow { losses: Vec::new(), ..lead("ws_1", 2, 0) });
+    store.save(leading(vec![owing.clone(), free])).await?;
+    assert_eq!(store.load().await?.leads, [owing]);
+    Ok(())
+}
+
+/// Every start counts that finds no mark of a clean stop, and so does the first.
+pub async fn starts_without_a_clean_stop_are_counted<B: Backend<Store: CheckpointStore>>(
+    backend: &B,
+) -> Outcome {
+    let store = backend.open().await;
+    assert_eq!(store.load().await?.crashes, 1);
+    assert_eq!(store.load().await?.crashes, 2);
+    store.save_reservations(Vec::new()).await?;
+    assert_eq!(store.load().await?.crashes, 2);
+    store.save(saving(vec![row("ws_1", 1, 10)])).await?;
+    assert_eq!(store.load().await?.crashes, 3);
+    Ok(())
+}
+
+fn leading(leads: Vec<LeadRow>) -> CheckpointBatch {
+    CheckpointBatch { leads, ..CheckpointBatch::default() }
 }
 
 fn saving(rows: Vec<CounterRow>) -> CheckpointBatch {

@@ -47,6 +47,8 @@ async fn a_hold_waits_for_its_ceiling_and_nobody_waits_for_the_hold() {
     let backend = MemoryBackend::default();
     let caller = caller(&backend).await;
     let budget = ask(1, prepaid(1_000), 100);
+    let often = ask(2, a_minute(500), 1);
+    assert!(caller.consume(std::slice::from_ref(&often), at(0)).await, "its lead is on disk from now on");
     backend.disk.hold_up();
     let waiting = tokio::spawn({
         let (caller, budget) = (caller.clone(), budget.clone());
@@ -55,7 +57,7 @@ async fn a_hold_waits_for_its_ceiling_and_nobody_waits_for_the_hold() {
     let_others_work().await;
     assert!(!waiting.is_finished());
     assert_eq!(caller.held(&budget, at(0)).await, 0);
-    assert!(caller.consume(&[ask(2, a_minute(5), 1), budget.clone().probe()], at(0)).await);
+    assert!(caller.consume(&[often, budget.clone().probe()], at(0)).await);
     backend.disk.passes.add_permits(1);
     assert!(waiting.await.expect("no caller panics").is_some());
     assert_eq!(caller.held(&budget, at(0)).await, 100);

@@ -4,7 +4,7 @@ const NOW: Millis = Millis::ZERO;
 const LIMIT: Limit = Limit::FixedWindow { limit: 10, window_ms: 1_000 };
 
 fn table() -> CounterTable {
-    CounterTable::new(Position(4))
+    CounterTable::new(Position(4), Leads::default())
 }
 
 fn workspace() -> WorkspaceId {
@@ -60,7 +60,7 @@ fn reading_changes_nothing() {
     written(&mut table);
     assert!(table.get(id(1)).is_some() && table.get(id(2)).is_none());
     assert!(table.get_mut(id(2)).is_none());
-    assert_eq!((table.live(), table.changed.len()), (1, 0));
+    assert_eq!((table.live(), table.slots.changed.len()), (1, 0));
 }
 
 #[test]
@@ -130,7 +130,7 @@ fn a_sweep_gives_memory_back() {
         table.get_or_insert(CounterId(number), &LIMIT, NOW).counter.take(&LIMIT, 1, NOW);
     }
     sweep_all(&mut table, NOW.plus(1_000));
-    assert!(table.maps.iter().all(|map| map.capacity() == 0));
+    assert!(table.slots.maps.iter().all(|map| map.capacity() == 0));
 }
 
 #[test]

@@ -7,6 +7,8 @@ use rateguard_store_suite::checkpoint_store::samples::row;
 
 use super::{forget_holders, forget_holders_of};
 
+mod crashes;
+
 const NOW: Millis = Millis::ZERO;
 
 fn after_a_crash(mut budget: BudgetCounter, now: Millis) -> BudgetCounter {

@@ -7,6 +7,7 @@ use rateguard_core::usage::CallIdentity;
 use smallvec::SmallVec;
 
 use super::*;
+use crate::leads::Leads;
 
 const NOW: Millis = Millis::ZERO;
 
@@ -50,7 +51,7 @@ fn table(expiries_ms: &[i64]) -> ReservationTable {
 }
 
 fn release(table: &mut ReservationTable, number: u128) {
-    let mut counters = CounterTable::new(Position(0));
+    let mut counters = CounterTable::new(Position(0), Leads::default());
     table.change(&id(number), |reservation| reservation.release(&mut counters, NOW)).expect("it stands");
 }
 
@@ -64,7 +65,7 @@ fn expired(table: &ReservationTable) -> Vec<u128> {
 #[test]
 fn the_first_due_expire_first_and_a_few_at_a_time() {
     let mut table = table(&[30, 10, 20, 40]);
-    let mut counters = CounterTable::new(Position(0));
+    let mut counters = CounterTable::new(Position(0), Leads::default());
     assert!(!table.expire_due(&mut counters, NOW.plus(30), 2));
     assert_eq!(expired(&table), [2, 3]);
     assert!(table.expire_due(&mut counters, NOW.plus(30), 2));
@@ -75,7 +76,7 @@ fn the_first_due_expire_first_and_a_few_at_a_time() {
 fn what_is_over_does_not_expire() {
     let mut table = table(&[10, 10]);
     release(&mut table, 1);
-    assert!(table.expire_due(&mut CounterTable::new(Position(0)), NOW.plus(10), 5));
+    assert!(table.expire_due(&mut CounterTable::new(Position(0), Leads::default()), NOW.plus(10), 5));
     assert_eq!(expired(&table), [2]);
 }
 

@@ -124,6 +124,7 @@ impl<'a> Settling<'a> {
         let counters = &mut self.state.counters;
         let live_max = self.shared.config.live_counters_max;
         let id = counters.fallen(charge.counter, charge.overflow, live_max);
+        counters.settle_losses([(id, &charge.limit)].into_iter(), self.now);
         let known = counters.get(id).map(|entry| entry.included);
         if known.is_none() && charge.amount == 0 {
             // Nothing to add, and no counter to make for it.

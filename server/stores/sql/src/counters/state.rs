@@ -199,7 +199,7 @@ fn read_period(reader: &mut Reader<'_>) -> Result<PeriodMoney, Malformed> {
     })
 }
 
-fn read_natural(reader: &mut Reader<'_>, what: &'static str) -> Result<i64, Malformed> {
+pub(super) fn read_natural(reader: &mut Reader<'_>, what: &'static str) -> Result<i64, Malformed> {
     let number = reader.number(what)?;
     if number < 0 { Err(Malformed(what)) } else { Ok(number) }
 }

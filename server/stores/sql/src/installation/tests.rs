@@ -152,7 +152,7 @@ async fn lost_counters_stay_lost_until_somebody_begins_them() {
     drop(stores);
     let stores = reopened(&folder).await.unwrap();
     assert!(!stores.counters_are_lost());
-    let expected = Checkpoint { position: Position(7), ..Checkpoint::default() };
+    let expected = Checkpoint { position: Position(7), crashes: 1, ..Checkpoint::default() };
     assert_eq!(stores.checkpoints.load().await.unwrap(), expected);
 }
 

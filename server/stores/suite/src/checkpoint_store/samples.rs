@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use rateguard_core::counter::budget::{AnonymousHold, PeriodMoney};
 use rateguard_core::counter::{
-    BudgetCounter, Counter, CounterId, Limit, Mark, Position, Refill, SlidingWindow, WindowCounter,
+    BudgetCounter, Counter, CounterFamily, CounterId, Limit, Mark, Position, Refill, SlidingWindow,
+    WindowCounter,
 };
 use rateguard_core::ids::{ApiId, KeyId, RequestId, ReservationId, WorkspaceId};
 use rateguard_core::invalid::Invalid;
@@ -13,7 +14,7 @@ use rateguard_core::reservation::{Captured, Reservation, ReservationState};
 use rateguard_core::time::Millis;
 use rateguard_core::unit::Unit;
 use rateguard_core::usage::CallIdentity;
-use rateguard_engine::ports::CounterRow;
+use rateguard_engine::ports::{CounterRow, LeadRow, Loss};
 
 const NOW: Millis = Millis::ZERO;
 
@@ -24,7 +25,15 @@ pub fn row(workspace: &str, number: u64, used: i64) -> CounterRow {
         id: CounterId(number.into()),
         included: Position(number),
         counter: window(used),
+        crashes: 0,
     }
+}
+
+/// A lead of so many units, with what two crashes have lost.
+pub fn lead(workspace: &str, family: u32, units: i64) -> LeadRow {
+    let at = Millis::new(1_750_000_000_000);
+    let losses = vec![Loss { crash: 3, at, units: 20 }, Loss { crash: 5, at: at.plus(7), units: i64::MAX }];
+    LeadRow { workspace: ws(workspace), family: CounterFamily(family), units, span_ms: 60_000, losses }
 }
 
 /// A window in which so much is used.
