@@ -6,7 +6,7 @@ use rateguard_core::counter::{Counter, CounterFamily, CounterId, Limit, Position
 use rateguard_core::decision::{Charge, Counters, Entry};
 use rateguard_core::ids::WorkspaceId;
 use rateguard_core::time::Millis;
-use rateguard_engine::ports::{CheckpointBatch, CounterQuery, CounterRow};
+use rateguard_engine::ports::{CheckpointBatch, CounterQuery, CounterRow, ResetCounters};
 use smallvec::SmallVec;
 
 /// Maps that the counters are split into, by the first byte of the id: a map that grows stalls
@@ -122,7 +122,7 @@ impl CounterTable {
 
     /// Puts changes into a batch as they stand now.
     ///
-    /// A budget that holds nothing gets a ceiling of zero: from here on a hold raises it first.
+    /// What holds nothing gets a ceiling of zero: from here on a hold raises it first.
     pub(crate) fn write_down(
         &mut self,
         workspace: &WorkspaceId,
@@ -156,6 +156,24 @@ impl CounterTable {
         self.changed.extend_from_slice(ids);
     }
 
+    /// Sets counters back and says how many there were.
+    pub(crate) fn set_back(&mut self, which: &ResetCounters) -> u64 {
+        let ids: Vec<CounterId> = match which {
+            ResetCounters::One(id, _) => vec![*id],
+            ResetCounters::All(_) => {
+                self.maps.iter().flat_map(HashMap::keys).copied().filter(|id| which.holds(*id)).collect()
+            }
+        };
+        let mut set_back = 0;
+        for id in ids {
+            let is_budget = self.get(id).is_none_or(|entry| matches!(entry.counter, Counter::Budget(_)));
+            if let Some(entry) = self.get_mut(id).filter(|_| !is_budget) {
+                set_back += u64::from(entry.counter.set_back());
+            }
+        }
+        set_back
+    }
+
     /// Drops what the sweep may drop of the next map.
     pub(crate) fn sweep_next(&mut self, mut sweep: Sweep<'_>) {
         let map = &mut self.maps[usize::from(self.swept)];
@@ -178,10 +196,10 @@ impl CounterTable {
 impl Slot {
     fn write_down(&mut self, workspace: &WorkspaceId, id: CounterId) -> CounterRow {
         self.dirty = false;
-        if let Counter::Budget(budget) = &mut self.entry.counter
-            && budget.held() == 0
-        {
-            budget.ceiling = 0;
+        match &mut self.entry.counter {
+            Counter::Budget(budget) if budget.held() == 0 => budget.ceiling = 0,
+            Counter::Concurrency(concurrency) if concurrency.held == 0 => concurrency.ceiling = 0,
+            _ => {}
         }
         let Entry { counter, included } = self.entry.clone();
         CounterRow { workspace: workspace.clone(), id, included, counter }

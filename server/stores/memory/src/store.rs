@@ -12,8 +12,8 @@ use rateguard_core::reservation::Reservation;
 use rateguard_core::time::Millis;
 use rateguard_engine::ports::{
     CheckCommand, CheckOutcome, CheckpointBatch, CheckpointStore, CounterHealth, CounterQuery, CounterStore,
-    ExpiredReservation, LiveBudgets, Overflowed, Principal, ReleaseOutcome, SettleCharge, SettleCommand,
-    StoreError,
+    ExpiredReservation, LiveBudgets, Overflowed, Principal, ReleaseOutcome, RenewOutcome, ResetCounters,
+    SettleCharge, SettleCommand, StoreError,
 };
 
 use crate::ceilings::Raise;
@@ -21,7 +21,7 @@ use crate::checkpointing::{BATCH_COUNTERS_MAX, Disk};
 use crate::config::MemoryCounterStoreConfig;
 use crate::ids::RequestIds;
 use crate::load;
-use crate::workspace::{Shared, Step, Workspace};
+use crate::workspace::{Renewal, Shared, Step, Workspace};
 
 /// The name by which errors know the store.
 pub(crate) const STORE: &str = "counter";
@@ -164,6 +164,30 @@ impl CounterStore for MemoryCounterStore {
     ) -> Result<ReleaseOutcome, StoreError> {
         let released = self.known(workspace).map(|workspace| workspace.release(id, principal, now));
         Ok(released.unwrap_or(ReleaseOutcome::Unknown))
+    }
+
+    async fn renew(
+        &self,
+        workspace: &WorkspaceId,
+        id: &ReservationId,
+        principal: &Principal,
+        expires_at: Millis,
+        now: Millis,
+    ) -> Result<RenewOutcome, StoreError> {
+        let Some(workspace) = self.known(workspace) else { return Ok(RenewOutcome::Unknown) };
+        Ok(workspace.renew(&Renewal { id, principal, expires_at, now }, &self.shared))
+    }
+
+    async fn reset(
+        &self,
+        workspace: &WorkspaceId,
+        counters: ResetCounters,
+        now: Millis,
+    ) -> Result<u64, StoreError> {
+        let set_back = self.workspace(workspace).reset(&counters, now);
+        // Or a crash would bring back what was used.
+        self.write_down(false).await?;
+        Ok(set_back)
     }
 
     async fn expire_due(&self, now: Millis, limit: usize) -> Result<Vec<ExpiredReservation>, StoreError> {

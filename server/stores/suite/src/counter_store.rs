@@ -7,6 +7,8 @@ mod forgetting;
 mod recovery;
 mod request_ids;
 mod reservations;
+mod resets;
+mod running;
 mod settlements;
 pub mod world;
 
@@ -22,6 +24,8 @@ pub use forgetting::*;
 pub use recovery::*;
 pub use request_ids::*;
 pub use reservations::*;
+pub use resets::*;
+pub use running::*;
 pub use settlements::*;
 
 /// How a store ended.
@@ -111,6 +115,21 @@ macro_rules! counter_store_suite {
             keeps_what_is_held_of_a_budget_that_is_gone,
             counts_no_record_again_in_a_counter_that_was_dropped,
             settles_nothing_again_in_a_counter_that_was_dropped,
+            holds_calls_at_the_same_time_until_they_end,
+            gives_a_call_at_the_same_time_back_once,
+            holds_a_call_at_the_same_time_with_all_or_none,
+            leaves_calls_at_the_same_time_to_their_reservations,
+            heals_calls_at_the_same_time_after_a_crash,
+            renews_a_reservation_for_its_holder,
+            renews_nothing_that_is_over,
+            renews_a_reservation_up_to_its_longest_life,
+            remembers_the_id_of_a_renewed_reservation,
+            sets_one_counter_back,
+            sets_all_counters_of_a_limit_back,
+            gives_nothing_back_from_before_a_reset,
+            expires_nothing_from_before_a_reset,
+            sets_no_budget_back,
+            keeps_a_reset_over_a_crash,
         }
     };
     ($backend:expr; $($promise:ident),* $(,)?) => {

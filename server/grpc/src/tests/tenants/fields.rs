@@ -45,7 +45,7 @@ const BY_FULL_NAME: [(&str, &str); 31] = [
 ];
 
 /// Fields that name a thing wherever they are.
-const BY_NAME: [(&str, &str); 25] = [
+const BY_NAME: [(&str, &str); 26] = [
     ("api", "slug"),
     ("api_id", "api"),
     ("api_ids", "api"),
@@ -65,6 +65,7 @@ const BY_NAME: [(&str, &str); 25] = [
     ("price_id", "price"),
     ("request_id", "request"),
     ("reservation_id", "reservation"),
+    ("rule_id", "rule"),
     ("slug", "slug"),
     ("subject", "subject"),
     ("subjects", "subject"),

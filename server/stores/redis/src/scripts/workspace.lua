@@ -1,13 +1,14 @@
 -- One workspace: a hash of its counters by id, with one field `m` for everything that there is once.
 -- All its keys have the same hash tag, and differ in their last letter: c counters, r reservations,
--- b calls of these, d due, f floors that wait, o over, g budgets that are gone, i ids of decisions.
+-- b calls of these, d due, f floors that wait, o over, g budgets that are gone, i ids of decisions, z
+-- counters and families of counters that were set back, with the instant.
 
 local KEY = KEYS[1]
 -- Keys are garbage when nobody has touched the workspace for longer than the longest window.
 local KEPT_MS = 43200000000
 local KEPT_RENEWED_MS = 86400000
 local GENERATION, CLOCK, SETTLED, SEQUENCE, NEXT_DUE, OVERFLOWED = 1, 2, 3, 4, 5, 6
-local FORGOTTEN, LOST_AT, ENDED, KEPT_AT, SCAN, UNSURE = 7, 8, 9, 10, 11, 12
+local FORGOTTEN, LOST_AT, ENDED, KEPT_AT, SCAN, UNSURE, RESET_AT = 7, 8, 9, 10, 11, 12, 13
 local NOT_LOST, LOST, WENT_BACK, NOT_REBUILT = 0, 1, 2, 3
 
 local meta, now
@@ -30,12 +31,14 @@ local function begin(head, ids)
   end
   if raw[1] then
     meta = { cmsgpack.unpack(raw[1]) }
+    -- Nothing was set back in workspaces from before anything could be.
+    meta[RESET_AT] = meta[RESET_AT] or 0
     if meta[GENERATION] == head[3] and meta[SEQUENCE] < head[4] then
       loss, meta[UNSURE] = WENT_BACK, 1
     end
     if now < meta[CLOCK] then now = meta[CLOCK] end
   else
-    meta = { head[2], now, 0, 0, 0, 0, 0, 0, 0, 0, '0', 0 }
+    meta = { head[2], now, 0, 0, 0, 0, 0, 0, 0, 0, '0', 0, 0 }
     if head[3] ~= '' then loss, meta[LOST_AT], meta[UNSURE] = LOST, now, 1 end
   end
   -- Whoever expects the number that was lost must not take this one for it.

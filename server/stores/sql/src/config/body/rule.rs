@@ -1,12 +1,16 @@
 //! A rule's row.
 
+mod overrides;
+
 use rateguard_core::counter::Refill;
 use rateguard_core::ids::{DisplayName, RuleId};
 use rateguard_core::invalid::Invalid;
 use rateguard_core::rule::{Algorithm, Consistency, FailurePolicy, Rule, RulePolicies};
+use rateguard_core::time::Millis;
 use rateguard_core::unit::Unit;
 use serde::{Deserialize, Serialize};
 
+use self::overrides::OverrideBody;
 use super::limit::{EnforcementBody, MatchBody, PeriodBody, ScopeBody, zone};
 
 #[derive(Serialize, Deserialize)]
@@ -23,6 +27,12 @@ pub(super) struct RuleBody {
     /// Rules from before there were any have none.
     #[serde(default)]
     policies: PoliciesBody,
+    /// The same.
+    #[serde(default)]
+    overrides: Vec<OverrideBody>,
+    /// The same.
+    #[serde(default)]
+    last_reset_ms: Option<i64>,
     active: bool,
 }
 
@@ -53,6 +63,7 @@ enum AlgorithmBody {
     FixedWindow { limit: i64, window_ms: i64 },
     SlidingWindow { limit: i64, window_ms: i64 },
     CalendarWindow { limit: i64, period: PeriodBody, zone: Option<String> },
+    Concurrency { limit: i64 },
 }
 
 impl From<&Rule> for RuleBody {
@@ -67,6 +78,8 @@ impl From<&Rule> for RuleBody {
             priority: rule.priority,
             override_group: rule.override_group.clone(),
             policies: rule.policies.into(),
+            overrides: rule.overrides.iter().map(OverrideBody::from).collect(),
+            last_reset_ms: rule.last_reset_at.map(Millis::get),
             active: rule.active,
         }
     }
@@ -85,6 +98,12 @@ impl RuleBody {
             priority: self.priority,
             override_group: self.override_group,
             policies: self.policies.into(),
+            overrides: self
+                .overrides
+                .into_iter()
+                .map(OverrideBody::into_override)
+                .collect::<Result<_, _>>()?,
+            last_reset_at: self.last_reset_ms.map(Millis::new),
             active: self.active,
         })
     }
@@ -137,6 +156,7 @@ impl From<&Algorithm> for AlgorithmBody {
                 period: (*period).into(),
                 zone: zone.as_ref().map(|zone| zone.name().to_owned()),
             },
+            Algorithm::Concurrency { limit } => Self::Concurrency { limit: *limit },
         }
     }
 }
@@ -153,6 +173,7 @@ impl AlgorithmBody {
             Self::CalendarWindow { limit, period, zone: name } => {
                 Algorithm::CalendarWindow { limit, period: period.into(), zone: zone(name.as_deref())? }
             }
+            Self::Concurrency { limit } => Algorithm::Concurrency { limit },
         })
     }
 }
