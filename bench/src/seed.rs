@@ -121,6 +121,8 @@ fn rule(text: &str, dimension: Dimension, algorithm: Algorithm) -> anyhow::Resul
         priority: 0,
         override_group: None,
         policies: RulePolicies::default(),
+        overrides: Vec::new(),
+        last_reset_at: None,
         active: true,
     })
 }

@@ -12,7 +12,18 @@ use crate::{ENVOY_FILE_DESCRIPTOR_SET, FILE_DESCRIPTOR_SET, INTERNAL_FILE_DESCRI
 
 /// Every service of the public package and its methods.
 const PUBLIC_SERVICES: [(&str, &[&str]); 13] = [
-    ("QuotaService", &["CheckQuota", "BatchCheckQuota", "GetQuota", "ReleaseReservation"]),
+    (
+        "QuotaService",
+        &[
+            "CheckQuota",
+            "BatchCheckQuota",
+            "StreamCheckQuota",
+            "GetQuota",
+            "ReleaseReservation",
+            "RenewReservation",
+            "ResetQuota",
+        ],
+    ),
     ("UsageService", &["ReportUsage", "ListUsageEvents"]),
     ("ApiService", &["CreateApi", "GetApi", "ListApis", "UpdateApi", "DeleteApi"]),
     ("KeyService", &["CreateKey", "GetKey", "ListKeys", "UpdateKey", "RotateKey", "DeleteKey"]),
@@ -264,7 +275,14 @@ fn named(method: &Method) -> Named {
 
 #[test]
 fn what_a_call_takes_and_reports_is_for_keys_and_their_gateways_alone() {
-    let of_calls = ["CheckQuota", "BatchCheckQuota", "ReleaseReservation", "ReportUsage"];
+    let of_calls = [
+        "CheckQuota",
+        "BatchCheckQuota",
+        "StreamCheckQuota",
+        "ReleaseReservation",
+        "RenewReservation",
+        "ReportUsage",
+    ];
     let methods: Vec<_> = METHODS.iter().filter(|method| of_calls.contains(&method.names().1)).collect();
     assert_eq!(methods.len(), of_calls.len());
     for method in methods {

@@ -110,12 +110,10 @@ impl Running {
         };
         let mut told = JoinSet::new();
         told.spawn(readiness.clone().keep_telling(reporter.clone()));
-        let router = with_proxy(
-            probes(readiness).merge(public_router(&engine, &people, health, &config.server.cors_origins)?),
-            gateway.clone(),
-        );
-        let router = seen_through_proxies(config, router);
         let (stop, drain_max) = (CancellationToken::new(), config.drain_max());
+        let services = public_router(&engine, &people, health, &config.server.cors_origins, &stop)?;
+        let router = with_proxy(probes(readiness).merge(services), gateway.clone());
+        let router = seen_through_proxies(config, router);
         let is_encrypted = encryption.is_some();
         let gateways = for_gateways
             .map(|it| (it.listener, seen_through_proxies(config, gateway_router(&engine, &stop))));

@@ -6,6 +6,7 @@
 //! that owns it keeps the last one.
 
 pub mod budget;
+pub mod concurrency;
 mod lead;
 pub mod lent;
 mod share;
@@ -15,6 +16,7 @@ pub mod window;
 
 use crate::time::{Bounds, Millis};
 pub use budget::{BudgetCounter, PeriodMoney};
+pub use concurrency::ConcurrencyCounter;
 pub use lent::Lent;
 pub use sliding_window::SlidingWindow;
 pub use token_bucket::{Refill, TokenBucket};
@@ -85,12 +87,30 @@ pub enum Limit {
         /// The period of now; `None` for a prepaid budget.
         bounds: Option<Bounds>,
     },
+    /// At most `limit` at the same time.
+    Concurrency {
+        /// What may be held at once.
+        limit: i64,
+    },
 }
 
 impl Limit {
     /// Whether what is used is given back by itself.
     pub fn resets(&self) -> bool {
-        !matches!(self, Self::Budget { bounds: None, .. })
+        !matches!(self, Self::Budget { bounds: None, .. } | Self::Concurrency { .. })
+    }
+
+    /// The same of another size. A bucket keeps its rate.
+    #[must_use]
+    pub fn sized(self, size: i64) -> Self {
+        match self {
+            Self::TokenBucket { refill, .. } => Self::TokenBucket { capacity: size, refill },
+            Self::FixedWindow { window_ms, .. } => Self::FixedWindow { limit: size, window_ms },
+            Self::SlidingWindow { window_ms, .. } => Self::SlidingWindow { limit: size, window_ms },
+            Self::CalendarWindow { bounds, .. } => Self::CalendarWindow { limit: size, bounds },
+            Self::Budget { bounds, .. } => Self::Budget { nanos: size, bounds },
+            Self::Concurrency { .. } => Self::Concurrency { limit: size },
+        }
     }
 
     /// The limit's size in its unit.
@@ -99,7 +119,8 @@ impl Limit {
             Self::TokenBucket { capacity, .. } => capacity,
             Self::FixedWindow { limit, .. }
             | Self::SlidingWindow { limit, .. }
-            | Self::CalendarWindow { limit, .. } => limit,
+            | Self::CalendarWindow { limit, .. }
+            | Self::Concurrency { limit } => limit,
             Self::Budget { nanos, .. } => nanos,
         }
     }
@@ -182,6 +203,8 @@ pub enum Counter {
     SlidingWindow(Box<SlidingWindow>),
     /// A budget.
     Budget(Box<BudgetCounter>),
+    /// What is held at the same time.
+    Concurrency(Box<ConcurrencyCounter>),
 }
 
 /// Where in a counter an amount was taken, so that it can be corrected there, also when the counter
@@ -216,6 +239,8 @@ pub enum Mark {
         /// The period's end; zero for a prepaid budget.
         end: Millis,
     },
+    /// Held as long as its reservation is open.
+    Concurrency,
 }
 
 impl Mark {
@@ -236,6 +261,7 @@ impl Mark {
                 let bounds = Bounds { start, end, next_end: end };
                 (Limit::Budget { nanos: 0, bounds: (end > Millis::ZERO).then_some(bounds) }, start)
             }
+            Self::Concurrency => (Limit::Concurrency { limit: 0 }, Millis::ZERO),
         }
     }
 
@@ -245,7 +271,7 @@ impl Mark {
         match self {
             Self::Window { end, .. } => now >= end,
             Self::SlidingWindow { slot, window_ms } => now >= sliding_window::counts_until(slot, window_ms),
-            Self::TokenBucket { .. } | Self::Budget { .. } => false,
+            Self::TokenBucket { .. } | Self::Budget { .. } | Self::Concurrency => false,
         }
     }
 }
@@ -262,6 +288,7 @@ impl Counter {
                 Self::SlidingWindow(Box::new(SlidingWindow::fresh(*window_ms)))
             }
             Limit::Budget { bounds, .. } => Self::Budget(Box::new(BudgetCounter::fresh(*bounds, now))),
+            Limit::Concurrency { .. } => Self::Concurrency(Box::default()),
         }
     }
 
@@ -278,6 +305,7 @@ impl Counter {
                 state.read(limit, window_ms, need, now)
             }
             (Self::Budget(state), Limit::Budget { nanos, bounds }) => state.read(nanos, bounds, need, now),
+            (Self::Concurrency(state), Limit::Concurrency { limit }) => state.read(limit, need, now),
             // The id hashes the shape, so a counter never meets a limit of another kind; were it
             // to happen, it counts as new.
             _ => Self::fresh(limit, now).read(limit, need, now),
@@ -303,6 +331,10 @@ impl Counter {
                 let PeriodMoney { start, end, .. } = state.hold(bounds, amount, now);
                 Mark::Budget { start, end }
             }
+            (Self::Concurrency(state), Limit::Concurrency { .. }) => {
+                state.hold(amount);
+                Mark::Concurrency
+            }
             _ => {
                 *self = Self::fresh(limit, now);
                 self.take(limit, amount, now)
@@ -327,6 +359,7 @@ impl Counter {
                 let PeriodMoney { start, end, .. } = state.money_at(bounds, now);
                 Mark::Budget { start, end }
             }
+            (Self::Concurrency(_), Limit::Concurrency { .. }) => Mark::Concurrency,
             _ => Self::fresh(limit, now).mark(limit, now),
         }
     }
@@ -347,6 +380,8 @@ impl Counter {
             (Self::Budget(state), Limit::Budget { bounds, .. }) => {
                 state.spend(bounds, amount, accounted_at, now);
             }
+            // A report tells of a call that is over: there is nothing to hold.
+            (Self::Concurrency(_), Limit::Concurrency { .. }) => {}
             _ => {
                 *self = Self::fresh(limit, now);
                 self.charge(limit, amount, accounted_at, now);
@@ -365,6 +400,7 @@ impl Counter {
             (Self::Window(state), Mark::Window { start, end }) => state.correct(start, end, delta),
             (Self::SlidingWindow(state), Mark::SlidingWindow { slot, .. }) => state.correct(slot, delta),
             (Self::Budget(state), Mark::Budget { start, .. }) => state.correct_hold(start, delta),
+            (Self::Concurrency(state), Mark::Concurrency) => state.hold(delta),
             // The counter was dropped or replaced in the meantime: its window is over.
             _ => {}
         }
@@ -396,6 +432,26 @@ impl Counter {
         }
     }
 
+    /// Sets it back to nothing used and says whether it was. A budget stays: its money stands in the books.
+    pub fn set_back(&mut self) -> bool {
+        match self {
+            // What is lent may still be spent.
+            Self::TokenBucket(state) => {
+                *state = TokenBucket { lent: state.lent.take(), ..TokenBucket::FRESH };
+            }
+            Self::Window(state) => state.used = 0,
+            Self::SlidingWindow(state) => {
+                state.sum = 0;
+                state.slots.clear();
+            }
+            Self::Concurrency(state) => {
+                **state = ConcurrencyCounter { ceiling: state.ceiling, ..ConcurrencyCounter::default() };
+            }
+            Self::Budget(_) => return false,
+        }
+        true
+    }
+
     /// Whether the counter counts like a fresh one from `now` on, so that it may be forgotten.
     pub fn is_idle(&self, now: Millis) -> bool {
         match self {
@@ -403,6 +459,7 @@ impl Counter {
             Self::Window(state) => state.is_idle(now),
             Self::SlidingWindow(state) => state.is_idle(now),
             Self::Budget(state) => state.is_idle(now),
+            Self::Concurrency(state) => state.is_idle(now),
         }
     }
 

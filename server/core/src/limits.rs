@@ -24,6 +24,8 @@ pub const MATCH_VALUES_MAX: usize = 64;
 pub const SCOPE_DIMENSIONS_MAX: usize = 4;
 /// Rules of one workspace: a plan is compiled whole and kept in memory.
 pub const RULES_PER_WORKSPACE_MAX: usize = 1_000;
+/// Keys and subjects for whom one rule has another amount: they are kept with the plan.
+pub const OVERRIDES_PER_RULE_MAX: usize = 100;
 /// Budgets of one workspace.
 pub const BUDGETS_PER_WORKSPACE_MAX: usize = 1_000;
 /// Prices of its own that a workspace may have for one model, each from another instant on.
@@ -35,7 +37,9 @@ pub const DESCRIPTORS_MAX: usize = 32;
 /// Entries of one descriptor: with its domain they are attributes of a call, and stay within their number.
 pub const DESCRIPTOR_ENTRIES_MAX: usize = 10;
 /// Checks of one batch.
-pub const BATCH_CHECKS_MAX: usize = 100;
+pub const BATCH_CHECKS_MAX: usize = 1_000;
+/// Checks of one stream that are decided at the same time: a client that sends more waits for answers.
+pub const STREAM_CHECKS_MAX: usize = 256;
 /// Records of one report.
 pub const BATCH_RECORDS_MAX: usize = 1_000;
 /// Items of one page.
@@ -67,8 +71,11 @@ pub const LOCAL_REPLICAS_MAX: u16 = 1_000;
 pub const RESERVATION_TTL_MS_DEFAULT: i64 = 10 * 60 * 1_000;
 /// Shortest life of a reservation.
 pub const RESERVATION_TTL_MS_MIN: i64 = 1_000;
-/// Longest life of a reservation; after a crash money that was held stays held this long.
+/// Longest time for which a reservation is taken or renewed; after a crash what was held stays held this
+/// long.
 pub const RESERVATION_TTL_MS_MAX: i64 = 60 * 60 * 1_000;
+/// Longest time from a reservation's decision to its expiry, however often it is renewed: a day.
+pub const RESERVATION_LIFE_MS_MAX: i64 = 24 * 60 * 60 * 1_000;
 /// A reservation's record outlives its expiry by this much, so that a late report finds it.
 pub const RESERVATION_RECORD_MS: i64 = 24 * 60 * 60 * 1_000;
 /// How long the id of an allowed CONSUME is remembered.

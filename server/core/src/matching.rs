@@ -265,15 +265,29 @@ pub enum ScopeValue<'a> {
 }
 
 impl Scope {
-    /// Checks the bound on dimensions.
+    /// Checks the bound on dimensions, and that a call can lack what it is asked for.
     ///
     /// # Errors
-    /// [`Invalid`] when there are more than 4.
+    /// [`Invalid`] when there are more than 4, when one is named twice, and when missing values matter
+    /// where none can be missing.
     pub fn check(&self) -> Result<(), Invalid> {
-        if self.dimensions.len() <= SCOPE_DIMENSIONS_MAX {
-            return Ok(());
+        if self.dimensions.len() > SCOPE_DIMENSIONS_MAX {
+            let bound = format!("must have at most {SCOPE_DIMENSIONS_MAX} dimensions");
+            return Err(Invalid::new("scope", bound));
         }
-        Err(Invalid::new("scope", format!("must have at most {SCOPE_DIMENSIONS_MAX} dimensions")))
+        let twice = (1..self.dimensions.len()).find(|place| {
+            self.dimensions.iter().take(*place).any(|d| Some(d) == self.dimensions.get(*place))
+        });
+        if let Some(place) = twice {
+            return Err(Invalid::new(format!("scope[{place}]"), "must not be named twice"));
+        }
+        // Every call has a key.
+        let never_missing = self.dimensions.iter().all(|dimension| *dimension == Dimension::Key);
+        if never_missing && self.on_missing != OnMissing::Shared {
+            let message = "must be SHARED where no value of the scope can be missing";
+            return Err(Invalid::new("on_missing", message));
+        }
+        Ok(())
     }
 
     /// The call's values, and whether any is missing.

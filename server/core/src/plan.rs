@@ -1,5 +1,7 @@
 //! A workspace's rules and budgets, compiled: which of them apply to a call, and to which counters.
 
+mod overrides;
+
 use std::cmp::Ordering;
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -15,6 +17,7 @@ use crate::rule::{
 };
 use crate::time::{Bounds, CalendarPeriod, Millis, Zone};
 use crate::unit::Unit;
+use overrides::Overrides;
 
 /// Which rule or budget.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -57,6 +60,8 @@ pub struct PlannedLimit {
     priority: i32,
     override_group: Option<String>,
     kind: Kind,
+    /// Most limits have none, and then nothing is looked up.
+    overrides: Option<Box<Overrides>>,
     seed: u64,
     /// Computed once, since every call names it.
     overflow: CounterId,
@@ -93,6 +98,9 @@ pub struct Selection<'p> {
     pub selected: SmallVec<[Selected<'p>; 8]>,
     /// A limit that denies calls which lack a value of its scope, as this one does.
     pub denied_by_missing: Option<&'p PlannedLimit>,
+    /// Limits that mean the call and let its key or subject pass without one. Each has its place in its
+    /// override group all the same.
+    exempted_by: SmallVec<[&'p PlannedLimit; 2]>,
 }
 
 /// Why a limit did not apply to a call, for `explain`.
@@ -104,6 +112,8 @@ pub enum Unselected {
     MissingValue,
     /// Another limit of its override group has a higher priority.
     Overridden,
+    /// An override lets the call's key or subject pass without a limit.
+    Unlimited,
 }
 
 /// The limits of a workspace, for one version of its configuration.
@@ -188,7 +198,7 @@ impl Plan {
         self.limits
             .iter()
             .filter(|limit| !applies(limit) && !denies(limit))
-            .map(|limit| (limit, limit.reason(facts)))
+            .map(|limit| (limit, selection.reason(limit, facts)))
             .collect()
     }
 
@@ -211,8 +221,19 @@ impl Plan {
 }
 
 fn is_overridden(selection: &Selection<'_>, planned: &PlannedLimit) -> bool {
-    planned.override_group.is_some()
-        && selection.selected.iter().any(|s| s.planned.override_group == planned.override_group)
+    let mut before =
+        selection.selected.iter().map(|s| s.planned).chain(selection.exempted_by.iter().copied());
+    planned.override_group.is_some() && before.any(|limit| limit.override_group == planned.override_group)
+}
+
+impl Selection<'_> {
+    /// Why a limit is not selected.
+    fn reason(&self, limit: &PlannedLimit, facts: &CallFacts<'_>) -> Unselected {
+        if self.exempted_by.iter().any(|exempting| std::ptr::eq(*exempting, limit)) {
+            return Unselected::Unlimited;
+        }
+        limit.reason(facts)
+    }
 }
 
 impl PlannedLimit {
@@ -235,6 +256,15 @@ impl PlannedLimit {
         match self.policies.failure {
             FailurePolicy::Local { share_percent, .. } => limit.without_share(share_percent),
             FailurePolicy::Open | FailurePolicy::Closed => limit,
+        }
+    }
+
+    /// What the counter of a call is held against at `now`; `None` where its key or subject has no limit.
+    fn limit_for(&self, facts: &CallFacts<'_>, now: Millis) -> Option<Limit> {
+        let limit = self.limit_at(now);
+        match &self.overrides {
+            None => Some(limit),
+            Some(overrides) => overrides.limit(facts, limit),
         }
     }
 
@@ -281,10 +311,9 @@ impl PlannedLimit {
     }
 
     fn add_to<'p>(&'p self, selection: &mut Selection<'p>, facts: &CallFacts<'_>, now: Millis) {
+        let Some(limit) = self.limit_for(facts, now) else { return selection.exempted_by.push(self) };
         match self.counter(facts) {
-            Some(counter) => {
-                selection.selected.push(Selected { planned: self, counter, limit: self.limit_at(now) });
-            }
+            Some(counter) => selection.selected.push(Selected { planned: self, counter, limit }),
             None if self.scope.on_missing == OnMissing::Deny && self.enforcement == Enforcement::Enforced => {
                 selection.denied_by_missing.get_or_insert(self);
             }
@@ -345,7 +374,8 @@ fn counter_id(family: CounterFamily, seed: u64, values: &[ScopeValue<'_>]) -> Co
     CounterId::of(family, xxh3_128_with_seed(&bytes, seed))
 }
 
-fn plan_rule(workspace: &WorkspaceId, zone: &Zone, rule: &Rule, now: Millis) -> PlannedLimit {
+/// A rule by itself, ready to be looked up, also where it is not active.
+pub fn plan_rule(workspace: &WorkspaceId, zone: &Zone, rule: &Rule, now: Millis) -> PlannedLimit {
     let (kind, shape) = match &rule.algorithm {
         Algorithm::TokenBucket { capacity, refill } => {
             (Kind::Plain(Limit::TokenBucket { capacity: *capacity, refill: *refill }), "bucket".to_owned())
@@ -361,6 +391,9 @@ fn plan_rule(workspace: &WorkspaceId, zone: &Zone, rule: &Rule, now: Millis) -> 
         Algorithm::CalendarWindow { limit, period, zone: own } => {
             calendar_kind(*limit, *period, own.as_ref().unwrap_or(zone), false, now)
         }
+        Algorithm::Concurrency { limit } => {
+            (Kind::Plain(Limit::Concurrency { limit: *limit }), "concurrency".to_owned())
+        }
     };
     let seed = seed(workspace, rule.id.as_str(), &rule.unit, &shape, &rule.scope);
     PlannedLimit {
@@ -375,6 +408,7 @@ fn plan_rule(workspace: &WorkspaceId, zone: &Zone, rule: &Rule, now: Millis) -> 
         priority: rule.priority,
         override_group: rule.override_group.clone(),
         kind,
+        overrides: Overrides::of(&rule.overrides),
         seed,
         overflow: overflow(seed),
     }
@@ -404,6 +438,7 @@ pub fn plan_budget(workspace: &WorkspaceId, zone: &Zone, budget: &Budget, now: M
         priority: 0,
         override_group: None,
         kind,
+        overrides: None,
         seed,
         overflow: overflow(seed),
     }

@@ -8,6 +8,7 @@ use crate::amounts::Amounts;
 use crate::counter::{Counter, CounterId, Limit, Mark, Position};
 use crate::decision::{Charge, Counters, Entry, Verdict};
 use crate::ids::{KeyId, RequestId, ReservationId};
+use crate::limits::RESERVATION_LIFE_MS_MAX;
 use crate::money::Nanos;
 use crate::time::Millis;
 use crate::unit::Unit;
@@ -33,6 +34,11 @@ impl Captured {
     /// Whether it is money held by a budget.
     pub fn is_budget(&self) -> bool {
         matches!(self.mark, Mark::Budget { .. })
+    }
+
+    /// Whether it is held only as long as the call runs.
+    fn is_concurrency(&self) -> bool {
+        self.mark == Mark::Concurrency
     }
 }
 
@@ -181,6 +187,21 @@ impl Reservation {
         }
     }
 
+    /// Lets it expire at `expires_at`, but never before it would have, and at most
+    /// [`RESERVATION_LIFE_MS_MAX`] after its decision. Does nothing unless it is open.
+    pub fn renew(&mut self, expires_at: Millis) {
+        if self.state == ReservationState::Open {
+            let last = self.decided_at.plus(RESERVATION_LIFE_MS_MAX);
+            self.expires_at = self.expires_at.max(expires_at.min(last));
+        }
+    }
+
+    /// Forgets what it took of counters that were set back since: neither does that count in them any
+    /// more, nor may it be given back.
+    pub fn forget(&mut self, is_set_back: impl Fn(CounterId) -> bool) {
+        self.captured.retain(|captured| captured.is_budget() || !is_set_back(captured.counter));
+    }
+
     /// Whether it has expired and its floor is no event yet.
     pub fn awaits_floor_event(&self) -> bool {
         self.state == ReservationState::Expired && self.floor > Nanos::ZERO
@@ -225,7 +246,7 @@ impl Captured {
     /// dry may have been forgotten since; what the call used beyond its estimate counts all the
     /// same, unless its window is over.
     fn entry<'c>(&self, counters: &'c mut impl Counters, now: Millis) -> Option<&'c mut Entry> {
-        if self.mark.is_over(now) {
+        if self.mark.is_over(now) || self.is_concurrency() {
             return counters.get_mut(self.counter);
         }
         let (limit, at) = self.mark.place();
@@ -241,6 +262,13 @@ impl Captured {
                 let freed = if settlement.is_final { self.taken } else { self.taken.min(cost.max(0)) };
                 budget.settle(start, freed, cost);
                 self.taken -= freed;
+            }
+            (counter, Mark::Concurrency) => {
+                // It is held until the call is over, and then whole, whatever the call has used.
+                if settlement.is_final {
+                    counter.correct(self.mark, self.taken, -self.taken, settlement.now);
+                    self.taken = 0;
+                }
             }
             (counter, mark) => self.settle_units(counter, mark, settlement),
         }

@@ -1,5 +1,7 @@
 //! Rules and budgets as people define them.
 
+mod overrides;
+
 use crate::counter::{Limit, Position, Refill};
 use crate::ids::{BudgetId, DisplayName, RuleId};
 use crate::invalid::Invalid;
@@ -9,8 +11,9 @@ use crate::limits::{
 };
 use crate::matching::{Match, Scope};
 use crate::money::Nanos;
-use crate::time::{CalendarPeriod, Zone};
+use crate::time::{CalendarPeriod, Millis, Zone};
 use crate::unit::Unit;
+pub use overrides::{Override, OverrideAmount, OverrideOf};
 
 /// How a rule counts.
 #[derive(Clone, Debug, PartialEq)]
@@ -45,6 +48,12 @@ pub enum Algorithm {
         /// Whose calendar; `None` takes the workspace's zone.
         zone: Option<Zone>,
     },
+    /// At most `limit` at the same time: each call holds its amount from its reservation on until that
+    /// ends.
+    Concurrency {
+        /// Units held at once.
+        limit: i64,
+    },
 }
 
 impl Algorithm {
@@ -62,7 +71,7 @@ impl Algorithm {
                 check_limit("limit", *limit)?;
                 check_window(*window_ms)
             }
-            Self::CalendarWindow { limit, .. } => check_limit("limit", *limit),
+            Self::CalendarWindow { limit, .. } | Self::Concurrency { limit } => check_limit("limit", *limit),
         }
     }
 }
@@ -146,6 +155,9 @@ impl RulePolicies {
     /// # Errors
     /// [`Invalid`] naming the field and its bound.
     fn check(&self, algorithm: &Algorithm) -> Result<(), Invalid> {
+        if matches!(algorithm, Algorithm::Concurrency { .. }) {
+            return self.check_of_concurrency();
+        }
         if let FailurePolicy::Local { share_percent, replicas_max } = self.failure {
             if !(1..=99).contains(&share_percent) {
                 return Err(Invalid::new("failure_policy.local_share_percent", "must be 1 to 99"));
@@ -175,6 +187,21 @@ impl RulePolicies {
             _ => Ok(()),
         }
     }
+
+    /// What runs at the same time is known to the shared counters alone, by its reservations: nothing of
+    /// it can be taken in advance, given out without them, or owed.
+    fn check_of_concurrency(&self) -> Result<(), Invalid> {
+        if self.consistency == Consistency::Leased {
+            return Err(Invalid::new("consistency", "must be STRICT for concurrency"));
+        }
+        if matches!(self.failure, FailurePolicy::Local { .. }) {
+            return Err(Invalid::new("failure_policy.mode", "must be OPEN or CLOSED for concurrency"));
+        }
+        if self.counts_denied {
+            return Err(Invalid::new("counts_denied", "must be false for concurrency"));
+        }
+        Ok(())
+    }
 }
 
 /// One limit on units.
@@ -200,6 +227,10 @@ pub struct Rule {
     pub override_group: Option<String>,
     /// Where and how it decides.
     pub policies: RulePolicies,
+    /// Other amounts for single keys and subjects.
+    pub overrides: Vec<Override>,
+    /// When one of its counters, or all, were last set back to nothing used.
+    pub last_reset_at: Option<Millis>,
     /// Whether it applies at all.
     pub active: bool,
 }
@@ -214,6 +245,9 @@ impl Rule {
         self.scope.check()?;
         self.algorithm.check()?;
         self.policies.check(&self.algorithm)?;
+        if matches!(self.algorithm, Algorithm::Concurrency { .. }) && self.unit != Unit::Requests {
+            return Err(Invalid::new("unit", "must be requests for concurrency"));
+        }
         if self.enforcement == Enforcement::Soft {
             return Err(Invalid::new("mode", "must be ENFORCED or SHADOW"));
         }
@@ -223,7 +257,7 @@ impl Rule {
         if self.override_group.as_ref().is_some_and(|group| group.len() > NAME_BYTES_MAX) {
             return Err(Invalid::new("override_group", format!("must be at most {NAME_BYTES_MAX} bytes")));
         }
-        Ok(())
+        overrides::check(self)
     }
 }
 
@@ -329,3 +363,6 @@ impl Budget {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

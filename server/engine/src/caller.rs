@@ -182,6 +182,20 @@ impl Caller {
     }
 }
 
+/// What a caller showed, without the secret itself.
+#[derive(Clone, Copy, Debug)]
+pub struct ShownKey {
+    sha256: [u8; 32],
+    by_gateway: bool,
+}
+
+impl ShownKey {
+    /// A key by its secret, shown by its holder or by a gateway that acts for them.
+    pub fn new(secret: &str, by_gateway: bool) -> Self {
+        Self { sha256: key_hash(secret), by_gateway }
+    }
+}
+
 /// Finds out who calls.
 pub struct Authenticator {
     directory: Arc<Directory>,
@@ -206,9 +220,25 @@ impl Authenticator {
     /// # Errors
     /// [`Reason::CredentialUnknown`], [`Reason::KeyDisabled`], [`Reason::KeyExpired`].
     pub fn by_key(&self, secret: &str, now: Millis) -> Result<Caller, EngineError> {
-        let KnownKey { workspace, key, last_use } = known(secret, |hash| self.directory.key(hash))?;
+        if secret.len() > KEY_BYTES_MAX {
+            return Err(unknown_key());
+        }
+        self.by_hash(&key_hash(secret), now)
+    }
+
+    /// The same caller as of now, for whoever was let in once and stays: by the hash of what they showed.
+    ///
+    /// # Errors
+    /// As when they were let in.
+    pub fn again(&self, shown: &ShownKey, now: Millis) -> Result<Caller, EngineError> {
+        let caller = self.by_hash(&shown.sha256, now)?;
+        if shown.by_gateway { for_gateway(caller) } else { Ok(caller) }
+    }
+
+    fn by_hash(&self, sha256: &[u8; 32], now: Millis) -> Result<Caller, EngineError> {
+        let KnownKey { workspace, key, last_use } = self.directory.key(sha256).ok_or_else(unknown_key)?;
         check_usable(&key, now)?;
-        if key.secret_until(&key_hash(secret)).is_some_and(|until| now >= until) {
+        if key.secret_until(sha256).is_some_and(|until| now >= until) {
             return Err(EngineError::new(Reason::KeyExpired, "the API key was rotated; use the new secret"));
         }
         Ok(Caller { workspace, key, by_gateway: false, last_use })
@@ -226,11 +256,7 @@ impl Authenticator {
     /// As [`Authenticator::by_key`], and [`Reason::ScopeMissing`] for a key without the scope
     /// `gateway`.
     pub fn by_gateway(&self, on_behalf_of: &str, now: Millis) -> Result<Caller, EngineError> {
-        let caller = self.by_key(on_behalf_of, now)?;
-        if !caller.key.scopes.contains(Scope::Gateway) {
-            return Err(EngineError::new(Reason::ScopeMissing, "the key lacks the scope \"gateway\""));
-        }
-        Ok(Caller { by_gateway: true, ..caller })
+        for_gateway(self.by_key(on_behalf_of, now)?)
     }
 
     /// The same for what follows a call that was admitted: it counts whatever became of the key
@@ -257,10 +283,19 @@ pub fn key_needed() -> EngineError {
 }
 
 fn known(secret: &str, find: impl FnOnce(&[u8; 32]) -> Option<KnownKey>) -> Result<KnownKey, EngineError> {
-    (secret.len() <= KEY_BYTES_MAX)
-        .then(|| find(&key_hash(secret)))
-        .flatten()
-        .ok_or_else(|| EngineError::new(Reason::CredentialUnknown, "the API key is not known"))
+    (secret.len() <= KEY_BYTES_MAX).then(|| find(&key_hash(secret))).flatten().ok_or_else(unknown_key)
+}
+
+fn unknown_key() -> EngineError {
+    EngineError::new(Reason::CredentialUnknown, "the API key is not known")
+}
+
+/// An app, as a gateway acts for it.
+fn for_gateway(app: Caller) -> Result<Caller, EngineError> {
+    if !app.key.scopes.contains(Scope::Gateway) {
+        return Err(EngineError::new(Reason::ScopeMissing, "the key lacks the scope \"gateway\""));
+    }
+    Ok(Caller { by_gateway: true, ..app })
 }
 
 fn check_usable(key: &Key, now: Millis) -> Result<(), EngineError> {

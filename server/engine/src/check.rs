@@ -15,6 +15,7 @@ use rateguard_core::limits::LIMITS_PER_CALL_MAX;
 use rateguard_core::matching::CallFacts;
 use rateguard_core::money::Nanos;
 use rateguard_core::plan::{LimitId, Plan, Selected, Selection, Unselected};
+use rateguard_core::reservation::ReservationState;
 use rateguard_core::rule::Enforcement;
 use rateguard_core::time::{Bounds, Millis};
 use rateguard_core::unit::Unit;
@@ -30,7 +31,7 @@ use crate::engine::Engine;
 use crate::error::{EngineError, Reason};
 use crate::gate::is_away;
 use crate::leases::Leased;
-use crate::ports::{CheckCommand, CheckOutcome, CounterQuery, Decided, ReleaseOutcome};
+use crate::ports::{CheckCommand, CheckOutcome, CounterQuery, Decided, ReleaseOutcome, RenewOutcome};
 
 /// A call, as its caller describes it. Empty text means unsaid.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
@@ -220,7 +221,7 @@ impl Engine {
             .selected
             .iter()
             .zip(readings)
-            .map(|(selected, reading)| status(selected.planned, selected.limit, reading))
+            .map(|(selected, reading)| status(selected.planned, selected.limit, reading, 0))
             .collect())
     }
 
@@ -258,6 +259,37 @@ impl Engine {
     }
 }
 
+impl Engine {
+    /// Lets an open reservation go on for `ttl_ms` from now, which is within its bounds already, and says
+    /// when it expires: never earlier than it would have, and at most
+    /// [`RESERVATION_LIFE_MS_MAX`](rateguard_core::limits::RESERVATION_LIFE_MS_MAX) after its decision.
+    ///
+    /// # Errors
+    /// [`Reason::ResourceNotFound`] for one that does not exist or is another principal's,
+    /// [`Reason::ReservationEnded`].
+    pub async fn renew(
+        &self,
+        caller: &Caller,
+        id: &ReservationId,
+        ttl_ms: i64,
+    ) -> Result<Millis, EngineError> {
+        let now = self.now();
+        let (workspace, principal) = (&caller.workspace, caller.principal());
+        match self.counters.renew(workspace, id, &principal, now.plus(ttl_ms), now).await? {
+            RenewOutcome::Open(expires_at) => Ok(expires_at),
+            RenewOutcome::Unknown => Err(EngineError::not_found("reservation", id.as_str())),
+            RenewOutcome::Ended(state) => {
+                let how = match state {
+                    ReservationState::Settled => "was settled",
+                    ReservationState::Released => "was released",
+                    ReservationState::Open | ReservationState::Expired => "has expired",
+                };
+                Err(EngineError::new(Reason::ReservationEnded, format!("the reservation {how}")))
+            }
+        }
+    }
+}
+
 /// A check with the limits that apply to it.
 struct Asking<'a> {
     caller: &'a Caller,
@@ -273,7 +305,26 @@ impl Asking<'_> {
     /// What is asked of the limits; fails where the call cannot be made at all.
     fn demanded(&self, view: &WorkspaceView) -> Result<Demanded, EngineError> {
         self.addressed.check_api()?;
+        self.check_end()?;
         Demanded::of(view, self.request, self.addressed.api(), self.now)
+    }
+
+    /// What runs at the same time has to end: only a reservation tells when.
+    fn check_end(&self) -> Result<(), EngineError> {
+        let counts_running = |selected: &&Selected<'_>| {
+            selected.planned.enforcement == Enforcement::Enforced
+                && matches!(selected.limit, Limit::Concurrency { .. })
+        };
+        match self.selection.selected.iter().find(counts_running) {
+            Some(Selected { planned, .. }) if self.request.mode == Mode::Consume => {
+                let message = format!(
+                    "the rule {:?} limits calls at the same time, which needs the mode RESERVE",
+                    planned.id.as_str()
+                );
+                Err(EngineError::new(Reason::ConcurrencyNeedsReserve, message))
+            }
+            _ => Ok(()),
+        }
     }
 
     /// Why nothing was decided.
@@ -290,7 +341,7 @@ impl Asking<'_> {
         let selected = &self.selection.selected;
         let mut command = self.bare_command()?;
         for (charge, selected) in command.charges.iter_mut().zip(selected) {
-            charge.demand = demanded.of_limit(&selected.planned.unit, mode);
+            charge.demand = demanded.of_limit(&selected.planned.unit, &selected.limit, mode);
         }
         if mode == Mode::Reserve {
             command.units = selected.iter().map(|s| s.planned.unit.clone()).collect();

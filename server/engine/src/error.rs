@@ -117,6 +117,10 @@ pub enum Reason {
     AccountNotLinked,
     /// Nobody logs in through a provider.
     OidcNotConfigured,
+    /// A limit on calls at the same time applies to a call that is not reserved.
+    ConcurrencyNeedsReserve,
+    /// The reservation was settled, released or has expired.
+    ReservationEnded,
     /// The resource has changed since it was read.
     EtagMismatch,
     /// A sum does not fit the wire.
@@ -227,7 +231,9 @@ impl Reason {
             | Self::BudgetNotPrepaid
             | Self::ResourceInUse
             | Self::AccountNotLinked
-            | Self::OidcNotConfigured => K::FailedPrecondition,
+            | Self::OidcNotConfigured
+            | Self::ConcurrencyNeedsReserve
+            | Self::ReservationEnded => K::FailedPrecondition,
             Self::EtagMismatch => K::Aborted,
             Self::SumOutOfRange => K::OutOfRange,
             Self::QueueFull | Self::TooManyAttempts => K::ResourceExhausted,

@@ -11,6 +11,7 @@ mod lists;
 mod once;
 mod powers;
 mod prices;
+mod resets;
 
 use rateguard_core::ids::{ApiId, WorkspaceId};
 use rateguard_core::limits::{BUDGETS_PER_WORKSPACE_MAX, PRICES_PER_MODEL_MAX, RULES_PER_WORKSPACE_MAX};
@@ -32,6 +33,7 @@ pub use lists::{ROWS_PER_PAGE_MAX, ResourceFilter, ResourceState};
 pub use once::Created;
 pub(crate) use once::made_and_gone;
 pub use prices::{ListedPrice, PriceFilter, PricePage, PricePlace, PriceQuery};
+pub use resets::{ResetDraft, ScopeValues};
 
 /// APIs of one workspace.
 pub const APIS_PER_WORKSPACE_MAX: usize = 1_000;

@@ -28,9 +28,9 @@ pub use config_store::{
 pub use counter_store::{
     ATTEMPTS_MAX, Attempt, BudgetOpening, CheckCommand, CheckOutcome, CounterHealth, CounterQuery,
     CounterStore, Decided, ExpiredReservation, LEASES_PER_COMMAND_MAX, LeaseCommand, LiveBudgets,
-    LostCounters, Overflowed, Principal, RESERVATION_RANDOM_BYTES, ReleaseOutcome, RequestFingerprint,
-    ReservationRequest, SLOT_MARGIN_MS, SettleCharge, SettleCommand, SettleReservation, Slot, SlotClaim,
-    SlotHolder, Standing,
+    LostCounters, Overflowed, Principal, RESERVATION_RANDOM_BYTES, ReleaseOutcome, RenewOutcome,
+    RequestFingerprint, ReservationRequest, ResetCounters, SLOT_MARGIN_MS, SettleCharge, SettleCommand,
+    SettleReservation, Slot, SlotClaim, SlotHolder, Standing,
 };
 pub use event_log::{AppendOutcome, Appended, EventLog};
 pub use identity_store::{ExternalIdentity, IDENTITIES_FULL, IdentityStore};

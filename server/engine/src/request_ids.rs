@@ -102,6 +102,14 @@ impl RequestIds {
         }
     }
 
+    /// Lets the id of a reservation stand as long as that does now.
+    pub fn extend(&self, id: u128, reservation: u128, expires_at: Millis, now: Millis) {
+        let known = self.recall(id, now).filter(|known| known.reservation() == Some(reservation));
+        if let Some(known) = known.filter(|known| known.expires_at < expires_at) {
+            self.remember(id, Remembered { expires_at, ..known }, now);
+        }
+    }
+
     /// Drops generations in which every id has expired.
     pub fn sweep(&self, now: Millis) {
         for part in self.parts.iter() {

@@ -2,7 +2,7 @@
 //! whoever follows the log.
 
 use rateguard_core::amounts::Amounts;
-use rateguard_core::counter::Position;
+use rateguard_core::counter::{Limit, Position};
 use rateguard_core::limits::AMOUNT_MAX;
 use rateguard_core::matching::CallFacts;
 use rateguard_core::plan::Selected;
@@ -126,7 +126,9 @@ fn charge(selected: &Selected<'_>, event: &UsageEvent, amounts: &Amounts) -> Opt
     // A cost limit that is no budget counts what was spent in its window; corrections are money of
     // the past, which only the books take back.
     let past = is_money && !planned.is_budget() && event.kind == EventKind::Correction;
-    (!past).then(|| SettleCharge {
+    // A call that was reported is over.
+    let is_over = matches!(selected.limit, Limit::Concurrency { .. });
+    (!past && !is_over).then(|| SettleCharge {
         counter: selected.counter,
         overflow: planned.overflow_counter(),
         limit: selected.limit,

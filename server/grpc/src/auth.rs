@@ -19,7 +19,7 @@ use futures::future::{Either, Ready, ready};
 use http::{HeaderMap, Request, Response};
 use rateguard_core::ids::RequestId;
 use rateguard_engine::audit::{Origin, user_agent};
-use rateguard_engine::caller::{Caller, Identity, key_needed};
+use rateguard_engine::caller::{Caller, Identity, ShownKey, key_needed};
 use rateguard_engine::engine::Engine;
 use rateguard_engine::error::{EngineError, Reason};
 use rateguard_engine::people::{ACCESS_TOKEN_PREFIX, People, Person};
@@ -248,8 +248,18 @@ impl AuthLayer {
     }
 }
 
+/// What the caller of an admitted request has shown, for whoever lets them stay.
+///
+/// # Errors
+/// Those of a request without a credential.
+pub(crate) fn shown_key(headers: &HeaderMap, by_gateway: bool) -> Result<ShownKey, EngineError> {
+    let secret =
+        if by_gateway { text(headers, ON_BEHALF_OF).ok_or_else(missing_app_key)? } else { bearer(headers)? };
+    Ok(ShownKey::new(secret, by_gateway))
+}
+
 /// Checks that a key may be used for a method by whoever holds it.
-fn check_scopes(caller: &Caller, named: Named) -> Result<(), EngineError> {
+pub(crate) fn check_scopes(caller: &Caller, named: Named) -> Result<(), EngineError> {
     let holds = |scope: &KeyScope| specified(*scope).is_some_and(|s| caller.key.scopes.contains(s));
     match named {
         Named { key_scopes, .. } if key_scopes.iter().any(holds) => Ok(()),

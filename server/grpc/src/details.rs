@@ -105,7 +105,7 @@ fn complete(headers: &mut HeaderMap, message_bytes_max: usize) {
 }
 
 /// What a library meant. Before a service is reached, whatever is wrong is wrong with the message.
-fn error_of(found: &Status, message_bytes_max: usize) -> EngineError {
+pub(crate) fn error_of(found: &Status, message_bytes_max: usize) -> EngineError {
     let words: String = found.message().chars().take(REPEATED_CHARS_MAX).collect();
     match found.code() {
         Code::Unimplemented if found.metadata().contains_key(GRPC_ACCEPT_ENCODING) => {

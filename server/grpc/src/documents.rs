@@ -102,6 +102,8 @@ pub const REASONS: [Reason; 62] = [
     Reason::ResourceInUse,
     Reason::AccountNotLinked,
     Reason::OidcNotConfigured,
+    Reason::ConcurrencyNeedsReserve,
+    Reason::ReservationEnded,
     Reason::EtagMismatch,
     Reason::SumOutOfRange,
     Reason::QueueFull,
@@ -148,6 +150,8 @@ fn advice(reason: Reason) -> &'static str {
         Reason::PersonFull => "leave what is not needed",
         Reason::ResourceInUse => "change or delete what uses it first",
         Reason::BudgetNotPrepaid => "raise the budget's amount",
+        Reason::ConcurrencyNeedsReserve => "use `CHECK_MODE_RESERVE`, and settle or release the reservation",
+        Reason::ReservationEnded => "reserve anew",
         Reason::PriceReadOnly => "create an override of the model",
         reason => advice_of_kind(reason.kind()),
     }

@@ -85,7 +85,8 @@ pub type InProcess = BoxCloneSyncService<Request<Body>, Response<Body>, Infallib
 
 /// The public services with reflection, health and grpc-web, for a listener. Browsers may call
 /// from `cors_origins`. Calls of services that do not exist are answered too, so that no other router
-/// with a fallback can be merged with it.
+/// with a fallback can be merged with it. `drain` ends streams that would otherwise keep a server that
+/// stops waiting.
 ///
 /// # Errors
 /// [`ServeError::Origin`].
@@ -94,9 +95,10 @@ pub fn public_router(
     people: &Arc<People>,
     health: tonic_health::pb::health_server::HealthServer<impl tonic_health::pb::health_server::Health>,
     cors_origins: &[String],
+    drain: &CancellationToken,
 ) -> Result<Router, ServeError> {
     let front = FrontLayer::with_web(cors(cors_origins)?);
-    let services = public_services(engine, people).routes().prepare().into_axum_router();
+    let services = public_services(engine, people, drain).routes().prepare().into_axum_router();
     let auth =
         AuthLayer::new(engine.clone(), GatewayAccess::Refused).with_people(people.clone(), cors_origins);
     let guarded = (front, DeadlineLayer, DetailsLayer, auth, ShortBodiesLayer);
@@ -153,8 +155,8 @@ pub fn health() -> (
     tonic_health::server::health_reporter()
 }
 
-fn public_services(engine: &Arc<Engine>, people: &Arc<People>) -> RoutesBuilder {
-    let mut services = calling_services(engine);
+fn public_services(engine: &Arc<Engine>, people: &Arc<People>, drain: &CancellationToken) -> RoutesBuilder {
+    let mut services = calling_services(engine, drain);
     services
         .add_service(bounded!(RateLimitServiceServer, EnvoyRateLimits(engine.clone())))
         .add_service(bounded!(ApiServiceServer, Apis(engine.clone())))
@@ -172,17 +174,18 @@ fn public_services(engine: &Arc<Engine>, people: &Arc<People>) -> RoutesBuilder 
 }
 
 /// What calls need, whoever makes them.
-fn calling_services(engine: &Arc<Engine>) -> RoutesBuilder {
+fn calling_services(engine: &Arc<Engine>, drain: &CancellationToken) -> RoutesBuilder {
+    let quota = Quota { engine: engine.clone(), drain: drain.clone() };
     let mut services = Routes::builder();
     services
-        .add_service(bounded!(QuotaServiceServer, Quota(engine.clone())))
+        .add_service(bounded!(QuotaServiceServer, quota))
         .add_service(bounded!(UsageServiceServer, Usage(engine.clone())));
     services
 }
 
 fn gateway_services(engine: &Arc<Engine>, drain: &CancellationToken) -> Routes {
     let gateway = Gateway { engine: engine.clone(), drain: drain.clone() };
-    let mut services = calling_services(engine);
+    let mut services = calling_services(engine, drain);
     services.add_service(bounded!(GatewayServiceServer, gateway));
     services.routes().prepare()
 }

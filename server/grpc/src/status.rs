@@ -119,6 +119,8 @@ pub fn reason(reason: Reason) -> v1::ErrorReason {
         Reason::LastOwner => E::LastOwner,
         Reason::PersonFull => E::PersonFull,
         Reason::BudgetNotPrepaid => E::BudgetNotPrepaid,
+        Reason::ConcurrencyNeedsReserve => E::ConcurrencyNeedsReserve,
+        Reason::ReservationEnded => E::ReservationEnded,
         Reason::ResourceInUse => E::ResourceInUse,
         Reason::AccountNotLinked => E::AccountNotLinked,
         Reason::OidcNotConfigured => E::OidcNotConfigured,

@@ -2,10 +2,12 @@
 //! folder.
 
 mod access;
+mod amounts;
 mod analytics;
 mod audit;
 mod audit_tour;
 mod calls;
+mod clocks;
 mod configuration;
 mod conversions;
 mod costs;
@@ -30,7 +32,11 @@ mod prices;
 mod provider;
 mod repetitions;
 mod request_ids;
+mod resets;
 mod rotation;
+mod rule_overrides;
+mod running;
+mod streams;
 mod tenants;
 mod top_ups;
 mod web;

@@ -166,6 +166,8 @@ async fn make_rules(engine: &Engine, first: &Identity, tight: &KeyId) -> anyhow:
             priority: 0,
             override_group: None,
             policies: RulePolicies::default(),
+            overrides: Vec::new(),
+            last_reset_at: None,
             active: true,
         };
         engine.create(first, Resource::Rule(rule)).await?;

@@ -11,8 +11,9 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 pub use limits::{
-    Algorithm, Budget, BudgetPeriod, CalendarWindow, Consistency, Enforcement, FailurePolicy, LocalShare,
-    Match, OnMissing, Period, Rule, RuleMode, Scope, TokenBucket, Window, requests,
+    Algorithm, Amount, Budget, BudgetPeriod, CalendarWindow, Concurrency, Consistency, Enforcement,
+    FailurePolicy, LocalShare, Match, OnMissing, Override, Period, Rule, RuleMode, Scope, TokenBucket, Whose,
+    Window, requests,
 };
 
 use super::values::{Decimal, Length};

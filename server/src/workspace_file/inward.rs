@@ -6,8 +6,8 @@ use jiff::Timestamp;
 use rateguard_proto::v1;
 
 use super::document::{
-    Algorithm, Api, Auth, Budget, Credential, Document, FailurePolicy, Key, Match, Price, Rule, Scope,
-    TokenRates, UnknownPrice,
+    Algorithm, Amount, Api, Auth, Budget, Credential, Document, FailurePolicy, Key, Match, Override, Price,
+    Rule, Scope, TokenBucket, TokenRates, UnknownPrice, Whose,
 };
 use super::values::Decimal;
 use super::{FindCredential, WorkspaceFileError};
@@ -177,6 +177,7 @@ fn rule(entry: Rule) -> v1::Rule {
         consistency: v1::RuleConsistency::from(entry.consistency).into(),
         failure_policy: Some(failure_policy(entry.failure_policy)),
         counts_denied: entry.counts_denied,
+        overrides: entry.overrides.into_iter().map(override_message).collect(),
         active: Some(entry.active),
         ..v1::Rule::default()
     }
@@ -195,14 +196,32 @@ fn failure_policy(policy: FailurePolicy) -> v1::FailurePolicy {
     }
 }
 
+fn override_message(other: Override) -> v1::RuleOverride {
+    use v1::rule_override as of;
+    let whose = match other.whose {
+        Whose::Key(key) => of::Whose::KeyId(key),
+        Whose::Subject(subject) => of::Whose::Subject(subject),
+    };
+    let amount = match other.amount {
+        Amount::Limit(limit) => of::Amount::Limit(limit),
+        Amount::TokenBucket(bucket) => of::Amount::TokenBucket(token_bucket(&bucket)),
+        Amount::Unlimited => of::Amount::Unlimited(v1::UnlimitedAmount {}),
+    };
+    v1::RuleOverride { whose: Some(whose), amount: Some(amount) }
+}
+
+fn token_bucket(bucket: &TokenBucket) -> v1::TokenBucket {
+    v1::TokenBucket {
+        capacity: bucket.capacity,
+        refill_amount: bucket.refill,
+        refill_period_ms: bucket.per.ms,
+    }
+}
+
 fn algorithm(algorithm: Algorithm) -> v1::rule::Algorithm {
     use v1::rule::Algorithm as A;
     match algorithm {
-        Algorithm::TokenBucket(bucket) => A::TokenBucket(v1::TokenBucket {
-            capacity: bucket.capacity,
-            refill_amount: bucket.refill,
-            refill_period_ms: bucket.per.ms,
-        }),
+        Algorithm::TokenBucket(bucket) => A::TokenBucket(token_bucket(&bucket)),
         Algorithm::FixedWindow(window) => {
             A::FixedWindow(v1::FixedWindow { limit: window.limit, window_ms: window.window.ms })
         }
@@ -214,6 +233,7 @@ fn algorithm(algorithm: Algorithm) -> v1::rule::Algorithm {
             period: v1::CalendarPeriod::from(window.period).into(),
             time_zone: window.time_zone.unwrap_or_default(),
         }),
+        Algorithm::Concurrency(concurrency) => A::Concurrency(v1::Concurrency { limit: concurrency.limit }),
     }
 }
 

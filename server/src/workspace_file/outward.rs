@@ -8,9 +8,10 @@ use rateguard_proto::v1;
 
 use super::WorkspaceFileError;
 use super::document::{
-    Algorithm, Api, Auth, Budget, BudgetPeriod, CalendarWindow, Consistency, Credential, Dialect, Document,
-    Enforcement, Facts, FailurePolicy, Key, KeyLabel, KeyScope, LocalShare, Match, OnMissing, Period, Price,
-    Rule, RuleMode, Scope, TokenBucket, TokenRates, UnknownPrice, VERSION, Window,
+    Algorithm, Amount, Api, Auth, Budget, BudgetPeriod, CalendarWindow, Concurrency, Consistency, Credential,
+    Dialect, Document, Enforcement, Facts, FailurePolicy, Key, KeyLabel, KeyScope, LocalShare, Match,
+    OnMissing, Override, Period, Price, Rule, RuleMode, Scope, TokenBucket, TokenRates, UnknownPrice,
+    VERSION, Whose, Window,
 };
 use super::values::{Decimal, Length};
 
@@ -182,8 +183,23 @@ fn rule(message: v1::Rule) -> Outcome<Rule> {
         consistency: known::<v1::RuleConsistency, Consistency>(message.consistency)?,
         failure_policy: failure_policy(message.failure_policy.unwrap_or_default())?,
         counts_denied: message.counts_denied,
+        overrides: message.overrides.into_iter().map(override_of).collect::<Outcome<_>>()?,
         active: message.active.unwrap_or(true),
     })
+}
+
+fn override_of(message: v1::RuleOverride) -> Outcome<Override> {
+    use v1::rule_override as of;
+    let whose = match message.whose.ok_or_else(|| unknown("whom an override is for"))? {
+        of::Whose::KeyId(key) => Whose::Key(key),
+        of::Whose::Subject(subject) => Whose::Subject(subject),
+    };
+    let amount = match message.amount.ok_or_else(|| unknown("an override's amount"))? {
+        of::Amount::Limit(limit) => Amount::Limit(limit),
+        of::Amount::TokenBucket(bucket) => Amount::TokenBucket(token_bucket(&bucket)),
+        of::Amount::Unlimited(v1::UnlimitedAmount {}) => Amount::Unlimited,
+    };
+    Ok(Override { whose, amount })
 }
 
 fn failure_policy(message: v1::FailurePolicy) -> Outcome<FailurePolicy> {
@@ -210,6 +226,7 @@ fn algorithm(algorithm: v1::rule::Algorithm) -> Outcome<Algorithm> {
             period: known::<v1::CalendarPeriod, Period>(calendar.period)?,
             time_zone: text(calendar.time_zone),
         }),
+        A::Concurrency(concurrency) => Algorithm::Concurrency(Concurrency { limit: concurrency.limit }),
     })
 }
 

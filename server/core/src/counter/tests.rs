@@ -6,6 +6,7 @@ use crate::time::{CalendarPeriod, Zone};
 
 mod buckets;
 mod budgets;
+mod concurrency;
 mod hints;
 mod leads;
 pub(crate) mod never_over;
@@ -19,6 +20,7 @@ pub(crate) enum AnyLimit {
     Calendar { limit: i64, zone: Zone },
     Budget { nanos: i64, zone: Zone },
     Prepaid { nanos: i64 },
+    Concurrency { limit: i64 },
 }
 
 impl AnyLimit {
@@ -34,6 +36,7 @@ impl AnyLimit {
                 Limit::Budget { nanos, bounds: Some(CalendarPeriod::Day.bounds(&zone, now)) }
             }
             Self::Prepaid { nanos } => Limit::Budget { nanos, bounds: None },
+            Self::Concurrency { limit } => Limit::Concurrency { limit },
         }
     }
 }
@@ -69,6 +72,7 @@ pub(crate) fn any_limit() -> impl Strategy<Value = AnyLimit> {
         4 => any_renewing_limit(),
         1 => (1_i64..40, any_small_zone()).prop_map(|(nanos, zone)| AnyLimit::Budget { nanos, zone }),
         1 => (1_i64..40).prop_map(|nanos| AnyLimit::Prepaid { nanos }),
+        1 => (1_i64..40).prop_map(|limit| AnyLimit::Concurrency { limit }),
     ]
 }
 
@@ -247,5 +251,6 @@ fn resized(limit: &AnyLimit, size: i64) -> AnyLimit {
         AnyLimit::Calendar { zone, .. } => AnyLimit::Calendar { limit: size, zone },
         AnyLimit::Budget { zone, .. } => AnyLimit::Budget { nanos: size, zone },
         AnyLimit::Prepaid { .. } => AnyLimit::Prepaid { nanos: size },
+        AnyLimit::Concurrency { .. } => AnyLimit::Concurrency { limit: size },
     }
 }

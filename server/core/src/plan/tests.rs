@@ -11,6 +11,7 @@ use crate::money::Nanos;
 use crate::rule::RulePolicies;
 
 mod identity;
+mod overrides;
 
 fn workspace() -> WorkspaceId {
     WorkspaceId::from_random([1; 16])
@@ -36,6 +37,8 @@ fn rule(byte: u8) -> Rule {
         priority: 0,
         override_group: None,
         policies: RulePolicies::default(),
+        overrides: Vec::new(),
+        last_reset_at: None,
         active: true,
     }
 }

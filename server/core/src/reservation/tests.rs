@@ -300,3 +300,59 @@ fn a_tested_limit_owes_nothing_to_a_call_that_was_given_back() {
 }
 
 mod conservation;
+
+#[test]
+fn a_call_at_the_same_time_is_held_until_its_final_report_whatever_it_used() {
+    let limit = Limit::Concurrency { limit: 4 };
+    let mut held = Held::new(limit, Unit::Requests, 3);
+    let used = |held: &Held| held.counters.0[&CounterId(1)].counter.read(&limit, 0, Millis::new(NOON)).used;
+    held.report(None, 5, false, true, 1);
+    assert_eq!(used(&held), 3);
+    // Whether its figures are exact does not matter: the call is over.
+    held.report(None, 5, true, false, 2);
+    assert_eq!(used(&held), 0);
+    held.report(None, 5, true, true, 3);
+    assert_eq!((used(&held), held.reservation.captured[0].taken), (0, 0));
+}
+
+#[test]
+fn a_call_at_the_same_time_ends_with_its_release_and_its_expiry() {
+    let limit = Limit::Concurrency { limit: 4 };
+    let ends: [fn(&mut Reservation, &mut MemoryCounters, Millis); 2] =
+        [|held, counters, now| held.release(counters, now), |held, counters, now| held.expire(counters, now)];
+    for end in ends {
+        let mut held = Held::new(limit, Unit::Requests, 3);
+        end(&mut held.reservation, &mut held.counters, Millis::new(NOON + 1));
+        assert!(held.counters.0[&CounterId(1)].counter.is_idle(Millis::new(NOON + 1)));
+    }
+}
+
+#[test]
+fn a_renewal_never_shortens_and_has_an_end() {
+    let mut reservation = open_reservation(SmallVec::new(), Nanos::ZERO);
+    let before = reservation.expires_at;
+    reservation.renew(before.plus(-1));
+    assert_eq!(reservation.expires_at, before);
+    reservation.renew(before.plus(5));
+    assert_eq!(reservation.expires_at, before.plus(5));
+    reservation.renew(Millis::new(i64::MAX));
+    assert_eq!(reservation.expires_at, reservation.decided_at.plus(RESERVATION_LIFE_MS_MAX));
+    reservation.state = ReservationState::Released;
+    let ended = reservation.clone();
+    reservation.renew(Millis::new(i64::MAX));
+    assert_eq!(reservation, ended);
+}
+
+#[test]
+fn what_was_set_back_is_neither_charged_nor_given_back_by_a_reservation_from_before() {
+    for used in [2, 9] {
+        let mut held = Held::tokens(5);
+        held.counters.0.get_mut(&CounterId(1)).unwrap().counter.set_back();
+        held.reservation.forget(|id| id == CounterId(1));
+        let another = charge(1, TOKENS_PER_MINUTE, 4);
+        decide(&mut held.counters, &[another], Mode::Consume, Millis::new(NOON));
+        held.report(Some(used), 0, true, true, 1);
+        let counter = &held.counters.0[&CounterId(1)].counter;
+        assert_eq!(counter.read(&TOKENS_PER_MINUTE, 0, Millis::new(NOON + 1)).used, 4);
+    }
+}

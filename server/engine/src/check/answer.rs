@@ -14,11 +14,10 @@ use crate::ports::Decided;
 pub(super) fn respond(selection: &Selection<'_>, charges: &[Charge], decided: Decided) -> CheckResponse {
     let Decided { verdict, reservation, reserved, replayed } = decided;
     let limiting = verdict.limiting(charges).filter(|_| !verdict.allowed);
-    let limits = selection
-        .selected
-        .iter()
-        .zip(&verdict.readings)
-        .map(|(selected, reading)| status(selected.planned, selected.limit, *reading));
+    let limits =
+        selection.selected.iter().zip(&verdict.readings).zip(charges).map(|((selected, reading), charge)| {
+            status(selected.planned, selected.limit, *reading, charge.demand.need)
+        });
     CheckResponse {
         allowed: verdict.allowed,
         reservation,
@@ -35,9 +34,13 @@ pub(super) fn respond(selection: &Selection<'_>, charges: &[Charge], decided: De
     }
 }
 
-pub(super) fn status(planned: &PlannedLimit, limit: Limit, reading: Reading) -> LimitStatus {
+pub(super) fn status(planned: &PlannedLimit, limit: Limit, reading: Reading, need: i64) -> LimitStatus {
+    let never_fits = match limit {
+        Limit::Concurrency { limit } => need > limit,
+        limit => limit.resets(),
+    };
     let denial = reading.denied.map(|wait| match wait {
-        RetryAfter::Never if limit.resets() => Denial::AboveLimit,
+        RetryAfter::Never if never_fits => Denial::AboveLimit,
         wait => Denial::Exhausted(wait),
     });
     LimitStatus {
@@ -55,7 +58,8 @@ pub(super) fn status(planned: &PlannedLimit, limit: Limit, reading: Reading) -> 
 pub(super) fn denied_by_missing(planned: &PlannedLimit, now: Millis) -> CheckResponse {
     let limit = planned.limit_at(now);
     let reading = Counter::fresh(&limit, now).read(&limit, 0, now);
-    let status = LimitStatus { denial: Some(Denial::ScopeValueMissing), ..status(planned, limit, reading) };
+    let status =
+        LimitStatus { denial: Some(Denial::ScopeValueMissing), ..status(planned, limit, reading, 0) };
     CheckResponse {
         allowed: false,
         reservation: None,

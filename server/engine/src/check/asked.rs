@@ -4,7 +4,7 @@ use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
 use rateguard_core::amounts::Amounts;
-use rateguard_core::counter::Demand;
+use rateguard_core::counter::{Demand, Limit};
 use rateguard_core::decision::Mode;
 use rateguard_core::limits::REQUEST_ID_LIFE_MS;
 use rateguard_core::matching::CallFacts;
@@ -139,9 +139,11 @@ impl Demanded {
         self.reserved.as_ref().and_then(|reserved| reserved.cost)
     }
 
-    /// Money is held, never consumed: a CONSUME only tests that no budget is exhausted.
-    pub(super) fn of_limit(&self, unit: &Unit, mode: Mode) -> Demand {
-        if mode == Mode::Consume && *unit == Unit::Cost {
+    /// Money and calls at the same time are held, never consumed: a CONSUME only tests that something is
+    /// left.
+    pub(super) fn of_limit(&self, unit: &Unit, limit: &Limit, mode: Mode) -> Demand {
+        let is_held = *unit == Unit::Cost || matches!(limit, Limit::Concurrency { .. });
+        if mode == Mode::Consume && is_held {
             return Demand::PROBE;
         }
         self.amounts.demand(unit)

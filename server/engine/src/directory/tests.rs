@@ -81,6 +81,8 @@ fn rule() -> Rule {
         priority: 0,
         override_group: None,
         policies: RulePolicies::default(),
+        overrides: Vec::new(),
+        last_reset_at: None,
         active: true,
     }
 }

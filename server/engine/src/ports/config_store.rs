@@ -2,7 +2,7 @@
 
 use async_trait::async_trait;
 use rateguard_core::ids::{KeyId, WorkspaceId};
-use rateguard_core::rule::{Budget, Rule};
+use rateguard_core::rule::{Budget, OverrideOf, Rule};
 use rateguard_core::time::Millis;
 use tokio::sync::watch;
 
@@ -89,14 +89,18 @@ impl Resource {
 impl Resource {
     /// The APIs and keys that it names, and that cannot be removed as long as it does.
     pub fn references(&self) -> Vec<(ResourceKind, &str)> {
-        let (apis, keys) = match self {
-            Self::Rule(rule) => (&rule.matches.apis, Some(&rule.matches.keys)),
-            Self::Budget(budget) => (&budget.matches.apis, Some(&budget.matches.keys)),
-            Self::Key(key) => (&key.apis, None),
+        let (apis, keys, overrides) = match self {
+            Self::Rule(rule) => (&rule.matches.apis, &rule.matches.keys[..], &rule.overrides[..]),
+            Self::Budget(budget) => (&budget.matches.apis, &budget.matches.keys[..], &[][..]),
+            Self::Key(key) => (&key.apis, &[][..], &[][..]),
             Self::Api(_) | Self::PriceOverride(_) => return Vec::new(),
         };
+        let others = overrides.iter().filter_map(|other| match &other.whose {
+            OverrideOf::Key(key) if !keys.contains(key) => Some(key),
+            _ => None,
+        });
         let apis = apis.iter().map(|api| (ResourceKind::Api, api.as_str()));
-        let keys = keys.into_iter().flatten().map(|key| (ResourceKind::Key, key.as_str()));
+        let keys = keys.iter().chain(others).map(|key| (ResourceKind::Key, key.as_str()));
         apis.chain(keys).collect()
     }
 }

@@ -254,6 +254,37 @@ pub enum ReleaseOutcome {
     Unknown,
 }
 
+/// What became of a renewal.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RenewOutcome {
+    /// It is open, and expires then.
+    Open(Millis),
+    /// It had ended before.
+    Ended(ReservationState),
+    /// There is none, or none of this principal.
+    Unknown,
+}
+
+/// Which counters of a rule are set back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ResetCounters {
+    /// One, held against this limit.
+    One(CounterId, Limit),
+    /// All of the rule's: those of this family. Two rules may by chance share one, which the caller rules
+    /// out.
+    All(CounterFamily),
+}
+
+impl ResetCounters {
+    /// Whether a counter is among them.
+    pub fn holds(&self, id: CounterId) -> bool {
+        match self {
+            Self::One(one, _) => *one == id,
+            Self::All(family) => id.family() == *family,
+        }
+    }
+}
+
 /// A reservation whose floor waits to become an event.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ExpiredReservation {
@@ -384,6 +415,36 @@ pub trait CounterStore: Send + Sync + 'static {
         principal: &Principal,
         now: Millis,
     ) -> Result<ReleaseOutcome, StoreError>;
+
+    /// Lets an open reservation expire later: at `expires_at`, but never before it would have, and at most
+    /// [`RESERVATION_LIFE_MS_MAX`](rateguard_core::limits::RESERVATION_LIFE_MS_MAX) after its decision. The id of its check is remembered as long. Again is
+    /// harmless.
+    ///
+    /// # Errors
+    /// [`StoreError::Unavailable`].
+    async fn renew(
+        &self,
+        workspace: &WorkspaceId,
+        id: &ReservationId,
+        principal: &Principal,
+        expires_at: Millis,
+        now: Millis,
+    ) -> Result<RenewOutcome, StoreError>;
+
+    /// Sets counters of a rule back to nothing used, and says how many there were. What was decided before
+    /// counts in them no more: neither what reservations hold, nor what these turn out to have used, nor
+    /// is any of it given back. Durable when it returns; each counter by itself is one step. Budgets are
+    /// left alone.
+    ///
+    /// # Errors
+    /// [`StoreError::Unavailable`]; some may have been set back, and all are when it is done again.
+    /// [`StoreError::Full`] where a store remembers too many of them.
+    async fn reset(
+        &self,
+        workspace: &WorkspaceId,
+        counters: ResetCounters,
+        now: Millis,
+    ) -> Result<u64, StoreError>;
 
     /// Expires what is due and names at most `limit` reservations whose floor has no event yet.
     /// They are named again until that event is settled.

@@ -23,8 +23,8 @@ use super::workspace;
 use crate::ports::{
     AppendOutcome, Appended, BudgetOpening, CheckCommand, CheckOutcome, CounterHealth, CounterQuery,
     CounterStore, EventLog, EventPage, EventQuery, ExpiredReservation, LeaseCommand, LiveBudgets, Principal,
-    ReleaseOutcome, SeriesPoint, SeriesQuery, SettleCharge, SettleCommand, Standing, StoreError, Summary,
-    UsageFilter, UsageStore,
+    ReleaseOutcome, RenewOutcome, ResetCounters, SeriesPoint, SeriesQuery, SettleCharge, SettleCommand,
+    Standing, StoreError, Summary, UsageFilter, UsageStore,
 };
 
 /// Appends that pass before the log is held up.
@@ -266,6 +266,21 @@ impl CounterStore for FakeCounters {
         _: Millis,
     ) -> Result<ReleaseOutcome, StoreError> {
         Ok(ReleaseOutcome::Unknown)
+    }
+
+    async fn renew(
+        &self,
+        _: &WorkspaceId,
+        _: &ReservationId,
+        _: &Principal,
+        _: Millis,
+        _: Millis,
+    ) -> Result<RenewOutcome, StoreError> {
+        Ok(RenewOutcome::Unknown)
+    }
+
+    async fn reset(&self, _: &WorkspaceId, _: ResetCounters, _: Millis) -> Result<u64, StoreError> {
+        Ok(0)
     }
 
     async fn expire_due(&self, _: Millis, limit: usize) -> Result<Vec<ExpiredReservation>, StoreError> {

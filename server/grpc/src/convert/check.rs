@@ -2,7 +2,7 @@
 
 use rateguard_core::counter::{Limit, Reading};
 use rateguard_core::decision::Mode;
-use rateguard_core::ids::RequestId;
+use rateguard_core::ids::{KeyId, RequestId};
 use rateguard_core::limits::{
     ANSWERS_MAX, ATTRIBUTES_MAX, RESERVATION_TTL_MS_DEFAULT, RESERVATION_TTL_MS_MAX, RESERVATION_TTL_MS_MIN,
     TOKENS_MAX,
@@ -16,11 +16,12 @@ use rateguard_engine::check::{Call, CheckRequest, CheckResponse, Denial, LimitSt
 use rateguard_engine::costing::Estimate;
 use rateguard_engine::degraded::Degraded;
 use rateguard_engine::error::{EngineError, Reason};
+use rateguard_engine::manage::{ResetDraft, ScopeValues};
 use rateguard_proto::v1;
 
 use super::{
-    amounts, conflict, enumeration, ip, labels, money, name, nano_money, out_of_bounds, standing, text,
-    timestamp,
+    amounts, conflict, enumeration, ip, labels, missing, money, name, nano_money, out_of_bounds, standing,
+    text, timestamp, within,
 };
 
 /// The call that a message asks about. Two messages have these fields, and none of their own for them.
@@ -113,12 +114,47 @@ fn reservation_ttl_ms(value: Option<i64>, mode: Mode) -> Result<i64, EngineError
     if value.is_some() && mode != Mode::Reserve {
         return Err(conflict("reservation_ttl_ms", "needs the mode RESERVE"));
     }
+    ttl_ms("reservation_ttl_ms", value)
+}
+
+/// How long a reservation lasts from now on.
+///
+/// # Errors
+/// [`Reason::FieldOutOfBounds`].
+pub fn ttl_ms(field: &str, value: Option<i64>) -> Result<i64, EngineError> {
     let ttl_ms = value.unwrap_or(RESERVATION_TTL_MS_DEFAULT);
     if (RESERVATION_TTL_MS_MIN..=RESERVATION_TTL_MS_MAX).contains(&ttl_ms) {
         return Ok(ttl_ms);
     }
     let message = format!("must be {RESERVATION_TTL_MS_MIN} to {RESERVATION_TTL_MS_MAX}");
-    Err(out_of_bounds("reservation_ttl_ms", message))
+    Err(out_of_bounds(field, message))
+}
+
+/// Which counters of a rule are set back.
+///
+/// # Errors
+/// Those of its fields.
+pub fn reset_draft(counters: Option<v1::reset_quota_request::Counters>) -> Result<ResetDraft, EngineError> {
+    use v1::reset_quota_request::Counters;
+    match counters.ok_or_else(|| missing("counters"))? {
+        Counters::All(v1::AllCounters {}) => Ok(ResetDraft::All),
+        Counters::Values(values) => {
+            scope_values(values).map(ResetDraft::Of).map_err(|error| within("values", error))
+        }
+    }
+}
+
+fn scope_values(values: v1::ScopeValues) -> Result<ScopeValues, EngineError> {
+    let key = Some(&values.key_id).filter(|id| !id.is_empty());
+    Ok(ScopeValues {
+        key: key.map(|id| KeyId::parse("key_id", id)).transpose()?,
+        api: name("api", values.api)?,
+        endpoint: text("endpoint", values.endpoint)?,
+        model: text("model", values.model)?,
+        subject: text("subject", values.subject)?,
+        ip: ip("ip", &values.ip)?,
+        attributes: labels("attributes", values.attributes, ATTRIBUTES_MAX)?,
+    })
 }
 
 /// A decision for the wire, on request with every limit and whether it applied.
@@ -217,6 +253,8 @@ pub fn budget_state(limit: &Limit, reading: &Reading, currency: Currency) -> v1:
 fn window_ms(status: &LimitStatus) -> i64 {
     match status.limit {
         Limit::FixedWindow { window_ms, .. } | Limit::SlidingWindow { window_ms, .. } => window_ms,
+        // What is held has no window: it lasts as long as the calls.
+        Limit::Concurrency { .. } => 0,
         // A bucket has no window: it is full again after this long.
         Limit::TokenBucket { capacity, refill } => refill.ms_to_give_back(capacity),
         Limit::CalendarWindow { .. } | Limit::Budget { .. } => {
@@ -263,6 +301,7 @@ fn mismatch_reason(reason: Unselected) -> v1::MismatchReason {
         Unselected::Mismatch(Mismatch::Attribute) => M::Attribute,
         Unselected::MissingValue => M::ScopeValueMissing,
         Unselected::Overridden => M::Overridden,
+        Unselected::Unlimited => M::Unlimited,
     }
 }
 

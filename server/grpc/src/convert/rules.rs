@@ -1,5 +1,7 @@
 //! Rules.
 
+mod overrides;
+
 use rateguard_core::counter::Refill;
 use rateguard_core::ids::{DisplayName, RuleId};
 use rateguard_core::limits::{LIMIT_MAX, PRIORITY_MAX};
@@ -16,6 +18,7 @@ use super::limits::{
 };
 use super::usage::non_empty;
 use super::{enumeration, etag, missing, name, out_of_bounds, timestamp, unit, within, zone};
+use overrides::{override_message, overrides};
 
 /// A rule under an id.
 ///
@@ -37,6 +40,9 @@ pub fn rule(message: v1::Rule, id: RuleId) -> Result<Rule, EngineError> {
             failure: failure_policy(message.failure_policy)?,
             counts_denied: message.counts_denied,
         },
+        overrides: overrides(message.overrides)?,
+        // No message says so.
+        last_reset_at: None,
         active: message.active.unwrap_or(true),
     };
     rule.check()?;
@@ -46,7 +52,10 @@ pub fn rule(message: v1::Rule, id: RuleId) -> Result<Rule, EngineError> {
 fn algorithm(message: Option<Message>) -> Result<Algorithm, EngineError> {
     let (field, algorithm) = match message {
         None => return Err(missing("algorithm")),
-        Some(Message::TokenBucket(bucket)) => ("token_bucket", token_bucket(&bucket)),
+        Some(Message::TokenBucket(bucket)) => {
+            let bucket = token_bucket(&bucket);
+            ("token_bucket", bucket.map(|(capacity, refill)| Algorithm::TokenBucket { capacity, refill }))
+        }
         Some(Message::FixedWindow(v1::FixedWindow { limit, window_ms })) => {
             ("fixed_window", Ok(Algorithm::FixedWindow { limit, window_ms }))
         }
@@ -54,18 +63,24 @@ fn algorithm(message: Option<Message>) -> Result<Algorithm, EngineError> {
             ("sliding_window", Ok(Algorithm::SlidingWindow { limit, window_ms }))
         }
         Some(Message::CalendarWindow(window)) => ("calendar_window", calendar_window(window)),
+        Some(Message::Concurrency(v1::Concurrency { limit })) => {
+            ("concurrency", Ok(Algorithm::Concurrency { limit }))
+        }
     };
     let checked = algorithm.and_then(|algorithm| Ok(algorithm.check().map(|()| algorithm)?));
     checked.map_err(|error| within(field, error))
 }
 
-fn token_bucket(bucket: &v1::TokenBucket) -> Result<Algorithm, EngineError> {
+fn token_bucket(bucket: &v1::TokenBucket) -> Result<(i64, Refill), EngineError> {
     let capacity = bucket.capacity;
     if !(1..=LIMIT_MAX).contains(&capacity) {
         return Err(out_of_bounds("capacity", format!("must be 1 to {LIMIT_MAX}")));
     }
-    let refill = Refill::new(bucket.refill_amount, bucket.refill_period_ms, capacity)?;
-    Ok(Algorithm::TokenBucket { capacity, refill })
+    Ok((capacity, Refill::new(bucket.refill_amount, bucket.refill_period_ms, capacity)?))
+}
+
+fn bucket_message(capacity: i64, refill: &Refill) -> v1::TokenBucket {
+    v1::TokenBucket { capacity, refill_amount: refill.units(), refill_period_ms: refill.period_ms() }
 }
 
 fn calendar_window(window: v1::CalendarWindow) -> Result<Algorithm, EngineError> {
@@ -141,6 +156,8 @@ pub fn rule_message(stored: &Stored<Rule>) -> v1::Rule {
         consistency: consistency_message(rule.policies.consistency).into(),
         failure_policy: Some(failure_policy_message(rule.policies.failure)),
         counts_denied: rule.policies.counts_denied,
+        overrides: rule.overrides.iter().map(override_message).collect(),
+        last_reset_time: rule.last_reset_at.map(timestamp),
         active: Some(rule.active),
         etag: etag(stored.version),
         create_time: Some(timestamp(stored.created_at)),
@@ -150,11 +167,9 @@ pub fn rule_message(stored: &Stored<Rule>) -> v1::Rule {
 
 fn algorithm_message(algorithm: &Algorithm) -> Message {
     match algorithm {
-        Algorithm::TokenBucket { capacity, refill } => Message::TokenBucket(v1::TokenBucket {
-            capacity: *capacity,
-            refill_amount: refill.units(),
-            refill_period_ms: refill.period_ms(),
-        }),
+        Algorithm::TokenBucket { capacity, refill } => {
+            Message::TokenBucket(bucket_message(*capacity, refill))
+        }
         Algorithm::FixedWindow { limit, window_ms } => {
             Message::FixedWindow(v1::FixedWindow { limit: *limit, window_ms: *window_ms })
         }
@@ -166,6 +181,7 @@ fn algorithm_message(algorithm: &Algorithm) -> Message {
             period: calendar_period_message(*period).into(),
             time_zone: zone.as_ref().map(|zone| zone.name().to_owned()).unwrap_or_default(),
         }),
+        Algorithm::Concurrency { limit } => Message::Concurrency(v1::Concurrency { limit: *limit }),
     }
 }
 

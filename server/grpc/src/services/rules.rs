@@ -23,8 +23,10 @@ impl Managed for Rule {
     type Message = v1::Rule;
     const KIND: ResourceKind = ResourceKind::Rule;
     const FIELD: &'static str = "rule";
-    const MASKABLE: Maskable =
-        Maskable { message: "rateguard.v1.Rule", fixed: &["id", "etag", "create_time", "update_time"] };
+    const MASKABLE: Maskable = Maskable {
+        message: "rateguard.v1.Rule",
+        fixed: &["id", "etag", "create_time", "update_time", "last_reset_time"],
+    };
 
     fn id_and_etag(message: &v1::Rule) -> (&str, &str) {
         (&message.id, &message.etag)
@@ -35,7 +37,8 @@ impl Managed for Rule {
             Some(present) => present.id.clone(),
             None => RuleId::from_random(random_id()?),
         };
-        rule(message, id)
+        let last_reset_at = present.and_then(|present| present.last_reset_at);
+        Ok(Self { last_reset_at, ..rule(message, id)? })
     }
 
     fn message(stored: &Stored<Self>, _: Currency) -> v1::Rule {

@@ -11,6 +11,7 @@ use rateguard_proto::v1::budget_service_client::BudgetServiceClient;
 use rateguard_proto::v1::configuration_service_client::ConfigurationServiceClient;
 use rateguard_proto::v1::key_service_client::KeyServiceClient;
 use rateguard_proto::v1::price_service_client::PriceServiceClient;
+use rateguard_proto::v1::quota_service_client::QuotaServiceClient;
 use rateguard_proto::v1::rule_service_client::RuleServiceClient;
 use rateguard_proto::v1::workspace_service_client::WorkspaceServiceClient;
 
@@ -30,13 +31,15 @@ const NOT_MANAGING: [&str; 5] = [
     "rateguard.internal.v1.GatewayService",
     "envoy.service.ratelimit.v3.RateLimitService",
 ];
+/// A method of theirs that does.
+const MANAGING_ALL_THE_SAME: &str = "ResetQuota";
 /// Begins what leaves its entries once it is completed.
 const BEGINNING: &str = "rateguard.v1.AuthService/BeginOidcLogin";
 
 fn changing_methods() -> BTreeSet<String> {
     let methods = METHODS.iter().map(Method::names);
     methods
-        .filter(|(service, _)| !NOT_MANAGING.contains(service))
+        .filter(|(service, method)| !NOT_MANAGING.contains(service) || *method == MANAGING_ALL_THE_SAME)
         .filter(|(_, method)| !READING.iter().any(|reading| method.starts_with(reading)))
         .map(|(service, method)| format!("{service}/{method}"))
         .filter(|path| path != BEGINNING)
@@ -123,6 +126,9 @@ async fn limits(transport: Transport) {
     let changed = v1::Rule { display_name: "new".to_owned(), ..made };
     let update = v1::UpdateRuleRequest { rule: Some(changed), update_mask: mask(&["display_name"]) };
     rules.update_rule(update).await.unwrap();
+    let counters = v1::reset_quota_request::Counters::All(v1::AllCounters {});
+    let reset = v1::ResetQuotaRequest { rule_id: id.clone(), counters: Some(counters) };
+    QuotaServiceClient::new(transport.clone()).reset_quota(reset).await.unwrap();
     rules.delete_rule(v1::DeleteRuleRequest { id, etag: String::new() }).await.unwrap();
     let mut budgets = BudgetServiceClient::new(transport);
     let monthly = v1::CalendarBudget { period: v1::CalendarPeriod::Month.into(), time_zone: String::new() };

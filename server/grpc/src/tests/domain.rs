@@ -1,5 +1,7 @@
 //! Arbitrary resources of the domain, as their constructors allow them.
 
+use std::collections::HashSet;
+
 use proptest::collection::vec;
 use proptest::option;
 use proptest::prelude::*;
@@ -10,7 +12,8 @@ use rateguard_core::matching::{Dimension, Glob, Match, OnMissing, Scope};
 use rateguard_core::money::{Nanos, Price};
 use rateguard_core::pricing::{PriceSheet, PriceSource, TokenRates, UnknownPricePolicy};
 use rateguard_core::rule::{
-    Algorithm, Budget, BudgetPeriod, Consistency, Enforcement, FailurePolicy, Rule, RulePolicies,
+    Algorithm, Budget, BudgetPeriod, Consistency, Enforcement, FailurePolicy, Override, OverrideAmount,
+    OverrideOf, Rule, RulePolicies,
 };
 use rateguard_core::time::{CalendarPeriod, Millis, Zone};
 use rateguard_core::unit::Unit;
@@ -90,11 +93,9 @@ fn algorithm() -> impl Strategy<Value = Algorithm> {
             .prop_map(|(limit, window_ms)| Algorithm::FixedWindow { limit, window_ms }),
         (limit.clone(), window_ms)
             .prop_map(|(limit, window_ms)| Algorithm::SlidingWindow { limit, window_ms }),
-        (limit, select(periods), zone()).prop_map(|(limit, period, zone)| Algorithm::CalendarWindow {
-            limit,
-            period,
-            zone
-        }),
+        (limit.clone(), select(periods), zone())
+            .prop_map(|(limit, period, zone)| { Algorithm::CalendarWindow { limit, period, zone } }),
+        limit.prop_map(|limit| Algorithm::Concurrency { limit }),
     ]
 }
 
@@ -122,23 +123,65 @@ pub fn rule() -> impl Strategy<Value = Rule> {
     let enforcement = select(vec![Enforcement::Enforced, Enforcement::Shadow]);
     let what = (any::<[u8; 16]>(), name(), matches(), scope(on_missing), unit(), algorithm());
     let how = (enforcement, -1_000_000..=1_000_000_i32, option::of("[a-z]{1,20}"), policies(), any::<bool>());
-    (what, how).prop_map(
-        |((id, name, matches, scope, unit, algorithm), (enforcement, priority, group, policies, active))| {
-            Rule {
-                id: RuleId::from_random(id),
-                name,
-                matches,
-                scope,
-                unit,
-                algorithm,
-                enforcement,
-                priority,
-                override_group: group,
-                policies,
-                active,
-            }
-        },
-    )
+    (what, how)
+        .prop_map(
+            |(
+                (id, name, matches, scope, unit, algorithm),
+                (enforcement, priority, group, policies, active),
+            )| {
+                Rule {
+                    id: RuleId::from_random(id),
+                    name,
+                    matches,
+                    scope,
+                    unit,
+                    algorithm,
+                    enforcement,
+                    priority,
+                    override_group: group,
+                    policies,
+                    overrides: Vec::new(),
+                    last_reset_at: None,
+                    active,
+                }
+            },
+        )
+        .prop_map(fitting)
+        .prop_flat_map(with_overrides)
+}
+
+/// The rule without what contradicts its algorithm or its scope.
+fn fitting(mut rule: Rule) -> Rule {
+    if rule.scope.dimensions.iter().all(|dimension| *dimension == Dimension::Key) {
+        rule.scope.on_missing = OnMissing::Shared;
+    }
+    if matches!(rule.algorithm, Algorithm::Concurrency { .. }) {
+        rule.unit = Unit::Requests;
+        rule.policies = RulePolicies::default();
+    }
+    rule
+}
+
+/// The rule with other amounts of its own algorithm for whom it means.
+fn with_overrides(rule: Rule) -> impl Strategy<Value = Rule> {
+    let keys = vec![KeyId::from_random([7; 16]), KeyId::from_random([8; 16])];
+    let keys = if rule.matches.keys.is_empty() { keys } else { rule.matches.keys.clone() };
+    let subjects = vec!["alice".to_owned(), "größer".to_owned()];
+    let subjects = if rule.matches.subjects.is_empty() { subjects } else { rule.matches.subjects.clone() };
+    let subjects = subjects.into_iter().filter(|subject| !subject.is_empty()).map(OverrideOf::Subject);
+    // Each once.
+    let whose: HashSet<OverrideOf> = keys.into_iter().map(OverrideOf::Key).chain(subjects).collect();
+    let whose: Vec<OverrideOf> = whose.into_iter().collect();
+    let amount = match rule.algorithm {
+        Algorithm::TokenBucket { refill, .. } => OverrideAmount::TokenBucket { capacity: 1, refill },
+        _ => OverrideAmount::Limit(17),
+    };
+    let most = whose.len();
+    (subsequence(whose, 0..=most), any::<bool>()).prop_map(move |(whose, limited)| {
+        let amount = if limited { amount.clone() } else { OverrideAmount::Unlimited };
+        let overrides = whose.into_iter().map(|whose| Override { whose, amount: amount.clone() });
+        Rule { overrides: overrides.collect(), ..rule.clone() }
+    })
 }
 
 fn nanos() -> impl Strategy<Value = Nanos> {

@@ -106,7 +106,13 @@ async fn something_that_is_no_origin_is_refused_at_the_start() {
         ["*", "console.example.com", "https://a\u{7f}", "https://", ""].into_iter().chain(never_matched)
     {
         let health = crate::server::health().1;
-        let router = crate::server::public_router(&world.engine, &world.people, health, &[origin.to_owned()]);
+        let router = crate::server::public_router(
+            &world.engine,
+            &world.people,
+            health,
+            &[origin.to_owned()],
+            &world.drain,
+        );
         let refused = router.expect_err(origin).to_string();
         assert!(refused.starts_with("server.cors_origins: "), "{refused}");
     }

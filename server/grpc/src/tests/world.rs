@@ -173,7 +173,7 @@ impl World {
         };
         let (people, people_background) = People::start(Arc::new(config.people()), setup).await.unwrap();
         Self {
-            public: public_router(&engine, &people, health().1, &[ORIGIN.to_owned()]).unwrap(),
+            public: public_router(&engine, &people, health().1, &[ORIGIN.to_owned()], &drain).unwrap(),
             gateways: gateway_router(&engine, &drain),
             engine,
             clock,

@@ -109,9 +109,44 @@ pub struct Rule {
     /// Whether amounts of denied checks are counted all the same, as debt. Default false.
     #[serde(default, skip_serializing_if = "is_default")]
     pub counts_denied: bool,
+    /// Other amounts for single keys and subjects.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub overrides: Vec<Override>,
     /// Whether it applies at all. Default true.
     #[serde(default = "yes", skip_serializing_if = "is_yes")]
     pub active: bool,
+}
+
+/// Another amount for one key or subject, on the counters of the rule.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Override {
+    /// Whose calls. Of a call that two mean the subject's holds.
+    pub whose: Whose,
+    /// How much, of the rule's own algorithm.
+    pub amount: Amount,
+}
+
+/// Whose calls have another amount.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Whose {
+    /// Those of the key of this name.
+    Key(String),
+    /// Those of this subject.
+    Subject(String),
+}
+
+/// What takes the place of a rule's amount.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Amount {
+    /// Another limit of the window, or of calls at the same time.
+    Limit(i64),
+    /// Another bucket.
+    TokenBucket(TokenBucket),
+    /// None: the rule does not apply to such calls.
+    Unlimited,
 }
 
 /// What a rule answers while the shared counters do not.
@@ -149,6 +184,16 @@ pub enum Algorithm {
     SlidingWindow(Window),
     /// Windows by the calendar.
     CalendarWindow(CalendarWindow),
+    /// Calls at the same time.
+    Concurrency(Concurrency),
+}
+
+/// Calls at the same time: each holds its amount from its reservation on until that ends.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Concurrency {
+    /// The most that is held at once.
+    pub limit: i64,
 }
 
 /// A bucket that refills all the time.

@@ -194,6 +194,7 @@ fn algorithm() -> impl Strategy<Value = v1::rule::Algorithm> {
             .prop_map(|(limit, window_ms)| A::FixedWindow(v1::FixedWindow { limit, window_ms })),
         (limit.clone(), window_ms)
             .prop_map(|(limit, window_ms)| A::SlidingWindow(v1::SlidingWindow { limit, window_ms })),
+        limit.clone().prop_map(|limit| A::Concurrency(v1::Concurrency { limit })),
         (limit, word(periods), option::of("[A-Z][a-z]{1,8}/[A-Z][a-z_]{1,8}")).prop_map(
             |(limit, period, zone)| {
                 A::CalendarWindow(v1::CalendarWindow { limit, period, time_zone: zone.unwrap_or_default() })
@@ -214,14 +215,32 @@ fn policies() -> impl Strategy<Value = (i32, v1::FailurePolicy, bool)> {
     (consistency, prop_oneof![plain, local], any::<bool>())
 }
 
+fn overrides() -> impl Strategy<Value = Vec<v1::RuleOverride>> {
+    use v1::rule_override::{Amount, Whose};
+    let whose = prop_oneof![text().prop_map(Whose::KeyId), text().prop_map(Whose::Subject)];
+    let bucket = (1..=1_i64 << 53, 1..=1_000_000_i64).prop_map(|(capacity, refill_amount)| {
+        Amount::TokenBucket(v1::TokenBucket { capacity, refill_amount, refill_period_ms: 1_000 })
+    });
+    let amount = prop_oneof![
+        (0..=1_i64 << 53).prop_map(Amount::Limit),
+        bucket,
+        Just(Amount::Unlimited(v1::UnlimitedAmount {})),
+    ];
+    let other = (whose, amount)
+        .prop_map(|(whose, amount)| v1::RuleOverride { whose: Some(whose), amount: Some(amount) });
+    vec(other, 0..3)
+}
+
 fn rule() -> impl Strategy<Value = v1::Rule> {
     let on_missing = word(&[v1::OnMissing::Shared, v1::OnMissing::Skip, v1::OnMissing::Deny]);
     let words = (word(&[v1::RuleMode::Enforced, v1::RuleMode::Shadow]), on_missing);
     let unit = prop_oneof![Just("requests".to_owned()), "[a-z_]{1,8}"];
     let what = (text(), option::of(call_match()), scope(), unit, algorithm());
     let order = (-1_000_000..=1_000_000, option::of(text()));
-    (what, words, order, policies(), any::<bool>()).prop_map(
-        |((display_name, matches, scope, unit, algorithm), (mode, on_missing), order, policies, active)| {
+    let how = (policies(), overrides());
+    (what, words, order, how, any::<bool>()).prop_map(
+        |((display_name, matches, scope, unit, algorithm), (mode, on_missing), order, how, active)| {
+            let (policies, overrides) = how;
             let ((priority, group), (consistency, failure_policy, counts_denied)) = (order, policies);
             v1::Rule {
                 display_name,
@@ -236,6 +255,7 @@ fn rule() -> impl Strategy<Value = v1::Rule> {
                 consistency,
                 failure_policy: Some(failure_policy),
                 counts_denied,
+                overrides,
                 active: Some(active),
                 ..v1::Rule::default()
             }

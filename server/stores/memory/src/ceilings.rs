@@ -1,4 +1,4 @@
-//! Ceilings: what a budget may hold before more is promised on disk.
+//! Ceilings: what a budget or a concurrency limit may hold before more is promised on disk.
 //!
 //! A crash forgets the reservations. What they held is bounded by the ceiling that was on disk
 //! before, so a RESERVE that would pass it raises it first. Raising happens without the
@@ -8,7 +8,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use rateguard_core::counter::{BudgetCounter, Counter, CounterId, Limit};
+use rateguard_core::counter::{Counter, CounterId, Limit};
 use rateguard_core::decision::{Charge, Counters, Entry, Verdict};
 use rateguard_core::ids::WorkspaceId;
 use rateguard_core::rule::Enforcement;
@@ -42,7 +42,8 @@ pub(crate) type Wants = SmallVec<[Want; 2]>;
 impl Want {
     /// What a charge wants of its ceiling, when it would pass it.
     pub(crate) fn of(counters: &CounterTable, place: usize, charge: &Charge) -> Option<Self> {
-        let is_hold = matches!(charge.limit, Limit::Budget { .. }) && charge.demand.take > 0;
+        let is_held = matches!(charge.limit, Limit::Budget { .. } | Limit::Concurrency { .. });
+        let is_hold = is_held && charge.demand.take > 0;
         let want =
             || Self { place, counter: charge.counter, limit: charge.limit, amount: charge.demand.take };
         is_hold.then(want).filter(|want| want.is_open(counters))
@@ -56,21 +57,49 @@ impl Want {
     }
 
     fn is_open(&self, counters: &CounterTable) -> bool {
-        let (held, ceiling) = budget(counters, self.counter).map_or((0, 0), |b| (b.held(), b.ceiling));
+        let (held, ceiling) = counters
+            .get(self.counter)
+            .map_or((0, 0), |Entry { counter, .. }| (held(counter), ceiling(counter)));
         held + i128::from(self.amount) > ceiling
     }
 }
 
-fn budget(counters: &CounterTable, id: CounterId) -> Option<&BudgetCounter> {
-    match &counters.get(id)?.counter {
-        Counter::Budget(budget) => Some(budget),
-        _ => None,
+/// What reservations hold in a counter.
+fn held(counter: &Counter) -> i128 {
+    match counter {
+        Counter::Budget(budget) => budget.held(),
+        Counter::Concurrency(concurrency) => concurrency.held.into(),
+        _ => 0,
     }
 }
 
-/// The ceiling for `held` nano-units and a step ahead of them.
+fn ceiling(counter: &Counter) -> i128 {
+    match counter {
+        Counter::Budget(budget) => budget.ceiling,
+        Counter::Concurrency(concurrency) => concurrency.ceiling.into(),
+        _ => 0,
+    }
+}
+
+fn set_ceiling(counter: &mut Counter, ceiling: i128) {
+    match counter {
+        Counter::Budget(budget) => budget.ceiling = ceiling,
+        Counter::Concurrency(concurrency) => {
+            concurrency.ceiling = i64::try_from(ceiling).unwrap_or(i64::MAX);
+        }
+        _ => {}
+    }
+}
+
+/// The ceiling for `held` and a step ahead of it.
 fn ceiling_for(held: i128, limit: &Limit) -> i128 {
-    held + (i128::from(limit.size()) / STEP_OF_LIMIT).max(held * STEP_OF_HELD)
+    let size = i128::from(limit.size());
+    let ahead = held + (size / STEP_OF_LIMIT).max(held * STEP_OF_HELD);
+    match limit {
+        // No more calls run at once than may, so a crash need not leave room for more.
+        Limit::Concurrency { .. } => ahead.min(size.max(held)),
+        _ => ahead,
+    }
 }
 
 /// All that is wanted of one counter.
@@ -91,9 +120,8 @@ impl Raise {
     fn row(&self) -> CounterRow {
         let state = self.workspace.lock();
         let Entry { mut counter, included } = state.entry_or_fresh(self.counter, &self.limit);
-        if let Counter::Budget(budget) = &mut counter {
-            budget.ceiling = budget.ceiling.max(ceiling_for(budget.held() + self.amount, &self.limit));
-        }
+        let raised = ceiling(&counter).max(ceiling_for(held(&counter) + self.amount, &self.limit));
+        set_ceiling(&mut counter, raised);
         CounterRow { workspace: self.workspace.id.clone(), id: self.counter, included, counter, crashes: 0 }
     }
 
@@ -101,9 +129,7 @@ impl Raise {
     fn apply(&self, row: &CounterRow) {
         let mut state = self.workspace.lock();
         let entry = state.entry_or_insert(self.counter, &self.limit);
-        if let (Counter::Budget(budget), Counter::Budget(written)) = (&mut entry.counter, &row.counter) {
-            budget.ceiling = written.ceiling;
-        }
+        set_ceiling(&mut entry.counter, ceiling(&row.counter));
     }
 }
 

@@ -7,7 +7,7 @@ use rateguard_core::decision::{Charge, Counters, Entry};
 use rateguard_core::ids::WorkspaceId;
 use rateguard_core::lease::LeaseRequest;
 use rateguard_core::time::Millis;
-use rateguard_engine::ports::{CheckpointBatch, CounterQuery, CounterRow, LeadRow};
+use rateguard_engine::ports::{CheckpointBatch, CounterQuery, CounterRow, LeadRow, ResetCounters};
 use smallvec::SmallVec;
 
 use crate::covering::{Uncovered, UncoveredCounters};
@@ -46,7 +46,7 @@ pub(crate) struct Sweep<'a> {
 impl Sweep<'_> {
     fn drops(&mut self, id: CounterId, entry: &Entry) -> bool {
         let counter = &entry.counter;
-        if !matches!(counter, Counter::Budget(_)) {
+        if !matches!(counter, Counter::Budget(_) | Counter::Concurrency(_)) {
             return counter.is_idle(self.now);
         }
         entry.included <= self.written_through
@@ -120,7 +120,7 @@ impl CounterTable {
 
     /// A counter as it was written down, which included so many crashes.
     pub(crate) fn load(&mut self, id: CounterId, entry: Entry, included: u32) {
-        let is_plain = !matches!(entry.counter, Counter::Budget(_));
+        let is_plain = !matches!(entry.counter, Counter::Budget(_) | Counter::Concurrency(_));
         let owes = is_plain && self.leads.owes(id.family(), included);
         let crashes = if owes { included } else { self.leads.crashes() };
         let slot = Slot { entry, dirty: false, taken: 0, sent: 0, crashes };
@@ -241,7 +241,7 @@ impl CounterTable {
 
     /// Puts changes into a batch as they stand now.
     ///
-    /// A budget that holds nothing gets a ceiling of zero: from here on a hold raises it first.
+    /// What holds nothing gets a ceiling of zero: from here on a hold raises it first.
     pub(crate) fn write_down(
         &mut self,
         workspace: &WorkspaceId,
@@ -291,6 +291,29 @@ impl CounterTable {
         self.slots.changed.extend_from_slice(ids);
     }
 
+    /// Sets counters back and says how many there were.
+    pub(crate) fn set_back(&mut self, which: &ResetCounters) -> u64 {
+        let ids: Vec<CounterId> = match which {
+            ResetCounters::One(id, _) => vec![*id],
+            ResetCounters::All(_) => self
+                .slots
+                .maps
+                .iter()
+                .flat_map(HashMap::keys)
+                .copied()
+                .filter(|id| which.holds(*id))
+                .collect(),
+        };
+        let mut set_back = 0;
+        for id in ids {
+            let is_budget = self.get(id).is_none_or(|entry| matches!(entry.counter, Counter::Budget(_)));
+            if let Some(entry) = self.get_mut(id).filter(|_| !is_budget) {
+                set_back += u64::from(entry.counter.set_back());
+            }
+        }
+        set_back
+    }
+
     /// Drops what the sweep may drop of the next map.
     pub(crate) fn sweep_next(&mut self, mut sweep: Sweep<'_>) {
         let map = &mut self.slots.maps[usize::from(self.swept)];
@@ -316,7 +339,7 @@ impl Slot {
     /// A counter that is in no row. The place of a mark is a limit of nothing, of which it cannot be
     /// said what crashes have lost of it: that waits for the next charge.
     fn fresh(id: CounterId, limit: &Limit, leads: &Leads, included: Position, now: Millis) -> Self {
-        let is_plain = !matches!(limit, Limit::Budget { .. });
+        let is_plain = !matches!(limit, Limit::Budget { .. } | Limit::Concurrency { .. });
         let owes = is_plain && limit.size() == 0 && leads.owes(id.family(), 0);
         let entry = Entry { counter: leads.fresh(id.family(), limit, now), included };
         let crashes = if owes { 0 } else { leads.crashes() };
@@ -326,10 +349,10 @@ impl Slot {
     fn write_down(&mut self, workspace: &WorkspaceId, id: CounterId) -> CounterRow {
         self.dirty = false;
         self.sent = self.taken;
-        if let Counter::Budget(budget) = &mut self.entry.counter
-            && budget.held() == 0
-        {
-            budget.ceiling = 0;
+        match &mut self.entry.counter {
+            Counter::Budget(budget) if budget.held() == 0 => budget.ceiling = 0,
+            Counter::Concurrency(concurrency) if concurrency.held == 0 => concurrency.ceiling = 0,
+            _ => {}
         }
         let Entry { counter, included } = self.entry.clone();
         CounterRow { workspace: workspace.clone(), id, included, counter, crashes: self.crashes }
@@ -365,7 +388,7 @@ impl Counters for CounterTable {
         let Charge { counter, ref limit, demand, .. } = *charge;
         let fresh = || Slot::fresh(counter, limit, leads, *settled_through, now);
         let slot = slots.to_change(counter, leads, fresh);
-        if !matches!(limit, Limit::Budget { .. }) {
+        if !matches!(limit, Limit::Budget { .. } | Limit::Concurrency { .. }) {
             slot.taken = slot.taken.saturating_add(demand.take);
             if !leads.covers(counter.family(), limit, slot.taken) {
                 uncovered.push(Uncovered { counter, limit: *limit });

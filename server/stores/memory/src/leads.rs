@@ -115,7 +115,7 @@ impl Leads {
     /// A counter that is in no row: every crash may have lost something of it.
     pub(crate) fn fresh(&self, family: CounterFamily, limit: &Limit, now: Millis) -> Counter {
         let mut counter = Counter::fresh(limit, now);
-        if !matches!(limit, Limit::Budget { .. }) {
+        if !matches!(limit, Limit::Budget { .. } | Limit::Concurrency { .. }) {
             self.settle(family, 0, &mut counter, limit, now);
         }
         counter

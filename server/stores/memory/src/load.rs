@@ -34,10 +34,12 @@ pub(crate) fn forget_holders(checkpoint: &mut Checkpoint, now: Millis) -> Vec<Co
     let mut changed = Vec::new();
     let rows = if checkpoint.clean { &mut [][..] } else { &mut checkpoint.rows };
     for row in rows {
-        let Counter::Budget(budget) = &mut row.counter else { continue };
-        let before = **budget;
-        forget_holders_of(budget, now);
-        if **budget != before {
+        let is_changed = match &mut row.counter {
+            Counter::Budget(budget) => changes(budget.as_mut(), |budget| forget_holders_of(budget, now)),
+            Counter::Concurrency(running) => changes(running.as_mut(), |running| running.forget_holders(now)),
+            _ => false,
+        };
+        if is_changed {
             changed.push(row.clone());
         }
     }
@@ -70,8 +72,14 @@ fn last_instant(counter: &Counter) -> Millis {
             let newest = window.slots.back().map_or(0, |(slot, _)| *slot);
             Millis::new(newest.saturating_mul(window.sub_window_ms))
         }
-        Counter::Budget(_) => Millis::ZERO,
+        Counter::Budget(_) | Counter::Concurrency(_) => Millis::ZERO,
     }
+}
+
+fn changes<T: Copy + PartialEq>(state: &mut T, change: impl FnOnce(&mut T)) -> bool {
+    let before = *state;
+    change(state);
+    *state != before
 }
 
 fn forget_holders_of(budget: &mut BudgetCounter, now: Millis) {
@@ -115,7 +123,7 @@ impl Loading {
         // Records of those that are over are dropped in the order in which they come in.
         reservations.sort_by_key(|(_, reservation)| reservation.expires_at);
         for (workspace, reservation) in reservations {
-            let kept = Kept { reservation, cost: None };
+            let kept = Kept { reservation, cost: None, request: None };
             self.workspace(workspace).lock().reservations.insert(kept);
         }
     }

@@ -4,6 +4,7 @@
 use std::collections::{BTreeSet, VecDeque};
 
 use hashbrown::HashMap;
+use rateguard_core::counter::CounterId;
 use rateguard_core::ids::ReservationId;
 use rateguard_core::limits::RESERVATION_RECORD_MS;
 use rateguard_core::money::Nanos;
@@ -36,6 +37,8 @@ pub(crate) struct Kept {
     /// The cost for which it was made, for repetitions of its check. These end with the process, and
     /// so does this.
     pub(crate) cost: Option<Nanos>,
+    /// Under which its check is remembered; the same.
+    pub(crate) request: Option<u128>,
 }
 
 #[derive(Default)]
@@ -93,14 +96,19 @@ impl ReservationTable {
         let bits = id.to_bits();
         let kept = self.by_id.get_mut(&bits).filter(|kept| kept.reservation.id == *id)?;
         let reservation = &mut kept.reservation;
-        let (before, expires_at) = (Stage::of(reservation), reservation.expires_at);
+        let (before, due_before) = (Stage::of(reservation), reservation.expires_at);
         change(reservation);
-        let after = Stage::of(reservation);
-        if before != after {
-            self.leave(before, expires_at, bits);
+        let (after, expires_at) = (Stage::of(reservation), reservation.expires_at);
+        if (before, due_before) != (after, expires_at) {
+            self.leave(before, due_before, bits);
             self.enter(after, expires_at, bits);
         }
         self.by_bits(bits)
+    }
+
+    /// Forgets what they all took of counters that were set back.
+    pub(crate) fn forget(&mut self, is_set_back: impl Fn(CounterId) -> bool) {
+        self.by_id.values_mut().for_each(|kept| kept.reservation.forget(&is_set_back));
     }
 
     /// Expires at most `limit` of those that are due; says whether that were all.

@@ -14,7 +14,7 @@ use rateguard_core::time::Millis;
 use rateguard_engine::ports::{
     BudgetOpening, CheckCommand, CheckOutcome, CheckpointBatch, CheckpointStore, CounterHealth, CounterQuery,
     CounterStore, ExpiredReservation, LeaseCommand, LiveBudgets, Overflowed, Principal, ReleaseOutcome,
-    SettleCharge, SettleCommand, Slot, SlotClaim, SlotHolder, StoreError,
+    RenewOutcome, ResetCounters, SettleCharge, SettleCommand, Slot, SlotClaim, SlotHolder, StoreError,
 };
 
 use crate::ceilings::Raise;
@@ -24,7 +24,7 @@ use crate::covering::Waiting;
 use crate::leads::Leads;
 use crate::load;
 use crate::slots::Slots;
-use crate::workspace::{Outcome, Shared, Step, Workspace};
+use crate::workspace::{Outcome, Renewal, Shared, Step, Workspace};
 use rateguard_engine::request_ids::RequestIds;
 
 /// The name by which errors know the store.
@@ -229,6 +229,30 @@ impl CounterStore for MemoryCounterStore {
     ) -> Result<ReleaseOutcome, StoreError> {
         let released = self.known(workspace).map(|workspace| workspace.release(id, principal, now));
         Ok(released.unwrap_or(ReleaseOutcome::Unknown))
+    }
+
+    async fn renew(
+        &self,
+        workspace: &WorkspaceId,
+        id: &ReservationId,
+        principal: &Principal,
+        expires_at: Millis,
+        now: Millis,
+    ) -> Result<RenewOutcome, StoreError> {
+        let Some(workspace) = self.known(workspace) else { return Ok(RenewOutcome::Unknown) };
+        Ok(workspace.renew(&Renewal { id, principal, expires_at, now }, &self.shared))
+    }
+
+    async fn reset(
+        &self,
+        workspace: &WorkspaceId,
+        counters: ResetCounters,
+        now: Millis,
+    ) -> Result<u64, StoreError> {
+        let set_back = self.workspace(workspace).reset(&counters, now);
+        // Or a crash would bring back what was used.
+        self.write_down(false).await?;
+        Ok(set_back)
     }
 
     async fn expire_due(&self, now: Millis, limit: usize) -> Result<Vec<ExpiredReservation>, StoreError> {

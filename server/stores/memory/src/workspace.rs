@@ -18,7 +18,7 @@ use rateguard_core::reservation::{Reservation, ReservationState, capture};
 use rateguard_core::time::Millis;
 use rateguard_engine::ports::{
     CheckCommand, CheckOutcome, CounterQuery, Decided, ExpiredReservation, LeaseCommand, Principal,
-    ReleaseOutcome, RequestFingerprint, ReservationRequest, StoreError,
+    ReleaseOutcome, RenewOutcome, RequestFingerprint, ReservationRequest, ResetCounters, StoreError,
 };
 use smallvec::SmallVec;
 
@@ -202,6 +202,47 @@ impl Workspace {
         (state.counters.live(), state.overflowed)
     }
 
+    pub(crate) fn renew(&self, renewal: &Renewal<'_>, shared: &Shared) -> RenewOutcome {
+        let mut state = self.lock();
+        let now = state.tick(renewal.now);
+        // The workspace's time may be ahead of the clock.
+        let expires_at = renewal.expires_at.plus(now.since(renewal.now));
+        let State { counters, reservations, .. } = &mut *state;
+        let kept = reservations.kept(renewal.id.to_bits());
+        let Some(kept) = kept.filter(|kept| renewal.is_of(&kept.reservation)) else {
+            return RenewOutcome::Unknown;
+        };
+        let request = kept.request;
+        let renewed = reservations.change(renewal.id, |reservation| {
+            if reservation.expires_at <= now {
+                reservation.expire(counters, now);
+            } else {
+                reservation.renew(expires_at);
+            }
+        });
+        match renewed {
+            None => RenewOutcome::Unknown,
+            Some(Reservation { state: ReservationState::Open, expires_at, .. }) => {
+                if let Some(request) = request {
+                    shared.ids.extend(request, renewal.id.to_bits(), *expires_at, now);
+                }
+                RenewOutcome::Open(*expires_at)
+            }
+            Some(ended) => RenewOutcome::Ended(ended.state),
+        }
+    }
+
+    /// Sets counters back. Time steps on by a millisecond, so that whatever is decided from here on was
+    /// decided later than the reset, for everybody who compares the two.
+    pub(crate) fn reset(&self, which: &ResetCounters, now: Millis) -> u64 {
+        let mut state = self.lock();
+        let now = state.tick(now);
+        state.tick(now.plus(1));
+        let State { counters, reservations, .. } = &mut *state;
+        reservations.forget(|id| which.holds(id));
+        counters.set_back(which)
+    }
+
     pub(crate) fn release(&self, id: &ReservationId, principal: &Principal, now: Millis) -> ReleaseOutcome {
         let mut state = self.lock();
         let now = state.tick(now);
@@ -211,6 +252,20 @@ impl Workspace {
         }
         let released = reservations.change(id, |reservation| end(reservation, counters, now));
         released.map_or(ReleaseOutcome::Unknown, |reservation| ReleaseOutcome::State(reservation.state))
+    }
+}
+
+/// A renewal on its way.
+pub(crate) struct Renewal<'a> {
+    pub(crate) id: &'a ReservationId,
+    pub(crate) principal: &'a Principal,
+    pub(crate) expires_at: Millis,
+    pub(crate) now: Millis,
+}
+
+impl Renewal<'_> {
+    fn is_of(&self, reservation: &Reservation) -> bool {
+        reservation.id == *self.id && self.principal.holds(reservation)
     }
 }
 
@@ -399,7 +454,8 @@ impl State {
             request_id: request.request_id.clone(),
             captured: capture(check.charges, check.command.units.iter(), verdict),
         };
-        self.reservations.insert(Kept { reservation, cost: request.cost });
+        let id = check.request.map(|request| request.id);
+        self.reservations.insert(Kept { reservation, cost: request.cost, request: id });
         (request.id.clone(), expires_at)
     }
 

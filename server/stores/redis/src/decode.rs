@@ -82,6 +82,7 @@ fn mark_of(limit: &Limit, first: i64, second: i64) -> Option<Mark> {
         Limit::FixedWindow { .. } | Limit::CalendarWindow { .. } => Mark::Window { start, end },
         Limit::SlidingWindow { window_ms, .. } => Mark::SlidingWindow { slot: first, window_ms },
         Limit::Budget { .. } => Mark::Budget { start, end },
+        Limit::Concurrency { .. } => Mark::Concurrency,
     })
 }
 
@@ -150,6 +151,7 @@ fn mark([kind, first, second, third]: [i64; 4]) -> Result<Mark, StoreError> {
         2 => Mark::Window { start, end },
         3 => Mark::SlidingWindow { slot: first, window_ms: second },
         4 => Mark::Budget { start, end },
+        6 => Mark::Concurrency,
         _ => return Err(corrupt("where an amount was taken")),
     })
 }

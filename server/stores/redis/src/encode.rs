@@ -23,6 +23,7 @@ mod kind {
     pub(super) const SLIDING_WINDOW: i64 = 3;
     pub(super) const BUDGET: i64 = 4;
     pub(super) const CALENDAR_WINDOW: i64 = 5;
+    pub(super) const CONCURRENCY: i64 = 6;
 }
 
 /// Fields of a limit, and what a charge has behind them.
@@ -164,6 +165,7 @@ fn shape(limit: &Limit) -> (i64, [i64; 3]) {
         Limit::CalendarWindow { bounds, .. } => (kind::CALENDAR_WINDOW, numbers(bounds)),
         // A prepaid budget has no period: it ends at zero.
         Limit::Budget { bounds, .. } => (kind::BUDGET, bounds.map_or([0; 3], numbers)),
+        Limit::Concurrency { .. } => (kind::CONCURRENCY, [0; 3]),
     }
 }
 

@@ -11,17 +11,18 @@ use rateguard_core::counter::{Position, Reading};
 use rateguard_core::decision::Mode;
 use rateguard_core::ids::{ReservationId, WorkspaceId};
 use rateguard_core::lease::LeaseOutcome;
-use rateguard_core::reservation::Reservation;
+use rateguard_core::limits::RESERVATION_LIFE_MS_MAX;
+use rateguard_core::reservation::{Reservation, ReservationState};
 use rateguard_core::time::Millis;
 use rateguard_engine::ports::{
     BudgetOpening, CheckCommand, CheckOutcome, CounterHealth, CounterQuery, CounterStore, ExpiredReservation,
-    LeaseCommand, LiveBudgets, LostCounters, Principal, ReleaseOutcome, SettleCharge, SettleCommand, Slot,
-    SlotClaim, SlotHolder, StoreError,
+    LeaseCommand, LiveBudgets, LostCounters, Principal, ReleaseOutcome, SettleCharge, SettleCommand,
+    StoreError,
 };
 
 use crate::config::{RedisCounterStoreConfig, ScriptClock};
 use crate::decode;
-use crate::encode::{self, Bounded, reservation_bytes};
+use crate::encode::{self, Bounded, counter_bytes, reservation_bytes};
 use crate::link::{Link, unavailable};
 use crate::pack::Packer;
 use crate::reply::{Doubt, Generation, Head, Reply, corrupt};
@@ -52,6 +53,8 @@ mod code {
     /// An opening's, whose sums go less far than the counters.
     pub(super) const BEHIND: i64 = 1;
     pub(super) const CANCELLED: i64 = 5;
+    /// A reset's.
+    pub(super) const RESETS_FULL: i64 = 2;
 }
 
 /// Counters in Redis.
@@ -323,6 +326,55 @@ impl CounterStore for RedisCounterStore {
         packer.text(principal.key.as_str()).integer(i64::from(principal.by_gateway));
         let state = self.tend(&known, packer, self.config.deadline).await?.small()?;
         Ok(decode::released(state)?.map_or(ReleaseOutcome::Unknown, ReleaseOutcome::State))
+    }
+
+    async fn renew(
+        &self,
+        workspace: &WorkspaceId,
+        id: &ReservationId,
+        principal: &Principal,
+        expires_at: Millis,
+        now: Millis,
+    ) -> Result<RenewOutcome, StoreError> {
+        let known = self.enter(workspace).await?;
+        let mut packer = self.head(&known, 5, now);
+        packer.text("renew").text(reservation_bytes(id));
+        packer.text(principal.key.as_str()).integer(i64::from(principal.by_gateway));
+        packer.array(3).integer(expires_at.get()).integer(now.get()).integer(RESERVATION_LIFE_MS_MAX);
+        let mut reply = self.tend(&known, packer, self.config.deadline).await?;
+        let (state, expires_at) = (decode::released(reply.small()?)?, reply.instant()?);
+        Ok(match state {
+            None => RenewOutcome::Unknown,
+            Some(ReservationState::Open) => RenewOutcome::Open(expires_at),
+            Some(ended) => RenewOutcome::Ended(ended),
+        })
+    }
+
+    async fn reset(
+        &self,
+        workspace: &WorkspaceId,
+        counters: ResetCounters,
+        now: Millis,
+    ) -> Result<u64, StoreError> {
+        let known = self.enter(workspace).await?;
+        let mut packer = self.head(&known, 3, now);
+        packer.text("reset");
+        match counters {
+            ResetCounters::One(counter, limit) => {
+                packer.text(counter_bytes(counter));
+                let charge = SettleCharge { counter, overflow: counter, limit, amount: 0 };
+                encode::limit(&mut packer, &charge);
+            }
+            ResetCounters::All(family) => {
+                packer.text(family.0.to_be_bytes()).none();
+            }
+        }
+        let keys = [self.key(workspace)];
+        let (head, mut reply) = self.run(&TEND, &known, &keys, packer, self.config.batch_deadline).await?;
+        if head.code == code::RESETS_FULL {
+            return Err(StoreError::Full { what: "the list of counters that were set back" });
+        }
+        Ok(reply.small()?.unsigned_abs())
     }
 
     async fn expire_due(&self, now: Millis, limit: usize) -> Result<Vec<ExpiredReservation>, StoreError> {

@@ -10,6 +10,8 @@ mod leases;
 mod recovery;
 mod request_ids;
 mod reservations;
+mod resets;
+mod running;
 mod settlements;
 pub mod world;
 
@@ -28,6 +30,8 @@ pub use leases::*;
 pub use recovery::*;
 pub use request_ids::*;
 pub use reservations::*;
+pub use resets::*;
+pub use running::*;
 pub use settlements::*;
 
 /// How a store ended.
@@ -123,7 +127,7 @@ macro_rules! counter_store_suite {
             keeps_what_is_held_of_a_budget_that_is_gone,
             counts_no_record_again_in_a_counter_that_was_dropped,
             settles_nothing_again_in_a_counter_that_was_dropped,
-    admits_beside_leases_what_they_leave, cancels_what_took_nothing_without_a_trace, decides_the_next_attempt_for_itself, frees_nothing_of_the_next_window, gives_back_what_a_cancelled_attempt_took, gives_each_slot_to_one_holder, gives_nothing_back_to_a_later_window, keeps_what_another_attempt_was_answered_with, lends_for_no_longer_than_it_counts, lends_from_the_shared_counter_beyond_the_bound, lends_less_towards_the_limit_and_nothing_near_it, refills_a_bucket_to_what_is_not_lent, refuses_an_attempt_that_was_cancelled_before, releases_what_a_cancelled_attempt_reserved, takes_what_it_lends_from_the_counter,
+    admits_beside_leases_what_they_leave, cancels_what_took_nothing_without_a_trace, decides_the_next_attempt_for_itself, expires_nothing_from_before_a_reset, frees_nothing_of_the_next_window, gives_a_call_at_the_same_time_back_once, gives_back_what_a_cancelled_attempt_took, gives_each_slot_to_one_holder, gives_nothing_back_from_before_a_reset, gives_nothing_back_to_a_later_window, heals_calls_at_the_same_time_after_a_crash, holds_a_call_at_the_same_time_with_all_or_none, holds_calls_at_the_same_time_until_they_end, keeps_a_reset_over_a_crash, keeps_what_another_attempt_was_answered_with, leaves_calls_at_the_same_time_to_their_reservations, lends_for_no_longer_than_it_counts, lends_from_the_shared_counter_beyond_the_bound, lends_less_towards_the_limit_and_nothing_near_it, refills_a_bucket_to_what_is_not_lent, refuses_an_attempt_that_was_cancelled_before, releases_what_a_cancelled_attempt_reserved, remembers_the_id_of_a_renewed_reservation, renews_a_reservation_for_its_holder, renews_a_reservation_up_to_its_longest_life, renews_nothing_that_is_over, sets_all_counters_of_a_limit_back, sets_no_budget_back, sets_one_counter_back, takes_what_it_lends_from_the_counter,
         }
     };
     ($backend:expr; $($promise:ident),* $(,)?) => {

@@ -112,7 +112,8 @@ impl Run {
         let (cost, is_final, refund, now) = (Nanos::ZERO, true, true, self.now);
         let settlement = Settlement { position, amounts: &amounts, cost, is_final, refund, now };
         reservation.settle(&mut self.counters, &settlement);
-        self.log[place].counted = self.log[place].counted.min(used);
+        let runs_no_more = matches!(self.limit, AnyLimit::Concurrency { .. });
+        self.log[place].counted = if runs_no_more { 0 } else { self.log[place].counted.min(used) };
     }
 
     fn give_back(
@@ -146,6 +147,7 @@ impl Run {
             Limit::SlidingWindow { window_ms, .. } => at.plus(window_ms),
             Limit::CalendarWindow { bounds, .. } => bounds.end,
             Limit::Budget { bounds, .. } => bounds.map_or(at, |bounds| bounds.end),
+            Limit::Concurrency { .. } => at,
         };
         self.now = self.now.max(edge.plus(beside_ms));
     }
@@ -187,6 +189,8 @@ pub(crate) fn assert_never_over(limit: &AnyLimit, log: &[Admitted]) {
             assert_sum(*nanos, log, |at| bounds.contain(at));
         }
         AnyLimit::Prepaid { nanos } => assert_sum(*nanos, log, |_| true),
+        // What has ended counts no more: see where it ends.
+        AnyLimit::Concurrency { limit } => assert_sum(*limit, log, |_| true),
     }
 }
 

@@ -48,6 +48,8 @@ fn rule(matches: Match) -> Resource {
         priority: 0,
         override_group: None,
         policies: RulePolicies::default(),
+        overrides: Vec::new(),
+        last_reset_at: None,
         active: true,
     })
 }

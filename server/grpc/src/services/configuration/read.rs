@@ -242,20 +242,22 @@ impl<'r> Reader<'r> {
         field: &str,
         names: Vec<String>,
     ) -> Result<Vec<String>, EngineError> {
-        let resolve = |(place, name): (usize, String)| {
-            let is_given = self.given.contains(&(kind, name.clone()));
-            let found = self.names.id(kind, &name).filter(|_| is_given || !self.intent.prune);
-            match found {
-                Some(id) => Ok(id.to_owned()),
-                None if self.dangling.contains(&name) => Ok(name),
-                None => {
-                    let message =
-                        format!("there is no {} {} in the configuration", kind.as_str(), shown(&name));
-                    Err(EngineError::field(Reason::ResourceNotFound, format!("{field}[{place}]"), message))
-                }
-            }
-        };
+        let resolve = |(place, name)| self.resolve_one(kind, &format!("{field}[{place}]"), name);
         names.into_iter().enumerate().map(resolve).collect()
+    }
+
+    /// The id behind a name that an entry has in a field.
+    fn resolve_one(&self, kind: ResourceKind, field: &str, name: String) -> Result<String, EngineError> {
+        let is_given = self.given.contains(&(kind, name.clone()));
+        let found = self.names.id(kind, &name).filter(|_| is_given || !self.intent.prune);
+        match found {
+            Some(id) => Ok(id.to_owned()),
+            None if self.dangling.contains(&name) => Ok(name),
+            None => {
+                let message = format!("there is no {} {} in the configuration", kind.as_str(), shown(&name));
+                Err(EngineError::field(Reason::ResourceNotFound, field, message))
+            }
+        }
     }
 
     fn resolve_match(&self, matches: &mut Option<v1::CallMatch>) -> Result<(), EngineError> {
@@ -263,6 +265,16 @@ impl<'r> Reader<'r> {
         let (apis, keys) = (std::mem::take(&mut matches.api_ids), std::mem::take(&mut matches.key_ids));
         matches.api_ids = self.resolve(ResourceKind::Api, "match.api_ids", apis)?;
         matches.key_ids = self.resolve(ResourceKind::Key, "match.key_ids", keys)?;
+        Ok(())
+    }
+
+    /// The ids of the keys whose amounts are others, each under the name by which the file knows it.
+    fn resolve_overrides(&self, overrides: &mut [v1::RuleOverride]) -> Result<(), EngineError> {
+        for (place, other) in overrides.iter_mut().enumerate() {
+            let Some(v1::rule_override::Whose::KeyId(name)) = &mut other.whose else { continue };
+            let field = format!("overrides[{place}].key_id");
+            *name = self.resolve_one(ResourceKind::Key, &field, std::mem::take(name))?;
+        }
         Ok(())
     }
 
@@ -314,10 +326,13 @@ impl<'r> Reader<'r> {
 
     fn rule(&self, entry: &Entry, mut message: v1::Rule) -> Result<Rule, EngineError> {
         self.resolve_match(&mut message.r#match)?;
+        self.resolve_overrides(&mut message.overrides)?;
+        let mut last_reset_at = None;
         if let Some(Resource::Rule(present)) = self.present(entry)? {
             message.display_name = present.name.to_string();
+            last_reset_at = present.last_reset_at;
         }
-        rule(message, RuleId::parse("id", self.id(entry)?)?)
+        Ok(Rule { last_reset_at, ..rule(message, RuleId::parse("id", self.id(entry)?)?)? })
     }
 
     fn budget(&self, entry: &Entry, mut message: v1::Budget) -> Result<Budget, EngineError> {
@@ -339,15 +354,7 @@ impl<'r> Reader<'r> {
 
 /// What a resource names.
 fn references(resource: &Resource) -> Vec<(ResourceKind, String)> {
-    let (apis, keys) = match resource {
-        Resource::Rule(rule) => (&rule.matches.apis, Some(&rule.matches.keys)),
-        Resource::Budget(budget) => (&budget.matches.apis, Some(&budget.matches.keys)),
-        Resource::Key(key) => (&key.apis, None),
-        Resource::Api(_) | Resource::PriceOverride(_) => return Vec::new(),
-    };
-    let apis = apis.iter().map(|id| (ResourceKind::Api, id.to_string()));
-    let keys = keys.into_iter().flatten().map(|id| (ResourceKind::Key, id.to_string()));
-    apis.chain(keys).collect()
+    resource.references().into_iter().map(|(kind, id)| (kind, id.to_owned())).collect()
 }
 
 fn draw_id(kind: ResourceKind) -> Result<String, EngineError> {

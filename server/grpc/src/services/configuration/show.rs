@@ -83,11 +83,17 @@ fn shown_key(names: &Names, name: String, message: v1::Key) -> v1::Key {
     }
 }
 
-fn shown_rule(names: &Names, name: String, message: v1::Rule) -> v1::Rule {
+fn shown_rule(names: &Names, name: String, mut message: v1::Rule) -> v1::Rule {
+    for other in &mut message.overrides {
+        if let Some(v1::rule_override::Whose::KeyId(id)) = &mut other.whose {
+            *id = names.name(ResourceKind::Key, id).to_owned();
+        }
+    }
     v1::Rule {
         id: String::new(),
         display_name: name,
         r#match: message.r#match.map(|matches| named_match(names, matches)),
+        last_reset_time: None,
         etag: String::new(),
         create_time: None,
         update_time: None,

@@ -544,9 +544,23 @@ impl Desk<'_> {
                 if method == "CheckQuota" { Draft::of(&request) } else { Draft::of(&batch) }
             }
             "GetQuota" => Draft::of(&v1::GetQuotaRequest::default()),
+            "StreamCheckQuota" => {
+                let check = v1::CheckQuotaRequest { explain: true, ..tenant.check(&tenant.mark()) };
+                tenant.checks(world, &check).await;
+                Draft::of(&v1::StreamCheckQuotaRequest { check: Some(check) })
+            }
             "ReleaseReservation" => {
                 let reservation_id = tenant.reserves(world).await;
                 Draft::of(&v1::ReleaseReservationRequest { reservation_id }).by(bearer(&tenant.key))
+            }
+            "RenewReservation" => {
+                let reservation_id = tenant.reserves(world).await;
+                let renew = v1::RenewReservationRequest { reservation_id, ttl_ms: None };
+                Draft::of(&renew).by(bearer(&tenant.key))
+            }
+            "ResetQuota" => {
+                let counters = v1::reset_quota_request::Counters::All(v1::AllCounters {});
+                Draft::of(&v1::ResetQuotaRequest { rule_id: tenant.thing("rule"), counters: Some(counters) })
             }
             _ => return None,
         })

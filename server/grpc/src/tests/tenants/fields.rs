@@ -66,6 +66,7 @@ const BY_NAME: [(&str, &str); 26] = [
     ("price_id", "price"),
     ("request_id", "request"),
     ("reservation_id", "reservation"),
+    ("rule_id", "rule"),
     ("slug", "slug"),
     ("subject", "subject"),
     ("subjects", "subject"),

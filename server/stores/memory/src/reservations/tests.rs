@@ -45,7 +45,7 @@ fn reservation(number: u128, expires_at: Millis) -> Reservation {
 fn table(expiries_ms: &[i64]) -> ReservationTable {
     let mut table = ReservationTable::default();
     for (number, ms) in (1..).zip(expiries_ms) {
-        table.insert(Kept { reservation: reservation(number, NOW.plus(*ms)), cost: None });
+        table.insert(Kept { reservation: reservation(number, NOW.plus(*ms)), cost: None, request: None });
     }
     table
 }

@@ -32,7 +32,7 @@ local function books()
       local current = slide(counter, limit[8], now)
       local slot = math.min(slot_of(accounted_at, counter[4]), current)
       if slot + SUB_WINDOWS >= current then sliding_add(counter, slot, amount) end
-    else
+    elseif kind == BUDGET then
       budget_roll(counter, span(limit, now))
       if limit[9] == 0 or accounted_at >= counter[3] then
         counter[5] = add(counter[5], amount)
@@ -73,6 +73,8 @@ local function books()
     elseif kind == SLIDING then
       local newest = #counter > 4 and counter[#counter - 1] or mark[2]
       if mark[2] + SUB_WINDOWS >= newest then sliding_add(counter, mark[2], delta) end
+    elseif kind == CONCURRENCY then
+      counter[3] = bounded(counter[3], delta)
     else
       local spent = budget_begun(counter, mark[2])
       if spent then counter[spent + 1] = most(add(counter[spent + 1], delta), 0) end
@@ -120,6 +122,7 @@ local function books()
       local start = instant(multiply(mark[2], step_of(mark[3])))
       return { SLIDING, '', '', 0, 0, 0, 0, mark[3] }, start
     end
+    if kind == CONCURRENCY then return { CONCURRENCY, '', '', 0, 0, 0, 0 }, 0 end
     local limit = kind == WINDOW and CALENDAR or BUDGET
     return { limit, '', '', 0, 0, 0, 0, mark[2], mark[3], mark[3] }, mark[2]
   end
@@ -141,6 +144,7 @@ local function books()
     if kind == BUCKET then return now >= counter[8] end
     if kind == WINDOW then return counter[5] == 0 or now >= counter[4] end
     if kind == SLIDING then return #counter < 5 or now >= leaves_at(counter[#counter - 1], counter[4]) end
+    if kind == CONCURRENCY then return counter[3] == 0 and (counter[4] == 0 or now >= counter[5]) end
     local spent_nothing = counter[5] == 0 and (counter[9] or 0) == 0
     local long_over = counter[4] > 0 and now >= instant(counter[4] + OCCURRED_BEFORE_MS_MAX)
     return lib.holds_nothing(counter) and (spent_nothing or long_over)

@@ -184,6 +184,7 @@ local function insert(readings)
   end
   local floor_left, cost = integer(reserves[3]), reserves[4]
   local record = { OPEN, now, expires_at, floor_left, 0, reserves[5], reserves[6], cost, captured }
+  record[REQUEST] = request and request[1] or ''
   local lib = reservations()
   lib.save(reserves[1], record)
   redis.call('HSET', key('b'), reserves[1], reserves[7])

@@ -3,7 +3,7 @@
 -- A limit is an array: kind, own id, overflow id, need, take, enforcement, size, and three numbers of
 -- its kind; a charge has its unit behind them, and whether it counts denied amounts. A counter is an array: kind, position included, and what its kind keeps.
 
-local BUCKET, WINDOW, SLIDING, BUDGET, CALENDAR = 1, 2, 3, 4, 5
+local BUCKET, WINDOW, SLIDING, BUDGET, CALENDAR, CONCURRENCY = 1, 2, 3, 4, 5, 6
 local MILLIS_MAX = 253402128000000
 local SUB_WINDOWS = 60
 -- After memory was lost, windows up to this long count as used up until they have passed.
@@ -57,6 +57,7 @@ local function fresh(limit, now, included)
   local kind = limit[1]
   if kind == BUCKET then return { BUCKET, included, 0, 0, 1, 1, 0, 0 } end
   if kind == SLIDING then return { SLIDING, included, 0, step_of(limit[8]) } end
+  if kind == CONCURRENCY then return { CONCURRENCY, included, 0, 0, 0 } end
   local start, finish = span(limit, now)
   if kind == BUDGET then return { BUDGET, included, start, finish, 0, 0 } end
   return { WINDOW, included, start, finish, 0 }
@@ -257,6 +258,9 @@ local function used_of(counter, limit, now)
     local used = subtract(counter[3], gone)
     if used == 0 then return used, 0, now end
     return used, 0, leaves_at(counter[#counter - 1], step)
+  elseif kind == CONCURRENCY then
+    -- Held, lost with the memory, and until when that counts.
+    return now < counter[5] and add(counter[3], counter[4]) or counter[3], 0, -1
   end
   local _, finish, spent, held = budget_money(counter, limit, now)
   if limit[9] == 0 then finish = -1 end
@@ -312,6 +316,9 @@ local function take(counter, limit, amount, now)
       sliding_add(counter, slot, amount)
     end
     return slot, limit[8]
+  elseif kind == CONCURRENCY then
+    counter[3] = bounded(counter[3], amount)
+    return 0, 0
   end
   budget_roll(counter, span(limit, now))
   counter[6] = add(counter[6], amount)
@@ -322,6 +329,7 @@ end
 local function place_of_charge(counter, limit, now)
   local kind = counter[1]
   if kind == BUCKET then return now, 0 end
+  if kind == CONCURRENCY then return 0, 0 end
   if kind == SLIDING then return sliding_slot(counter, step_of(limit[8]), now), limit[8] end
   local start, finish = span(limit, now)
   if start > counter[3] then return start, finish end
@@ -345,6 +353,9 @@ local function missing(limit, now, included)
     if not less(LOST_WINDOW_MS_MAX, lasts) and now < lost_at + lasts then
       bucket_take(counter, limit[8], limit[9], size, lost_at)
     end
+  elseif kind == CONCURRENCY and now < lost_at + LOST_WINDOW_MS_MAX then
+    -- As long as the longest of the reservations that were lost with it.
+    counter[4], counter[5] = size, instant(lost_at + LOST_WINDOW_MS_MAX)
   end
   return counter
 end

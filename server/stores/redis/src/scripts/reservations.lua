@@ -2,15 +2,17 @@
 -- need: a check that consumes has nothing to do with them.
 --
 -- A record is an array: state, decided at, expires at, floor, position included, key, by a gateway (0
--- or 1), cost (or false), captured. What is captured is an array: counter, unit, taken, used (or
--- false), mark.
+-- or 1), cost (or false), captured, id of its check (empty: none). What is captured is an array: counter,
+-- unit, taken, used (or false), mark.
 
-local STATE, DECIDED_AT, EXPIRES_AT, FLOOR, INCLUDED, HOLDER, BY_GATEWAY, COST, CAPTURED =
-  1, 2, 3, 4, 5, 6, 7, 8, 9
+local STATE, DECIDED_AT, EXPIRES_AT, FLOOR, INCLUDED, HOLDER, BY_GATEWAY, COST, CAPTURED, REQUEST =
+  1, 2, 3, 4, 5, 6, 7, 8, 9, 10
 local OPEN, SETTLED_STATE, RELEASED, EXPIRED = 0, 1, 2, 3
 local EXPIRED_PER_STEP = 4
 -- Longest life of a reservation and of its record, and more.
 local RECORD_KEPT_MS = 259200000
+-- An id's key outlives the last of its ids by this much where that was renewed.
+local RENEWED_ID_KEPT_MS = 86400000
 local reservations_made
 
 local function reservations()
@@ -24,10 +26,22 @@ local function reservations()
     return 'o'
   end
 
+  -- Drops what a record has captured of counters that were set back after its decision.
+  local function forget_reset(record)
+    local kept = {}
+    for _, captured in ipairs(record[CAPTURED]) do
+      local at = redis.call('HMGET', key('z'), captured[1], string.sub(captured[1], -4))
+      local reset_at = math.max(tonumber(at[1] or -1), tonumber(at[2] or -1))
+      if captured[5][1] == BUDGET or record[DECIDED_AT] > reset_at then kept[#kept + 1] = captured end
+    end
+    record[CAPTURED] = kept
+  end
+
   function lib.load(id)
     local raw = redis.call('HGET', key('r'), id)
     if not raw then return nil end
     local record = cmsgpack.unpack(raw)
+    if record[DECIDED_AT] <= meta[RESET_AT] then forget_reset(record) end
     record[FLOOR] = integer(record[FLOOR])
     for _, captured in ipairs(record[CAPTURED]) do
       captured[3], captured[4] = integer(captured[3]), integer(captured[4])
@@ -37,10 +51,10 @@ local function reservations()
 
   function lib.save(id, record)
     local kept = {}
-    for place = 1, 8 do kept[place] = shown(record[place]) end
-    kept[9] = {}
+    for place = STATE, COST do kept[place] = shown(record[place]) end
+    kept[CAPTURED], kept[REQUEST] = {}, record[REQUEST] or ''
     for place, captured in ipairs(record[CAPTURED]) do
-      kept[9][place] =
+      kept[CAPTURED][place] =
         { captured[1], captured[2], shown(captured[3]), shown(captured[4]), captured[5] }
     end
     redis.call('HSET', key('r'), id, cmsgpack.pack(kept))
@@ -126,6 +140,31 @@ local function reservations()
     local first = redis.call('ZRANGE', key('d'), 0, 0, 'WITHSCORES')
     meta[NEXT_DUE] = tonumber(first[2] or 0)
     return meta[NEXT_DUE] == 0 or meta[NEXT_DUE] > now
+  end
+
+  -- Lets the id of a reservation's check stand as long as that does.
+  local function remember_longer(record, id)
+    local request = record[REQUEST] or ''
+    if request == '' then return end
+    local bucket = string.byte(request, 15) % 16 * 256 + string.byte(request, 16)
+    local bucket_key = key('i') .. string.format(':%x', bucket)
+    local known = redis.call('HGET', bucket_key, request)
+    if not known then return end
+    local content, expires_at, reservation = cmsgpack.unpack(known)
+    if reservation ~= id or expires_at <= now or expires_at >= record[EXPIRES_AT] then return end
+    redis.call('HSET', bucket_key, request, cmsgpack.pack(content, record[EXPIRES_AT], id))
+    redis.call('PEXPIRE', bucket_key, since(record[EXPIRES_AT], now) + RENEWED_ID_KEPT_MS, 'GT')
+  end
+
+  -- Lets an open record expire later, at most so long after its decision.
+  function lib.renew(record, id, expires_at, life_ms)
+    local wanted = math.min(expires_at, instant(record[DECIDED_AT] + life_ms))
+    if wanted > record[EXPIRES_AT] then
+      record[EXPIRES_AT] = wanted
+      redis.call('ZADD', key('d'), wanted, id)
+      lib.save(id, record)
+    end
+    remember_longer(record, id)
   end
 
   -- Makes room for one more, dropping the record that ended first. False when all are open.

@@ -40,7 +40,7 @@ end
 -- have been forgotten since.
 local function entry(captured)
   local mark = captured[5]
-  if book.is_over(mark, now) then
+  if book.is_over(mark, now) or mark[1] == CONCURRENCY then
     local counter = get(captured[1])
     if counter then change(captured[1]) end
     return counter
@@ -81,6 +81,12 @@ local function settle_captured(captured, settles, amounts)
     local freed = freed_of(captured, settles[2])
     book.settle_budget(counter, mark[2], freed, cost)
     captured[3] = subtract(captured[3], freed)
+  elseif mark[1] == CONCURRENCY then
+    -- It is held until the call is over, and then whole, whatever the call has used.
+    if settles[2] then
+      book.correct(counter, mark, captured[3], subtract(0, captured[3]), now)
+      captured[3] = 0
+    end
   else
     settle_units(captured, counter, settles, amounts)
   end

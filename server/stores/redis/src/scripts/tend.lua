@@ -1,12 +1,14 @@
 -- Everything besides decisions and settlements. The command: now, generation offered, generation and
 -- sequence seen, what to do, and what that needs.
 
-local DONE, BEHIND = 0, 1
+local DONE, BEHIND, FULL = 0, 1, 2
 local SHOWN_FLOORS_MAX = 256
 local EXPIRED_AT_ONCE = 256
 local RECORD_MS = 86400000
 -- How long a budget has to be unknown before its counters go, and how long that is remembered.
 local RETIRED_MS_MIN, RETIRED_KEPT_MS = 3600000, 7200000
+-- Resets that are remembered: each may have to be looked up for every reservation from before it.
+local RESETS_KEPT_MAX = 1000
 
 local command = cmsgpack.unpack(ARGV[1])
 local book, lib = books(), reservations()
@@ -59,6 +61,93 @@ function does.release(id, holder, by_gateway)
   finish()
   local reply = answer(DONE)
   reply[6] = state
+  return reply
+end
+
+function does.renew(id, holder, by_gateway, until_when)
+  begin(command, {})
+  local record, state, expires_at = lib.load(id), -1, 0
+  if record and record[HOLDER] == holder and record[BY_GATEWAY] == by_gateway then
+    if record[STATE] == OPEN and record[EXPIRES_AT] <= now then
+      local before = lib.stage(record)
+      lib.expire(record)
+      lib.moved(record, id, before)
+    elseif record[STATE] == OPEN then
+      local wanted, asked_at, life_ms = unpack(until_when)
+      -- The workspace's time may be ahead of the caller's clock.
+      lib.renew(record, id, instant(wanted + since(now, asked_at)), life_ms)
+    end
+    state, expires_at = record[STATE], record[EXPIRES_AT]
+  end
+  finish()
+  local reply = answer(DONE)
+  reply[6], reply[7] = state, expires_at
+  return reply
+end
+
+-- Nothing used from here on; budgets stay.
+local function set_back(counter)
+  local kind = counter[1]
+  if kind == BUDGET then return false end
+  if kind == BUCKET then
+    counter[3], counter[4], counter[5], counter[6], counter[7], counter[8] = 0, 0, 1, 1, 0, 0
+  elseif kind == WINDOW then
+    counter[5] = 0
+  elseif kind == CONCURRENCY then
+    counter[3], counter[4], counter[5] = 0, 0, 0
+  else
+    for place = #counter, 5, -1 do counter[place] = nil end
+    counter[3] = 0
+  end
+  return true
+end
+
+-- Whether there is room to remember one more reset: as long as reservations from before it may be open.
+local function may_remember_reset()
+  if redis.call('HLEN', key('z')) < RESETS_KEPT_MAX then return true end
+  local all = redis.call('HGETALL', key('z'))
+  for place = 1, #all, 2 do
+    if now >= instant(tonumber(all[place + 1]) + RECORD_KEPT_MS) then
+      redis.call('HDEL', key('z'), all[place])
+    end
+  end
+  return redis.call('HLEN', key('z')) < RESETS_KEPT_MAX
+end
+
+-- The counter of an id, or all whose ids end like a family. Each is written by itself: there may be more
+-- than one command takes.
+function does.reset(name, limit)
+  begin(command, {})
+  if not may_remember_reset() then
+    finish()
+    return answer(FULL)
+  end
+  local ids = { name }
+  if not limit then
+    ids = {}
+    for _, id in ipairs(redis.call('HKEYS', KEY)) do
+      if id ~= 'm' and string.sub(id, -4) == name then ids[#ids + 1] = id end
+    end
+  end
+  local count = 0
+  for _, id in ipairs(ids) do
+    local counter = get(id)
+    counters[id] = nil
+    if counter and set_back(counter) then
+      count = count + 1
+      redis.call('HSET', KEY, id, pack_state(counter))
+    elseif not counter and limit and lost_at > 0 then
+      -- Else it would come back as used up.
+      redis.call('HSET', KEY, id, pack_state(fresh(limit, now, meta[SETTLED])))
+    end
+  end
+  redis.call('HSET', key('z'), name, now)
+  redis.call('PEXPIRE', key('z'), RECORD_KEPT_MS)
+  -- Whatever is decided from here on was decided later than the reset.
+  meta[RESET_AT], meta[CLOCK] = now, now + 1
+  finish()
+  local reply = answer(DONE)
+  reply[6] = count
   return reply
 end
 
@@ -189,4 +278,4 @@ function does.health()
   return { redis.call('HLEN', KEY) - 1, m[OVERFLOWED], m[FORGOTTEN] }
 end
 
-return does[command[5]](command[6], command[7], command[8])
+return does[command[5]](command[6], command[7], command[8], command[9])

@@ -1,6 +1,7 @@
 -- One workspace: a hash of its counters by id, with one field `m` for everything that there is once.
 -- All its keys have the same hash tag, and differ in their last letter: c counters, r reservations,
--- b calls of these, d due, f floors that wait, o over, g budgets that are gone, i ids of decisions.
+-- b calls of these, d due, f floors that wait, o over, g budgets that are gone, i ids of decisions, z
+-- counters and families of counters that were set back, with the instant.
 
 local KEY = KEYS[1]
 -- Keys are garbage when nobody has touched the workspace for longer than the longest window.
@@ -9,7 +10,7 @@ local KEPT_RENEWED_MS = 86400000
 local GENERATION, CLOCK, SETTLED, SEQUENCE, NEXT_DUE, OVERFLOWED = 1, 2, 3, 4, 5, 6
 -- UNSURE is 0, or the number of the loss after which budgets are not counted again yet; BEFORE is the
 -- generation that was lost when this one began.
-local FORGOTTEN, LOST_AT, ENDED, KEPT_AT, SCAN, UNSURE, BEFORE = 7, 8, 9, 10, 11, 12, 13
+local FORGOTTEN, LOST_AT, ENDED, KEPT_AT, SCAN, UNSURE, BEFORE, RESET_AT = 7, 8, 9, 10, 11, 12, 13, 14
 local NOT_LOST, LOST, WENT_BACK, NOT_REBUILT = 0, 1, 2, 3
 local LOSS_KINDS = 4
 
@@ -33,12 +34,14 @@ local function begin(head, ids)
   end
   if raw[1] then
     meta = { cmsgpack.unpack(raw[1]) }
+    -- Nothing was set back, and nothing lost, in workspaces from before this was kept.
+    meta[BEFORE], meta[RESET_AT] = meta[BEFORE] or '', meta[RESET_AT] or 0
     if now < meta[CLOCK] then now = meta[CLOCK] end
     if meta[GENERATION] == head[3] and meta[SEQUENCE] < head[4] then loss = WENT_BACK end
     -- Somebody who did not know of any memory began this one, and nobody has noticed that it is new.
     if head[3] ~= '' and head[3] ~= meta[GENERATION] and head[3] ~= meta[BEFORE] then loss = LOST end
   else
-    meta = { head[2], now, 0, 0, 0, 0, 0, 0, 0, 0, '0', 0, '' }
+    meta = { head[2], now, 0, 0, 0, 0, 0, 0, 0, 0, '0', 0, '', 0 }
     if head[3] ~= '' then loss = LOST end
   end
   if loss == LOST then meta[LOST_AT], meta[BEFORE] = now, head[3] end

@@ -126,12 +126,14 @@ impl World {
 
     async fn turn(&mut self) {
         match self.wishes.dice.below(100) {
-            0..36 => self.check().await,
-            36..46 => self.lease().await,
-            46..51 => self.cancel().await,
-            51..54 => self.recall().await,
-            54..60 => self.read().await,
-            60..82 => self.settle().await,
+            0..34 => self.check().await,
+            34..44 => self.lease().await,
+            44..50 => self.cancel().await,
+            50..54 => self.recall().await,
+            54..59 => self.read().await,
+            59 => self.reset().await,
+            60..78 => self.settle().await,
+            78..82 => self.renew().await,
             82..88 => self.release().await,
             88..92 => self.reservation().await,
             92..95 => self.expire().await,
@@ -217,6 +219,23 @@ impl World {
         let workspace = &self.wishes.workspace;
         let memory = self.memory.release(workspace, &id, &principal, now).await;
         self.same(&memory, &self.redis.release(workspace, &id, &principal, now).await);
+    }
+
+    async fn renew(&mut self) {
+        let (id, principal) = (self.wishes.some_reservation(), self.wishes.principal());
+        let (until, now) = (self.wishes.renewal(), self.wishes.now);
+        self.done.push(format!("renewing {id:?} of {principal:?} until {until:?} at {now:?}"));
+        let workspace = &self.wishes.workspace;
+        let memory = self.memory.renew(workspace, &id, &principal, until, now).await;
+        self.same(&memory, &self.redis.renew(workspace, &id, &principal, until, now).await);
+    }
+
+    async fn reset(&mut self) {
+        let (counters, now) = (self.wishes.reset(), self.wishes.now);
+        self.done.push(format!("setting back {counters:?} at {now:?}"));
+        let workspace = &self.wishes.workspace;
+        let memory = self.memory.reset(workspace, counters, now).await;
+        self.same(&memory, &self.redis.reset(workspace, counters, now).await);
     }
 
     async fn reservation(&mut self) {

@@ -6,7 +6,8 @@ use async_trait::async_trait;
 use parking_lot::Mutex;
 use rateguard_core::counter::budget::AnonymousHold;
 use rateguard_core::counter::{
-    BudgetCounter, Counter, CounterId, Lent, PeriodMoney, Position, SlidingWindow, TokenBucket, WindowCounter,
+    BudgetCounter, ConcurrencyCounter, Counter, CounterId, Lent, PeriodMoney, Position, SlidingWindow,
+    TokenBucket, WindowCounter,
 };
 use rateguard_core::ids::WorkspaceId;
 use rateguard_core::reservation::Reservation;
@@ -27,9 +28,13 @@ impl Rows {
     pub fn left(&self) -> Left {
         let mut left = self.0.lock().clone();
         for (_, counter) in left.values_mut() {
-            if let Counter::Budget(budget) = counter {
-                budget.ceiling = 0;
-                budget.anonymous = AnonymousHold::default();
+            match counter {
+                Counter::Budget(budget) => {
+                    budget.ceiling = 0;
+                    budget.anonymous = AnonymousHold::default();
+                }
+                Counter::Concurrency(concurrency) => concurrency.ceiling = 0,
+                _ => {}
             }
         }
         left
@@ -134,6 +139,12 @@ fn state(kind: i128, of: &[i128]) -> Counter {
                 ..BudgetCounter::default()
             }))
         }
+        6 => Counter::Concurrency(Box::new(ConcurrencyCounter {
+            held: small(0),
+            lost: small(1),
+            lost_until: at(2),
+            ..ConcurrencyCounter::default()
+        })),
         other => panic!("a counter of kind {other}"),
     }
 }

@@ -16,11 +16,11 @@ use rateguard_core::unit::Unit;
 use rateguard_core::usage::CallIdentity;
 use rateguard_engine::ports::{
     Attempt, CheckCommand, CounterQuery, LeaseCommand, Principal, RequestFingerprint, ReservationRequest,
-    SettleCharge, SettleCommand, SettleReservation, Standing,
+    ResetCounters, SettleCharge, SettleCommand, SettleReservation, Standing,
 };
 
 /// Limits of one world; each has several counters.
-const LIMITS: usize = 12;
+const LIMITS: usize = 14;
 const VALUES: u64 = 4;
 /// So few that attempts at one id are now and then the same.
 const ATTEMPTS: u64 = 20;
@@ -83,6 +83,7 @@ enum Shape {
     Sliding(i64),
     Calendar(i64),
     Budget(i64),
+    Concurrency,
     Prepaid,
 }
 
@@ -105,8 +106,8 @@ pub struct Wishes {
     position: u64,
     reservations: u128,
     /// Whether the workspace may have fewer counters than it wishes for. Then reservations only test
-    /// budgets: the store in memory makes a budget's counter for what is written down ahead, and may by
-    /// that give the last place to another counter than the scripts do.
+    /// budgets and calls at the same time: the store in memory makes their counters for what is written down
+    /// ahead, and may by that give the last place to another counter than the scripts do.
     is_crowded: bool,
 }
 
@@ -161,6 +162,7 @@ impl Wishes {
             Shape::Calendar(ms) => Limit::CalendarWindow { limit: size, bounds: self.bounds(ms) },
             Shape::Budget(ms) => Limit::Budget { nanos: size, bounds: Some(self.bounds(ms)) },
             Shape::Prepaid => Limit::Budget { nanos: size, bounds: None },
+            Shape::Concurrency => Limit::Concurrency { limit: size },
         }
     }
 
@@ -205,11 +207,14 @@ impl Wishes {
         let (counter, overflow) = self.counter(place);
         let limit = self.limit(place);
         let is_budget = matches!(limit, Limit::Budget { .. });
+        let is_held = is_budget || matches!(limit, Limit::Concurrency { .. });
         let is_money = is_budget || self.limits[place].unit == Unit::Cost;
         let most = if is_money { MONEY_NANOS_MAX } else { AMOUNT_MAX };
         let demand = match self.dice.below(6) {
             0 => Demand::PROBE,
-            _ if is_budget && mode == Mode::Reserve && self.is_crowded => Demand::PROBE,
+            _ if is_held && mode == Mode::Reserve && self.is_crowded => Demand::PROBE,
+            // What is held needs a reservation, which tells when it ends.
+            _ if is_held && !is_budget && mode == Mode::Consume => Demand::PROBE,
             1 => Demand::take(limit.size().min(most)),
             2 if !is_budget && mode != Mode::Reserve => Demand::give_back(self.dice.sized(most)),
             _ => Demand::take(self.dice.sized(most)),
@@ -388,6 +393,20 @@ impl Wishes {
         (openings, Position(self.position))
     }
 
+    /// Which counters of a rule to set back.
+    pub fn reset(&mut self) -> ResetCounters {
+        let place = self.dice.place(LIMITS);
+        if self.dice.one_in(2) {
+            return ResetCounters::All(CounterFamily(self.limits[place].number));
+        }
+        ResetCounters::One(self.counter(place).0, self.limit(place))
+    }
+
+    /// Until when to renew a reservation; sometimes no later than it would have gone on.
+    pub fn renewal(&mut self) -> Millis {
+        self.now.plus(self.dice.sized(30 * 3_600 * SECOND_MS))
+    }
+
     /// The families of all limits.
     pub fn families(&self) -> Vec<CounterFamily> {
         self.limits.iter().map(|limit| CounterFamily(limit.number)).collect()
@@ -404,16 +423,18 @@ fn planned(dice: &mut Dice, number: usize) -> Planned {
     let windows = [100, 777, SECOND_MS, 10 * SECOND_MS, 60 * SECOND_MS, 3_600 * SECOND_MS, 366 * DAY_MS];
     let window = windows[dice.place(windows.len())];
     // One of each at least, and a prepaid budget last.
-    let shape = match number % 6 {
+    let shape = match number % 7 {
         0 => Shape::Bucket,
         1 => Shape::Fixed(window),
         2 => Shape::Sliding(window),
         3 => Shape::Calendar(window),
         4 => Shape::Budget(window),
+        5 => Shape::Concurrency,
         _ => Shape::Prepaid,
     };
-    let unit = match (&shape, number / 6) {
+    let unit = match (&shape, number / 7) {
         (Shape::Budget(_) | Shape::Prepaid, _) => Unit::Cost,
+        (Shape::Concurrency, _) => Unit::Requests,
         (_, 0) => [Unit::Requests, Unit::Tokens][dice.place(2)].clone(),
         _ => [Unit::Tokens, Unit::Cost, Unit::Custom("pages".into())][dice.place(3)].clone(),
     };

@@ -22,6 +22,7 @@ const TOKEN_BUCKET: u8 = 1;
 const WINDOW: u8 = 2;
 const SLIDING_WINDOW: u8 = 3;
 const BUDGET: u8 = 4;
+const CONCURRENCY: u8 = 5;
 
 /// A reservation as bytes, without its id.
 pub(super) fn encode(reservation: &Reservation) -> Vec<u8> {
@@ -171,6 +172,7 @@ fn write_mark(writer: &mut Writer, mark: Mark) {
             write_millis(writer, start);
             write_millis(writer, end);
         }
+        Mark::Concurrency => writer.byte(CONCURRENCY),
     }
 }
 
@@ -180,6 +182,7 @@ fn read_mark(reader: &mut Reader<'_>) -> Result<Mark, Malformed> {
         WINDOW => Mark::Window { start: read_millis(reader, "mark")?, end: read_millis(reader, "mark")? },
         SLIDING_WINDOW => read_sub_window(reader)?,
         BUDGET => Mark::Budget { start: read_millis(reader, "mark")?, end: read_millis(reader, "mark")? },
+        CONCURRENCY => Mark::Concurrency,
         _ => return Err(Malformed("mark")),
     })
 }

@@ -2,7 +2,9 @@
 //! checked, so that damaged bytes never reach the arithmetic.
 
 use rateguard_core::counter::budget::{AnonymousHold, PeriodMoney};
-use rateguard_core::counter::{BudgetCounter, Counter, Lent, SlidingWindow, TokenBucket, WindowCounter};
+use rateguard_core::counter::{
+    BudgetCounter, ConcurrencyCounter, Counter, Lent, SlidingWindow, TokenBucket, WindowCounter,
+};
 use rateguard_core::limits::WINDOW_MS_MAX;
 use rateguard_core::time::Millis;
 
@@ -14,6 +16,7 @@ const TOKEN_BUCKET: u8 = 1;
 const WINDOW: u8 = 2;
 const SLIDING_WINDOW: u8 = 3;
 const BUDGET: u8 = 4;
+const CONCURRENCY: u8 = 5;
 /// A token bucket of which something is lent.
 const LENDING_BUCKET: u8 = 6;
 /// No sum of money comes near this; two of them still add up in 128 bits.
@@ -28,6 +31,7 @@ pub(super) fn encode(counter: &Counter) -> Vec<u8> {
         Counter::Window(state) => write_window(&mut writer, state),
         Counter::SlidingWindow(state) => write_sliding_window(&mut writer, state),
         Counter::Budget(state) => write_budget(&mut writer, state),
+        Counter::Concurrency(state) => write_concurrency(&mut writer, state),
     }
     writer.finish()
 }
@@ -48,6 +52,7 @@ pub(super) fn decode(bytes: &[u8]) -> Result<Counter, Malformed> {
         WINDOW => Counter::Window(read_window(&mut reader)?),
         SLIDING_WINDOW => Counter::SlidingWindow(Box::new(read_sliding_window(&mut reader)?)),
         BUDGET => Counter::Budget(Box::new(read_budget(&mut reader)?)),
+        CONCURRENCY => Counter::Concurrency(Box::new(read_concurrency(&mut reader)?)),
         _ => return Err(Malformed("kind")),
     };
     reader.finish()?;
@@ -197,6 +202,21 @@ fn read_period(reader: &mut Reader<'_>) -> Result<PeriodMoney, Malformed> {
         spent: read_money(reader, "spent")?,
         held: read_money(reader, "held")?,
     })
+}
+
+fn write_concurrency(writer: &mut Writer, state: &ConcurrencyCounter) {
+    let ConcurrencyCounter { held, lost, lost_until, ceiling } = *state;
+    writer.byte(CONCURRENCY);
+    for number in [held, lost, ceiling] {
+        writer.signed(number.into());
+    }
+    write_millis(writer, lost_until);
+}
+
+fn read_concurrency(reader: &mut Reader<'_>) -> Result<ConcurrencyCounter, Malformed> {
+    let mut natural = |what| read_natural(reader, what);
+    let (held, lost, ceiling) = (natural("held")?, natural("lost")?, natural("ceiling")?);
+    Ok(ConcurrencyCounter { held, lost, ceiling, lost_until: read_millis(reader, "lost hold's end")? })
 }
 
 pub(super) fn read_natural(reader: &mut Reader<'_>, what: &'static str) -> Result<i64, Malformed> {

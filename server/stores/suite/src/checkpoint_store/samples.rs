@@ -50,6 +50,13 @@ pub fn counters() -> Vec<Counter> {
         [SlidingWindow::default(), used_sliding_window()].map(|s| Counter::SlidingWindow(Box::new(s))),
     );
     all.extend([BudgetCounter::default(), used_budget()].map(|state| Counter::Budget(Box::new(state))));
+    let running = ConcurrencyCounter {
+        held: i64::MAX,
+        lost: 3,
+        lost_until: Millis::new(1_750_000_000_000),
+        ceiling: i64::MAX,
+    };
+    all.extend([ConcurrencyCounter::default(), running].map(|state| Counter::Concurrency(Box::new(state))));
     all
 }
 
@@ -122,13 +129,14 @@ fn call(key: KeyId) -> Result<CallIdentity, Invalid> {
     })
 }
 
-fn marks() -> Result<[Mark; 4], Invalid> {
+fn marks() -> Result<[Mark; 5], Invalid> {
     let at = Millis::new(1_750_000_000_000);
     Ok([
         Mark::TokenBucket { at, refill: Refill::new(7, 1_000, 10)? },
         Mark::Window { start: at, end: at.plus(60_000) },
         Mark::SlidingWindow { slot: 1_750_000_000, window_ms: 60_000 },
         Mark::Budget { start: at, end: at.plus(86_400_000) },
+        Mark::Concurrency,
     ])
 }
 

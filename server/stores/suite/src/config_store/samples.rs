@@ -7,7 +7,8 @@ use rateguard_core::matching::{Dimension, Glob, Match, OnMissing, Scope};
 use rateguard_core::money::{Currency, Nanos, Price};
 use rateguard_core::pricing::{PriceSheet, PriceSource, TokenRates, UnknownPricePolicy};
 use rateguard_core::rule::{
-    Algorithm, Budget, BudgetPeriod, Consistency, Enforcement, FailurePolicy, Rule, RulePolicies,
+    Algorithm, Budget, BudgetPeriod, Consistency, Enforcement, FailurePolicy, Override, OverrideAmount,
+    OverrideOf, Rule, RulePolicies,
 };
 use rateguard_core::time::{CalendarPeriod, Millis, Zone};
 use rateguard_core::unit::Unit;
@@ -131,6 +132,8 @@ pub fn rule(id: &str) -> Rule {
                 failure: FailurePolicy::Local { share_percent: 20, replicas_max: 8 },
                 counts_denied: false,
             },
+            overrides: overrides()?,
+            last_reset_at: Some(Millis::new(1_800_000_000_000)),
             active: true,
             ..bare_rule(id)
         })
@@ -233,6 +236,8 @@ fn bare_rule(id: &str) -> Rule {
             priority: 0,
             override_group: None,
             policies: RulePolicies::default(),
+            overrides: Vec::new(),
+            last_reset_at: None,
             active: false,
         })
     })
@@ -275,6 +280,19 @@ fn bare_price(id: &str) -> PriceOverride {
     })
 }
 
+fn overrides() -> Result<Vec<Override>, Invalid> {
+    let subject = |name: &str| OverrideOf::Subject(name.to_owned());
+    let refill = Refill::new(7, 1_000, 70)?;
+    Ok(vec![
+        Override { whose: subject("customer:1"), amount: OverrideAmount::Limit(0) },
+        Override {
+            whose: subject("customer:42"),
+            amount: OverrideAmount::TokenBucket { capacity: 70, refill },
+        },
+        Override { whose: subject("Zürich"), amount: OverrideAmount::Unlimited },
+    ])
+}
+
 fn algorithms() -> Vec<Algorithm> {
     valid(|| {
         Ok(vec![
@@ -282,6 +300,7 @@ fn algorithms() -> Vec<Algorithm> {
             Algorithm::FixedWindow { limit: 1 << 53, window_ms: 60_000 },
             Algorithm::SlidingWindow { limit: 10, window_ms: 86_400_000 },
             Algorithm::CalendarWindow { limit: 5, period: CalendarPeriod::Hour, zone: None },
+            Algorithm::Concurrency { limit: 20 },
             Algorithm::CalendarWindow {
                 limit: 5,
                 period: CalendarPeriod::Week,

@@ -19,7 +19,8 @@ use rateguard_core::unit::Unit;
 use rateguard_core::usage::CallIdentity;
 use rateguard_engine::ports::{
     CheckCommand, CheckOutcome, CounterQuery, CounterStore, Decided, LiveBudgets, Principal, ReleaseOutcome,
-    RequestFingerprint, ReservationRequest, SettleCharge, SettleCommand, SettleReservation, Standing,
+    RenewOutcome, RequestFingerprint, ReservationRequest, ResetCounters, SettleCharge, SettleCommand,
+    SettleReservation, Standing,
 };
 use tokio::sync::Mutex;
 
@@ -167,6 +168,11 @@ pub fn prepaid(nanos: i64) -> Limit {
 /// A budget of a calendar's hour.
 pub fn hourly(nanos: i64) -> Limit {
     Limit::Budget { nanos, bounds: Some(this_hour()) }
+}
+
+/// At most `limit` at the same time.
+pub fn at_once(limit: i64) -> Limit {
+    Limit::Concurrency { limit }
 }
 
 /// A hash of a request id with one of its content, standing for a minute from the first instant.
@@ -406,6 +412,27 @@ impl Caller {
     pub async fn release(&self, id: &ReservationId, now: Millis) -> ReleaseOutcome {
         let released = self.store.release(&self.workspace, id, &self.principal, now).await;
         released.expect("a store that is well releases")
+    }
+
+    /// Lets a reservation go on until an instant.
+    pub async fn renew(&self, id: &ReservationId, until: Millis, now: Millis) -> RenewOutcome {
+        let renewed = self.store.renew(&self.workspace, id, &self.principal, until, now).await;
+        renewed.expect("a store that is well renews")
+    }
+
+    /// Sets one counter back and says how many there were.
+    pub async fn reset(&self, ask: &Ask, now: Millis) -> u64 {
+        self.reset_counters(ResetCounters::One(ask.charge.counter, ask.charge.limit), now).await
+    }
+
+    /// Sets all counters of a limit back and says how many there were.
+    pub async fn reset_all(&self, ask: &Ask, now: Millis) -> u64 {
+        self.reset_counters(ResetCounters::All(ask.charge.counter.family()), now).await
+    }
+
+    async fn reset_counters(&self, counters: ResetCounters, now: Millis) -> u64 {
+        let reset = self.store.reset(&self.workspace, counters, now).await;
+        reset.expect("a store that is well sets back")
     }
 
     /// Logs a record and settles it.

@@ -1,12 +1,16 @@
 //! A rule's row.
 
+mod overrides;
+
 use rateguard_core::counter::Refill;
 use rateguard_core::ids::{DisplayName, RuleId};
 use rateguard_core::invalid::Invalid;
 use rateguard_core::rule::{Algorithm, Consistency, FailurePolicy, Rule, RulePolicies};
+use rateguard_core::time::Millis;
 use rateguard_core::unit::Unit;
 use serde::{Deserialize, Serialize};
 
+use self::overrides::OverrideBody;
 use super::limit::{EnforcementBody, MatchBody, PeriodBody, ScopeBody, zone};
 
 #[derive(Serialize, Deserialize)]
@@ -24,6 +28,12 @@ pub(super) struct RuleBody {
     /// them reads the others.
     #[serde(default, skip_serializing_if = "is_default")]
     policies: PoliciesBody,
+    /// The same.
+    #[serde(default)]
+    overrides: Vec<OverrideBody>,
+    /// The same.
+    #[serde(default)]
+    last_reset_ms: Option<i64>,
     active: bool,
 }
 
@@ -58,6 +68,7 @@ enum AlgorithmBody {
     FixedWindow { limit: i64, window_ms: i64 },
     SlidingWindow { limit: i64, window_ms: i64 },
     CalendarWindow { limit: i64, period: PeriodBody, zone: Option<String> },
+    Concurrency { limit: i64 },
 }
 
 impl From<&Rule> for RuleBody {
@@ -72,6 +83,8 @@ impl From<&Rule> for RuleBody {
             priority: rule.priority,
             override_group: rule.override_group.clone(),
             policies: rule.policies.into(),
+            overrides: rule.overrides.iter().map(OverrideBody::from).collect(),
+            last_reset_ms: rule.last_reset_at.map(Millis::get),
             active: rule.active,
         }
     }
@@ -90,6 +103,12 @@ impl RuleBody {
             priority: self.priority,
             override_group: self.override_group,
             policies: self.policies.into(),
+            overrides: self
+                .overrides
+                .into_iter()
+                .map(OverrideBody::into_override)
+                .collect::<Result<_, _>>()?,
+            last_reset_at: self.last_reset_ms.map(Millis::new),
             active: self.active,
         })
     }
@@ -142,6 +161,7 @@ impl From<&Algorithm> for AlgorithmBody {
                 period: (*period).into(),
                 zone: zone.as_ref().map(|zone| zone.name().to_owned()),
             },
+            Algorithm::Concurrency { limit } => Self::Concurrency { limit: *limit },
         }
     }
 }
@@ -158,6 +178,7 @@ impl AlgorithmBody {
             Self::CalendarWindow { limit, period, zone: name } => {
                 Algorithm::CalendarWindow { limit, period: period.into(), zone: zone(name.as_deref())? }
             }
+            Self::Concurrency { limit } => Algorithm::Concurrency { limit },
         })
     }
 }
