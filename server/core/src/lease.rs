@@ -87,7 +87,7 @@ pub struct LeaseReturn {
 /// the counter's own.
 pub fn lent_max(limit: &Limit) -> i64 {
     match limit {
-        Limit::Budget { .. } => 0,
+        Limit::Budget { .. } | Limit::Concurrency { .. } => 0,
         limit if limit.size() < LENT_LIMIT_MIN => 0,
         limit => lent_of(limit.size(), limit.size()),
     }
@@ -102,6 +102,7 @@ fn lent_of(size: i64, left: i64) -> i64 {
 pub fn life_ms(mark: Mark, now: Millis) -> i64 {
     let end = match mark {
         Mark::TokenBucket { .. } => return BUCKET_LEASE_LIFE_MS,
+        Mark::Concurrency => return 0,
         Mark::Window { end, .. } | Mark::Budget { end, .. } => end,
         Mark::SlidingWindow { slot, window_ms } => {
             let step_ms = sliding_window::sub_window_ms(window_ms);
@@ -134,7 +135,7 @@ fn lend(counters: &mut impl Counters, request: &LeaseRequest, now: Millis) -> Le
     let reading = standing.read(&limit, 0, now);
     let life_ms = life_ms(standing.mark(&limit, now), now);
     let amount = match limit {
-        Limit::Budget { .. } => 0,
+        Limit::Budget { .. } | Limit::Concurrency { .. } => 0,
         _ => asked.min(lent_of(limit.size(), reading.remaining)),
     };
     if amount < least.max(1) || life_ms == 0 {

@@ -89,6 +89,16 @@ pub struct Selected<'p> {
     pub counter: CounterId,
     /// What the counter is held against now.
     pub limit: Limit,
+    /// The same with the share that is kept back for times without shared counters; see
+    /// [`PlannedLimit::shared_limit`].
+    pub whole: Limit,
+}
+
+impl Selected<'_> {
+    /// Holds the counter against what shared counters give out.
+    pub fn keep_share_back(&mut self) {
+        self.limit = self.planned.shared_limit(self.whole);
+    }
 }
 
 /// Everything that applies to one call, by falling priority.
@@ -313,7 +323,9 @@ impl PlannedLimit {
     fn add_to<'p>(&'p self, selection: &mut Selection<'p>, facts: &CallFacts<'_>, now: Millis) {
         let Some(limit) = self.limit_for(facts, now) else { return selection.exempted_by.push(self) };
         match self.counter(facts) {
-            Some(counter) => selection.selected.push(Selected { planned: self, counter, limit }),
+            Some(counter) => {
+                selection.selected.push(Selected { planned: self, counter, limit, whole: limit })
+            }
             None if self.scope.on_missing == OnMissing::Deny && self.enforcement == Enforcement::Enforced => {
                 selection.denied_by_missing.get_or_insert(self);
             }

@@ -74,9 +74,7 @@ impl Algorithm {
             Self::CalendarWindow { limit, .. } | Self::Concurrency { limit } => check_limit("limit", *limit),
         }
     }
-}
 
-impl Algorithm {
     fn has_local_share(&self, share_percent: u8, replicas_max: u16) -> bool {
         let Self::TokenBucket { capacity, refill } = *self else { return true };
         Limit::TokenBucket { capacity, refill }.has_local_share(share_percent, replicas_max)

@@ -240,7 +240,7 @@ impl Engine {
         }
         if self.gate.is_guarded() {
             for selected in &mut selection.selected {
-                selected.limit = selected.planned.shared_limit(selected.limit);
+                selected.keep_share_back();
             }
         }
         Ok(selection)
@@ -257,9 +257,7 @@ impl Engine {
             state => Ok(state),
         }
     }
-}
 
-impl Engine {
     /// Lets an open reservation go on for `ttl_ms` from now, which is within its bounds already, and says
     /// when it expires: never earlier than it would have, and at most
     /// [`RESERVATION_LIFE_MS_MAX`](rateguard_core::limits::RESERVATION_LIFE_MS_MAX) after its decision.
@@ -275,7 +273,7 @@ impl Engine {
     ) -> Result<Millis, EngineError> {
         let now = self.now();
         let (workspace, principal) = (&caller.workspace, caller.principal());
-        match self.counters.renew(workspace, id, &principal, now.plus(ttl_ms), now).await? {
+        match self.gate.renew(workspace, id, &principal, now.plus(ttl_ms), now).await? {
             RenewOutcome::Open(expires_at) => Ok(expires_at),
             RenewOutcome::Unknown => Err(EngineError::not_found("reservation", id.as_str())),
             RenewOutcome::Ended(state) => {
@@ -367,7 +365,7 @@ impl Asking<'_> {
 }
 
 fn probe(selected: &Selected<'_>) -> Charge {
-    let Selected { planned, counter, limit } = *selected;
+    let Selected { planned, counter, limit, .. } = *selected;
     Charge {
         counter,
         overflow: planned.overflow_counter(),
@@ -383,7 +381,7 @@ fn leased(selection: &Selection<'_>) -> Leased {
 }
 
 fn query(selected: &Selected<'_>) -> CounterQuery {
-    let Selected { planned, counter, limit } = *selected;
+    let Selected { planned, counter, limit, .. } = *selected;
     CounterQuery { counter, overflow: planned.overflow_counter(), limit }
 }
 

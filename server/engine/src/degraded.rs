@@ -7,10 +7,10 @@ mod slot;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use rateguard_core::counter::Limit;
 use rateguard_core::decision::{Charge, Mode};
-use rateguard_core::plan::{LimitId, Selected};
+use rateguard_core::plan::{LimitId, PlannedLimit, Selected};
 use rateguard_core::rule::{Enforcement, FailurePolicy};
-use rateguard_core::time::Millis;
 
 pub(crate) use self::local::{LocalCall, LocalCounters, LocalDecision};
 pub(crate) use self::slot::SlotKeeper;
@@ -95,26 +95,52 @@ pub(crate) struct LocalCharge {
     pub(crate) replicas_max: u16,
 }
 
-/// Whose policy decides a call over these limits. Those that never deny have no say.
-pub(crate) fn rule(selected: &[Selected<'_>], charges: &[Charge], now: Millis) -> Ruling {
-    let enforced = |selected: &&Selected<'_>| selected.planned.enforcement == Enforcement::Enforced;
-    let is_closed = |selected: &&Selected<'_>| selected.planned.policies.failure == FailurePolicy::Closed;
-    if let Some(closed) = selected.iter().filter(enforced).find(is_closed) {
-        return Ruling::Closed(closed.planned.id.clone());
-    }
-    let local = selected.iter().zip(charges).enumerate().filter(|(_, (selected, _))| enforced(selected));
-    let local = local.filter_map(|(place, (selected, charge))| local_charge(place, selected, charge, now));
-    let local: Vec<LocalCharge> = local.collect();
-    if local.is_empty() { Ruling::Open } else { Ruling::Local(local) }
+/// A limit that matches a call, and what it is asked.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Matched<'a> {
+    /// The workspace's limit; `None` for one that the caller has set itself, which has no policy.
+    pub(crate) planned: Option<&'a PlannedLimit>,
+    /// All of it, without a share kept back.
+    pub(crate) whole: Limit,
+    /// What it is asked.
+    pub(crate) charge: &'a Charge,
 }
 
-fn local_charge(place: usize, selected: &Selected<'_>, charge: &Charge, now: Millis) -> Option<LocalCharge> {
-    let FailurePolicy::Local { share_percent, replicas_max } = selected.planned.policies.failure else {
-        return None;
-    };
-    // Of the whole limit: the selection's is without what is kept back.
-    let limit = selected.planned.limit_at(now).local_share(share_percent, replicas_max);
-    Some(LocalCharge { place, charge: Charge { limit, ..*charge }, replicas_max })
+impl<'a> Matched<'a> {
+    /// Of a selection, with what each of its limits is asked.
+    pub(crate) fn all(
+        selected: &'a [Selected<'a>],
+        charges: &'a [Charge],
+    ) -> impl Iterator<Item = Self> + Clone {
+        selected.iter().zip(charges).map(|(selected, charge)| Self {
+            planned: Some(selected.planned),
+            whole: selected.whole,
+            charge,
+        })
+    }
+
+    fn policy(&self) -> FailurePolicy {
+        self.planned.map(|planned| planned.policies.failure).unwrap_or_default()
+    }
+
+    fn local_charge(&self, place: usize) -> Option<LocalCharge> {
+        let FailurePolicy::Local { share_percent, replicas_max } = self.policy() else { return None };
+        let limit = self.whole.local_share(share_percent, replicas_max);
+        Some(LocalCharge { place, charge: Charge { limit, ..*self.charge }, replicas_max })
+    }
+}
+
+/// Whose policy decides a call over these limits. Those that never deny have no say.
+pub(crate) fn rule<'a>(matched: impl Iterator<Item = Matched<'a>> + Clone) -> Ruling {
+    let has_say = |matched: &Matched<'_>| matched.charge.enforcement == Enforcement::Enforced;
+    let closed = matched.clone().filter(has_say).find(|matched| matched.policy() == FailurePolicy::Closed);
+    if let Some(planned) = closed.and_then(|closed| closed.planned) {
+        return Ruling::Closed(planned.id.clone());
+    }
+    let deciding = matched.enumerate().filter(|(_, matched)| has_say(matched));
+    let local: Vec<LocalCharge> =
+        deciding.filter_map(|(place, matched)| matched.local_charge(place)).collect();
+    if local.is_empty() { Ruling::Open } else { Ruling::Local(local) }
 }
 
 /// How a share is taken of: reservations need the counters, so that nothing is held.

@@ -17,9 +17,12 @@ use smallvec::SmallVec;
 
 use self::charges::{Asked, Limited, drop_overridden};
 use crate::caller::Caller;
+use crate::degraded::{Degraded, LocalCall, LocalDecision, RETRY_MIN, Ruling, local_mode, rule};
 use crate::engine::Engine;
 use crate::error::{EngineError, Reason};
-use crate::ports::{CheckCommand, CheckOutcome};
+use crate::gate::is_away;
+use crate::leases::Leased;
+use crate::ports::{CheckCommand, CheckOutcome, StoreError};
 
 /// A call with its descriptors.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -122,24 +125,49 @@ impl Engine {
         let now = self.now();
         let view = self.view(&caller.workspace)?;
         caller.check_restrictions(None, "", None)?;
-        let ask = |descriptor| Asked::of(caller, &view.plan, &call.domain, descriptor, now);
+        let is_shared = self.gate.is_guarded();
+        let ask = |descriptor| Asked::of(caller, &view.plan, &call.domain, descriptor, is_shared, now);
         let mut asked: Vec<Asked<'_>> = call.descriptors.iter().map(ask).collect::<Result<_, _>>()?;
         drop_overridden(&mut asked);
         let charges = charges_of(&asked)?;
         let lacks_value = asked.iter().any(|asked| asked.denied_by_missing.is_some());
         // Whoever lacks a value is denied without its counter: the others are only read.
         let mode = if lacks_value { Mode::Peek } else { Mode::Consume };
-        let verdict = self.decide_described(caller, &charges, mode, now).await?;
-        Ok(answer(&asked, &charges, &verdict, now))
+        match self.decide_described(caller, &asked, &charges, mode, now).await {
+            Err(error) if is_shared && is_away(&error) => Ok(self.described_alone(&asked, mode, now)),
+            verdict => Ok(answer(&asked, &charges, &verdict?, now)),
+        }
+    }
+
+    /// Decides by the failure policies of the limits while the counters do not answer. What stands in
+    /// them nobody knows, so no limit is told of.
+    fn described_alone(&self, asked: &[Asked<'_>], mode: Mode, now: Millis) -> DescribedAnswer {
+        let limits = || asked.iter().flat_map(|asked| &asked.limits);
+        let (policy, allowed) = match rule(limits().map(Limited::matched)) {
+            Ruling::Open => (Degraded::Open, true),
+            Ruling::Closed(_) => (Degraded::Closed, false),
+            Ruling::Local(charges) => {
+                let slot = self.slot.held();
+                let call = LocalCall { charges: &charges, mode: local_mode(mode), request: None, slot, now };
+                let allowed =
+                    matches!(self.local.decide(&call), LocalDecision::Decided { allowed: true, .. });
+                (Degraded::Local, allowed)
+            }
+        };
+        self.degraded.note(policy, allowed);
+        let descriptors = asked.iter().map(|_| DescribedStatus { allowed, limits: Vec::new() }).collect();
+        let retry_after_ms = i64::try_from(RETRY_MIN.as_millis()).ok().filter(|_| !allowed);
+        DescribedAnswer { allowed, retry_after_ms, now, descriptors }
     }
 
     async fn decide_described(
         &self,
         caller: &Caller,
+        asked: &[Asked<'_>],
         charges: &[Charge],
         mode: Mode,
         now: Millis,
-    ) -> Result<Verdict, EngineError> {
+    ) -> Result<Verdict, StoreError> {
         if charges.is_empty() {
             return Ok(Verdict { allowed: true, readings: SmallVec::new(), marks: SmallVec::new() });
         }
@@ -152,10 +180,12 @@ impl Engine {
             request: None,
             reservation: None,
         };
-        match self.counters.check(&command).await? {
+        let leased: Leased = asked.iter().flat_map(|asked| &asked.limits).map(Limited::is_leased).collect();
+        match self.leases.check(&command, &leased).await? {
             CheckOutcome::Decided(decided) => Ok(decided.verdict),
             CheckOutcome::ContentDiffers => {
-                Err(EngineError::internal("a check without an id was taken for another"))
+                let detail = "a check without an id was taken for another".to_owned();
+                Err(StoreError::Corrupt { store: "counter", detail })
             }
         }
     }

@@ -25,7 +25,7 @@ use self::cancels::{Cancels, Due};
 use crate::clock::Clock;
 use crate::ports::{
     CheckCommand, CheckOutcome, CounterQuery, CounterStore, LeaseCommand, Principal, ReleaseOutcome,
-    StoreError,
+    RenewOutcome, StoreError,
 };
 
 /// Longest wait for shared counters, by default: a multiple of what they take, and little for a caller.
@@ -108,6 +108,18 @@ impl Gate {
         now: Millis,
     ) -> Result<ReleaseOutcome, StoreError> {
         self.pass(self.counters.release(workspace, id, principal, now)).await
+    }
+
+    /// As [`CounterStore::renew`]; again gives the same answer.
+    pub(crate) async fn renew(
+        &self,
+        workspace: &WorkspaceId,
+        id: &ReservationId,
+        principal: &Principal,
+        expires_at: Millis,
+        now: Millis,
+    ) -> Result<RenewOutcome, StoreError> {
+        self.pass(self.counters.renew(workspace, id, principal, expires_at, now)).await
     }
 
     /// As [`CounterStore::lease`].

@@ -94,7 +94,7 @@ impl RequestIds {
     }
 
     /// Forgets a decision that was undone.
-    pub(crate) fn forget(&self, id: u128) {
+    pub fn forget(&self, id: u128) {
         for kind in self.part(id).lock().iter_mut() {
             for generation in &mut kind.0 {
                 generation.entries.remove(&id);

@@ -21,6 +21,7 @@ impl Limit {
             Self::TokenBucket { capacity, refill } => refill.ms_to_give_back(capacity),
             Self::FixedWindow { window_ms, .. } | Self::SlidingWindow { window_ms, .. } => window_ms,
             Self::CalendarWindow { bounds, .. } => bounds.end.since(bounds.start),
+            Self::Concurrency { .. } => 0,
             Self::Budget { bounds, .. } => bounds.map_or(0, |bounds| bounds.end.since(bounds.start)),
         }
     }

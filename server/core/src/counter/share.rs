@@ -10,7 +10,7 @@ const WHOLE_PERCENT: i64 = 100;
 
 impl Limit {
     /// What is left of the limit when `share_percent` of it is kept back, rounded down. A limit in
-    /// money has no parts and stays whole.
+    /// money or of calls at the same time has no parts and stays whole.
     #[must_use]
     pub fn without_share(self, share_percent: u8) -> Self {
         self.part(WHOLE_PERCENT - i64::from(share_percent), WHOLE_PERCENT)
@@ -31,7 +31,7 @@ impl Limit {
     }
 
     /// From when on a fresh counter of this limit tells all that counts, when what was taken up to `since`
-    /// is not in it. A limit in money tells it never.
+    /// is not in it. A limit in money, or of calls at the same time, tells it never.
     pub fn tells_all_from(&self, since: Millis) -> Millis {
         match *self {
             Self::TokenBucket { capacity, refill } => since.plus(refill.ms_to_give_back(capacity)),
@@ -45,7 +45,7 @@ impl Limit {
             }
             Self::CalendarWindow { bounds, .. } if since <= bounds.start => bounds.start,
             Self::CalendarWindow { bounds, .. } => bounds.end.max(since),
-            Self::Budget { .. } => Millis::new(i64::MAX),
+            Self::Budget { .. } | Self::Concurrency { .. } => Millis::new(i64::MAX),
         }
     }
 
@@ -63,7 +63,7 @@ impl Limit {
             Self::FixedWindow { limit, window_ms } => Self::FixedWindow { limit: size(limit), window_ms },
             Self::SlidingWindow { limit, window_ms } => Self::SlidingWindow { limit: size(limit), window_ms },
             Self::CalendarWindow { limit, bounds } => Self::CalendarWindow { limit: size(limit), bounds },
-            Self::Budget { .. } => self,
+            Self::Budget { .. } | Self::Concurrency { .. } => self,
         }
     }
 }

@@ -53,6 +53,8 @@ fn rule_of(number: u8, size: i64, failure: FailurePolicy) -> Rule {
         enforcement: Enforcement::Enforced,
         priority: i32::from(number),
         override_group: None,
+        overrides: Vec::new(),
+        last_reset_at: None,
         policies: RulePolicies { failure, ..RulePolicies::default() },
         active: true,
     }

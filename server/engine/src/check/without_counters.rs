@@ -5,7 +5,9 @@ use rateguard_core::plan::LimitId;
 
 use super::answer::status;
 use super::{Asking, CheckResponse, LimitStatus};
-use crate::degraded::{Degraded, LocalCall, LocalCharge, LocalDecision, RETRY_MIN, Ruling, local_mode, rule};
+use crate::degraded::{
+    Degraded, LocalCall, LocalCharge, LocalDecision, Matched, RETRY_MIN, Ruling, local_mode, rule,
+};
 use crate::engine::Engine;
 use crate::error::EngineError;
 use crate::ports::{CheckCommand, CheckOutcome};
@@ -18,7 +20,7 @@ impl Engine {
         asking: &Asking<'_>,
         command: &CheckCommand,
     ) -> Result<CheckResponse, EngineError> {
-        let response = match rule(&asking.selection.selected, &command.charges, asking.now) {
+        let response = match rule(Matched::all(&asking.selection.selected, &command.charges)) {
             Ruling::Open => bare(Degraded::Open, true),
             Ruling::Closed(limit) => self.denied_for(limit),
             Ruling::Local(local) => self.decide_alone(asking, command, &local)?,
@@ -54,7 +56,7 @@ impl Engine {
         };
         let statuses = local.iter().zip(readings).filter_map(|(local, reading)| {
             let selected = asking.selection.selected.get(local.place)?;
-            Some(status(selected.planned, local.charge.limit, reading))
+            Some(status(selected.planned, local.charge.limit, reading, local.charge.demand.need))
         });
         let limits: Vec<LimitStatus> = statuses.collect();
         let denying = limits.iter().find(|status| !allowed && status.denial.is_some());

@@ -12,6 +12,7 @@ use smallvec::SmallVec;
 
 use super::{Descriptor, Hits, OwnLimit};
 use crate::caller::Caller;
+use crate::degraded::Matched;
 use crate::error::EngineError;
 
 /// One descriptor with the limits that it meets.
@@ -26,12 +27,26 @@ pub(super) struct Asked<'p> {
 pub(super) struct Limited<'p> {
     /// The workspace's limit; `None` for one that the caller has set itself.
     pub(super) planned: Option<&'p PlannedLimit>,
+    /// All of it, without a share that is kept back.
+    pub(super) whole: Limit,
     /// What is asked of it.
     pub(super) charge: Charge,
 }
 
+impl Limited<'_> {
+    /// Whether replicas may decide by units that they took in advance.
+    pub(super) fn is_leased(&self) -> bool {
+        self.planned.is_some_and(PlannedLimit::is_leased)
+    }
+
+    /// What its failure policy is asked.
+    pub(super) fn matched(&self) -> Matched<'_> {
+        Matched { planned: self.planned, whole: self.whole, charge: &self.charge }
+    }
+}
+
 impl<'p> Asked<'p> {
-    /// The limits of one descriptor.
+    /// The limits of one descriptor; of shared counters without the share that is kept back.
     ///
     /// # Errors
     /// Those of the key's subject.
@@ -40,6 +55,7 @@ impl<'p> Asked<'p> {
         plan: &'p Plan,
         domain: &str,
         descriptor: &Descriptor,
+        keeps_share_back: bool,
         now: Millis,
     ) -> Result<Self, EngineError> {
         let entries = descriptor.entries.iter().map(|(key, value)| (key.as_str(), value.as_str()));
@@ -55,7 +71,10 @@ impl<'p> Asked<'p> {
             ip: None,
             attributes: &attributes,
         };
-        let selection = plan.select_among(&facts, now, sees_descriptors);
+        let mut selection = plan.select_among(&facts, now, sees_descriptors);
+        if keeps_share_back {
+            selection.selected.iter_mut().for_each(Selected::keep_share_back);
+        }
         Ok(match descriptor.own_limit {
             None => Self::met(selection, descriptor.hits),
             Some(own) => {
@@ -80,13 +99,13 @@ impl<'p> Asked<'p> {
             enforcement: Enforcement::Enforced,
             counts_denied: replaced.selected.iter().any(|selected| selected.planned.policies.counts_denied),
         };
-        let limited = Limited { planned: None, charge };
+        let limited = Limited { planned: None, whole: charge.limit, charge };
         Self { limits: SmallVec::from_iter([limited]), denied_by_missing: None }
     }
 
     fn met(selection: Selection<'p>, hits: Hits) -> Self {
         let limited = |selected: Selected<'p>| {
-            let Selected { planned, counter, limit } = selected;
+            let Selected { planned, counter, limit, whole } = selected;
             let charge = Charge {
                 counter,
                 overflow: planned.overflow_counter(),
@@ -95,7 +114,7 @@ impl<'p> Asked<'p> {
                 enforcement: planned.enforcement,
                 counts_denied: planned.policies.counts_denied,
             };
-            Limited { planned: Some(planned), charge }
+            Limited { planned: Some(planned), whole, charge }
         };
         let limits = selection.selected.into_iter().map(limited).collect();
         Self { limits, denied_by_missing: selection.denied_by_missing }

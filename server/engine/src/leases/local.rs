@@ -318,7 +318,7 @@ impl State {
             Limit::TokenBucket { .. } => BUCKET_LEASE_LIFE_MS,
             Limit::FixedWindow { window_ms, .. } => window_ms,
             Limit::SlidingWindow { window_ms, .. } => sliding_window::sub_window_ms(window_ms),
-            Limit::CalendarWindow { .. } | Limit::Budget { .. } => i64::MAX,
+            Limit::CalendarWindow { .. } | Limit::Budget { .. } | Limit::Concurrency { .. } => i64::MAX,
         };
         let life_ms = self.held.last().map_or(whole_ms, |held| ms_between(now, held.dies_at));
         (life_ms / HORIZON_PARTS).clamp(HORIZON_MS_MIN, HORIZON_MS_MAX)

@@ -8,6 +8,8 @@ use tokio::time::advance;
 
 use self::shared::{Fault, Shared, TestClock};
 use super::*;
+use crate::gate::COUNTERS_DEADLINE;
+use crate::ports::CounterStore as _;
 use crate::testing::workspace;
 
 const MINUTE_MS: i64 = 60_000;
@@ -23,6 +25,7 @@ fn charge(counter: u128, limit: Limit, amount: i64) -> Charge {
         limit,
         demand: Demand::take(amount),
         enforcement: Enforcement::Enforced,
+        counts_denied: false,
     }
 }
 
@@ -94,7 +97,7 @@ fn decided_of(outcome: CheckOutcome) -> Decided {
 }
 
 fn request(id: u128, content: u64, clock: &TestClock) -> Option<RequestFingerprint> {
-    Some(RequestFingerprint { id, content, expires_at: clock.now().plus(MINUTE_MS) })
+    Some(RequestFingerprint { id, content, attempt: None, expires_at: clock.now().plus(MINUTE_MS) })
 }
 
 /// Looks through everything that is held, as often as the background does in so many milliseconds.

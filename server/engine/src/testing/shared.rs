@@ -9,15 +9,16 @@ use parking_lot::Mutex;
 use rateguard_core::counter::{Counter, CounterId, Limit, Position, Reading};
 use rateguard_core::decision::{Counters, Entry, Mode, Taken, decide, take_back, taken};
 use rateguard_core::ids::{ReservationId, WorkspaceId};
+use rateguard_core::lease::{LeaseOutcome, exchange};
 use rateguard_core::reservation::Reservation;
 use rateguard_core::time::Millis;
 use smallvec::SmallVec;
 
 use super::stores::unavailable;
 use crate::ports::{
-    Attempt, CheckCommand, CheckOutcome, CounterHealth, CounterQuery, CounterStore, Decided,
-    ExpiredReservation, LiveBudgets, Principal, ReleaseOutcome, SettleCharge, SettleCommand, Slot, SlotClaim,
-    SlotHolder, StoreError,
+    Attempt, BudgetOpening, CheckCommand, CheckOutcome, CounterHealth, CounterQuery, CounterStore, Decided,
+    ExpiredReservation, LeaseCommand, LiveBudgets, Principal, ReleaseOutcome, RenewOutcome, ResetCounters,
+    SettleCharge, SettleCommand, Slot, SlotClaim, SlotHolder, StoreError,
 };
 
 /// What the road is like.
@@ -164,6 +165,14 @@ impl CounterStore for SharedCounters {
         .await
     }
 
+    async fn lease(&self, command: &LeaseCommand) -> Result<Vec<LeaseOutcome>, StoreError> {
+        self.arrive(|| {
+            let state = &mut *self.state.lock();
+            Ok(exchange(state, &command.returns, &command.requests, command.now).into_vec())
+        })
+        .await
+    }
+
     async fn hold_slot(&self, claim: &SlotClaim) -> Result<Option<Slot>, StoreError> {
         self.arrive(|| {
             let slots = &mut self.state.lock().slots;
@@ -222,6 +231,21 @@ impl CounterStore for SharedCounters {
         self.arrive(|| Ok(ReleaseOutcome::Unknown)).await
     }
 
+    async fn renew(
+        &self,
+        _: &WorkspaceId,
+        _: &ReservationId,
+        _: &Principal,
+        _: Millis,
+        _: Millis,
+    ) -> Result<RenewOutcome, StoreError> {
+        Ok(RenewOutcome::Unknown)
+    }
+
+    async fn reset(&self, _: &WorkspaceId, _: ResetCounters, _: Millis) -> Result<u64, StoreError> {
+        Ok(0)
+    }
+
     async fn expire_due(&self, _: Millis, _: usize) -> Result<Vec<ExpiredReservation>, StoreError> {
         Ok(Vec::new())
     }
@@ -232,8 +256,8 @@ impl CounterStore for SharedCounters {
         _: Vec<SettleCharge>,
         _: Position,
         _: Millis,
-    ) -> Result<(), StoreError> {
-        Ok(())
+    ) -> Result<BudgetOpening, StoreError> {
+        Ok(BudgetOpening::Opened)
     }
 
     async fn sweep(&self, _: Millis, _: &dyn LiveBudgets) -> Result<(), StoreError> {

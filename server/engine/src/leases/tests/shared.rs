@@ -18,8 +18,9 @@ use tokio::time::Instant;
 
 use crate::clock::Clock;
 use crate::ports::{
-    CheckCommand, CheckOutcome, CounterHealth, CounterQuery, CounterStore, Decided, ExpiredReservation,
-    LeaseCommand, LiveBudgets, Principal, ReleaseOutcome, SettleCharge, SettleCommand, StoreError,
+    BudgetOpening, CheckCommand, CheckOutcome, CounterHealth, CounterQuery, CounterStore, Decided,
+    ExpiredReservation, LeaseCommand, LiveBudgets, Principal, ReleaseOutcome, RenewOutcome, ResetCounters,
+    SettleCharge, SettleCommand, StoreError,
 };
 
 /// A clock that goes with the paused time of the test.
@@ -175,6 +176,10 @@ impl CounterStore for Shared {
         .await
     }
 
+    async fn cancel(&self, _: &CheckCommand, _: Millis) -> Result<(), StoreError> {
+        Ok(())
+    }
+
     async fn lease(&self, command: &LeaseCommand) -> Result<Vec<LeaseOutcome>, StoreError> {
         self.exchanges.fetch_add(1, Ordering::SeqCst);
         let at_once = self.at_once.fetch_add(1, Ordering::SeqCst) + 1;
@@ -210,6 +215,21 @@ impl CounterStore for Shared {
         Ok(ReleaseOutcome::Unknown)
     }
 
+    async fn renew(
+        &self,
+        _: &WorkspaceId,
+        _: &ReservationId,
+        _: &Principal,
+        _: Millis,
+        _: Millis,
+    ) -> Result<RenewOutcome, StoreError> {
+        Ok(RenewOutcome::Unknown)
+    }
+
+    async fn reset(&self, _: &WorkspaceId, _: ResetCounters, _: Millis) -> Result<u64, StoreError> {
+        Ok(0)
+    }
+
     async fn expire_due(&self, _: Millis, _: usize) -> Result<Vec<ExpiredReservation>, StoreError> {
         Ok(Vec::new())
     }
@@ -220,8 +240,8 @@ impl CounterStore for Shared {
         _: Vec<SettleCharge>,
         _: Position,
         _: Millis,
-    ) -> Result<(), StoreError> {
-        Ok(())
+    ) -> Result<BudgetOpening, StoreError> {
+        Ok(BudgetOpening::Opened)
     }
 
     async fn sweep(&self, _: Millis, _: &dyn LiveBudgets) -> Result<(), StoreError> {
