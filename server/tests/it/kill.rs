@@ -3,6 +3,7 @@
 
 mod books;
 mod ledger;
+mod limits;
 mod random;
 mod reporter;
 

@@ -33,7 +33,7 @@ fn units_are_within_a_lead_up_to_the_largest() {
 #[test]
 fn a_window_that_is_over_owes_nothing_and_a_full_one_no_more() {
     let limit = fixed(100, 60_000);
-    let start = Millis::new(NOON);
+    let start = Millis::new(NOON - NOON % 60_000);
     let mut counter = Counter::fresh(&limit, start);
     counter.owe(&limit, 10, start.plus(-1), start);
     assert_eq!(counter.read(&limit, 0, start).used, 0);
