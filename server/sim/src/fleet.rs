@@ -113,7 +113,8 @@ pub fn run(fleet: Fleet) -> Report {
 impl Model {
     fn new(fleet: Fleet) -> Self {
         let dice = Dice::of(fleet.seed);
-        let rates = shares(fleet.checks_per_second, (1..=fleet.limits).map(|rank| SKEW * SKEW / ranked(rank)));
+        let rates =
+            shares(fleet.checks_per_second, (1..=fleet.limits).map(|rank| SKEW * SKEW / ranked(rank)));
         let mut limits = Vec::with_capacity(fleet.limits);
         let mut holders = Vec::new();
         for (number, rate) in rates.into_iter().enumerate() {
@@ -168,6 +169,7 @@ impl Model {
         let (following, cost) = holder.act(next, limit, self.window_ends_us, self.fleet.round_trip_us);
         self.report.questions += cost.questions;
         self.report.strict += cost.strict;
+        self.report.denied += cost.denied;
         if cost.questions > 0 {
             let gathered = at_us / GATHERED_US;
             let asked = &mut self.asked[self.holders[place].replica];

@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::books::Books;
 use crate::books::answers::Answers;
-use crate::books::facts::{Facts, Kind};
 use crate::books::decided::Foretold;
+use crate::books::facts::{Facts, Kind};
 use crate::invariants::{Violation, violations};
 use crate::steps::Step;
 use crate::trace::Trace;

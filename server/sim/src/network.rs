@@ -237,11 +237,7 @@ impl Link {
 }
 
 /// Carries a message to its store and the reply back.
-async fn carry<T>(
-    fate: Fate,
-    work: Work<T>,
-    reply: oneshot::Sender<Result<T, StoreError>>,
-) {
+async fn carry<T>(fate: Fate, work: Work<T>, reply: oneshot::Sender<Result<T, StoreError>>) {
     let Some(there_ms) = fate.there_ms else { return };
     sleep(millis(there_ms)).await;
     let mut outcome = work().await;

@@ -91,7 +91,13 @@ pub struct Replica {
 
 impl Replica {
     /// A replica that has not started yet.
-    pub fn new(number: usize, world: Arc<World>, servers: Servers, caller: Caller, skew_ms: i64) -> Arc<Self> {
+    pub fn new(
+        number: usize,
+        world: Arc<World>,
+        servers: Servers,
+        caller: Caller,
+        skew_ms: i64,
+    ) -> Arc<Self> {
         let clock = Arc::new(SkewedClock::new(world.time, skew_ms));
         let (running, life) = (Mutex::default(), Mutex::default());
         Arc::new(Self { number, world, servers, caller, clock, running, life })

@@ -117,8 +117,7 @@ impl Stage {
         let snapshot = Arc::new(scenario.snapshot.clone());
         let servers = Servers { counters, log, usage, snapshot };
         let caller = Caller::new(workspace, Arc::new(scenario.key.clone()));
-        let replica =
-            |n| Replica::new(n, world.clone(), servers.clone(), caller.clone(), skew_ms());
+        let replica = |n| Replica::new(n, world.clone(), servers.clone(), caller.clone(), skew_ms());
         let replicas = (0..scenario.replicas).map(replica).collect();
         Ok(Self { world, servers, store_clock, replicas })
     }

@@ -95,13 +95,8 @@ fn snapshot(workspace: WorkspaceId, resources: Vec<Resource>) -> Result<Snapshot
         currency: Currency::USD,
     };
     let at = Millis::new(BEGINS);
-    let stored = |value| Stored {
-        workspace: workspace.clone(),
-        value,
-        version: 1,
-        created_at: at,
-        updated_at: at,
-    };
+    let stored =
+        |value| Stored { workspace: workspace.clone(), value, version: 1, created_at: at, updated_at: at };
     let resources = resources.into_iter().map(stored).collect();
     Ok(Snapshot { revision: 1, workspaces: vec![tenant], resources })
 }
@@ -150,7 +145,13 @@ fn window_ms(dice: &Dice) -> i64 {
 
 fn fixed(dice: &Dice) -> Draft {
     let algorithm = Algorithm::FixedWindow { limit: dice.within(2..=12), window_ms: window_ms(dice) };
-    Draft { number: 1, unit: Unit::Requests, algorithm, by_subject: false, enforcement: Enforcement::Enforced }
+    Draft {
+        number: 1,
+        unit: Unit::Requests,
+        algorithm,
+        by_subject: false,
+        enforcement: Enforcement::Enforced,
+    }
 }
 
 fn sliding(dice: &Dice) -> Draft {
@@ -179,7 +180,13 @@ fn shadow(dice: &Dice) -> Draft {
 fn calendar(dice: &Dice) -> Draft {
     let (limit, period) = (dice.within(5..=30), CalendarPeriod::Hour);
     let algorithm = Algorithm::CalendarWindow { limit, period, zone: None };
-    Draft { number: 6, unit: Unit::Requests, algorithm, by_subject: false, enforcement: Enforcement::Enforced }
+    Draft {
+        number: 6,
+        unit: Unit::Requests,
+        algorithm,
+        by_subject: false,
+        enforcement: Enforcement::Enforced,
+    }
 }
 
 impl Draft {

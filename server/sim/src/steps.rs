@@ -46,7 +46,7 @@ pub struct StoreStep {
 #[derive(Clone, Debug)]
 pub enum StoreDeed {
     /// It decided.
-    Checked(CheckCommand, CheckOutcome),
+    Checked(Box<CheckCommand>, Box<CheckOutcome>),
     /// It settled.
     Settled(Vec<SettleCommand>),
     /// It was to give a reservation back.
@@ -120,11 +120,7 @@ impl fmt::Display for StoreDeed {
     }
 }
 
-fn describe_check(
-    f: &mut fmt::Formatter<'_>,
-    command: &CheckCommand,
-    outcome: &CheckOutcome,
-) -> fmt::Result {
+fn describe_check(f: &mut fmt::Formatter<'_>, command: &CheckCommand, outcome: &CheckOutcome) -> fmt::Result {
     write!(f, "{:?}", command.mode)?;
     for charge in &command.charges {
         write!(f, " {}:{}", brief(charge.counter), charge.demand.take)?;

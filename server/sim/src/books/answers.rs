@@ -96,11 +96,7 @@ impl Admitted {
             .then(|| format!("{admitted} of {size} {} were answered as allowed since {since}", self.unit))
     }
 
-    fn stands(
-        &self,
-        admission: &Admission,
-        reservations: &BTreeMap<ReservationId, ReservationBook>,
-    ) -> i64 {
+    fn stands(&self, admission: &Admission, reservations: &BTreeMap<ReservationId, ReservationBook>) -> i64 {
         let book = admission.reservation.as_ref().and_then(|id| reservations.get(id));
         let takings = book.into_iter().flat_map(|book| &book.takings);
         // A reservation may have taken several limits of the unit; what was given back is the same.

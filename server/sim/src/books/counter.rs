@@ -176,7 +176,9 @@ impl CounterBook {
             let excess = (admitted - capacity) * i128::from(refill.period_ms()) - refilled;
             if entry.taken > 0 && excess > 0 {
                 let since = entry.at.get();
-                return Some(format!("{admitted} were admitted since {since}, over {capacity} and the refill"));
+                return Some(format!(
+                    "{admitted} were admitted since {since}, over {capacity} and the refill"
+                ));
             }
         }
         None
@@ -198,3 +200,6 @@ fn level(refill: Refill, mut amounts: Vec<(Millis, i64)>, now: Millis) -> i128 {
 fn drained(refill: Refill, ticks: i128, elapsed_ms: i64) -> i128 {
     (ticks - i128::from(refill.units()) * i128::from(elapsed_ms)).max(0)
 }
+
+#[cfg(test)]
+mod tests;

@@ -137,9 +137,11 @@ impl CounterServer {
 
     fn due(&self, now: Millis) -> Vec<ReservationId> {
         let history = self.world.history.lock();
-        let open = history.books().reservations.iter().filter(|(_, book)| {
-            book.state == ReservationState::Open && book.expires_at <= now
-        });
+        let open = history
+            .books()
+            .reservations
+            .iter()
+            .filter(|(_, book)| book.state == ReservationState::Open && book.expires_at <= now);
         open.map(|(id, _)| id.clone()).collect()
     }
 
@@ -151,7 +153,11 @@ impl CounterServer {
         };
         let queries: Vec<CounterQuery> = turn.limits.iter().map(query).collect();
         let readings = self.inner.read(&self.workspace, &queries, turn.now).await?;
-        Ok(queries.iter().zip(readings).map(|(query, reading)| (query.counter, query.limit, reading)).collect())
+        Ok(queries
+            .iter()
+            .zip(readings)
+            .map(|(query, reading)| (query.counter, query.limit, reading))
+            .collect())
     }
 
     /// Decides a check.
@@ -167,8 +173,8 @@ impl CounterServer {
             Some(Flaw::ExpiryFreesTwice) => turn.watch(self, &outcome).await?,
             _ => {}
         }
-        let told = at(&command, turn.now);
-        self.tell(&mut turn, replica, StoreDeed::Checked(told, outcome.clone())).await?;
+        let told = StoreDeed::Checked(Box::new(at(&command, turn.now)), Box::new(outcome.clone()));
+        self.tell(&mut turn, replica, told).await?;
         Ok(outcome)
     }
 
@@ -272,7 +278,11 @@ impl CounterServer {
     ///
     /// # Errors
     /// Those of the store within.
-    pub async fn open_budget(&self, openings: Vec<SettleCharge>, through: Position) -> Result<(), StoreError> {
+    pub async fn open_budget(
+        &self,
+        openings: Vec<SettleCharge>,
+        through: Position,
+    ) -> Result<(), StoreError> {
         let (_turn, shown) = self.begin().await;
         self.inner.open_budget(&self.workspace, openings, through, shown).await
     }
