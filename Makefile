@@ -1,7 +1,7 @@
 # The short names of what people do here; scripts/ holds how.
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test lint fmt gen bench soak up down
+.PHONY: help setup run test lint fmt gen bench soak sim fleet up down
 
 help: ## say what there is
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-7s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -37,6 +37,14 @@ bench: ## measure; prints ratios against baselines of the same run
 soak: ## the fault tests, ten rounds each
 	@scripts/setup
 	@scripts/soak
+
+sim: ## simulate SEEDS=10000 runs beginning with FROM=0, or one with its trace: REPLAY=seed
+	@scripts/setup --run
+	@SEEDS=$(SEEDS) FROM=$(FROM) REPLAY=$(REPLAY) scripts/sim
+
+fleet: ## what a thousand replicas ask of their shared counters, by a model; ARGS=--help
+	@scripts/setup --run
+	@scripts/fleet $(ARGS)
 
 up: ## start the server in a container
 	docker compose up --build --detach --wait

@@ -67,7 +67,7 @@ fn tell(outcome: &Outcome) -> anyhow::Result<()> {
     if outcome.violations.is_empty() {
         return Ok(());
     }
-    say(&format!("again: cargo run -p rateguard-sim --example simulate -- --replay {}", outcome.seed))
+    say(&format!("see it again: make sim REPLAY={}", outcome.seed))
 }
 
 fn say(line: &str) -> anyhow::Result<()> {

@@ -169,6 +169,7 @@ impl Model {
         let (following, cost) = holder.act(next, limit, self.window_ends_us, self.fleet.round_trip_us);
         self.report.questions += cost.questions;
         self.report.strict += cost.strict;
+        self.report.denied += cost.denied;
         if cost.questions > 0 {
             let gathered = at_us / GATHERED_US;
             let asked = &mut self.asked[self.holders[place].replica];

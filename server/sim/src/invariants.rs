@@ -183,3 +183,6 @@ fn describe(wrong: &Wrong) -> String {
     };
     format!("{} has {used} where it must have {must}", brief(*id))
 }
+
+#[cfg(test)]
+mod tests;

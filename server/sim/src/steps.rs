@@ -46,7 +46,7 @@ pub struct StoreStep {
 #[derive(Clone, Debug)]
 pub enum StoreDeed {
     /// It decided.
-    Checked(CheckCommand, CheckOutcome),
+    Checked(Box<CheckCommand>, Box<CheckOutcome>),
     /// It settled.
     Settled(Vec<SettleCommand>),
     /// It was to give a reservation back.

@@ -38,6 +38,12 @@ pub struct Entry {
 }
 
 impl Entry {
+    /// What surely stands of it in a bucket. One that has run dry may be forgotten, and what comes on
+    /// top of an amount later then stands without that amount, which was given back before.
+    fn surely(&self) -> i64 {
+        if self.added.is_empty() { self.amount } else { (self.amount - self.taken).max(0) }
+    }
+
     /// What counts as admitted: what was taken, or less where less was used.
     fn admitted(&self) -> i64 {
         self.taken.min(self.amount)
@@ -142,7 +148,7 @@ impl CounterBook {
     /// if nothing had ever been given back.
     fn bucket(&self, refill: Refill, now: Millis) -> Range {
         let taken = self.entries.iter().filter(|entry| entry.taken > 0);
-        let low = level(refill, taken.map(|entry| (entry.at, entry.amount)).collect(), now);
+        let low = level(refill, taken.map(|entry| (entry.at, entry.surely())).collect(), now);
         let most = self.entries.iter().flat_map(|entry| {
             entry.added.iter().copied().chain((entry.taken > 0).then_some((entry.at, entry.taken)))
         });
@@ -200,3 +206,6 @@ fn level(refill: Refill, mut amounts: Vec<(Millis, i64)>, now: Millis) -> i128 {
 fn drained(refill: Refill, ticks: i128, elapsed_ms: i64) -> i128 {
     (ticks - i128::from(refill.units()) * i128::from(elapsed_ms)).max(0)
 }
+
+#[cfg(test)]
+mod tests;

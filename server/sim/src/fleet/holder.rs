@@ -35,8 +35,10 @@ pub enum What {
 pub struct Cost {
     /// Questions for leases.
     pub questions: i64,
-    /// Decisions, each a question of its own.
+    /// Decisions that allowed, each a question of its own.
     pub strict: i64,
+    /// Decisions that denied.
+    pub denied: i64,
 }
 
 /// One replica and one limit.
@@ -123,7 +125,7 @@ impl Holder {
                 let lent = sizing::lent(limit.size, limit.left(), asked);
                 limit.used += lent;
                 let back = Next { at_us: at_us + round_trip_us / 2, what: What::Lease(lent) };
-                (Some(back), Cost { questions: 1, strict: 0 })
+                (Some(back), Cost { questions: 1, ..Cost::default() })
             }
             What::Lease(0) => {
                 let until_us = at_us + NO_LEASE_PAUSE_US;
@@ -158,11 +160,11 @@ impl Holder {
         limit.admitted += taken;
         let denied = self.waiting - taken;
         self.waiting = 0;
-        let mut cost = Cost { questions: 0, strict: taken + denied.min(1) };
+        let mut cost = Cost { questions: 0, strict: taken, denied: denied.min(1) };
         if limit.left() == 0 {
             let calls = self.calls_until(ends_us);
             limit.wanted += calls;
-            cost.strict += calls.min((ends_us - now_us) / DENIAL_LIFE_US);
+            cost.denied += calls.min((ends_us - now_us) / DENIAL_LIFE_US);
             return (None, cost);
         }
         let next = if now_us >= until_us {

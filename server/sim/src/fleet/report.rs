@@ -28,8 +28,10 @@ pub struct Report {
     pub questions: i64,
     /// Commands that these went in: a replica sends what it asks within a few milliseconds together.
     pub commands: i64,
-    /// Decisions of the shared store.
+    /// Decisions of the shared store that allowed.
     pub strict: i64,
+    /// Decisions of the shared store that denied: each holder asks again after a while.
+    pub denied: i64,
     /// By load, in the order of [`LOADS_PERCENT`].
     pub loads: [Sums; LOADS_PERCENT.len()],
 }
@@ -38,7 +40,7 @@ impl Report {
     /// Nothing happened yet.
     pub fn of(fleet: &Fleet) -> Self {
         let length_ms = fleet.window_ms * fleet.windows;
-        Self { length_ms, questions: 0, commands: 0, strict: 0, loads: Default::default() }
+        Self { length_ms, questions: 0, commands: 0, strict: 0, denied: 0, loads: Default::default() }
     }
 
     /// Takes a window of one limit in.
@@ -54,7 +56,7 @@ impl Report {
 
     /// Operations of the shared store a second.
     pub fn operations_per_second(&self) -> i64 {
-        (self.commands + self.strict) * 1_000 / self.length_ms.max(1)
+        (self.commands + self.strict + self.denied) * 1_000 / self.length_ms.max(1)
     }
 
     /// What was admitted beyond limits.
@@ -74,7 +76,8 @@ impl fmt::Display for Report {
         writeln!(f, "checks a second: {}", self.per_second(wanted))?;
         writeln!(f, "operations of the shared store a second: {operations}")?;
         writeln!(f, "  commands for leases: {}", self.per_second(self.commands))?;
-        writeln!(f, "  decisions near the limit: {}", self.per_second(self.strict))?;
+        writeln!(f, "  calls allowed one by one near the limit: {}", self.per_second(self.strict))?;
+        writeln!(f, "  denials, of each replica for itself: {}", self.per_second(self.denied))?;
         writeln!(f, "leases asked for a second: {}", self.per_second(self.questions))?;
         writeln!(f, "checks for each operation: {}\n", self.per_second(wanted) / operations)?;
         f.write_str(

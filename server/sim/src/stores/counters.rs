@@ -173,8 +173,8 @@ impl CounterServer {
             Some(Flaw::ExpiryFreesTwice) => turn.watch(self, &outcome).await?,
             _ => {}
         }
-        let told = at(&command, turn.now);
-        self.tell(&mut turn, replica, StoreDeed::Checked(told, outcome.clone())).await?;
+        let told = StoreDeed::Checked(Box::new(at(&command, turn.now)), Box::new(outcome.clone()));
+        self.tell(&mut turn, replica, told).await?;
         Ok(outcome)
     }
 
