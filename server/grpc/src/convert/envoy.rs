@@ -89,7 +89,6 @@ pub fn rate_limit_response(answer: &DescribedAnswer) -> rls::RateLimitResponse {
         overall_code: code(answer.allowed).into(),
         statuses: answer.descriptors.iter().map(|status| descriptor_status(status, answer.now)).collect(),
         response_headers_to_add: headers::of(answer),
-        ..rls::RateLimitResponse::default()
     }
 }
 

@@ -50,7 +50,7 @@ fn is_shown(limit: &DescribedLimit) -> bool {
 }
 
 fn header(key: &str, value: String) -> HeaderValue {
-    HeaderValue { key: key.to_owned(), value, raw_value: Vec::new() }
+    HeaderValue { key: key.to_owned(), value }
 }
 
 /// `"name";q=100;w=60`: the quota and its window. Requests are the draft's default unit and not named.
