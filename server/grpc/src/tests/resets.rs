@@ -123,7 +123,9 @@ async fn a_reset_stands_with_the_rule_and_in_the_audit_trail() {
     let filter = v1::AuditEntryFilter { resource_id: rule.id.clone(), ..v1::AuditEntryFilter::default() };
     let entries = listed(world.transport(), filter).await.unwrap();
     let entry = entries.iter().find(|entry| entry.method.ends_with("/ResetQuota")).expect("an entry");
-    assert!(entry.after_json.contains("last_reset_ms") && !entry.after_json.contains("\"last_reset_ms\":null"));
+    assert!(
+        entry.after_json.contains("last_reset_ms") && !entry.after_json.contains("\"last_reset_ms\":null")
+    );
 }
 
 #[tokio::test]
