@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use rateguard_proto::v1::{
-    CheckMode, CheckQuotaRequest, CheckQuotaResponse, Decision, Estimate, FailureMode, LimitKind, LimitStatus,
-    NanoMoney,
+    CheckMode, CheckQuotaRequest, CheckQuotaResponse, Decision, Estimate, FailureMode, LimitKind,
+    LimitStatus, NanoMoney,
 };
 
 use super::facts::{Expected, Facts};

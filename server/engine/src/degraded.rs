@@ -8,9 +8,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use rateguard_core::decision::{Charge, Mode};
-use rateguard_core::time::Millis;
 use rateguard_core::plan::{LimitId, Selected};
 use rateguard_core::rule::{Enforcement, FailurePolicy};
+use rateguard_core::time::Millis;
 
 pub(crate) use self::local::{LocalCall, LocalCounters, LocalDecision};
 pub(crate) use self::slot::SlotKeeper;

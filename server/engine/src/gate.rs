@@ -22,7 +22,9 @@ use self::breaker::{Breaker, Change};
 pub use self::cancels::CancelFigures;
 use self::cancels::{Cancels, Due};
 use crate::clock::Clock;
-use crate::ports::{CheckCommand, CheckOutcome, CounterQuery, CounterStore, Principal, ReleaseOutcome, StoreError};
+use crate::ports::{
+    CheckCommand, CheckOutcome, CounterQuery, CounterStore, Principal, ReleaseOutcome, StoreError,
+};
 
 /// Longest wait for shared counters, by default: a multiple of what they take, and little for a caller.
 pub const COUNTERS_DEADLINE: Duration = Duration::from_millis(20);

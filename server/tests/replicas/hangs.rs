@@ -156,5 +156,7 @@ async fn a_check_that_is_repeated_once_redis_goes_on_takes_once() {
 fn tell_waits(waits: &[Duration]) {
     let longest = waits.last().copied().unwrap_or_default();
     let middle = waits.get(waits.len() / 2).copied().unwrap_or_default();
-    eprintln!("answers while Redis hangs: {middle:?} in the middle, {longest:?} at most ({DEADLINE:?} allowed)");
+    eprintln!(
+        "answers while Redis hangs: {middle:?} in the middle, {longest:?} at most ({DEADLINE:?} allowed)"
+    );
 }

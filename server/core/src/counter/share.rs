@@ -40,7 +40,9 @@ impl Limit {
                 begun_ms => since.plus(window_ms.saturating_sub(begun_ms)),
             },
             // What was taken at its beginning leaves with the whole of its sub-window.
-            Self::SlidingWindow { window_ms, .. } => since.plus(window_ms.saturating_add(sub_window_ms(window_ms))),
+            Self::SlidingWindow { window_ms, .. } => {
+                since.plus(window_ms.saturating_add(sub_window_ms(window_ms)))
+            }
             Self::CalendarWindow { bounds, .. } if since <= bounds.start => bounds.start,
             Self::CalendarWindow { bounds, .. } => bounds.end.max(since),
             Self::Budget { .. } => Millis::new(i64::MAX),

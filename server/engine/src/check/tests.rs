@@ -183,7 +183,10 @@ async fn a_check_whose_counters_hang_is_answered_in_time_and_later_ones_at_once(
     assert_eq!(world.consume().await.degraded, Some(Degraded::Open));
     assert_eq!(asked.elapsed(), Duration::ZERO, "the counters are not asked any more");
     assert_eq!(world.counters.calls.load(Ordering::SeqCst), calls);
-    assert_eq!(world.engine().degraded_figures(), DegradedFigures { open_allowed: 6, ..DegradedFigures::default() });
+    assert_eq!(
+        world.engine().degraded_figures(),
+        DegradedFigures { open_allowed: 6, ..DegradedFigures::default() }
+    );
     world.stop().await;
 }
 

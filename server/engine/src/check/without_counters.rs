@@ -5,9 +5,7 @@ use rateguard_core::plan::LimitId;
 
 use super::answer::status;
 use super::{Asking, CheckResponse, LimitStatus};
-use crate::degraded::{
-    Degraded, LocalCall, LocalCharge, LocalDecision, RETRY_MIN, Ruling, local_mode, rule,
-};
+use crate::degraded::{Degraded, LocalCall, LocalCharge, LocalDecision, RETRY_MIN, Ruling, local_mode, rule};
 use crate::engine::Engine;
 use crate::error::EngineError;
 use crate::ports::{CheckCommand, CheckOutcome};

@@ -70,7 +70,9 @@ impl LocalCounters {
         let mut table = self.0.lock();
         table.clock = table.clock.max(call.now);
         match call.request.and_then(|request| table.repeated(request)) {
-            Some(true) => LocalDecision::Decided { allowed: true, replayed: true, readings: table.readings(call) },
+            Some(true) => {
+                LocalDecision::Decided { allowed: true, replayed: true, readings: table.readings(call) }
+            }
             Some(false) => LocalDecision::ContentDiffers,
             None => table.decide(call),
         }
@@ -92,7 +94,8 @@ impl Table {
             call.charges.iter().map(|charge| wait(charge, call.slot, has_room, now)).collect();
         if waits.iter().any(Option::is_some) {
             let readings = self.readings(call).into_iter().zip(waits);
-            let readings = readings.map(|(reading, denied)| Reading { denied, remaining: 0, ..reading }).collect();
+            let readings =
+                readings.map(|(reading, denied)| Reading { denied, remaining: 0, ..reading }).collect();
             return LocalDecision::Decided { allowed: false, replayed: false, readings };
         }
         let charges: SmallVec<[Charge; 8]> = call.charges.iter().map(|local| local.charge).collect();

@@ -12,8 +12,8 @@ use rateguard_core::reservation::Reservation;
 use rateguard_core::time::Millis;
 use rateguard_engine::ports::{
     CheckCommand, CheckOutcome, CheckpointBatch, CheckpointStore, CounterHealth, CounterQuery, CounterStore,
-    ExpiredReservation, LiveBudgets, Overflowed, Principal, ReleaseOutcome, SettleCharge, SettleCommand, Slot,
-    SlotClaim, SlotHolder, StoreError,
+    ExpiredReservation, LiveBudgets, Overflowed, Principal, ReleaseOutcome, SettleCharge, SettleCommand,
+    Slot, SlotClaim, SlotHolder, StoreError,
 };
 
 use crate::ceilings::Raise;

@@ -114,7 +114,17 @@ impl Wishes {
         let limits = (0..LIMITS).map(|number| planned(&mut dice, number)).collect();
         let now = Millis::new(1_800_000_000_000 + dice.sized(DAY_MS));
         let reservations = u128::from(seed) << 64;
-        Self { dice, workspace, now, limits, taken: Vec::new(), asked: Vec::new(), position: 0, reservations, is_crowded }
+        Self {
+            dice,
+            workspace,
+            now,
+            limits,
+            taken: Vec::new(),
+            asked: Vec::new(),
+            position: 0,
+            reservations,
+            is_crowded,
+        }
     }
 
     /// Lets time pass, mostly a little, now and then much, seldom backwards.
@@ -213,7 +223,8 @@ impl Wishes {
             id: Dice(id).wide(),
             content: if self.dice.one_in(10) { u64::MAX } else { id },
             expires_at: self.now.plus(self.dice.sized(600 * SECOND_MS)),
-            attempt: (!self.dice.one_in(4)).then(|| Attempt(u32::try_from(self.dice.below(ATTEMPTS)).unwrap_or(0))),
+            attempt: (!self.dice.one_in(4))
+                .then(|| Attempt(u32::try_from(self.dice.below(ATTEMPTS)).unwrap_or(0))),
         })
     }
 
