@@ -112,6 +112,9 @@ fn as_text(answer: &v1::CheckQuotaResponse) -> String {
     if !answer.reservation_id.is_empty() {
         lines.push(format!("reservation {}", answer.reservation_id));
     }
+    if answer.degraded {
+        lines.push(format!("decided without the counters: {}", failure_mode(answer)));
+    }
     if let Some(wait_ms) = answer.retry_after_ms {
         lines.push(format!("retry after {wait_ms} ms"));
     }
@@ -123,6 +126,10 @@ fn as_text(answer: &v1::CheckQuotaResponse) -> String {
             .map(|limit| format!("  {:28} does not apply: {}", limit.name, limit.reason().as_str_name())),
     );
     lines.join("\n")
+}
+
+fn failure_mode(answer: &v1::CheckQuotaResponse) -> &'static str {
+    answer.failure_mode().as_str_name().trim_start_matches("FAILURE_MODE_")
 }
 
 fn limit_line(limit: &v1::LimitStatus) -> String {
@@ -154,6 +161,7 @@ fn as_json(answer: &v1::CheckQuotaResponse) -> anyhow::Result<String> {
         "reservation_id": answer.reservation_id,
         "retry_after_ms": answer.retry_after_ms,
         "replayed": answer.replayed,
+        "degraded": answer.degraded.then(|| failure_mode(answer)),
         "limits": limits,
     }))?)
 }

@@ -146,6 +146,7 @@ fn pack_mark(packer: &mut Packer, mark: Mark) {
         Mark::Window { start, end } => (kind::FIXED_WINDOW, [start.get(), end.get(), 0]),
         Mark::SlidingWindow { slot, window_ms } => (kind::SLIDING_WINDOW, [slot, window_ms, 0]),
         Mark::Budget { start, end } => (kind::BUDGET, [start.get(), end.get(), 0]),
+        Mark::Concurrency => (kind::CONCURRENCY, [0, 0, 0]),
     };
     packer.array(4).integer(kind).integer(a).integer(b).integer(c);
 }

@@ -24,6 +24,9 @@ pub(crate) const STORE: &str = "counter";
 /// Calls in a row without an answer after which the connection is given up: the other side may be gone
 /// without a word.
 const SILENT_CALLS_MAX: u32 = 16;
+/// The same where calls are few, since callers ask seldom while there is no answer: after so long without
+/// one.
+const SILENCE_MAX: Duration = Duration::from_millis(500);
 
 /// Between two questions to a cluster whose keys move.
 const MOVED_PAUSE: Duration = Duration::from_millis(2);
@@ -37,6 +40,7 @@ pub(crate) struct Link {
     wire: ArcSwapOption<Wire>,
     connecting: Mutex<Option<Connecting>>,
     silent_calls: AtomicU32,
+    silent_since: Mutex<Option<Instant>>,
 }
 
 /// Nothing was done.
@@ -59,6 +63,7 @@ impl Link {
             wire: ArcSwapOption::empty(),
             connecting: Mutex::new(None),
             silent_calls: AtomicU32::new(0),
+            silent_since: Mutex::new(None),
         })
     }
 
@@ -110,12 +115,22 @@ impl Link {
                 outcome.map_err(|error| self.broken(&wire, error))
             }
             Err(_) => {
-                if self.silent_calls.fetch_add(1, Ordering::Relaxed) >= SILENT_CALLS_MAX {
+                if self.is_silent_for_long() {
                     self.drop_wire(&wire);
                 }
                 Err(Failure::Silent("no answer came in time".to_owned()))
             }
         }
+    }
+
+    /// Notes a call without an answer.
+    fn is_silent_for_long(&self) -> bool {
+        let before = self.silent_calls.fetch_add(1, Ordering::Relaxed);
+        let mut since = self.silent_since.lock();
+        if before == 0 {
+            *since = Some(Instant::now());
+        }
+        before >= SILENT_CALLS_MAX || since.is_some_and(|since| since.elapsed() >= SILENCE_MAX)
     }
 
     fn broken(&self, wire: &Arc<Wire>, error: RedisError) -> Failure {

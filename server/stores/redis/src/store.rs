@@ -14,7 +14,11 @@ use rateguard_core::lease::LeaseOutcome;
 use rateguard_core::limits::RESERVATION_LIFE_MS_MAX;
 use rateguard_core::reservation::{Reservation, ReservationState};
 use rateguard_core::time::Millis;
-use rateguard_engine::ports::{BudgetOpening, CheckCommand, CheckOutcome, CounterHealth, CounterQuery, CounterStore, ExpiredReservation, LeaseCommand, LiveBudgets, LostCounters, Principal, ReleaseOutcome, RenewOutcome, ResetCounters, SettleCharge, SettleCommand, Slot, SlotClaim, SlotHolder, StoreError};
+use rateguard_engine::ports::{
+    BudgetOpening, CheckCommand, CheckOutcome, CounterHealth, CounterQuery, CounterStore, ExpiredReservation,
+    LeaseCommand, LiveBudgets, LostCounters, Principal, ReleaseOutcome, RenewOutcome, ResetCounters,
+    SettleCharge, SettleCommand, Slot, SlotClaim, SlotHolder, StoreError,
+};
 
 use crate::config::{RedisCounterStoreConfig, ScriptClock};
 use crate::decode;

@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use rateguard_core::counter::budget::{AnonymousHold, PeriodMoney};
 use rateguard_core::counter::{
-    BudgetCounter, ConcurrencyCounter, Counter, CounterFamily, CounterId, Limit, Mark, Position, Refill, SlidingWindow, WindowCounter,
+    BudgetCounter, ConcurrencyCounter, Counter, CounterFamily, CounterId, Limit, Mark, Position, Refill,
+    SlidingWindow, WindowCounter,
 };
 use rateguard_core::ids::{ApiId, KeyId, RequestId, ReservationId, WorkspaceId};
 use rateguard_core::invalid::Invalid;
