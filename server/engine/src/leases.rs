@@ -41,8 +41,8 @@ use crate::request_ids::{Remembered, RequestIds};
 const REQUEST_IDS_BYTES_MAX: usize = 64 * 1024 * 1024;
 /// Memory for the ids of calls of which nobody knows whether they were decided.
 const UNSURE_IDS_BYTES_MAX: usize = 4 * 1024 * 1024;
-/// Parts of the table that are looked through at once: the whole of it in four turns.
-const TENDED_PARTS: usize = PARTS / 4;
+/// Parts of the table that are looked through at once: the whole of it in two turns.
+const TENDED_PARTS: usize = PARTS / 2;
 /// Longest wait at the stop for what is given back.
 const CLOSE_MAX: Duration = Duration::from_secs(2);
 

@@ -30,6 +30,8 @@ const LOW_MS: i64 = 20;
 /// Others starve when less than one part in so many of the limit is left: then nothing is held whatever
 /// the rate.
 const STARVING_PARTS: i64 = 8;
+/// A rate is measured anew after so long, also where nothing is asked for.
+const MEASURED_MS: i64 = 200;
 /// What is held beyond what is wanted in so many milliseconds goes back.
 const KEPT_MS: i64 = 1_000;
 /// What was not wanted for so long is held in vain.
@@ -257,6 +259,7 @@ impl Local {
     /// Gives back what is held in vain. Says whether the counter is of no more interest here.
     pub(super) fn tend(&self, now: Instant, returns: &mut Vec<LeaseReturn>) -> bool {
         let mut state = self.state.lock();
+        state.rate.keep_up(now, MEASURED_MS);
         state.end_dead(now, returns);
         state.end_surplus(now, returns);
         state.held.is_empty() && !state.is_refilling && ms_between(state.touched, now) >= IDLE_MS
@@ -307,7 +310,7 @@ impl State {
 
     /// Whether more should be asked for, which nobody does yet.
     fn is_low(&self, now: Instant) -> bool {
-        let low = (self.last_amount / LOW_PARTS).max(units_in(self.rate.lately(now, KEPT_MS), LOW_MS));
+        let low = (self.last_amount / LOW_PARTS).max(units_in(self.rate.last(), LOW_MS));
         self.units(now) < low && !self.is_refilling && now >= self.strict_until
     }
 
@@ -393,7 +396,7 @@ impl State {
             return 0;
         }
         let floor = if self.floor() > 1 { self.floor() } else { 0 };
-        units_in(self.rate.lately(now, HORIZON_MS_MAX), KEPT_MS).max(floor)
+        units_in(self.rate.last(), KEPT_MS).max(floor)
     }
 }
 
