@@ -47,7 +47,7 @@ const TENDED_PARTS: usize = PARTS / 2;
 const CLOSE_MAX: Duration = Duration::from_secs(2);
 
 /// Which of a command's charges are leased.
-pub(crate) type Leased = SmallVec<[bool; 8]>;
+pub type Leased = SmallVec<[bool; 8]>;
 
 /// What leases have done since the process began.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -82,7 +82,7 @@ struct Counts {
 }
 
 /// The holder of leases of one replica.
-pub(crate) struct Leases {
+pub struct Leases {
     store: Arc<dyn CounterStore>,
     clock: Arc<dyn Clock>,
     table: Table,
@@ -98,7 +98,8 @@ pub(crate) struct Leases {
 }
 
 impl Leases {
-    pub(crate) fn new(store: Arc<dyn CounterStore>, clock: Arc<dyn Clock>) -> Arc<Self> {
+    /// A holder that has nothing yet.
+    pub fn new(store: Arc<dyn CounterStore>, clock: Arc<dyn Clock>) -> Arc<Self> {
         Arc::new(Self {
             store,
             clock,
@@ -119,7 +120,7 @@ impl Leases {
     ///
     /// # Errors
     /// Those of the store. After [`StoreError::OutcomeUnknown`] what was spent here stays spent.
-    pub(crate) async fn check(
+    pub async fn check(
         self: &Arc<Self>,
         command: &CheckCommand,
         leased: &Leased,
@@ -138,7 +139,7 @@ impl Leases {
     ///
     /// # Errors
     /// Those of the store, which is asked how limits stand that nothing is held of.
-    pub(crate) async fn recall(&self, command: &CheckCommand) -> Result<Option<CheckOutcome>, StoreError> {
+    pub async fn recall(&self, command: &CheckCommand) -> Result<Option<CheckOutcome>, StoreError> {
         let Some(request) = self.fingerprint(command) else { return Ok(None) };
         let Some(known) = self.ids.recall(request.id, command.now) else { return Ok(None) };
         if known.content != request.content {
@@ -166,7 +167,7 @@ impl Leases {
     }
 
     /// Counts what is held here as left, in readings of the shared counters.
-    pub(crate) fn add_held(&self, queries: &[CounterQuery], leased: &Leased, readings: &mut [Reading]) {
+    pub fn add_held(&self, queries: &[CounterQuery], leased: &Leased, readings: &mut [Reading]) {
         let now = Instant::now();
         for ((query, reading), _) in queries.iter().zip(readings).zip(leased).filter(|(_, leased)| **leased) {
             if let Some(local) = self.table.get(query.counter) {
@@ -176,7 +177,7 @@ impl Leases {
     }
 
     /// Gives back what is held in vain, a part of all at a time.
-    pub(crate) fn tend(self: &Arc<Self>, now: Millis) {
+    pub fn tend(self: &Arc<Self>, now: Millis) {
         let from = self.tended.fetch_add(TENDED_PARTS, Ordering::Relaxed);
         let mut returns: HashMap<WorkspaceId, Vec<LeaseReturn>> = HashMap::new();
         let instant = Instant::now();
@@ -198,7 +199,7 @@ impl Leases {
     }
 
     /// Gives everything back. From here on the shared store decides.
-    pub(crate) async fn close(self: &Arc<Self>) {
+    pub async fn close(self: &Arc<Self>) {
         self.is_closed.store(true, Ordering::Release);
         let ending = async {
             // What is on its way arrives first, to go back with the rest.
@@ -221,7 +222,7 @@ impl Leases {
     }
 
     /// What leases have done so far.
-    pub(crate) fn figures(&self) -> LeaseFigures {
+    pub fn figures(&self) -> LeaseFigures {
         let of = |count: &AtomicU64| count.load(Ordering::Relaxed);
         LeaseFigures {
             decided_here: of(&self.counts.here),
