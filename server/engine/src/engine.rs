@@ -139,7 +139,7 @@ impl Engine {
         let token = setup.gateway_token.as_deref();
         let gate = Arc::new(Gate::new(counters.clone(), setup.clock.clone(), setup.counters_deadline));
         let engine = Arc::new(Self {
-            leases: Leases::new(gate.clone(), setup.clock.clone()),
+            leases: Leases::through(gate.clone(), setup.clock.clone()),
             gate,
             local: LocalCounters::default(),
             slot: SlotKeeper::new(counters.clone(), setup.clock.clone()),

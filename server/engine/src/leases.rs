@@ -32,21 +32,23 @@ use self::exchange::Queues;
 use self::local::{Local, shifted};
 use self::table::{PARTS, Table};
 use crate::clock::Clock;
-use crate::gate::Gate;
-use crate::ports::{CheckCommand, CheckOutcome, CounterQuery, Decided, RequestFingerprint, StoreError};
+use crate::gate::{COUNTERS_DEADLINE, Gate};
+use crate::ports::{
+    CheckCommand, CheckOutcome, CounterQuery, CounterStore, Decided, RequestFingerprint, StoreError,
+};
 use crate::request_ids::{Remembered, RequestIds};
 
 /// Memory for the ids of calls that were decided here.
 const REQUEST_IDS_BYTES_MAX: usize = 64 * 1024 * 1024;
 /// Memory for the ids of calls of which nobody knows whether they were decided.
 const UNSURE_IDS_BYTES_MAX: usize = 4 * 1024 * 1024;
-/// Parts of the table that are looked through at once: the whole of it in four turns.
-const TENDED_PARTS: usize = PARTS / 4;
+/// Parts of the table that are looked through at once: the whole of it in two turns.
+const TENDED_PARTS: usize = PARTS / 2;
 /// Longest wait at the stop for what is given back.
 const CLOSE_MAX: Duration = Duration::from_secs(2);
 
 /// Which of a command's charges are leased.
-pub(crate) type Leased = SmallVec<[bool; 8]>;
+pub type Leased = SmallVec<[bool; 8]>;
 
 /// What leases have done since the process began.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -81,7 +83,7 @@ struct Counts {
 }
 
 /// The holder of leases of one replica.
-pub(crate) struct Leases {
+pub struct Leases {
     gate: Arc<Gate>,
     clock: Arc<dyn Clock>,
     table: Table,
@@ -97,7 +99,13 @@ pub(crate) struct Leases {
 }
 
 impl Leases {
-    pub(crate) fn new(gate: Arc<Gate>, clock: Arc<dyn Clock>) -> Arc<Self> {
+    /// A holder that has nothing yet, over shared counters with the usual deadline.
+    pub fn new(store: Arc<dyn CounterStore>, clock: Arc<dyn Clock>) -> Arc<Self> {
+        Self::through(Arc::new(Gate::new(store, clock.clone(), COUNTERS_DEADLINE)), clock)
+    }
+
+    /// The same by a way to the counters that is there already.
+    pub(crate) fn through(gate: Arc<Gate>, clock: Arc<dyn Clock>) -> Arc<Self> {
         Arc::new(Self {
             gate,
             clock,
@@ -118,7 +126,7 @@ impl Leases {
     ///
     /// # Errors
     /// Those of the store. After [`StoreError::OutcomeUnknown`] what was spent here stays spent.
-    pub(crate) async fn check(
+    pub async fn check(
         self: &Arc<Self>,
         command: &CheckCommand,
         leased: &Leased,
@@ -137,7 +145,7 @@ impl Leases {
     ///
     /// # Errors
     /// Those of the store, which is asked how limits stand that nothing is held of.
-    pub(crate) async fn recall(&self, command: &CheckCommand) -> Result<Option<CheckOutcome>, StoreError> {
+    pub async fn recall(&self, command: &CheckCommand) -> Result<Option<CheckOutcome>, StoreError> {
         let Some(request) = self.fingerprint(command) else { return Ok(None) };
         let Some(known) = self.ids.recall(request.id, command.now) else { return Ok(None) };
         if known.content != request.content {
@@ -165,7 +173,7 @@ impl Leases {
     }
 
     /// Counts what is held here as left, in readings of the shared counters.
-    pub(crate) fn add_held(&self, queries: &[CounterQuery], leased: &Leased, readings: &mut [Reading]) {
+    pub fn add_held(&self, queries: &[CounterQuery], leased: &Leased, readings: &mut [Reading]) {
         let now = Instant::now();
         for ((query, reading), _) in queries.iter().zip(readings).zip(leased).filter(|(_, leased)| **leased) {
             if let Some(local) = self.table.get(query.counter) {
@@ -175,7 +183,7 @@ impl Leases {
     }
 
     /// Gives back what is held in vain, a part of all at a time.
-    pub(crate) fn tend(self: &Arc<Self>, now: Millis) {
+    pub fn tend(self: &Arc<Self>, now: Millis) {
         let from = self.tended.fetch_add(TENDED_PARTS, Ordering::Relaxed);
         let mut returns: HashMap<WorkspaceId, Vec<LeaseReturn>> = HashMap::new();
         let instant = Instant::now();
@@ -197,7 +205,7 @@ impl Leases {
     }
 
     /// Gives everything back. From here on the shared store decides.
-    pub(crate) async fn close(self: &Arc<Self>) {
+    pub async fn close(self: &Arc<Self>) {
         self.is_closed.store(true, Ordering::Release);
         let ending = async {
             // What is on its way arrives first, to go back with the rest.
@@ -220,7 +228,7 @@ impl Leases {
     }
 
     /// What leases have done so far.
-    pub(crate) fn figures(&self) -> LeaseFigures {
+    pub fn figures(&self) -> LeaseFigures {
         let of = |count: &AtomicU64| count.load(Ordering::Relaxed);
         LeaseFigures {
             decided_here: of(&self.counts.here),

@@ -166,10 +166,11 @@ impl TokenBucket {
     pub(super) fn end_lease(&mut self, at: Millis, closed: i64, unused: i64, now: Millis) {
         let refill = self.refill();
         self.settle_to(refill, now);
-        let Some(mut lent) = self.lent.as_deref().copied() else { return };
-        let closed = lent.close(generation_of(at), closed);
-        self.used = add(self.used, -unused.clamp(0, closed));
-        self.lent = lent.at(self.at).map(Box::new);
+        if let Some(mut lent) = self.lent.as_deref().copied() {
+            let closed = lent.close(generation_of(at), closed);
+            self.used = add(self.used, -unused.clamp(0, closed));
+            self.lent = lent.at(self.at).map(Box::new);
+        }
         self.set_idle_at(refill);
     }
 

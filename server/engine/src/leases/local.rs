@@ -30,14 +30,21 @@ const LOW_MS: i64 = 20;
 /// Others starve when less than one part in so many of the limit is left: then nothing is held whatever
 /// the rate.
 const STARVING_PARTS: i64 = 8;
+/// A rate is measured anew after so long, also where nothing is asked for.
+const MEASURED_MS: i64 = 200;
 /// What is held beyond what is wanted in so many milliseconds goes back.
 const KEPT_MS: i64 = 1_000;
 /// What was not wanted for so long is held in vain.
 const IDLE_MS: i64 = 60_000;
 /// How long nothing is asked for after there was no lease.
 const NO_LEASE_PAUSE: Duration = Duration::from_millis(100);
-/// How long a denial stands without asking again, unless its wait is over before.
-const DENIAL_LIFE: Duration = Duration::from_millis(10);
+/// A denial stands without asking again for one part in so many of its wait, since others may give back what
+/// they do not need.
+const DENIAL_PARTS: i64 = 16;
+/// But for no less than this, unless its wait is over before.
+const DENIAL_MS_MIN: i64 = 10;
+/// And no more.
+const DENIAL_MS_MAX: i64 = 250;
 
 /// One counter, as it is held here.
 pub(super) struct Local {
@@ -59,7 +66,7 @@ struct State {
     is_refilling: bool,
     /// What calls that wait for the next lease want.
     waiting: i64,
-    waiting_least: i64,
+    waiting_least: Option<i64>,
     strict_until: Instant,
     denial: Option<Denial>,
     touched: Instant,
@@ -121,7 +128,7 @@ impl Local {
             last_amount: 0,
             is_refilling: false,
             waiting: 0,
-            waiting_least: i64::MAX,
+            waiting_least: None,
             strict_until: now,
             denial: None,
             touched: now,
@@ -171,7 +178,7 @@ impl Local {
         }
         state.is_refilling = true;
         state.waiting = state.waiting.saturating_add(need);
-        state.waiting_least = state.waiting_least.min(need);
+        state.waiting_least = Some(state.waiting_least.map_or(need, |least| least.min(need)));
         Lack::Wait { refilled: self.refilled.notified(), is_new }
     }
 
@@ -190,7 +197,7 @@ impl Local {
         let horizon_ms = state.horizon_ms(now);
         let wanted = units_in(state.rate.measure(now), horizon_ms).max(state.floor());
         let asked = wanted.saturating_add(std::mem::take(&mut state.waiting));
-        let least = std::mem::replace(&mut state.waiting_least, i64::MAX).min(asked);
+        let least = state.waiting_least.take().unwrap_or(1);
         let (counter, overflow, limit) = (self.counter, self.overflow, state.limit);
         LeaseRequest { counter, overflow, limit, asked, least: least.max(1) }
     }
@@ -200,6 +207,8 @@ impl Local {
         let mut state = self.state.lock();
         state.is_refilling = false;
         state.seen = Some(outcome.reading);
+        let left = outcome.reading.remaining;
+        state.denial = state.denial.take().filter(|denial| left < denial.need);
         match &outcome.lease {
             Some(lease) => state.hold(lease, asked_at),
             None => state.strict_until = now + NO_LEASE_PAUSE,
@@ -212,7 +221,7 @@ impl Local {
     /// The question was not answered: for a while every call asks for itself.
     pub(super) fn fail(&self, now: Instant) {
         let mut state = self.state.lock();
-        (state.is_refilling, state.waiting, state.waiting_least) = (false, 0, i64::MAX);
+        (state.is_refilling, state.waiting, state.waiting_least) = (false, 0, None);
         state.strict_until = now + NO_LEASE_PAUSE;
         drop(state);
         self.refilled.notify_waiters();
@@ -250,6 +259,7 @@ impl Local {
     /// Gives back what is held in vain. Says whether the counter is of no more interest here.
     pub(super) fn tend(&self, now: Instant, returns: &mut Vec<LeaseReturn>) -> bool {
         let mut state = self.state.lock();
+        state.rate.keep_up(now, MEASURED_MS);
         state.end_dead(now, returns);
         state.end_surplus(now, returns);
         state.held.is_empty() && !state.is_refilling && ms_between(state.touched, now) >= IDLE_MS
@@ -259,8 +269,17 @@ impl Local {
 impl Denial {
     fn new(reading: &Reading, need: i64, wait_ms: i64, now: Instant) -> Self {
         let wait = Duration::from_millis(wait_ms.unsigned_abs());
-        let passes_at = now.checked_add(wait).unwrap_or(now + DENIAL_LIFE);
-        Self { need, reading: *reading, passes_at, asks_again_at: passes_at.min(now + DENIAL_LIFE) }
+        let passes_at = now.checked_add(wait).unwrap_or(now);
+        let mut denial = Self { need, reading: *reading, passes_at, asks_again_at: now };
+        denial.stand(now);
+        denial
+    }
+
+    /// Lets the denial stand for a while.
+    fn stand(&mut self, now: Instant) {
+        let parts_ms = ms_between(now, self.passes_at) / DENIAL_PARTS;
+        let stands = Duration::from_millis(parts_ms.clamp(DENIAL_MS_MIN, DENIAL_MS_MAX).unsigned_abs());
+        self.asks_again_at = self.passes_at.min(now + stands);
     }
 }
 
@@ -291,7 +310,7 @@ impl State {
 
     /// Whether more should be asked for, which nobody does yet.
     fn is_low(&self, now: Instant) -> bool {
-        let low = (self.last_amount / LOW_PARTS).max(units_in(self.rate.lately(now, KEPT_MS), LOW_MS));
+        let low = (self.last_amount / LOW_PARTS).max(units_in(self.rate.last(), LOW_MS));
         self.units(now) < low && !self.is_refilling && now >= self.strict_until
     }
 
@@ -300,7 +319,7 @@ impl State {
     fn denied(&mut self, need: i64, now: Instant) -> Option<Reading> {
         let denial = self.denial.as_mut().filter(|denial| denial.need == need && now < denial.passes_at)?;
         if now >= denial.asks_again_at {
-            denial.asks_again_at = denial.passes_at.min(now + DENIAL_LIFE);
+            denial.stand(now);
             return None;
         }
         // Rounded up: a hint must not be too short.
@@ -377,7 +396,7 @@ impl State {
             return 0;
         }
         let floor = if self.floor() > 1 { self.floor() } else { 0 };
-        units_in(self.rate.lately(now, HORIZON_MS_MAX), KEPT_MS).max(floor)
+        units_in(self.rate.last(), KEPT_MS).max(floor)
     }
 }
 

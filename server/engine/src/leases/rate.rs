@@ -32,9 +32,16 @@ impl Rate {
         self.per_second
     }
 
-    /// The rate as it was measured last, or as it shows by now where that is long ago.
-    pub(super) fn lately(&self, now: Instant, long_ms: i64) -> i64 {
-        if ms_between(self.since, now) < long_ms { self.per_second } else { self.seen(now) }
+    /// The rate as it was measured last.
+    pub(super) fn last(&self) -> i64 {
+        self.per_second
+    }
+
+    /// Measures anew where the last time is so long ago.
+    pub(super) fn keep_up(&mut self, now: Instant, long_ms: i64) {
+        if ms_between(self.since, now) >= long_ms {
+            self.measure(now);
+        }
     }
 
     fn seen(&self, now: Instant) -> i64 {

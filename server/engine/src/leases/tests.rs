@@ -8,7 +8,6 @@ use tokio::time::advance;
 
 use self::shared::{Fault, Shared, TestClock};
 use super::*;
-use crate::gate::COUNTERS_DEADLINE;
 use crate::ports::CounterStore as _;
 use crate::testing::workspace;
 
@@ -42,8 +41,7 @@ impl World {
     }
 
     fn holder(&self) -> Arc<Leases> {
-        let gate = Gate::new(self.store.clone(), self.clock.clone(), COUNTERS_DEADLINE);
-        Leases::new(Arc::new(gate), self.clock.clone())
+        Leases::new(self.store.clone(), self.clock.clone())
     }
 
     fn command(&self, mode: Mode, charges: &[Charge]) -> CheckCommand {
@@ -201,15 +199,15 @@ async fn what_was_denied_a_moment_ago_is_denied_without_asking_again() {
     let holder = world.holder();
     let limited = charge(1, a_minute(1_000), 1);
     assert_eq!(world.consume_all(&holder, limited).await, 1_000);
-    let before = world.checks();
-    for _ in 0..1_000 {
+    let before = world.checks() + world.exchanges();
+    for _ in 0..200 {
         let denied = world.decide(&holder, Mode::Consume, &[limited]).await.verdict;
         assert!(!denied.allowed && denied.readings[0].denied.is_some());
     }
-    assert_eq!(world.checks(), before, "no time has passed");
-    advance(Duration::from_millis(11)).await;
+    assert_eq!(world.checks() + world.exchanges(), before, "no time has passed");
+    advance(Duration::from_millis(251)).await;
     assert!(!world.consume(&holder, limited).await);
-    assert_eq!(world.checks(), before + 1);
+    assert_eq!(world.checks() + world.exchanges(), before + 1);
     let wait = world.decide(&holder, Mode::Consume, &[limited]).await.verdict.readings[0].denied;
     let Some(rateguard_core::counter::RetryAfter::Millis(wait_ms)) = wait else {
         panic!("it passes in time")
@@ -269,13 +267,14 @@ async fn what_nobody_wants_here_goes_to_those_who_starve() {
         assert!(world.consume(&idle, limited).await);
         advance(Duration::from_micros(200)).await;
     }
+    settle().await;
     let held = i64::try_from(idle.figures().units_lent).unwrap() - 2_000;
     assert!(held > 100, "{held} are held ahead of use");
     let before = world.consume_all(&busy, limited).await;
     assert_eq!(before, 8_000 - held);
     tend_for(&world, &[idle.clone()], 3_000).await;
     let after = world.consume_all(&busy, limited).await;
-    assert!(after >= held - 10, "{after} of {held} went back");
+    assert!(after >= held - 20, "{after} of {held} went back");
 }
 
 #[tokio::test(start_paused = true)]

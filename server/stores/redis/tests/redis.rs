@@ -9,6 +9,8 @@ mod differential;
 mod dump;
 #[path = "redis/faults.rs"]
 mod faults;
+#[path = "redis/leases.rs"]
+mod leases;
 #[path = "redis/suite.rs"]
 mod suite;
 #[path = "redis/wishes.rs"]
