@@ -11,7 +11,6 @@ use rateguard_core::counter::Limit;
 use rateguard_core::decision::{Charge, Mode};
 use rateguard_core::plan::{LimitId, PlannedLimit, Selected};
 use rateguard_core::rule::{Enforcement, FailurePolicy};
-use rateguard_core::time::Millis;
 
 pub(crate) use self::local::{LocalCall, LocalCounters, LocalDecision};
 pub(crate) use self::slot::SlotKeeper;

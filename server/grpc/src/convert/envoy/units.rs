@@ -53,6 +53,7 @@ pub(super) fn window_ms(limit: &Limit) -> Option<i64> {
         Limit::FixedWindow { window_ms, .. } | Limit::SlidingWindow { window_ms, .. } => Some(window_ms),
         Limit::TokenBucket { capacity, refill } => Some(refill.ms_to_give_back(capacity)),
         Limit::CalendarWindow { bounds, .. } => Some(bounds.end.since(bounds.start)),
+        Limit::Concurrency { .. } => None,
         Limit::Budget { bounds, .. } => bounds.map(|bounds| bounds.end.since(bounds.start)),
     }
 }
