@@ -1,5 +1,6 @@
 //! Envoy's rate-limit service, as Envoy calls it.
 
+use rateguard_core::matching::Glob;
 use rateguard_engine::resources::Scope;
 use rateguard_proto::envoy::extensions::common::ratelimit::v3::RateLimitDescriptor;
 use rateguard_proto::envoy::extensions::common::ratelimit::v3::rate_limit_descriptor::{
@@ -289,7 +290,7 @@ async fn a_key_of_the_scope_quota_is_needed_and_keys_that_are_restricted_cannot_
     let refused = reader.should_rate_limit(asked()).await.unwrap_err();
     assert_eq!((refused.code(), reason(&refused)), (Grpc::PermissionDenied, R::ScopeMissing));
     let mut restricted = plain_key(&[Scope::Quota]);
-    restricted.apis = vec![rateguard_core::ids::ApiId::from_random([9; 16])];
+    restricted.models = vec![Glob::parse("models", "gpt-*").unwrap()];
     let restricted = world.add_key(restricted).await;
     let mut restricted = RateLimitServiceClient::new(world.transport_with(&restricted));
     let refused = restricted.should_rate_limit(asked()).await.unwrap_err();
