@@ -7,8 +7,8 @@ use rateguard_core::counter::CounterFamily;
 use rateguard_core::limits::RESERVATION_TTL_MS_MAX;
 use rateguard_core::time::Millis;
 
-/// How long a budget has to be unknown before its counters go: by then every reservation of it is
-/// over, and one that was only not known yet has long been taken in.
+/// How long a budget has to be unknown before its counters go: by then every reservation of it is over that
+/// is not renewed, and one that was only not known yet has long been taken in. What still holds money stays.
 const RETIRED_MS_MIN: i64 = RESERVATION_TTL_MS_MAX;
 /// After this long nothing of such a budget is left to drop; what still holds money by then is found
 /// again.
