@@ -122,23 +122,37 @@ pub fn rule() -> impl Strategy<Value = Rule> {
     let enforcement = select(vec![Enforcement::Enforced, Enforcement::Shadow]);
     let what = (any::<[u8; 16]>(), name(), matches(), scope(on_missing), unit(), algorithm());
     let how = (enforcement, -1_000_000..=1_000_000_i32, option::of("[a-z]{1,20}"), policies(), any::<bool>());
-    (what, how).prop_map(
-        |((id, name, matches, scope, unit, algorithm), (enforcement, priority, group, policies, active))| {
-            Rule {
-                id: RuleId::from_random(id),
-                name,
-                matches,
-                scope,
-                unit,
-                algorithm,
-                enforcement,
-                priority,
-                override_group: group,
-                policies,
-                active,
-            }
-        },
-    )
+    (what, how)
+        .prop_map(
+            |(
+                (id, name, matches, scope, unit, algorithm),
+                (enforcement, priority, group, policies, active),
+            )| {
+                Rule {
+                    id: RuleId::from_random(id),
+                    name,
+                    matches,
+                    scope,
+                    unit,
+                    algorithm,
+                    enforcement,
+                    priority,
+                    override_group: group,
+                    policies,
+                    active,
+                }
+            },
+        )
+        .prop_map(with_a_share_that_can_be_kept)
+}
+
+/// Some buckets' rates cannot be divided among so many replicas; then the rule has none of them.
+fn with_a_share_that_can_be_kept(rule: Rule) -> Rule {
+    if rule.check().is_ok() {
+        return rule;
+    }
+    let policies = RulePolicies { failure: FailurePolicy::Open, ..rule.policies };
+    Rule { policies, ..rule }
 }
 
 fn nanos() -> impl Strategy<Value = Nanos> {
