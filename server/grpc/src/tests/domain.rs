@@ -147,6 +147,7 @@ pub fn rule() -> impl Strategy<Value = Rule> {
             },
         )
         .prop_map(fitting)
+        .prop_map(with_a_share_that_can_be_kept)
         .prop_flat_map(with_overrides)
 }
 
@@ -182,6 +183,15 @@ fn with_overrides(rule: Rule) -> impl Strategy<Value = Rule> {
         let overrides = whose.into_iter().map(|whose| Override { whose, amount: amount.clone() });
         Rule { overrides: overrides.collect(), ..rule.clone() }
     })
+}
+
+/// Some buckets' rates cannot be divided among so many replicas; then the rule has none of them.
+fn with_a_share_that_can_be_kept(rule: Rule) -> Rule {
+    if rule.check().is_ok() {
+        return rule;
+    }
+    let policies = RulePolicies { failure: FailurePolicy::Open, ..rule.policies };
+    Rule { policies, ..rule }
 }
 
 fn nanos() -> impl Strategy<Value = Nanos> {
