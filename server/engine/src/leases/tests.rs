@@ -1,5 +1,6 @@
 //! Holders of leases on one shared store, on paused time.
 
+mod engine;
 mod never_over;
 mod shared;
 
