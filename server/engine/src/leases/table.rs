@@ -16,8 +16,10 @@ pub(super) const LOCAL_COUNTERS_MAX: usize = 1 << 18;
 /// Parts with a lock each.
 pub(super) const PARTS: usize = 64;
 
+type Locals = HashMap<CounterId, Arc<Local>>;
+
 pub(super) struct Table {
-    parts: Box<[RwLock<HashMap<CounterId, Arc<Local>>>; PARTS]>,
+    parts: Box<[RwLock<Locals>; PARTS]>,
     count: AtomicUsize,
 }
 
@@ -28,7 +30,7 @@ impl Default for Table {
 }
 
 impl Table {
-    fn part(&self, id: CounterId) -> &RwLock<HashMap<CounterId, Arc<Local>>> {
+    fn part(&self, id: CounterId) -> &RwLock<Locals> {
         &self.parts[usize::from(id.0.to_be_bytes()[0]) % PARTS]
     }
 

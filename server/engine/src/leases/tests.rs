@@ -1,5 +1,6 @@
 //! Holders of leases on one shared store, on paused time.
 
+mod engine;
 mod never_over;
 mod shared;
 
@@ -272,7 +273,7 @@ async fn what_nobody_wants_here_goes_to_those_who_starve() {
     assert!(held > 100, "{held} are held ahead of use");
     let before = world.consume_all(&busy, limited).await;
     assert_eq!(before, 8_000 - held);
-    tend_for(&world, &[idle.clone()], 3_000).await;
+    tend_for(&world, std::slice::from_ref(&idle), 3_000).await;
     let after = world.consume_all(&busy, limited).await;
     assert!(after >= held - 20, "{after} of {held} went back");
 }
@@ -354,7 +355,7 @@ async fn what_could_surely_not_be_given_back_is_given_back_later() {
     }
     settle().await;
     world.store.faults.lock().extend([Fault::Away; 3]);
-    tend_for(&world, &[holder.clone()], 5_000).await;
+    tend_for(&world, std::slice::from_ref(&holder), 5_000).await;
     let held = holder.figures().units_lent - holder.figures().units_returned - 500;
     assert_eq!(world.used(&limited), 500 + i128::from(held));
     assert!(held <= 20, "{held} are still held");
@@ -369,6 +370,6 @@ async fn counters_of_no_more_interest_are_dropped() {
         assert!(world.consume(&holder, charge(number, a_minute(10_000), 1)).await);
     }
     assert_eq!(holder.figures().counters, 199);
-    tend_for(&world, &[holder.clone()], 130_000).await;
+    tend_for(&world, std::slice::from_ref(&holder), 130_000).await;
     assert_eq!(holder.figures().counters, 0);
 }

@@ -104,7 +104,7 @@ async fn two_replicas_admit_a_limit_and_burn_nothing_of_the_other() {
     assert_eq!(replicas[0].used(&both).await, [first, first], "what was not spent went back");
     let rest = admitted(&replicas, &both, 20).await;
     assert_eq!(first + rest, 500);
-    assert!(first <= 500 && first >= 400, "{first} of 500 before anything went back");
+    assert!((400..=500).contains(&first), "{first} of 500 before anything went back");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
