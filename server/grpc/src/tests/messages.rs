@@ -175,6 +175,8 @@ fn one_value(kind: Kind) -> BoxedStrategy<Value> {
         Kind::Bool => any::<bool>().prop_map(Value::Bool).boxed(),
         Kind::Int32 => integer().prop_map(|n| Value::I32(i32::try_from(n).unwrap_or(i32::MIN))).boxed(),
         Kind::Int64 => integer().prop_map(Value::I64).boxed(),
+        Kind::Uint32 => integer().prop_map(|n| Value::U32(u32::try_from(n).unwrap_or(u32::MAX))).boxed(),
+        Kind::Uint64 => integer().prop_map(|n| Value::U64(n.cast_unsigned())).boxed(),
         Kind::String => text().prop_map(Value::String).boxed(),
         other => panic!("the contract has no {other:?} so far"),
     }
