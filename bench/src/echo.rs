@@ -2,13 +2,14 @@
 
 use std::path::Path;
 
+use futures::stream;
 use prost::Message;
 use rateguard_proto::v1;
 use rateguard_proto::v1::quota_service_server::{QuotaService, QuotaServiceServer};
 use tokio::net::TcpListener;
 use tonic::transport::Server;
 use tonic::transport::server::TcpIncoming;
-use tonic::{Request, Response, Status};
+use tonic::{Request, Response, Status, Streaming};
 use tracing::subscriber::{NoSubscriber, set_global_default};
 
 use crate::table::say;
@@ -61,6 +62,29 @@ impl QuotaService for Echo {
         &self,
         _: Request<v1::ReleaseReservationRequest>,
     ) -> Result<Response<v1::ReleaseReservationResponse>, Status> {
+        Err(only_checks())
+    }
+
+    async fn renew_reservation(
+        &self,
+        _: Request<v1::RenewReservationRequest>,
+    ) -> Result<Response<v1::RenewReservationResponse>, Status> {
+        Err(only_checks())
+    }
+
+    async fn reset_quota(
+        &self,
+        _: Request<v1::ResetQuotaRequest>,
+    ) -> Result<Response<v1::ResetQuotaResponse>, Status> {
+        Err(only_checks())
+    }
+
+    type StreamCheckQuotaStream = stream::Empty<Result<v1::StreamCheckQuotaResponse, Status>>;
+
+    async fn stream_check_quota(
+        &self,
+        _: Request<Streaming<v1::StreamCheckQuotaRequest>>,
+    ) -> Result<Response<Self::StreamCheckQuotaStream>, Status> {
         Err(only_checks())
     }
 }

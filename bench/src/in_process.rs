@@ -151,6 +151,7 @@ impl Bucket {
                 limit: *limit,
                 demand: Demand::take(1),
                 enforcement: Enforcement::Enforced,
+                counts_denied: false,
             };
             decide(table, &[charge], Mode::Consume, clock.now()).allowed
         })

@@ -150,6 +150,7 @@ fn carried(domain: &str, keys: &[&str], branch: &Branch<'_>) -> Result<Rule, Str
         mode: if watches { RuleMode::Shadow } else { RuleMode::Enforced },
         priority: 0,
         override_group: None,
+        overrides: Vec::new(),
         consistency: Consistency::Strict,
         failure_policy: FailurePolicy::Open,
         counts_denied: limit.is_some() && node.is_some_and(|node| node.quota_mode),

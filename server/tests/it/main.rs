@@ -10,6 +10,7 @@ mod base_urls;
 mod clients;
 mod database;
 mod encrypted;
+mod faults;
 mod gateway;
 mod http;
 mod kill;

@@ -42,6 +42,8 @@ fn rule(method: &str, failure: FailurePolicy) -> Resource {
         enforcement: Enforcement::Enforced,
         priority: 0,
         override_group: None,
+        overrides: Vec::new(),
+        last_reset_at: None,
         policies: RulePolicies { failure, ..RulePolicies::default() },
         active: true,
     })

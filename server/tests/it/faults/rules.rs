@@ -44,7 +44,10 @@ impl Kind {
     /// Every consistency with every policy.
     pub fn all() -> Vec<Self> {
         let policies = [Policy::Closed, Policy::Local, Policy::Open];
-        policies.iter().flat_map(|policy| [false, true].map(|leased| Self { leased, policy: *policy })).collect()
+        policies
+            .iter()
+            .flat_map(|policy| [false, true].map(|leased| Self { leased, policy: *policy }))
+            .collect()
     }
 
     /// Whether more than the limit may never pass, whatever fails.
@@ -58,8 +61,7 @@ impl Kind {
     }
 
     fn rule(self) -> v1::Rule {
-        let consistency =
-            if self.leased { v1::RuleConsistency::Leased } else { v1::RuleConsistency::Strict };
+        let consistency = if self.leased { v1::RuleConsistency::Leased } else { v1::RuleConsistency::Strict };
         let mode = match self.policy {
             Policy::Open => v1::FailureMode::Open,
             Policy::Closed => v1::FailureMode::Closed,
