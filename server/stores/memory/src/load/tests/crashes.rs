@@ -206,7 +206,7 @@ fn fullest(limit: &Limit, admitted: &[(Millis, i64)]) -> (i64, i64) {
             }
             (excess, capacity)
         }
-        Limit::Budget { .. } => (0, 0),
+        Limit::Concurrency { .. } | Limit::Budget { .. } => (0, 0),
     }
 }
 
