@@ -75,7 +75,7 @@ impl Slots {
     }
 
     /// A counter that stands as changed from now on, made where it does not exist.
-    fn to_change(&mut self, id: CounterId, leads: &Leads, fresh: impl FnOnce() -> Slot) -> &mut Slot {
+    fn changing(&mut self, id: CounterId, leads: &Leads, fresh: impl FnOnce() -> Slot) -> &mut Slot {
         let slot = match self.maps[map_of(id)].entry(id) {
             Place::Occupied(place) => place.into_mut(),
             Place::Vacant(place) => {
@@ -376,7 +376,7 @@ impl Counters for CounterTable {
     fn get_or_insert(&mut self, id: CounterId, limit: &Limit, now: Millis) -> &mut Entry {
         let Self { slots, leads, settled_through, .. } = self;
         let fresh = || Slot::fresh(id, limit, leads, *settled_through, now);
-        &mut slots.to_change(id, leads, fresh).entry
+        &mut slots.changing(id, leads, fresh).entry
     }
 
     fn fresh(&self, id: CounterId, limit: &Limit, now: Millis) -> Counter {
@@ -387,7 +387,7 @@ impl Counters for CounterTable {
         let Self { slots, leads, uncovered, settled_through, .. } = self;
         let Charge { counter, ref limit, demand, .. } = *charge;
         let fresh = || Slot::fresh(counter, limit, leads, *settled_through, now);
-        let slot = slots.to_change(counter, leads, fresh);
+        let slot = slots.changing(counter, leads, fresh);
         if !matches!(limit, Limit::Budget { .. } | Limit::Concurrency { .. }) {
             slot.taken = slot.taken.saturating_add(demand.take);
             if !leads.covers(counter.family(), limit, slot.taken) {
