@@ -129,7 +129,7 @@ async fn a_report_without_a_reservation_leaves_calls_at_the_same_time_alone() {
     let held = reserve(&world).await;
     end(&world, "another", "").await;
     assert_eq!(reserve(&world).await.decision(), v1::Decision::Denied);
-    end(&world, "its own", &held.reservation_id).await;
+    end(&world, "its-own", &held.reservation_id).await;
     let status = quota(&world).get_quota(v1::GetQuotaRequest::default()).await.unwrap().into_inner();
     assert_eq!(status.limits[0].used, 0);
 }

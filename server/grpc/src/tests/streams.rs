@@ -99,7 +99,7 @@ async fn what_is_wrong_with_one_question_is_its_answer_and_the_others_go_on() {
         question
     };
     let empty = v1::StreamCheckQuotaRequest { check: None };
-    let questions = vec![question("good"), of_api("no api"), of_api("noapi"), empty, question("good too")];
+    let questions = vec![question("good"), of_api("no api"), of_api("noapi"), empty, question("good-too")];
     let answers = answers(&world, questions).await;
     let error = |id: &str| match &answers[id] {
         Answer::Error(error) => (error.code, error.reason(), error.field.clone()),
@@ -108,7 +108,7 @@ async fn what_is_wrong_with_one_question_is_its_answer_and_the_others_go_on() {
     assert_eq!(error("noapi"), (Code::NotFound.into(), R::ResourceNotFound, String::new()));
     assert_eq!(error("no api"), (Code::InvalidArgument.into(), R::FieldOutOfBounds, "request_id".to_owned()));
     assert_eq!(error(""), (Code::InvalidArgument.into(), R::FieldMissing, "check".to_owned()));
-    assert!(is_allowed(&answers["good"]) && is_allowed(&answers["good too"]));
+    assert!(is_allowed(&answers["good"]) && is_allowed(&answers["good-too"]));
 }
 
 #[tokio::test]

@@ -14,6 +14,7 @@ use rateguard_engine::error::EngineError;
 use rateguard_proto::access::Named;
 use rateguard_proto::v1;
 use rateguard_proto::v1::stream_check_quota_response::Result as Answer;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tonic::{Status, Streaming};
 
@@ -83,7 +84,8 @@ pub fn answers(
     drain: CancellationToken,
 ) -> impl Stream<Item = Answered> + Send {
     let asker = Arc::new(asker);
-    let over = async move { drop(tokio::time::timeout(STREAM_LIFE_MAX, drain.cancelled_owned()).await) };
+    let end = Instant::now() + STREAM_LIFE_MAX;
+    let over = async move { drop(tokio::time::timeout_at(end, drain.cancelled_owned()).await) };
     let answered = move |question: Result<v1::StreamCheckQuotaRequest, Status>| {
         let asker = asker.clone();
         async move {
