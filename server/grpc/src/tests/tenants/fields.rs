@@ -45,7 +45,7 @@ const BY_FULL_NAME: [(&str, &str); 31] = [
 ];
 
 /// Fields that name a thing wherever they are.
-const BY_NAME: [(&str, &str); 26] = [
+const BY_NAME: [(&str, &str); 27] = [
     ("api", "slug"),
     ("api_id", "api"),
     ("api_ids", "api"),

@@ -74,6 +74,7 @@ fn charge(counter: u128, limit: i64) -> Charge {
         limit: Limit::FixedWindow { limit, window_ms: WINDOW_MS },
         demand: Demand::take(1),
         enforcement: Enforcement::Enforced,
+        counts_denied: false,
     }
 }
 
