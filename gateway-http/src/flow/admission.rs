@@ -180,7 +180,7 @@ mod tests {
             failure_mode: FailureMode::Open.into(),
             ..CheckQuotaResponse::default()
         };
-        let admitted = admitted(answer, &route()).ok().expect("it may go ahead");
+        let Ok(admitted) = admitted(answer, &route()) else { panic!("it may go ahead") };
         let mut headers = http::HeaderMap::new();
         shown::add_degraded(&mut headers, admitted.degraded);
         assert_eq!(headers["x-rateguard-degraded"], "open");

@@ -3,6 +3,7 @@
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 
+use futures::stream;
 use parking_lot::Mutex;
 use rateguard_proto::ERROR_DOMAIN;
 use rateguard_proto::internal_v1::gateway_service_server::{GatewayService, GatewayServiceServer};
@@ -11,6 +12,7 @@ use rateguard_proto::internal_v1::{
     PriceUsageRequest, PriceUsageResponse, ResolveRouteRequest, ResolveRouteResponse, Route, RouteChange,
     RoutesRefresh, WatchRoutesRequest, WatchRoutesResponse,
 };
+use rateguard_proto::v1;
 use rateguard_proto::v1::quota_service_server::{QuotaService, QuotaServiceServer};
 use rateguard_proto::v1::usage_service_server::{UsageService, UsageServiceServer};
 use rateguard_proto::v1::{
@@ -23,7 +25,7 @@ use rateguard_proto::v1::{
 use tokio::sync::{mpsc, watch};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::service::Routes;
-use tonic::{Code, Request, Response, Status};
+use tonic::{Code, Request, Response, Status, Streaming};
 use tonic_types::{ErrorDetails, StatusExt as _};
 
 use super::APP_KEY;
@@ -351,6 +353,29 @@ impl QuotaService for Control {
         }
         state.released.push(id);
         Ok(Response::new(ReleaseReservationResponse { state: ReservationState::Released.into() }))
+    }
+
+    async fn renew_reservation(
+        &self,
+        _request: Request<v1::RenewReservationRequest>,
+    ) -> Result<Response<v1::RenewReservationResponse>, Status> {
+        Err(Status::unimplemented("no gateway asks this"))
+    }
+
+    async fn reset_quota(
+        &self,
+        _request: Request<v1::ResetQuotaRequest>,
+    ) -> Result<Response<v1::ResetQuotaResponse>, Status> {
+        Err(Status::unimplemented("no gateway asks this"))
+    }
+
+    type StreamCheckQuotaStream = stream::Empty<Result<v1::StreamCheckQuotaResponse, Status>>;
+
+    async fn stream_check_quota(
+        &self,
+        _request: Request<Streaming<v1::StreamCheckQuotaRequest>>,
+    ) -> Result<Response<Self::StreamCheckQuotaStream>, Status> {
+        Err(Status::unimplemented("no gateway asks this"))
     }
 }
 

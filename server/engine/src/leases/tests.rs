@@ -9,7 +9,6 @@ use tokio::time::advance;
 
 use self::shared::{Fault, Shared, TestClock};
 use super::*;
-use crate::ports::CounterStore as _;
 use crate::testing::workspace;
 
 const MINUTE_MS: i64 = 60_000;

@@ -14,6 +14,7 @@ use super::shared::{Shared, TestClock};
 use crate::check::{Call, CheckRequest};
 use crate::costing::Estimate;
 use crate::engine::{Background, CONFIG_STALE_MS_MAX, Engine, Setup, Stores};
+use crate::gate::COUNTERS_DEADLINE;
 use crate::ports::{ConfigStore, Resource};
 use crate::secrets::CredentialCipher;
 use crate::testing::{World, caller, deed, workspace};
@@ -29,6 +30,8 @@ fn rule(number: u8, limit: i64, consistency: Consistency) -> Resource {
         enforcement: Enforcement::Enforced,
         priority: i32::from(number),
         override_group: None,
+        overrides: Vec::new(),
+        last_reset_at: None,
         policies: RulePolicies { consistency, ..RulePolicies::default() },
         active: true,
     })
@@ -56,6 +59,7 @@ async fn start(rules: Vec<Resource>) -> (Arc<Shared>, Arc<Engine>, Background) {
         cipher: CredentialCipher::new(&[7; 32]).expect("a key of 32 bytes"),
         gateway_token: None,
         config_stale_ms_max: CONFIG_STALE_MS_MAX,
+        counters_deadline: COUNTERS_DEADLINE,
     };
     let (engine, background) = Engine::start(stores, setup).await.expect("the stores answer");
     (counters, engine, background)
