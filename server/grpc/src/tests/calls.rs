@@ -1,5 +1,6 @@
 //! Checks and reports.
 
+use rateguard_core::limits::BATCH_CHECKS_MAX;
 use rateguard_engine::resources::Scope;
 use rateguard_proto::v1;
 use rateguard_proto::v1::ErrorReason as R;
@@ -159,7 +160,7 @@ async fn an_item_of_a_batch_fails_by_itself() {
     );
     let Some(Item::Error(error)) = &answer.results[1].result else { panic!("{answer:?}") };
     assert_eq!((error.code, error.reason()), (Code::NotFound.into(), R::ResourceNotFound));
-    for count in [0, 101] {
+    for count in [0, BATCH_CHECKS_MAX + 1] {
         let requests = vec![v1::CheckQuotaRequest::default(); count];
         let error = client.batch_check_quota(v1::BatchCheckQuotaRequest { requests }).await.unwrap_err();
         assert_eq!(told(&error), (Code::InvalidArgument, R::FieldOutOfBounds, "requests".to_owned()));
