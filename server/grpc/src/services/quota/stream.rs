@@ -6,7 +6,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures::{Stream, StreamExt};
+use futures::stream::FuturesUnordered;
+use futures::{Stream, StreamExt, stream};
 use rateguard_core::limits::STREAM_CHECKS_MAX;
 use rateguard_engine::caller::{Caller, ShownKey};
 use rateguard_engine::engine::Engine;
@@ -14,6 +15,7 @@ use rateguard_engine::error::EngineError;
 use rateguard_proto::access::Named;
 use rateguard_proto::v1;
 use rateguard_proto::v1::stream_check_quota_response::Result as Answer;
+use tokio::sync::mpsc;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tonic::{Status, Streaming};
@@ -78,22 +80,52 @@ impl Asker {
 
 /// The answers to the questions of a stream, in the order in which they are found. Ends when the caller
 /// does, when the key opens it no more, after [`STREAM_LIFE_MAX`], and when the server drains.
+///
+/// Checks go on in a task of their own: one that has begun may hold what others wait for, and must come to
+/// its end also where nobody reads its answer.
 pub fn answers(
     asker: Asker,
     questions: Streaming<v1::StreamCheckQuotaRequest>,
     drain: CancellationToken,
 ) -> impl Stream<Item = Answered> + Send {
-    let asker = Arc::new(asker);
     let end = Instant::now() + STREAM_LIFE_MAX;
     let over = async move { drop(tokio::time::timeout_at(end, drain.cancelled_owned()).await) };
-    let answered = move |question: Result<v1::StreamCheckQuotaRequest, Status>| {
-        let asker = asker.clone();
-        async move {
-            match question {
-                Ok(question) => asker.answer(question).await,
-                Err(unread) => Err(status(&error_of(&unread, MESSAGE_BYTES_MAX))),
-            }
+    let (sender, mut answers) = mpsc::channel(STREAM_CHECKS_MAX);
+    tokio::spawn(ask(Arc::new(asker), questions.take_until(Box::pin(over)), sender));
+    stream::poll_fn(move |context| answers.poll_recv(context))
+}
+
+/// Takes questions as long as there is room for their answers, and decides what it has taken.
+async fn ask(
+    asker: Arc<Asker>,
+    mut questions: impl Stream<Item = Result<v1::StreamCheckQuotaRequest, Status>> + Unpin,
+    sender: mpsc::Sender<Answered>,
+) {
+    let mut under_way = FuturesUnordered::new();
+    loop {
+        let next = async {
+            let room = sender.clone().reserve_owned().await.ok()?;
+            Some((room, questions.next().await?))
+        };
+        tokio::select! {
+            Some(()) = under_way.next() => {}
+            next = next => match next {
+                Some((room, question)) => under_way.push(tell(asker.clone(), question, room)),
+                None => break,
+            },
         }
+    }
+    while under_way.next().await.is_some() {}
+}
+
+async fn tell(
+    asker: Arc<Asker>,
+    question: Result<v1::StreamCheckQuotaRequest, Status>,
+    room: mpsc::OwnedPermit<Answered>,
+) {
+    let answer = match question {
+        Ok(question) => asker.answer(question).await,
+        Err(unread) => Err(status(&error_of(&unread, MESSAGE_BYTES_MAX))),
     };
-    questions.take_until(Box::pin(over)).map(answered).buffer_unordered(STREAM_CHECKS_MAX)
+    room.send(answer);
 }
