@@ -243,7 +243,7 @@ fn change(difference: &Difference) -> Option<ResourceChange> {
         (Some(before), None) => ResourceChange::Remove {
             kind: before.value.kind(),
             id: before.value.id().to_owned(),
-            expected: before.version,
+            expected: Some(before.version),
         },
         (None, None) => return None,
     })

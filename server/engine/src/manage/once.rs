@@ -67,12 +67,7 @@ impl Engine {
         change: ResourceChange,
         request: &ClientRequest,
     ) -> Result<Created, EngineError> {
-        let kind = match &change {
-            ResourceChange::Insert { resource, .. } | ResourceChange::Replace { resource, .. } => {
-                resource.kind()
-            }
-            ResourceChange::Remove { kind, .. } => *kind,
-        };
+        let kind = change.kind();
         let deed = identity.deed(self.now());
         let once = self.config.change_once(identity.workspace()?, change, request, &deed).await;
         let made = created(once.map_err(|error| describe(error, kind, limit_of(kind)))?)?;

@@ -223,9 +223,27 @@ pub enum ResourceChange {
         kind: ResourceKind,
         /// Its id.
         id: String,
-        /// The version that it must be at.
-        expected: u64,
+        /// The version that it must be at, if any.
+        expected: Option<u64>,
     },
+}
+
+impl ResourceChange {
+    /// The kind of what changes.
+    pub fn kind(&self) -> ResourceKind {
+        match self {
+            Self::Insert { resource, .. } | Self::Replace { resource, .. } => resource.kind(),
+            Self::Remove { kind, .. } => *kind,
+        }
+    }
+
+    /// The id of what changes.
+    pub fn id(&self) -> &str {
+        match self {
+            Self::Insert { resource, .. } | Self::Replace { resource, .. } => resource.id(),
+            Self::Remove { id, .. } => id,
+        }
+    }
 }
 
 /// Managed resources with versions and a feed of changes. Every change is one transaction with its

@@ -29,7 +29,6 @@ use rateguard_engine::resources::Workspace;
 use sqlx::migrate::Migrator;
 use tokio::sync::watch;
 
-use change::Step;
 pub(crate) use change::insert_workspace;
 pub(crate) use read::workspace as workspace_of;
 pub use sealed::SqlSealedReader;
@@ -149,12 +148,12 @@ impl SqlConfigStore {
         &self,
         scope: Scope<'_>,
         workspace: &WorkspaceId,
-        step: Step,
+        change: ResourceChange,
         by: &Deed,
     ) -> Result<Stored<Resource>, StoreError> {
         let work = async {
             let mut transaction = self.database.begin(scope).await?;
-            let stored = change::make_all(&mut transaction, workspace, vec![step], by).await?.pop();
+            let stored = change::make_all(&mut transaction, workspace, vec![change], by).await?.pop();
             let stored = stored.ok_or_else(|| corrupt("a change has left nothing".to_owned()))?;
             Ok((transaction, stored))
         };
@@ -215,7 +214,13 @@ impl ConfigStore for SqlConfigStore {
         limit: usize,
         by: &Deed,
     ) -> Result<Stored<Resource>, StoreError> {
-        self.change_one(Scope::Workspace(workspace), workspace, Step::Insert { resource, limit }, by).await
+        self.change_one(
+            Scope::Workspace(workspace),
+            workspace,
+            ResourceChange::Insert { resource, limit },
+            by,
+        )
+        .await
     }
 
     async fn replace(
@@ -226,7 +231,7 @@ impl ConfigStore for SqlConfigStore {
         by: &Deed,
     ) -> Result<Stored<Resource>, StoreError> {
         let scope = table::of(resource.kind()).scope_of_change(workspace);
-        self.change_one(scope, workspace, Step::Replace { resource, expected }, by).await
+        self.change_one(scope, workspace, ResourceChange::Replace { resource, expected }, by).await
     }
 
     async fn remove(
@@ -239,7 +244,7 @@ impl ConfigStore for SqlConfigStore {
     ) -> Result<(), StoreError> {
         let work = async {
             let mut transaction = self.database.begin(Scope::Workspace(workspace)).await?;
-            let remove = Step::Remove { kind, id: id.to_owned(), expected };
+            let remove = ResourceChange::Remove { kind, id: id.to_owned(), expected };
             change::make_all(&mut transaction, workspace, vec![remove], by).await?;
             Ok((transaction, ()))
         };
@@ -313,8 +318,7 @@ impl ConfigStore for SqlConfigStore {
         let work = async {
             let mut transaction = self.database.begin(change::scope_of(workspace, &changes)).await?;
             change::check_unchanged(&mut transaction, workspace, seen).await?;
-            let steps = changes.into_iter().map(Step::from).collect();
-            let stored = change::make_all(&mut transaction, workspace, steps, by).await?;
+            let stored = change::make_all(&mut transaction, workspace, changes, by).await?;
             Ok((transaction, stored))
         };
         self.change_within(APPLY_MS_MAX, work).await

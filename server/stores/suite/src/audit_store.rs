@@ -380,7 +380,7 @@ pub async fn changes_made_together_leave_an_entry_each<B: Backend<Store = Audite
     let changes = vec![
         ResourceChange::Insert { resource: at_priority(1), limit: LIMIT },
         ResourceChange::Replace { resource: at_priority(2), expected: 1 },
-        ResourceChange::Remove { kind: ResourceKind::Rule, id: "rule_1".to_owned(), expected: 2 },
+        ResourceChange::Remove { kind: ResourceKind::Rule, id: "rule_1".to_owned(), expected: Some(2) },
     ];
     store.config.apply_all(&ws("ws_1"), changes, 0, &by_key(2)).await?;
     let entries = all(&store, Some("ws_1")).await?;

@@ -180,7 +180,7 @@ impl ConfigStore for FakeConfig {
                     stored.push(self.replace(workspace, resource, expected, by).await?);
                 }
                 ResourceChange::Remove { kind, id, expected } => {
-                    self.remove(workspace, kind, &id, Some(expected), by).await?;
+                    self.remove(workspace, kind, &id, expected, by).await?;
                 }
             }
         }

@@ -213,9 +213,9 @@ fn push_places(query: &mut QueryBuilder, hashes: &[AuditHead]) {
 
 /// The last place of every chain.
 pub(super) async fn heads(connection: &mut Connection) -> Result<Vec<AuditHead>, StoreError> {
-    let sql = "SELECT workspace_id, sequence, hash FROM audit_witness AS w WHERE sequence = \
-                 (SELECT MAX(sequence) FROM audit_witness WHERE workspace_id = w.workspace_id) \
-                 ORDER BY workspace_id";
+    let sql = "SELECT w.workspace_id, w.sequence, w.hash FROM audit_witness AS w JOIN \
+                 (SELECT workspace_id, MAX(sequence) AS sequence FROM audit_witness GROUP BY workspace_id) AS last \
+                 ON w.workspace_id = last.workspace_id AND w.sequence = last.sequence ORDER BY w.workspace_id";
     let rows = query(sql).fetch_all(connection).await.map_err(failure(STORE))?;
     rows.iter().map(head).collect()
 }

@@ -11,9 +11,7 @@ use rateguard_core::ids::WorkspaceId;
 use rateguard_core::limits::PRICES_PER_MODEL_MAX;
 use rateguard_core::time::Millis;
 use rateguard_engine::audit::{AuditKind, Deed};
-use rateguard_engine::ports::{
-    MODEL_PRICES_FULL, Resource, ResourceChange, ResourceKind, StoreError, Stored,
-};
+use rateguard_engine::ports::{MODEL_PRICES_FULL, Resource, ResourceChange, StoreError, Stored};
 use rateguard_engine::resources::Workspace;
 
 use super::body::BodyError;
@@ -34,46 +32,6 @@ pub(super) const CHANGE_LIFE_MS: i64 = 24 * 60 * 60 * 1_000;
 const ENTRIES_DROPPED_PER_ENTRY: usize = 2;
 /// The version of a new resource.
 const FIRST_VERSION: u64 = 1;
-
-/// One change of a transaction.
-#[derive(Debug)]
-pub(super) enum Step {
-    /// A resource is made.
-    Insert {
-        /// The resource.
-        resource: Resource,
-        /// The most of its kind that the workspace may have.
-        limit: usize,
-    },
-    /// A resource is replaced.
-    Replace {
-        /// What it becomes.
-        resource: Resource,
-        /// The version that it must be at.
-        expected: u64,
-    },
-    /// A resource is removed.
-    Remove {
-        /// Its kind.
-        kind: ResourceKind,
-        /// Its id.
-        id: String,
-        /// The version that it must be at, if any.
-        expected: Option<u64>,
-    },
-}
-
-impl From<ResourceChange> for Step {
-    fn from(change: ResourceChange) -> Self {
-        match change {
-            ResourceChange::Insert { resource, limit } => Self::Insert { resource, limit },
-            ResourceChange::Replace { resource, expected } => Self::Replace { resource, expected },
-            ResourceChange::Remove { kind, id, expected } => {
-                Self::Remove { kind, id, expected: Some(expected) }
-            }
-        }
-    }
-}
 
 /// A resource as it is stored when it is made.
 fn first_version(workspace: &WorkspaceId, value: Resource, now: Millis) -> Stored<Resource> {
@@ -100,13 +58,13 @@ pub(super) fn scope_of<'a>(workspace: &'a WorkspaceId, changes: &[ResourceChange
 pub(super) async fn make_all(
     connection: &mut Connection,
     workspace: &WorkspaceId,
-    steps: Vec<Step>,
+    changes: Vec<ResourceChange>,
     by: &Deed,
 ) -> Result<Vec<Stored<Resource>>, StoreError> {
-    let mut draft = Draft::read(connection, workspace, &steps).await?;
+    let mut draft = Draft::read(connection, workspace, &changes).await?;
     let mut stored = Vec::new();
-    for step in steps {
-        stored.extend(draft.make(step, by.at)?);
+    for change in changes {
+        stored.extend(draft.make(change, by.at)?);
     }
     write::write(connection, &draft).await?;
     if draft.has_new_prices() {

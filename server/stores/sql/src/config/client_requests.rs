@@ -8,7 +8,7 @@ use rateguard_engine::ports::{
     StoreError, Stored,
 };
 
-use super::change::{Step, make_all};
+use super::change::make_all;
 use super::read::find;
 use super::{STORE, corrupt, row_limit, table};
 use crate::database::{Connection, failure, query};
@@ -25,7 +25,7 @@ pub(super) async fn once(
     if let Some(before) = before(connection, workspace, request, by.at).await? {
         return Ok(before);
     }
-    let stored = make_all(connection, workspace, vec![Step::from(change)], by).await?.pop();
+    let stored = make_all(connection, workspace, vec![change], by).await?.pop();
     let stored = stored.ok_or_else(|| corrupt("a removal came under a request".to_owned()))?;
     remember(connection, workspace, request, &stored, by.at).await?;
     drop_expired(connection, workspace, by.at).await?;

@@ -8,10 +8,10 @@ use rateguard_core::time::Millis;
 use rateguard_engine::audit::Deed;
 use rateguard_engine::listing::SequenceQuery;
 use rateguard_engine::ports::{
-    NewTopUp, Resource, ResourceKind, StoreError, Stored, TOP_UPS_FULL, TopUp, TopUpOutcome,
+    NewTopUp, Resource, ResourceChange, ResourceKind, StoreError, Stored, TOP_UPS_FULL, TopUp, TopUpOutcome,
 };
 
-use super::change::{Step, make_all};
+use super::change::make_all;
 use super::read::find;
 use super::table::{from_column, to_column};
 use super::{STORE, corrupt};
@@ -49,7 +49,7 @@ pub(super) async fn top_up(
         created_at: by.at,
     };
     insert(connection, workspace, &top_up).await?;
-    let replace = Step::Replace { resource: Resource::Budget(after), expected: stored.version };
+    let replace = ResourceChange::Replace { resource: Resource::Budget(after), expected: stored.version };
     let budget = make_all(connection, workspace, vec![replace], by).await?.pop();
     let budget = budget.ok_or_else(|| corrupt("a budget went while it was topped up".to_owned()))?;
     Ok(TopUpOutcome::Done { top_up: Box::new(top_up), budget: Box::new(budget) })

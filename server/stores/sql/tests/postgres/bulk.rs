@@ -87,7 +87,7 @@ async fn as_many_resources_as_may_be_applied_at_once_fit_into_one_call() -> Resu
     let remove = |stored: Stored<Resource>| ResourceChange::Remove {
         kind: stored.value.kind(),
         id: stored.value.id().to_owned(),
-        expected: 2,
+        expected: Some(2),
     };
     assert_eq!(apply(&store, replaced.into_iter().map(remove).collect()).await, []);
     assert_eq!(store.snapshot().await?.resources, []);

@@ -85,7 +85,8 @@ pub async fn of_changes_made_together_the_end_counts<B: Backend<Store: ConfigSto
     insert_all(&store, "ws_1", one_of_each(1)).await?;
     store.replace(&owner, of_api("rule_1", "api_1"), 1, &by(2)).await?;
     let seen = store.snapshot().await?.revision;
-    let remove = || ResourceChange::Remove { kind: ResourceKind::Api, id: "api_1".to_owned(), expected: 1 };
+    let remove =
+        || ResourceChange::Remove { kind: ResourceKind::Api, id: "api_1".to_owned(), expected: Some(1) };
     let refused = store.apply_all(&owner, vec![remove()], seen, &by(3)).await;
     let users = [(ResourceKind::Rule, "rule_1")];
     assert_eq!(refused, Err(in_use(ResourceKind::Api, "api_1", &users, 0)));

@@ -16,7 +16,7 @@ fn replace(resource: Resource, expected: u64) -> ResourceChange {
 }
 
 fn remove(kind: ResourceKind, id: &str, expected: u64) -> ResourceChange {
-    ResourceChange::Remove { kind, id: id.to_owned(), expected }
+    ResourceChange::Remove { kind, id: id.to_owned(), expected: Some(expected) }
 }
 
 fn prioritised(id: &str, priority: i32) -> Resource {

@@ -6,13 +6,13 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use rateguard_core::ids::WorkspaceId;
 use rateguard_core::time::Millis;
 use rateguard_engine::audit::Shown;
-use rateguard_engine::ports::{Resource, ResourceKind, StoreError, Stored};
+use rateguard_engine::ports::{Resource, ResourceChange, ResourceKind, StoreError, Stored};
 
 use super::super::body::{self, Unique};
 use super::super::references::Touched;
 use super::super::table::{self, Table, from_column};
 use super::super::{STORE, row_limit, shown};
-use super::{Entry, ROWS_PER_STATEMENT, Step, first_version, unwritable};
+use super::{Entry, ROWS_PER_STATEMENT, first_version, unwritable};
 use crate::audit::What;
 use crate::database::{Connection, QueryBuilder, failure, query};
 
@@ -75,13 +75,13 @@ pub(super) struct Outcome<'d> {
 }
 
 impl<'w> Draft<'w> {
-    /// Reads what the steps need to know.
+    /// Reads what the changes need to know.
     pub async fn read(
         connection: &mut Connection,
         workspace: &'w WorkspaceId,
-        steps: &[Step],
+        changes: &[ResourceChange],
     ) -> Result<Self, StoreError> {
-        let makes = steps.iter().any(|step| matches!(step, Step::Insert { .. }));
+        let makes = changes.iter().any(|change| matches!(change, ResourceChange::Insert { .. }));
         let has_workspace = !makes || workspace_exists(connection, workspace).await?;
         let mut draft = Self {
             workspace,
@@ -94,7 +94,8 @@ impl<'w> Draft<'w> {
             made: Vec::new(),
         };
         for kind in ResourceKind::ALL {
-            let of_kind: Vec<&Step> = steps.iter().filter(|step| step.kind() == kind).collect();
+            let of_kind: Vec<&ResourceChange> =
+                changes.iter().filter(|change| change.kind() == kind).collect();
             draft.read_kind(connection, table::of(kind), &of_kind).await?;
         }
         Ok(draft)
@@ -104,19 +105,19 @@ impl<'w> Draft<'w> {
         &mut self,
         connection: &mut Connection,
         table: &Table,
-        steps: &[&Step],
+        changes: &[&ResourceChange],
     ) -> Result<(), StoreError> {
         let ids: Vec<&str> =
-            steps.iter().map(|step| step.id()).collect::<BTreeSet<_>>().into_iter().collect();
+            changes.iter().map(|change| change.id()).collect::<BTreeSet<_>>().into_iter().collect();
         for ids in ids.chunks(ROWS_PER_STATEMENT) {
             self.read_rows(connection, table, ids).await?;
         }
-        let values: HashSet<Unique> = steps.iter().filter_map(|step| step.unique()).collect();
+        let values: HashSet<Unique> = changes.iter().filter_map(|change| unique_of(change)).collect();
         let values: Vec<&Unique> = values.iter().collect();
         for values in values.chunks(ROWS_PER_STATEMENT) {
             self.read_holders(connection, table, values).await?;
         }
-        if steps.iter().any(|step| matches!(step, Step::Insert { .. })) {
+        if changes.iter().any(|change| matches!(change, ResourceChange::Insert { .. })) {
             let count = count(connection, table, self.workspace).await?;
             self.counts.insert(table.kind, count);
         }
@@ -166,11 +167,15 @@ impl<'w> Draft<'w> {
     ///
     /// # Errors
     /// Those of the change.
-    pub fn make(&mut self, step: Step, now: Millis) -> Result<Option<Stored<Resource>>, StoreError> {
-        match step {
-            Step::Insert { resource, limit } => self.insert(resource, limit, now).map(Some),
-            Step::Replace { resource, expected } => self.replace(resource, expected, now).map(Some),
-            Step::Remove { kind, id, expected } => self.remove((kind, id), expected).map(|()| None),
+    pub fn make(
+        &mut self,
+        change: ResourceChange,
+        now: Millis,
+    ) -> Result<Option<Stored<Resource>>, StoreError> {
+        match change {
+            ResourceChange::Insert { resource, limit } => self.insert(resource, limit, now).map(Some),
+            ResourceChange::Replace { resource, expected } => self.replace(resource, expected, now).map(Some),
+            ResourceChange::Remove { kind, id, expected } => self.remove((kind, id), expected).map(|()| None),
         }
     }
 
@@ -356,29 +361,13 @@ impl<'w> Draft<'w> {
     }
 }
 
-impl Step {
-    fn kind(&self) -> ResourceKind {
-        match self {
-            Self::Insert { resource, .. } | Self::Replace { resource, .. } => resource.kind(),
-            Self::Remove { kind, .. } => *kind,
+/// The unique value that a change wants to have.
+fn unique_of(change: &ResourceChange) -> Option<Unique> {
+    match change {
+        ResourceChange::Insert { resource, .. } | ResourceChange::Replace { resource, .. } => {
+            Some(body::columns(resource).unique).filter(|unique| *unique != Unique::None)
         }
-    }
-
-    fn id(&self) -> &str {
-        match self {
-            Self::Insert { resource, .. } | Self::Replace { resource, .. } => resource.id(),
-            Self::Remove { id, .. } => id,
-        }
-    }
-
-    /// The unique value that it wants to have.
-    fn unique(&self) -> Option<Unique> {
-        match self {
-            Self::Insert { resource, .. } | Self::Replace { resource, .. } => {
-                Some(body::columns(resource).unique).filter(|unique| *unique != Unique::None)
-            }
-            Self::Remove { .. } => None,
-        }
+        ResourceChange::Remove { .. } => None,
     }
 }
 
