@@ -176,7 +176,8 @@ impl Directory {
         }
         for workspace in snapshot.workspaces {
             loaded.resources.entry(workspace.id.clone()).or_default();
-            loaded.workspaces.insert(workspace.id.clone(), workspace);
+            // Of one that is known, people may have told more since this was read.
+            loaded.workspaces.entry(workspace.id.clone()).or_insert(workspace);
         }
         for stored in snapshot.resources {
             self.put_unless_behind(&mut loaded, stored, now);

@@ -187,7 +187,7 @@ impl Counters {
 }
 
 /// A place in words: an address of IPv4, a household of IPv6.
-fn place(from: Option<IpAddr>) -> String {
+pub(super) fn place(from: Option<IpAddr>) -> String {
     let of_one = |ip: IpAddr| match ip.to_canonical() {
         IpAddr::V6(v6) => IpAddr::V6(network(v6, IPV6_PLACE_BITS)),
         v4 => v4,

@@ -10,7 +10,7 @@ use rateguard_core::money::Currency;
 use rateguard_core::time::{Millis, Zone};
 
 use super::accounts::{invitation_unknown, login_refused, members_full};
-use super::attempts::Attempt;
+use super::attempts::{Attempt, place};
 use super::password::Verdict;
 use super::pending::{PENDING_LIFE_MS, Pending, PendingLogins};
 use super::provider::{AuthorizationAnswer, AuthorizationRequest, IdentityProvider, ProviderError, Vouched};
@@ -95,8 +95,7 @@ impl People {
     /// Begins a log-in at the provider.
     ///
     /// # Errors
-    /// [`Reason::OidcNotConfigured`], [`Reason::ProviderUnavailable`], [`Reason::TooManyAttempts`],
-    /// [`Reason::QueueFull`].
+    /// [`Reason::OidcNotConfigured`], [`Reason::ProviderUnavailable`], [`Reason::TooManyAttempts`].
     pub async fn begin_external(&self, origin: &Origin) -> Result<BegunLogin, EngineError> {
         let (external, now) = (self.external()?, self.now());
         self.attempts.take(Attempt::ComeIn, origin.ip, None, now)?;
@@ -109,7 +108,8 @@ impl People {
         let asked = external.login.provider.authorization_url(request, now).await;
         let authorization_url = asked.map_err(not_vouched)?;
         let expires_at = now.plus(PENDING_LIFE_MS);
-        let login_id = external.pending.keep(Pending { state, nonce, verifier, expires_at }, now)?;
+        let pending = Pending { state, nonce, verifier, expires_at };
+        let login_id = external.pending.keep(place(origin.ip), pending, now)?;
         Ok(BegunLogin { authorization_url, login_id, expires_at })
     }
 

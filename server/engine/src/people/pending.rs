@@ -1,18 +1,19 @@
 //! Log-ins at the provider that were begun: kept in memory, each for one try and ten minutes.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 
 use parking_lot::Mutex;
 use rateguard_core::time::Millis;
 use subtle::ConstantTimeEq;
 
 use super::secret_tokens::{draw_login, login_sha256};
-use crate::error::{EngineError, Reason};
+use crate::error::EngineError;
 use crate::secrets::SecretText;
 
-/// Log-ins under way at once. A place begins some 1,300 in the ten minutes of one; each takes some 400
-/// bytes.
+/// Log-ins under way at once; each takes some 500 bytes.
 const PENDING_MAX: usize = 50_000;
+/// Log-ins under way from one place: those of an office whose people all come in the same morning.
+const PENDING_PER_PLACE_MAX: usize = 200;
 /// Life of a log-in that was begun: ten minutes to type a password and find a telephone.
 pub(super) const PENDING_LIFE_MS: i64 = 10 * 60 * 1_000;
 
@@ -24,35 +25,73 @@ pub(super) struct Pending {
     pub(super) expires_at: Millis,
 }
 
-/// Those under way, by the hash of the secret that whoever began them has.
+/// Those under way.
 #[derive(Default)]
-pub(super) struct PendingLogins(Mutex<HashMap<[u8; 32], Pending>>);
+pub(super) struct PendingLogins(Mutex<Logins>);
+
+#[derive(Default)]
+struct Logins {
+    /// By the hash of the secret that whoever began one has.
+    by_hash: HashMap<[u8; 32], Pending>,
+    /// From where they were begun, the oldest first. Some of them may be over.
+    by_place: HashMap<String, VecDeque<[u8; 32]>>,
+}
 
 impl PendingLogins {
-    /// Remembers one and gives its secret.
+    /// Remembers one that was begun from a place, and gives its secret. Where there are too many, the oldest of this
+    /// place goes, or of the place that has the most: nobody keeps others from logging in by
+    /// beginning again and again.
     ///
     /// # Errors
-    /// [`Reason::QueueFull`].
-    pub(super) fn keep(&self, pending: Pending, now: Millis) -> Result<SecretText, EngineError> {
+    /// When the system has no randomness.
+    pub(super) fn keep(
+        &self,
+        place: String,
+        pending: Pending,
+        now: Millis,
+    ) -> Result<SecretText, EngineError> {
         let (login_id, hash) = draw_login()?;
         let mut logins = self.0.lock();
-        if logins.len() >= PENDING_MAX {
-            logins.retain(|_, pending| pending.expires_at > now);
+        if logins.by_hash.len() >= PENDING_MAX {
+            logins.make_room(now);
         }
-        if logins.len() >= PENDING_MAX {
-            return Err(EngineError::new(Reason::QueueFull, "too many log-ins are under way"));
+        let begun = logins.by_place.entry(place).or_default();
+        begun.push_back(hash);
+        let oldest = if begun.len() > PENDING_PER_PLACE_MAX { begun.pop_front() } else { None };
+        if let Some(oldest) = oldest {
+            logins.by_hash.remove(&oldest);
         }
-        logins.insert(hash, pending);
+        logins.by_hash.insert(hash, pending);
         Ok(login_id)
     }
 
     /// Takes one out: it is good once, whatever comes with it. `None` where there is none with the secret
     /// and the state, or it is too old.
     pub(super) fn take(&self, login_id: &SecretText, state: &SecretText, now: Millis) -> Option<Pending> {
-        let pending = self.0.lock().remove(&login_sha256(login_id)?)?;
+        let pending = self.0.lock().by_hash.remove(&login_sha256(login_id)?)?;
         // Compared, and never kept.
         let is_same = pending.state.expose().as_bytes().ct_eq(state.expose().as_bytes());
         (bool::from(is_same) && pending.expires_at > now).then_some(pending)
+    }
+}
+
+impl Logins {
+    /// Forgets what is over; where nothing is, the older half of the place that has begun the most.
+    fn make_room(&mut self, now: Millis) {
+        let Self { by_hash, by_place } = self;
+        by_hash.retain(|_, pending| pending.expires_at > now);
+        by_place.retain(|_, begun| {
+            begun.retain(|hash| by_hash.contains_key(hash));
+            !begun.is_empty()
+        });
+        if by_hash.len() < PENDING_MAX {
+            return;
+        }
+        if let Some(most) = by_place.values_mut().max_by_key(|begun| begun.len()) {
+            for hash in most.drain(..most.len().div_ceil(2)) {
+                by_hash.remove(&hash);
+            }
+        }
     }
 }
 
@@ -62,6 +101,10 @@ mod tests {
 
     fn text(text: &str) -> SecretText {
         SecretText::new(text.to_owned())
+    }
+
+    fn here() -> String {
+        "here".to_owned()
     }
 
     fn pending(expires_at: i64) -> Pending {
@@ -76,7 +119,7 @@ mod tests {
     #[test]
     fn a_log_in_is_good_once() {
         let logins = PendingLogins::default();
-        let id = logins.keep(pending(10), Millis::new(1)).unwrap();
+        let id = logins.keep(here(), pending(10), Millis::new(1)).unwrap();
         assert!(logins.take(&id, &text("state"), Millis::new(9)).is_some());
         assert!(logins.take(&id, &text("state"), Millis::new(9)).is_none());
     }
@@ -84,22 +127,40 @@ mod tests {
     #[test]
     fn another_state_spends_it_and_time_does() {
         let logins = PendingLogins::default();
-        let id = logins.keep(pending(10), Millis::new(1)).unwrap();
+        let id = logins.keep(here(), pending(10), Millis::new(1)).unwrap();
         assert!(logins.take(&id, &text("other"), Millis::new(9)).is_none());
         assert!(logins.take(&id, &text("state"), Millis::new(9)).is_none());
-        let late = logins.keep(pending(10), Millis::new(1)).unwrap();
+        let late = logins.keep(here(), pending(10), Millis::new(1)).unwrap();
         assert!(logins.take(&late, &text("state"), Millis::new(10)).is_none());
         assert!(logins.take(&text("rgo_x"), &text("state"), Millis::new(1)).is_none());
     }
 
     #[test]
-    fn a_full_house_lets_in_again_once_the_old_ones_are_over() {
+    fn a_place_that_begins_too_many_forgets_its_own_oldest() {
         let logins = PendingLogins::default();
-        for _ in 0..PENDING_MAX {
-            logins.keep(pending(10), Millis::new(1)).unwrap();
+        let elsewhere = logins.keep("elsewhere".to_owned(), pending(10), Millis::new(1)).unwrap();
+        let first = logins.keep(here(), pending(10), Millis::new(1)).unwrap();
+        let last = (0..PENDING_PER_PLACE_MAX)
+            .map(|_| logins.keep(here(), pending(10), Millis::new(1)).unwrap())
+            .last();
+        assert!(logins.take(&first, &text("state"), Millis::new(2)).is_none());
+        for id in [elsewhere, last.unwrap()] {
+            assert!(logins.take(&id, &text("state"), Millis::new(2)).is_some());
         }
-        let refused = logins.keep(pending(10), Millis::new(9)).unwrap_err();
-        assert_eq!(refused.reason, Reason::QueueFull);
-        logins.keep(pending(20), Millis::new(10)).unwrap();
+    }
+
+    #[test]
+    fn a_full_house_forgets_of_whoever_has_begun_the_most() {
+        let logins = PendingLogins::default();
+        let few = logins.keep("few".to_owned(), pending(10), Millis::new(1)).unwrap();
+        for number in 0..PENDING_MAX {
+            let place = format!("many {}", number % (PENDING_MAX / PENDING_PER_PLACE_MAX + 1));
+            logins.keep(place, pending(10), Millis::new(1)).unwrap();
+        }
+        let new = logins.keep("new".to_owned(), pending(10), Millis::new(1)).unwrap();
+        assert!(logins.0.lock().by_hash.len() <= PENDING_MAX);
+        for id in [few, new] {
+            assert!(logins.take(&id, &text("state"), Millis::new(2)).is_some());
+        }
     }
 }

@@ -73,7 +73,12 @@ impl Witness {
 
     /// Takes over what waits, such as what a process that was killed has left.
     pub(crate) async fn catch_up(&self) {
-        self.turn.lock().await.take(&self.trail).await;
+        let mut turn = self.turn.lock().await;
+        turn.take(&self.trail).await;
+        if turn.is_behind {
+            // The task tries again, however long no other change comes.
+            self.wake();
+        }
     }
 
     /// Takes over what waits, for the last time, before the databases are closed.
