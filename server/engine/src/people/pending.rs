@@ -10,8 +10,11 @@ use super::secret_tokens::{draw_login, login_sha256};
 use crate::error::EngineError;
 use crate::secrets::SecretText;
 
-/// Log-ins under way at once; each takes some 500 bytes.
+/// Log-ins under way at once, with those that ended since it was last looked; each takes some 500 bytes.
 const PENDING_MAX: usize = 50_000;
+/// At least so many are forgotten at once where all are under way, so that looking through all of them is
+/// seldom.
+const FORGOTTEN_MIN: usize = PENDING_MAX / 64;
 /// Log-ins under way from one place: those of an office whose people all come in the same morning.
 const PENDING_PER_PLACE_MAX: usize = 200;
 /// Life of a log-in that was begun: ten minutes to type a password and find a telephone.
@@ -35,12 +38,14 @@ struct Logins {
     by_hash: HashMap<[u8; 32], Pending>,
     /// From where they were begun, the oldest first. Some of them may be over.
     by_place: HashMap<String, VecDeque<[u8; 32]>>,
+    /// How many stand there, over all places.
+    begun: usize,
 }
 
 impl PendingLogins {
-    /// Remembers one that was begun from a place, and gives its secret. Where there are too many, the oldest of this
-    /// place goes, or of the place that has the most: nobody keeps others from logging in by
-    /// beginning again and again.
+    /// Remembers one that was begun from a place, and gives its secret. Where there are too many, the oldest
+    /// of this place goes, or those of the places that have the most: nobody keeps others from
+    /// logging in by beginning again and again.
     ///
     /// # Errors
     /// When the system has no randomness.
@@ -52,16 +57,10 @@ impl PendingLogins {
     ) -> Result<SecretText, EngineError> {
         let (login_id, hash) = draw_login()?;
         let mut logins = self.0.lock();
-        if logins.by_hash.len() >= PENDING_MAX {
+        if logins.begun >= PENDING_MAX {
             logins.make_room(now);
         }
-        let begun = logins.by_place.entry(place).or_default();
-        begun.push_back(hash);
-        let oldest = if begun.len() > PENDING_PER_PLACE_MAX { begun.pop_front() } else { None };
-        if let Some(oldest) = oldest {
-            logins.by_hash.remove(&oldest);
-        }
-        logins.by_hash.insert(hash, pending);
+        logins.insert(place, hash, pending);
         Ok(login_id)
     }
 
@@ -76,20 +75,38 @@ impl PendingLogins {
 }
 
 impl Logins {
-    /// Forgets what is over; where nothing is, the older half of the place that has begun the most.
-    fn make_room(&mut self, now: Millis) {
-        let Self { by_hash, by_place } = self;
-        by_hash.retain(|_, pending| pending.expires_at > now);
-        by_place.retain(|_, begun| {
-            begun.retain(|hash| by_hash.contains_key(hash));
-            !begun.is_empty()
-        });
-        if by_hash.len() < PENDING_MAX {
-            return;
+    fn insert(&mut self, place: String, hash: [u8; 32], pending: Pending) {
+        let Self { by_hash, by_place, begun } = self;
+        by_hash.insert(hash, pending);
+        let of_place = by_place.entry(place).or_default();
+        of_place.push_back(hash);
+        *begun += 1;
+        if of_place.len() > PENDING_PER_PLACE_MAX
+            && let Some(oldest) = of_place.pop_front()
+        {
+            by_hash.remove(&oldest);
+            *begun -= 1;
         }
-        if let Some(most) = by_place.values_mut().max_by_key(|begun| begun.len()) {
-            for hash in most.drain(..most.len().div_ceil(2)) {
+    }
+
+    /// Forgets what is over; where nothing is, the older halves of the places that have begun the most.
+    fn make_room(&mut self, now: Millis) {
+        let Self { by_hash, by_place, begun } = self;
+        by_hash.retain(|_, pending| pending.expires_at > now);
+        by_place.retain(|_, of_place| {
+            of_place.retain(|hash| by_hash.contains_key(hash));
+            !of_place.is_empty()
+        });
+        *begun = by_hash.len();
+        let mut places: Vec<&mut VecDeque<[u8; 32]>> = by_place.values_mut().collect();
+        places.sort_unstable_by_key(|of_place| std::cmp::Reverse(of_place.len()));
+        for of_place in places {
+            if *begun + FORGOTTEN_MIN <= PENDING_MAX {
+                break;
+            }
+            for hash in of_place.drain(..of_place.len().div_ceil(2)) {
                 by_hash.remove(&hash);
+                *begun -= 1;
             }
         }
     }
@@ -162,5 +179,17 @@ mod tests {
         for id in [few, new] {
             assert!(logins.take(&id, &text("state"), Millis::new(2)).is_some());
         }
+    }
+
+    #[test]
+    fn places_whose_log_ins_have_ended_are_forgotten() {
+        let logins = PendingLogins::default();
+        for number in 0..2 * PENDING_MAX {
+            let id = logins.keep(number.to_string(), pending(10), Millis::new(1)).unwrap();
+            assert!(logins.take(&id, &text("state"), Millis::new(2)).is_some());
+        }
+        let Logins { by_hash, by_place, begun } = &*logins.0.lock();
+        assert_eq!(by_hash.len(), 0);
+        assert!(by_place.len() <= PENDING_MAX && *begun == by_place.len(), "{begun} in {}", by_place.len());
     }
 }
