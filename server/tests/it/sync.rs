@@ -1,5 +1,6 @@
 //! The order of the system calls behind one report: request, sync, answer.
 
+use std::collections::HashMap;
 use std::path::Path;
 
 use crate::clients::{eventually, record};
@@ -37,19 +38,41 @@ async fn the_log_is_synced_between_a_report_and_its_answer() {
     assert!(request < sync && sync < answer, "request at {request}, sync at {sync}, answer at {answer}");
 }
 
-/// The lines of the trace at which the request comes, the log is synced, and the answer leaves. Both
-/// messages carry the event's id in clear.
+/// The lines of the trace at which the request has come, the log has been synced, and the answer begins to
+/// leave. Both messages carry the event's id in clear.
 fn order(trace: &Path) -> Option<(usize, usize, usize)> {
-    let text = std::fs::read_to_string(trace).ok()?;
-    let lines: Vec<&str> = text.lines().collect();
-    let is_socket = |line: &str| line.contains("TCP");
-    let carries = |place: &usize| lines[*place].contains("traced-event-id") && is_socket(lines[*place]);
-    let mut messages = (0..lines.len()).filter(carries);
+    let calls = calls(&std::fs::read_to_string(trace).ok()?);
+    let mut messages =
+        calls.iter().filter(|call| call.text.contains("traced-event-id") && call.text.contains("TCP"));
     let (request, answer) = (messages.next()?, messages.next()?);
-    let synced = |place: &usize| {
-        let line = lines[*place];
-        (line.contains("fdatasync(") || line.contains("fsync(")) && line.contains("events.db")
-    };
-    let sync = (request..answer).find(synced)?;
-    Some((request, sync, answer))
+    let is_sync = |call: &&Call| call.text.contains("sync(") && call.text.contains("events.db");
+    let sync =
+        calls.iter().filter(is_sync).find(|call| (request.ended..answer.began).contains(&call.ended))?;
+    Some((request.ended, sync.ended, answer.began))
+}
+
+/// One system call of the trace, with the lines at which it began and ended.
+struct Call {
+    began: usize,
+    ended: usize,
+    text: String,
+}
+
+/// The calls in the order of their ends. When another thread calls in between, a call has two lines: what a
+/// read has brought stands in the second, the descriptor that it read from in the first.
+fn calls(trace: &str) -> Vec<Call> {
+    let mut unfinished: HashMap<&str, Call> = HashMap::new();
+    let mut calls = Vec::new();
+    for (place, line) in trace.lines().enumerate() {
+        let Some((thread, text)) = line.split_once(' ') else { continue };
+        if let Some(beginning) = text.strip_suffix("<unfinished ...>") {
+            unfinished.insert(thread, Call { began: place, ended: place, text: beginning.to_owned() });
+        } else if let Some((_, rest)) = text.split_once(" resumed>") {
+            let Some(begun) = unfinished.remove(thread) else { continue };
+            calls.push(Call { ended: place, text: begun.text + rest, ..begun });
+        } else {
+            calls.push(Call { began: place, ended: place, text: text.to_owned() });
+        }
+    }
+    calls
 }
