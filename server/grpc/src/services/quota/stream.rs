@@ -6,6 +6,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures::future::ready;
 use futures::{Stream, StreamExt};
 use rateguard_core::limits::STREAM_CHECKS_MAX;
 use rateguard_engine::caller::{Caller, ShownKey};
@@ -95,5 +96,14 @@ pub fn answers(
             }
         }
     };
-    questions.take_until(Box::pin(over)).map(answered).buffer_unordered(STREAM_CHECKS_MAX)
+    let answers = questions.take_until(Box::pin(over)).map(answered).buffer_unordered(STREAM_CHECKS_MAX);
+    until_refused(answers)
+}
+
+/// A refusal is the last that a stream says. Without this, one that cannot be read would say so for ever.
+fn until_refused(answers: impl Stream<Item = Answered> + Send) -> impl Stream<Item = Answered> + Send {
+    answers.scan(false, |was_refused, answer| {
+        let is_over = std::mem::replace(was_refused, answer.is_err());
+        ready((!is_over).then_some(answer))
+    })
 }
