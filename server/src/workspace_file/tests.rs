@@ -207,6 +207,7 @@ fn a_rate_is_written_for_a_time_that_people_use_where_that_is_exact() {
             algorithm: Some(v1::rule::Algorithm::TokenBucket(bucket)),
             mode: v1::RuleMode::Enforced.into(),
             on_missing: v1::OnMissing::Shared.into(),
+            consistency: v1::RuleConsistency::Strict.into(),
             ..v1::Rule::default()
         };
         let message = v1::WorkspaceConfiguration { rules: vec![rule], ..Default::default() };

@@ -59,7 +59,8 @@ fn what_is_charged_is_open_to_no_person() {
     for service in ["rateguard.v1.QuotaService", "rateguard.internal.v1.GatewayService"] {
         for method in access::METHODS.iter().filter(|method| method.names().0 == service) {
             let is_closed = matches!(method.access, Access::Named(Named { least_role: None, .. }));
-            assert!(is_closed, "{}", method.path);
+            // What sets counters back charges nothing.
+            assert_eq!(is_closed, method.names().1 != "ResetQuota", "{}", method.path);
         }
     }
 }
@@ -107,7 +108,8 @@ fn the_audit_trails_headers_are_read_where_something_is_managed_and_not_where_ca
         let methods = access::METHODS.iter().filter(|method| method.names().0 == service);
         methods.filter(|method| may_leave_entries(method.access)).map(|method| method.names().1).collect()
     };
-    for service in ["QuotaService", "UsageService", "AnalyticsService"] {
+    assert_eq!(read_by("rateguard.v1.QuotaService"), ["ResetQuota"]);
+    for service in ["UsageService", "AnalyticsService"] {
         assert_eq!(read_by(&format!("rateguard.v1.{service}")), [""; 0], "{service}");
     }
     let every = ["AcceptInvitation", "CreateRule", "UpdateRule", "DeleteRule", "Login", "ChangePassword"];

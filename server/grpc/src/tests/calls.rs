@@ -159,7 +159,7 @@ async fn an_item_of_a_batch_fails_by_itself() {
     );
     let Some(Item::Error(error)) = &answer.results[1].result else { panic!("{answer:?}") };
     assert_eq!((error.code, error.reason()), (Code::NotFound.into(), R::ResourceNotFound));
-    for count in [0, 101] {
+    for count in [0, 1_001] {
         let requests = vec![v1::CheckQuotaRequest::default(); count];
         let error = client.batch_check_quota(v1::BatchCheckQuotaRequest { requests }).await.unwrap_err();
         assert_eq!(told(&error), (Code::InvalidArgument, R::FieldOutOfBounds, "requests".to_owned()));
