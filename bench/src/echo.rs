@@ -1,14 +1,16 @@
 //! The baseline of checks: a bare tonic server that takes the same message and answers a fixed one.
 
 use std::path::Path;
+use std::pin::Pin;
 
+use futures::{Stream, TryStreamExt};
 use prost::Message;
 use rateguard_proto::v1;
 use rateguard_proto::v1::quota_service_server::{QuotaService, QuotaServiceServer};
 use tokio::net::TcpListener;
 use tonic::transport::Server;
 use tonic::transport::server::TcpIncoming;
-use tonic::{Request, Response, Status};
+use tonic::{Request, Response, Status, Streaming};
 use tracing::subscriber::{NoSubscriber, set_global_default};
 
 use crate::table::say;
@@ -36,6 +38,21 @@ pub async fn serve(answer: &Path) -> anyhow::Result<()> {
 
 #[tonic::async_trait]
 impl QuotaService for Echo {
+    type StreamCheckQuotaStream =
+        Pin<Box<dyn Stream<Item = Result<v1::StreamCheckQuotaResponse, Status>> + Send>>;
+
+    async fn stream_check_quota(
+        &self,
+        request: Request<Streaming<v1::StreamCheckQuotaRequest>>,
+    ) -> Result<Response<Self::StreamCheckQuotaStream>, Status> {
+        let answer = self.0.clone();
+        let echo = move |question: v1::StreamCheckQuotaRequest| v1::StreamCheckQuotaResponse {
+            request_id: question.check.unwrap_or_default().request_id,
+            result: Some(v1::stream_check_quota_response::Result::Response(answer.clone())),
+        };
+        Ok(Response::new(Box::pin(request.into_inner().map_ok(echo))))
+    }
+
     async fn check_quota(
         &self,
         _: Request<v1::CheckQuotaRequest>,
@@ -61,6 +78,20 @@ impl QuotaService for Echo {
         &self,
         _: Request<v1::ReleaseReservationRequest>,
     ) -> Result<Response<v1::ReleaseReservationResponse>, Status> {
+        Err(only_checks())
+    }
+
+    async fn renew_reservation(
+        &self,
+        _: Request<v1::RenewReservationRequest>,
+    ) -> Result<Response<v1::RenewReservationResponse>, Status> {
+        Err(only_checks())
+    }
+
+    async fn reset_quota(
+        &self,
+        _: Request<v1::ResetQuotaRequest>,
+    ) -> Result<Response<v1::ResetQuotaResponse>, Status> {
         Err(only_checks())
     }
 }

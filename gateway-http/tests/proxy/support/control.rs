@@ -17,13 +17,14 @@ use rateguard_proto::v1::{
     BatchCheckQuotaRequest, BatchCheckQuotaResponse, BudgetState, CheckQuotaRequest, CheckQuotaResponse,
     Decision, ErrorReason, GetQuotaRequest, GetQuotaResponse, LimitKind, LimitStatus, ListUsageEventsRequest,
     ListUsageEventsResponse, NanoMoney, PriceReference, RecordResult, RecordStatus,
-    ReleaseReservationRequest, ReleaseReservationResponse, ReportUsageRequest, ReportUsageResponse,
-    ReservationState, TokenUsage, UsageExactness, UsageRecord,
+    ReleaseReservationRequest, ReleaseReservationResponse, RenewReservationRequest, RenewReservationResponse,
+    ReportUsageRequest, ReportUsageResponse, ReservationState, ResetQuotaRequest, ResetQuotaResponse,
+    StreamCheckQuotaRequest, StreamCheckQuotaResponse, TokenUsage, UsageExactness, UsageRecord,
 };
 use tokio::sync::{mpsc, watch};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::service::Routes;
-use tonic::{Code, Request, Response, Status};
+use tonic::{Code, Request, Response, Status, Streaming};
 use tonic_types::{ErrorDetails, StatusExt as _};
 
 use super::APP_KEY;
@@ -316,6 +317,29 @@ fn authenticate_app<M>(request: &Request<M>) -> Result<(), Status> {
 
 #[tonic::async_trait]
 impl QuotaService for Control {
+    type StreamCheckQuotaStream = ReceiverStream<Result<StreamCheckQuotaResponse, Status>>;
+
+    async fn stream_check_quota(
+        &self,
+        _request: Request<Streaming<StreamCheckQuotaRequest>>,
+    ) -> Result<Response<Self::StreamCheckQuotaStream>, Status> {
+        Err(Status::unimplemented("no gateway asks this"))
+    }
+
+    async fn renew_reservation(
+        &self,
+        _request: Request<RenewReservationRequest>,
+    ) -> Result<Response<RenewReservationResponse>, Status> {
+        Err(Status::unimplemented("no gateway asks this"))
+    }
+
+    async fn reset_quota(
+        &self,
+        _request: Request<ResetQuotaRequest>,
+    ) -> Result<Response<ResetQuotaResponse>, Status> {
+        Err(Status::unimplemented("no gateway asks this"))
+    }
+
     async fn check_quota(
         &self,
         request: Request<CheckQuotaRequest>,
