@@ -1,8 +1,9 @@
 //! The baseline of checks: a bare tonic server that takes the same message and answers a fixed one.
 
 use std::path::Path;
+use std::pin::Pin;
 
-use futures::stream;
+use futures::{Stream, TryStreamExt};
 use prost::Message;
 use rateguard_proto::v1;
 use rateguard_proto::v1::quota_service_server::{QuotaService, QuotaServiceServer};
@@ -37,6 +38,21 @@ pub async fn serve(answer: &Path) -> anyhow::Result<()> {
 
 #[tonic::async_trait]
 impl QuotaService for Echo {
+    type StreamCheckQuotaStream =
+        Pin<Box<dyn Stream<Item = Result<v1::StreamCheckQuotaResponse, Status>> + Send>>;
+
+    async fn stream_check_quota(
+        &self,
+        request: Request<Streaming<v1::StreamCheckQuotaRequest>>,
+    ) -> Result<Response<Self::StreamCheckQuotaStream>, Status> {
+        let answer = self.0.clone();
+        let echo = move |question: v1::StreamCheckQuotaRequest| v1::StreamCheckQuotaResponse {
+            request_id: question.check.unwrap_or_default().request_id,
+            result: Some(v1::stream_check_quota_response::Result::Response(answer.clone())),
+        };
+        Ok(Response::new(Box::pin(request.into_inner().map_ok(echo))))
+    }
+
     async fn check_quota(
         &self,
         _: Request<v1::CheckQuotaRequest>,
@@ -76,15 +92,6 @@ impl QuotaService for Echo {
         &self,
         _: Request<v1::ResetQuotaRequest>,
     ) -> Result<Response<v1::ResetQuotaResponse>, Status> {
-        Err(only_checks())
-    }
-
-    type StreamCheckQuotaStream = stream::Empty<Result<v1::StreamCheckQuotaResponse, Status>>;
-
-    async fn stream_check_quota(
-        &self,
-        _: Request<Streaming<v1::StreamCheckQuotaRequest>>,
-    ) -> Result<Response<Self::StreamCheckQuotaStream>, Status> {
         Err(only_checks())
     }
 }

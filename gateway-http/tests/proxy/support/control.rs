@@ -3,7 +3,6 @@
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 
-use futures::stream;
 use parking_lot::Mutex;
 use rateguard_proto::ERROR_DOMAIN;
 use rateguard_proto::internal_v1::gateway_service_server::{GatewayService, GatewayServiceServer};
@@ -12,15 +11,15 @@ use rateguard_proto::internal_v1::{
     PriceUsageRequest, PriceUsageResponse, ResolveRouteRequest, ResolveRouteResponse, Route, RouteChange,
     RoutesRefresh, WatchRoutesRequest, WatchRoutesResponse,
 };
-use rateguard_proto::v1;
 use rateguard_proto::v1::quota_service_server::{QuotaService, QuotaServiceServer};
 use rateguard_proto::v1::usage_service_server::{UsageService, UsageServiceServer};
 use rateguard_proto::v1::{
     BatchCheckQuotaRequest, BatchCheckQuotaResponse, BudgetState, CheckQuotaRequest, CheckQuotaResponse,
     Decision, ErrorReason, GetQuotaRequest, GetQuotaResponse, LimitKind, LimitStatus, ListUsageEventsRequest,
     ListUsageEventsResponse, NanoMoney, PriceReference, RecordResult, RecordStatus,
-    ReleaseReservationRequest, ReleaseReservationResponse, ReportUsageRequest, ReportUsageResponse,
-    ReservationState, TokenUsage, UsageExactness, UsageRecord,
+    ReleaseReservationRequest, ReleaseReservationResponse, RenewReservationRequest, RenewReservationResponse,
+    ReportUsageRequest, ReportUsageResponse, ReservationState, ResetQuotaRequest, ResetQuotaResponse,
+    StreamCheckQuotaRequest, StreamCheckQuotaResponse, TokenUsage, UsageExactness, UsageRecord,
 };
 use tokio::sync::{mpsc, watch};
 use tokio_stream::wrappers::ReceiverStream;
@@ -318,6 +317,29 @@ fn authenticate_app<M>(request: &Request<M>) -> Result<(), Status> {
 
 #[tonic::async_trait]
 impl QuotaService for Control {
+    type StreamCheckQuotaStream = ReceiverStream<Result<StreamCheckQuotaResponse, Status>>;
+
+    async fn stream_check_quota(
+        &self,
+        _request: Request<Streaming<StreamCheckQuotaRequest>>,
+    ) -> Result<Response<Self::StreamCheckQuotaStream>, Status> {
+        Err(Status::unimplemented("no gateway asks this"))
+    }
+
+    async fn renew_reservation(
+        &self,
+        _request: Request<RenewReservationRequest>,
+    ) -> Result<Response<RenewReservationResponse>, Status> {
+        Err(Status::unimplemented("no gateway asks this"))
+    }
+
+    async fn reset_quota(
+        &self,
+        _request: Request<ResetQuotaRequest>,
+    ) -> Result<Response<ResetQuotaResponse>, Status> {
+        Err(Status::unimplemented("no gateway asks this"))
+    }
+
     async fn check_quota(
         &self,
         request: Request<CheckQuotaRequest>,
@@ -353,29 +375,6 @@ impl QuotaService for Control {
         }
         state.released.push(id);
         Ok(Response::new(ReleaseReservationResponse { state: ReservationState::Released.into() }))
-    }
-
-    async fn renew_reservation(
-        &self,
-        _request: Request<v1::RenewReservationRequest>,
-    ) -> Result<Response<v1::RenewReservationResponse>, Status> {
-        Err(Status::unimplemented("no gateway asks this"))
-    }
-
-    async fn reset_quota(
-        &self,
-        _request: Request<v1::ResetQuotaRequest>,
-    ) -> Result<Response<v1::ResetQuotaResponse>, Status> {
-        Err(Status::unimplemented("no gateway asks this"))
-    }
-
-    type StreamCheckQuotaStream = stream::Empty<Result<v1::StreamCheckQuotaResponse, Status>>;
-
-    async fn stream_check_quota(
-        &self,
-        _request: Request<Streaming<v1::StreamCheckQuotaRequest>>,
-    ) -> Result<Response<Self::StreamCheckQuotaStream>, Status> {
-        Err(Status::unimplemented("no gateway asks this"))
     }
 }
 

@@ -116,6 +116,7 @@ fn the_audit_trails_headers_are_read_where_something_is_managed_and_not_where_ca
         let methods = access::METHODS.iter().filter(|method| method.names().0 == service);
         methods.filter(|method| may_leave_entries(method.access)).map(|method| method.names().1).collect()
     };
+    assert_eq!(read_by("rateguard.v1.QuotaService"), ["ResetQuota"]);
     for service in ["UsageService", "AnalyticsService"] {
         assert_eq!(read_by(&format!("rateguard.v1.{service}")), [""; 0], "{service}");
     }

@@ -443,7 +443,7 @@ mod round_trip {
     use proptest::test_runner::{Config, TestRunner};
     use rateguard_core::ids::{ApiId, KeyId, Slug};
     use rateguard_core::pricing::PriceSheet;
-    use rateguard_core::rule::OverrideOf;
+    use rateguard_core::rule::{Override, OverrideOf};
     use rateguard_engine::resources::{Api, Key, PriceOverride};
 
     use super::super::domain;
@@ -471,8 +471,8 @@ mod round_trip {
             };
             let rules = rules.into_iter().map(|mut rule| {
                 fit(&mut rule.matches);
-                // The keys that were drawn are not there.
-                rule.overrides.retain(|other| matches!(other.whose, OverrideOf::Subject(_)));
+                let meant = if rule.matches.keys.is_empty() { &key_ids } else { &rule.matches.keys };
+                rule.overrides = known_overrides(rule.overrides, meant);
                 Resource::Rule(rule)
             });
             let budgets = budgets.into_iter().map(|mut budget| {
@@ -491,6 +491,18 @@ mod round_trip {
     /// As many of the known ids as were drawn.
     fn some_of<T: Clone>(drawn: &[T], known: &[T]) -> Vec<T> {
         known.iter().take(drawn.len()).cloned().collect()
+    }
+
+    /// Those of subjects, and as many of those of keys as there are keys for.
+    fn known_overrides(drawn: Vec<Override>, keys: &[KeyId]) -> Vec<Override> {
+        let mut keys = keys.iter();
+        let known = |other: Override| match other.whose {
+            OverrideOf::Key(_) => {
+                keys.next().map(|key| Override { whose: OverrideOf::Key(key.clone()), ..other })
+            }
+            OverrideOf::Subject(_) => Some(other),
+        };
+        drawn.into_iter().filter_map(known).collect()
     }
 
     fn known_api(place: usize, api: Api) -> Api {

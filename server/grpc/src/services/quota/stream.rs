@@ -95,7 +95,8 @@ pub fn answers(
     stream::poll_fn(move |context| answers.poll_recv(context))
 }
 
-/// Takes questions as long as there is room for their answers, and decides what it has taken.
+/// Takes questions as long as there is room for their answers, and decides what it has taken. A refusal is
+/// the last that a stream says: what cannot be read would be refused for ever.
 async fn ask(
     asker: Arc<Asker>,
     mut questions: impl Stream<Item = Result<v1::StreamCheckQuotaRequest, Status>> + Unpin,
@@ -108,7 +109,9 @@ async fn ask(
             Some((room, questions.next().await?))
         };
         tokio::select! {
-            Some(()) = under_way.next() => {}
+            Some(is_refused) = under_way.next() => if is_refused {
+                break;
+            },
             next = next => match next {
                 Some((room, question)) => under_way.push(tell(asker.clone(), question, room)),
                 None => break,
@@ -118,14 +121,17 @@ async fn ask(
     while under_way.next().await.is_some() {}
 }
 
+/// Whether the question was refused.
 async fn tell(
     asker: Arc<Asker>,
     question: Result<v1::StreamCheckQuotaRequest, Status>,
     room: mpsc::OwnedPermit<Answered>,
-) {
+) -> bool {
     let answer = match question {
         Ok(question) => asker.answer(question).await,
         Err(unread) => Err(status(&error_of(&unread, MESSAGE_BYTES_MAX))),
     };
+    let is_refused = answer.is_err();
     room.send(answer);
+    is_refused
 }

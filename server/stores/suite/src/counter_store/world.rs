@@ -1,6 +1,7 @@
 //! A workspace with its callers and its log, so that the promises read like sentences.
 
 mod asked;
+mod limits;
 
 use std::collections::HashSet;
 use std::ops::Deref;
@@ -8,12 +9,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use rateguard_core::amounts::Amounts;
-use rateguard_core::counter::{CounterFamily, Limit, Position, Reading, Refill, RetryAfter};
+use rateguard_core::counter::{CounterFamily, Position, Reading, RetryAfter};
 use rateguard_core::decision::{Charge, Mode};
 use rateguard_core::ids::{KeyId, ReservationId, WorkspaceId};
 use rateguard_core::money::Nanos;
 use rateguard_core::reservation::Reservation;
-use rateguard_core::time::{Bounds, Millis};
+use rateguard_core::time::Millis;
 use rateguard_core::unit::Unit;
 use rateguard_core::usage::CallIdentity;
 use rateguard_engine::ports::{
@@ -26,6 +27,7 @@ use tokio::sync::Mutex;
 use self::asked::spread;
 pub use self::asked::{Ask, ask};
 use super::{CounterBackend, Stop};
+pub use limits::*;
 
 /// A minute.
 pub const MINUTE_MS: i64 = 60_000;
@@ -42,48 +44,6 @@ const REPLAY_RECORDS: usize = 100;
 pub fn at(ms: i64) -> Millis {
     // 2027-01-15T08:00:00Z.
     Millis::new(1_800_000_000_000).plus(ms)
-}
-
-/// At most `limit` a minute.
-pub fn a_minute(limit: i64) -> Limit {
-    Limit::FixedWindow { limit, window_ms: MINUTE_MS }
-}
-
-/// At most `limit` in any minute.
-pub fn any_minute(limit: i64) -> Limit {
-    Limit::SlidingWindow { limit, window_ms: MINUTE_MS }
-}
-
-/// A bucket of `capacity`, refilled by `units` a minute.
-pub fn bucket(capacity: i64, units: i64) -> Limit {
-    let refill = Refill::new(units, MINUTE_MS, capacity).expect("the suite's buckets are within bounds");
-    Limit::TokenBucket { capacity, refill }
-}
-
-/// The calendar's hour of the suite.
-pub fn this_hour() -> Bounds {
-    let hour_ms = 60 * MINUTE_MS;
-    Bounds { start: at(0), end: at(hour_ms), next_end: at(2 * hour_ms) }
-}
-
-/// At most `limit` an hour of the calendar.
-pub fn an_hour(limit: i64) -> Limit {
-    Limit::CalendarWindow { limit, bounds: this_hour() }
-}
-
-/// A budget without reset.
-pub fn prepaid(nanos: i64) -> Limit {
-    Limit::Budget { nanos, bounds: None }
-}
-
-/// A budget of a calendar's hour.
-pub fn hourly(nanos: i64) -> Limit {
-    Limit::Budget { nanos, bounds: Some(this_hour()) }
-}
-
-/// At most `limit` at the same time.
-pub fn at_once(limit: i64) -> Limit {
-    Limit::Concurrency { limit }
 }
 
 /// A hash of a request id with one of its content, standing for a minute from the first instant.
