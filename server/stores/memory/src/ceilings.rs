@@ -16,8 +16,9 @@ use rateguard_engine::ports::{CheckpointBatch, CounterRow, StoreError};
 use smallvec::SmallVec;
 
 use crate::counters::CounterTable;
-use crate::store::{MemoryCounterStore, STORE};
+use crate::store::STORE;
 use crate::workspace::{State, Workspace};
+use crate::writes::{Writes, apart};
 
 /// Longest wait for a ceiling, with the writes before it.
 const RAISE_TIMEOUT: Duration = Duration::from_secs(5);
@@ -147,19 +148,34 @@ fn enqueue(pending: &mut Vec<Raise>, workspace: &Arc<Workspace>, wants: &Wants) 
     }
 }
 
-impl MemoryCounterStore {
+impl Writes {
     /// Raises ceilings until the holds fit, unless others take what was raised meanwhile.
     ///
     /// # Errors
     /// [`StoreError::Unavailable`] when nothing could be written; nothing is held then.
-    pub(crate) async fn raise(&self, workspace: &Arc<Workspace>, wants: Wants) -> Result<(), StoreError> {
+    pub(crate) async fn raise(
+        self: &Arc<Self>,
+        workspace: &Arc<Workspace>,
+        wants: Wants,
+    ) -> Result<(), StoreError> {
         enqueue(&mut self.raises.lock(), workspace, &wants);
         // Whatever became of the write, nothing was decided.
-        let unavailable = |detail| StoreError::Unavailable { store: STORE, detail };
-        match tokio::time::timeout(RAISE_TIMEOUT, self.raise_pending(workspace, &wants)).await {
-            Ok(raised) => raised.map_err(|error| unavailable(error.to_string())),
-            Err(_) => Err(unavailable("a budget's ceiling could not be written in time".to_owned())),
-        }
+        let unavailable =
+            |error: StoreError| StoreError::Unavailable { store: STORE, detail: error.to_string() };
+        apart(self.clone().raised_in_time(workspace.clone(), wants)).await.map_err(unavailable)
+    }
+
+    async fn raised_in_time(
+        self: Arc<Self>,
+        workspace: Arc<Workspace>,
+        wants: Wants,
+    ) -> Result<(), StoreError> {
+        tokio::time::timeout(RAISE_TIMEOUT, self.raise_pending(&workspace, &wants)).await.unwrap_or_else(
+            |_| {
+                let detail = "a budget's ceiling could not be written in time".to_owned();
+                Err(StoreError::OutcomeUnknown { store: STORE, detail })
+            },
+        )
     }
 
     /// Whoever comes first writes for all who wait.

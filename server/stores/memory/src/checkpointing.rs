@@ -226,7 +226,7 @@ impl MemoryCounterStore {
         }
         self.suspend_leads();
         let _written = self.write_counters(Haste::Stopping).await?;
-        self.disk.lock().await.save_reservations(self.all_reservations()).await
+        self.writes.disk.lock().await.save_reservations(self.all_reservations()).await
     }
 
     /// Every counter that a record up to here has changed is among the changes of the round, so
@@ -244,7 +244,7 @@ impl MemoryCounterStore {
 
     /// Writes the next batch and says whether it was the last.
     async fn write_batch(&self, round: &mut Round, through: Position) -> Result<bool, StoreError> {
-        let mut disk = self.disk.lock().await;
+        let mut disk = self.writes.disk.lock().await;
         let mut batch = round.next();
         let is_last = round.is_sent();
         batch.position = Some(through).filter(|through| is_last && *through > disk.position);

@@ -12,8 +12,9 @@ use rateguard_engine::ports::{CheckpointBatch, LeadRow, StoreError};
 use smallvec::SmallVec;
 
 use crate::checkpointing::{BATCH_COUNTERS_MAX, Changes, Disk};
-use crate::store::{MemoryCounterStore, STORE};
+use crate::store::STORE;
 use crate::workspace::Workspace;
+use crate::writes::{Writes, apart};
 
 /// Longest wait for the disk, with the writes before.
 const COVER_TIMEOUT: Duration = Duration::from_secs(5);
@@ -58,19 +59,27 @@ impl Cover {
     }
 }
 
-impl MemoryCounterStore {
+impl Writes {
     /// Waits until what a check took is on disk.
     ///
     /// # Errors
     /// [`StoreError::OutcomeUnknown`]: the amounts are taken, and the disk may have them or not.
     pub(crate) async fn cover(
-        &self,
+        self: &Arc<Self>,
         workspace: &Arc<Workspace>,
         uncovered: UncoveredCounters,
     ) -> Result<(), StoreError> {
         self.wait_with(workspace, &uncovered);
+        apart(self.clone().covered_in_time(workspace.clone(), uncovered)).await
+    }
+
+    async fn covered_in_time(
+        self: Arc<Self>,
+        workspace: Arc<Workspace>,
+        uncovered: UncoveredCounters,
+    ) -> Result<(), StoreError> {
         let unknown = |detail| StoreError::OutcomeUnknown { store: STORE, detail };
-        match tokio::time::timeout(COVER_TIMEOUT, self.cover_waiting(workspace, &uncovered)).await {
+        match tokio::time::timeout(COVER_TIMEOUT, self.cover_waiting(&workspace, &uncovered)).await {
             Ok(covered) => covered.map_err(|error| unknown(error.to_string())),
             Err(_) => Err(unknown("what a check took could not be written in time".to_owned())),
         }

@@ -21,6 +21,7 @@ mod store;
 #[cfg(test)]
 mod testing;
 mod workspace;
+mod writes;
 
 pub use config::MemoryCounterStoreConfig;
 pub use store::MemoryCounterStore;

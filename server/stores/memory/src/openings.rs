@@ -26,7 +26,7 @@ impl MemoryCounterStore {
     ) -> Result<(), StoreError> {
         let openings = telling(workspace, openings);
         for openings in openings.chunks(BATCH_OPENINGS_MAX) {
-            let mut disk = self.disk.lock().await;
+            let mut disk = self.writes.disk.lock().await;
             let (places, rows) = self.opened(workspace, openings, through, now);
             disk.save(CheckpointBatch { rows, ..CheckpointBatch::default() }).await?;
             let mut state = workspace.lock();

@@ -17,14 +17,13 @@ use rateguard_engine::ports::{
     RenewOutcome, ResetCounters, SettleCharge, SettleCommand, Slot, SlotClaim, SlotHolder, StoreError,
 };
 
-use crate::ceilings::Raise;
 use crate::checkpointing::{BATCH_COUNTERS_MAX, Disk};
 use crate::config::MemoryCounterStoreConfig;
-use crate::covering::Waiting;
 use crate::leads::Leads;
 use crate::load;
 use crate::slots::Slots;
 use crate::workspace::{Outcome, Renewal, Shared, Step, Workspace};
+use crate::writes::Writes;
 use rateguard_engine::request_ids::RequestIds;
 
 /// The name by which errors know the store.
@@ -51,16 +50,11 @@ pub struct MemoryCounterStore {
     recovered_through: Position,
     /// When it was loaded; no workspace's clock is before it.
     loaded_at: Millis,
-    /// Ceilings that wait to be raised together.
-    pub(crate) raises: parking_lot::Mutex<Vec<Raise>>,
-    /// Checks that wait until what they took is on disk.
-    pub(crate) waiting: parking_lot::Mutex<Waiting>,
     /// Crashes so far.
     crashes: u32,
     /// Whether leads are suspended, in new workspaces too.
     suspended: AtomicBool,
-    /// Whoever has it writes; everybody else waits.
-    pub(crate) disk: tokio::sync::Mutex<Disk>,
+    pub(crate) writes: Arc<Writes>,
     /// Held by engines that share the store.
     slots: Slots,
     /// Keeps checkpoints apart.
@@ -98,11 +92,9 @@ impl MemoryCounterStore {
             written_through: AtomicU64::new(position.0),
             recovered_through: position,
             loaded_at: now,
-            raises: parking_lot::Mutex::default(),
-            waiting: parking_lot::Mutex::default(),
             crashes,
             suspended: AtomicBool::new(false),
-            disk: tokio::sync::Mutex::new(disk),
+            writes: Writes::new(disk),
             slots: Slots::default(),
             rounds: Arc::default(),
         })
@@ -146,7 +138,7 @@ impl MemoryCounterStore {
     /// Tells the end of a check, once what it took is on disk as far as it has to be.
     async fn tell(&self, workspace: &Arc<Workspace>, outcome: Outcome) -> Result<CheckOutcome, StoreError> {
         if !outcome.uncovered.is_empty() {
-            self.cover(workspace, outcome.uncovered).await?;
+            self.writes.cover(workspace, outcome.uncovered).await?;
         }
         Ok(outcome.outcome)
     }
@@ -159,7 +151,7 @@ impl CounterStore for MemoryCounterStore {
         for _ in 0..RAISE_ROUNDS_MAX {
             match workspace.check(command, &self.shared)? {
                 Step::Break(outcome) => return self.tell(&workspace, outcome).await,
-                Step::Continue(wants) => self.raise(&workspace, wants).await?,
+                Step::Continue(wants) => self.writes.raise(&workspace, wants).await?,
             }
         }
         let detail = "others took what a budget's ceiling was raised by".to_owned();

@@ -39,6 +39,8 @@ pub(crate) struct FakeCheckpointStore {
     pub(crate) saves: AtomicUsize,
     /// A save takes one; without any it waits.
     pub(crate) passes: Semaphore,
+    /// What a process sent that is over does not arrive after the next one has loaded.
+    loads: AtomicUsize,
 }
 
 impl Default for FakeCheckpointStore {
@@ -48,6 +50,7 @@ impl Default for FakeCheckpointStore {
             fails: AtomicBool::new(false),
             saves: AtomicUsize::new(0),
             passes: Semaphore::new(UNBOUNDED),
+            loads: AtomicUsize::new(0),
         }
     }
 }
@@ -85,9 +88,10 @@ impl FakeCheckpointStore {
     }
 
     async fn pass(&self) -> Result<(), StoreError> {
+        let process = self.loads.load(Ordering::SeqCst);
         let pass = self.passes.acquire().await.expect("the gate is never closed");
         pass.forget();
-        if self.fails.load(Ordering::SeqCst) {
+        if self.fails.load(Ordering::SeqCst) || process != self.loads.load(Ordering::SeqCst) {
             return Err(StoreError::Unavailable {
                 store: "checkpoint",
                 detail: "the disk is full".to_owned(),
@@ -121,6 +125,7 @@ impl CheckpointStore for FakeCheckpointStore {
     }
 
     async fn load(&self) -> Result<Checkpoint, StoreError> {
+        self.loads.fetch_add(1, Ordering::SeqCst);
         let mut kept = self.kept.lock();
         let (clean, reservations) = (std::mem::take(&mut kept.clean), std::mem::take(&mut kept.reservations));
         kept.crashes += u32::from(!clean);

@@ -1,12 +1,14 @@
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::task::{Context, Poll, Waker};
 
 use rateguard_core::decision::Mode;
 use rateguard_core::unit::Unit;
 use rateguard_engine::ports::{CheckOutcome, CounterStore, StoreError};
 use rateguard_store_suite::counter_store::Stop;
 use rateguard_store_suite::counter_store::world::{
-    Caller, Report, World, a_minute, an_hour, any_minute, ask, at, bucket, request,
+    Caller, Report, World, a_minute, an_hour, any_minute, ask, at, bucket, prepaid, request,
 };
 use tokio::task::JoinSet;
 
@@ -90,7 +92,31 @@ async fn callers_who_wait_share_one_write() {
     while let Some(allowed) = waiting.join_next().await {
         assert!(allowed.expect("no caller panics"));
     }
-    assert_eq!(saves(&backend), 2, "one for the first caller and one for all who came meanwhile");
+    assert_eq!(saves(&backend), 1, "who comes first writes for all");
+}
+
+#[tokio::test]
+async fn a_caller_whom_nobody_drives_on_holds_up_nobody() {
+    let backend = MemoryBackend::default();
+    let store = backend.load(at(0)).await;
+    let (slow, other) = (Caller::new(store.clone(), 1), Caller::new(store.clone(), 2));
+    let limited = [ask(1, an_hour(5), 1)];
+    let held = [ask(2, prepaid(1_000), 100)];
+    backend.disk.hold_up();
+    let mut covered = Box::pin(slow.consume(&limited, at(0)));
+    let mut raised = Box::pin(slow.reserve(&held, at(0)));
+    assert!(polled(&mut covered).is_pending() && polled(&mut raised).is_pending());
+    let_others_work().await;
+    backend.disk.passes.add_permits(64);
+    assert!(other.consume(&limited, at(0)).await, "a write that was begun comes to its end");
+    assert!(other.reserve(&held, at(0)).await.is_some());
+    drop(covered);
+    assert_eq!(slow.used(&limited[0], at(0)).await, 1, "one who goes away has taken what they asked for");
+}
+
+/// Polls once.
+fn polled<F: Future + Unpin>(future: &mut F) -> Poll<F::Output> {
+    Pin::new(future).poll(&mut Context::from_waker(Waker::noop()))
 }
 
 #[tokio::test]
