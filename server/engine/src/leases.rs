@@ -32,7 +32,7 @@ use self::exchange::Queues;
 use self::local::{Local, shifted};
 use self::table::{PARTS, Table};
 use crate::clock::Clock;
-use crate::gate::{COUNTERS_DEADLINE, Gate};
+use crate::gate::Gate;
 use crate::ports::{
     CheckCommand, CheckOutcome, CounterQuery, CounterStore, Decided, RequestFingerprint, StoreError,
 };
@@ -99,9 +99,9 @@ pub struct Leases {
 }
 
 impl Leases {
-    /// A holder that has nothing yet, over shared counters with the usual deadline.
-    pub fn new(store: Arc<dyn CounterStore>, clock: Arc<dyn Clock>) -> Arc<Self> {
-        Self::through(Arc::new(Gate::new(store, clock.clone(), COUNTERS_DEADLINE)), clock)
+    /// A holder that has nothing yet, over shared counters whose every call has this deadline.
+    pub fn new(store: Arc<dyn CounterStore>, clock: Arc<dyn Clock>, deadline: Duration) -> Arc<Self> {
+        Self::through(Arc::new(Gate::new(store, clock.clone(), deadline)), clock)
     }
 
     /// The same by a way to the counters that is there already.

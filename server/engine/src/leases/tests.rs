@@ -9,6 +9,7 @@ use tokio::time::advance;
 
 use self::shared::{Fault, Shared, TestClock};
 use super::*;
+use crate::gate::COUNTERS_DEADLINE;
 use crate::testing::workspace;
 
 const MINUTE_MS: i64 = 60_000;
@@ -41,7 +42,7 @@ impl World {
     }
 
     fn holder(&self) -> Arc<Leases> {
-        Leases::new(self.store.clone(), self.clock.clone())
+        Leases::new(self.store.clone(), self.clock.clone(), COUNTERS_DEADLINE)
     }
 
     fn command(&self, mode: Mode, charges: &[Charge]) -> CheckCommand {
