@@ -23,6 +23,8 @@ const STREAM_LIFE: Duration = Duration::from_secs(600);
 /// Answers that the transport may have taken over before anybody reads them, beside those in work: far fewer
 /// than there are questions.
 const TAKEN_OVER_MAX: i64 = 2_000;
+/// Calls of another that a test makes before it concludes that the slow one does not wait.
+const ROUNDS_MAX: usize = 50;
 
 fn question(request_id: &str) -> v1::StreamCheckQuotaRequest {
     let check =
@@ -128,11 +130,19 @@ async fn whoever_does_not_read_answers_is_not_read_from_and_nobody_else_waits() 
         sender.unbounded_send(question(&format!("q{number}"))).unwrap();
     }
     slow.message().await.unwrap().unwrap();
-    let taken = used(&world).await;
-    assert!((1..TAKEN_OVER_MAX).contains(&taken), "{taken} of 50,000 were decided");
-    let other = answers(&world, vec![question("another's")]).await;
-    assert!(is_allowed(&other["another's"]));
-    assert_eq!(used(&world).await, taken + 1, "the slow one waits");
+    // The slow one is done once all that its stream holds is full; another's calls are decided at any time.
+    let mut alone = false;
+    for number in 0..ROUNDS_MAX {
+        let taken = used(&world).await;
+        assert!((1..TAKEN_OVER_MAX).contains(&taken), "{taken} of 50,000 were decided");
+        let asked = format!("another's {number}");
+        assert!(is_allowed(&answers(&world, vec![question(&asked)]).await[&asked]));
+        alone = used(&world).await == taken + 1;
+        if alone {
+            break;
+        }
+    }
+    assert!(alone, "the slow one waits");
 }
 
 #[tokio::test]
