@@ -67,9 +67,19 @@ impl Installation {
     }
 
     /// Its counters, and those of its replicas made from here on, are in Redis.
-    pub fn with_counters_in(mut self, redis_url: &str) -> Self {
-        let urls = format!("[\"{redis_url}\"]");
-        for (name, value) in [("TOPOLOGY", "single"), ("URLS", &urls)] {
+    /// Decisions wait so long for them.
+    pub fn with_counters_in(self, redis_url: &str, deadline_ms: u32) -> Self {
+        self.with_redis("single", &[redis_url.to_owned()], deadline_ms)
+    }
+
+    /// The same in a Redis Cluster, by the addresses of its nodes.
+    pub fn with_counters_in_cluster(self, urls: &[String], deadline_ms: u32) -> Self {
+        self.with_redis("cluster", urls, deadline_ms)
+    }
+
+    fn with_redis(mut self, topology: &str, urls: &[String], deadline_ms: u32) -> Self {
+        let (urls, deadline) = (format!("{urls:?}"), deadline_ms.to_string());
+        for (name, value) in [("TOPOLOGY", topology), ("URLS", &urls), ("DEADLINE_MS", &deadline)] {
             self.variables.push((format!("RATEGUARD_STORES__REDIS__{name}"), value.to_owned()));
         }
         self

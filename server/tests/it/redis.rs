@@ -10,6 +10,9 @@ use crate::process::{Installation, Server};
 
 const CALLERS: usize = 64;
 const CALLS_EACH: usize = 20;
+/// Longer than a machine that does other things as well keeps an answer back: here no rule may have to decide by
+/// its failure policy.
+const DEADLINE_MS: u32 = 10_000;
 
 /// Two replicas over one database and one Redis.
 struct Pair {
@@ -24,8 +27,9 @@ impl Pair {
     async fn start() -> Self {
         let database = Database::shared().await;
         let redis = RedisServer::start(Keeping::Writes).await.unwrap();
-        let installation = Installation::make_on(&database.url).await.with_counters_in(&redis.url());
-        let other = installation.replica(&database.url).with_counters_in(&redis.url());
+        let installation =
+            Installation::make_on(&database.url).await.with_counters_in(&redis.url(), DEADLINE_MS);
+        let other = installation.replica(&database.url).with_counters_in(&redis.url(), DEADLINE_MS);
         let servers = [installation.serve().await, other.serve().await];
         Self { redis, _database: database, installation, _other: other, servers }
     }

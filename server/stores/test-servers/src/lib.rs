@@ -13,4 +13,4 @@ mod redis;
 pub use error::ServerError;
 pub use postgres::PostgresServer;
 pub use proxy::{Flow, Proxy};
-pub use redis::{Keeping, RedisCluster, RedisSentinels, RedisServer};
+pub use redis::{Keeping, Lag, RedisCluster, RedisSentinels, RedisServer};

@@ -13,7 +13,7 @@ mod folder;
 mod node;
 mod sentinels;
 
-pub use cluster::RedisCluster;
+pub use cluster::{Lag, RedisCluster};
 pub use sentinels::RedisSentinels;
 
 /// What a server remembers over its end.

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use rateguard_proto::v1;
 
@@ -25,7 +25,14 @@ pub struct Cell {
 
 /// All of it, shared by the callers.
 #[derive(Clone, Default)]
-pub struct Tally(Arc<Mutex<BTreeMap<(Kind, i64), Cell>>>);
+pub struct Tally(Arc<Mutex<Books>>);
+
+#[derive(Default)]
+struct Books {
+    cells: BTreeMap<(Kind, i64), Cell>,
+    /// How long callers waited for decisions that were taken without the shared counters, in milliseconds.
+    degraded_ms: Vec<i64>,
+}
 
 /// The number of the window in which an instant lies, counted from the epoch.
 pub fn window_of(at_ms: i64) -> i64 {
@@ -33,9 +40,12 @@ pub fn window_of(at_ms: i64) -> i64 {
 }
 
 impl Tally {
+    fn books(&self) -> MutexGuard<'_, Books> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn change(&self, kind: Kind, window: i64, change: impl FnOnce(&mut Cell)) {
-        let mut cells = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        change(cells.entry((kind, window)).or_default());
+        change(self.books().cells.entry((kind, window)).or_default());
     }
 
     /// Takes in a decision on a check that was sent and answered at these instants.
@@ -44,6 +54,9 @@ impl Tally {
         let told = told.map(|at| window_of(at.seconds * 1_000 + i64::from(at.nanos) / 1_000_000 - 1));
         let seen = window_of(answered_ms);
         let allowed = answer.decision() == v1::Decision::Allowed;
+        if answer.degraded {
+            self.books().degraded_ms.push(answered_ms - sent_ms);
+        }
         self.change(kind, told.unwrap_or(seen), |cell| {
             cell.degraded += i64::from(answer.degraded);
             match (allowed, told) {
@@ -63,8 +76,7 @@ impl Tally {
 
     /// What a rule did in a window.
     pub fn cell(&self, kind: Kind, window: i64) -> Cell {
-        let cells = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        cells.get(&(kind, window)).copied().unwrap_or_default()
+        self.books().cells.get(&(kind, window)).copied().unwrap_or_default()
     }
 
     /// Every rule's share of its limit in each window, as people read it.
@@ -81,6 +93,21 @@ impl Tally {
                 let _ = write!(text, "{:>18}", format!("{share} ({degraded}d {failed}f)"));
             }
         }
+        let _ = write!(text, "\n{}", self.waits());
         text
+    }
+
+    /// How long callers waited for an answer while the counters gave none.
+    fn waits(&self) -> String {
+        let mut waits = self.books().degraded_ms.clone();
+        waits.sort_unstable();
+        let Some(longest) = waits.last() else {
+            return "nothing was decided without the counters".to_owned();
+        };
+        let [half, most] = [50, 99].map(|percent| waits[(waits.len() - 1) * percent / 100]);
+        format!(
+            "{} decisions without the counters: p50 {half} ms, p99 {most} ms, longest {longest} ms",
+            waits.len()
+        )
     }
 }

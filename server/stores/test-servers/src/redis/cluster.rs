@@ -3,6 +3,8 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use rustix::process::Signal;
+
 use super::folder::Folder;
 use super::node::Node;
 use crate::ServerError;
@@ -84,14 +86,77 @@ impl RedisCluster {
     pub async fn kill_master_of(&self, key: &str) -> Result<(), ServerError> {
         let (nodes, key) = (self.nodes.clone(), key.to_owned());
         blocking(move || {
-            let has_key =
-                |node: &&Node| leads(node) && node.ask(&["EXISTS", &key]).is_ok_and(|answer| answer == "1");
-            let master = nodes.iter().find(has_key).ok_or(ServerError::NotRunning)?;
+            let master = master_of(&nodes, &key)?;
             master.ask(&["WAIT", "1", "1000"])?;
             master.kill()
         })
         .await
     }
+
+    /// Freezes the followers of the node that leads for a key: from here on they lag behind it.
+    ///
+    /// # Errors
+    ///
+    /// [`ServerError::NotRunning`] when nobody leads for it.
+    pub async fn freeze_followers_of(&self, key: &str) -> Result<Lag, ServerError> {
+        let (nodes, key) = (self.nodes.clone(), key.to_owned());
+        blocking(move || {
+            let leader = master_of(&nodes, &key)?.port();
+            let follows = |node: &&Node| {
+                let role = node.ask(&["ROLE"]).unwrap_or_default();
+                role.starts_with("slave") && role.lines().any(|line| line.trim() == leader.to_string())
+            };
+            let frozen: Vec<u16> = nodes.iter().filter(follows).map(Node::port).collect();
+            nodes
+                .iter()
+                .filter(|node| frozen.contains(&node.port()))
+                .try_for_each(|node| node.signal(Signal::STOP))?;
+            Ok(Lag { nodes, leader, frozen })
+        })
+        .await
+    }
+
+    /// The keys of all nodes that lead.
+    ///
+    /// # Errors
+    ///
+    /// [`ServerError::Failed`] when one cannot be asked.
+    pub async fn keys(&self) -> Result<Vec<String>, ServerError> {
+        let listed = self.ask_masters(&["KEYS", "*"]).await?;
+        Ok(listed.iter().flat_map(|keys| keys.lines().map(str::to_owned)).collect())
+    }
+}
+
+/// Followers that stand still while their leader goes on.
+#[derive(Debug)]
+pub struct Lag {
+    nodes: Arc<Vec<Node>>,
+    leader: u16,
+    frozen: Vec<u16>,
+}
+
+impl Lag {
+    /// Kills the leader without a word and lets the followers go on: one of them leads next, without what it
+    /// had not been told.
+    ///
+    /// # Errors
+    ///
+    /// [`ServerError::NotRunning`] when one of them runs no more.
+    pub async fn fail_over(self) -> Result<(), ServerError> {
+        blocking(move || {
+            let nodes = || self.nodes.iter();
+            nodes().filter(|node| node.port() == self.leader).try_for_each(Node::kill)?;
+            nodes()
+                .filter(|node| self.frozen.contains(&node.port()))
+                .try_for_each(|node| node.signal(Signal::CONT))
+        })
+        .await
+    }
+}
+
+fn master_of<'n>(nodes: &'n [Node], key: &str) -> Result<&'n Node, ServerError> {
+    let has_key = |node: &&Node| leads(node) && node.ask(&["EXISTS", key]).is_ok_and(|answer| answer == "1");
+    nodes.iter().find(has_key).ok_or(ServerError::NotRunning)
 }
 
 fn leads(node: &Node) -> bool {
