@@ -1,0 +1,211 @@
+//! One counter as its history says that it must stand: every amount with its instant, summed anew
+//! whenever somebody asks.
+
+use rateguard_core::counter::{Limit, Refill};
+use rateguard_core::time::Millis;
+
+/// Parts of a sliding window that count whole, as the product says.
+const SLIDING_PARTS: i64 = 60;
+
+/// The least and the most that may stand in a counter, both inclusive. They differ where a rule of
+/// the product leaves room: sliding windows count by parts, and a bucket gives back less than all.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Range {
+    /// At least.
+    pub low: i128,
+    /// At most.
+    pub high: i128,
+}
+
+impl Range {
+    /// Whether a figure lies in it.
+    pub fn holds(&self, figure: i128) -> bool {
+        self.low <= figure && figure <= self.high
+    }
+}
+
+/// An amount in a counter.
+#[derive(Clone, Debug)]
+pub struct Entry {
+    /// When it counts.
+    pub at: Millis,
+    /// What stands now.
+    pub amount: i64,
+    /// What a check took; zero for what was only reported.
+    pub taken: i64,
+    /// What was added after it was taken, and when.
+    added: Vec<(Millis, i64)>,
+}
+
+impl Entry {
+    /// What surely stands of it in a bucket. One that has run dry may be forgotten, and what comes on
+    /// top of an amount later then stands without that amount, which was given back before.
+    fn surely(&self) -> i64 {
+        if self.added.is_empty() { self.amount } else { (self.amount - self.taken).max(0) }
+    }
+
+    /// What counts as admitted: what was taken, or less where less was used.
+    fn admitted(&self) -> i64 {
+        self.taken.min(self.amount)
+    }
+}
+
+/// The history of one counter.
+#[derive(Clone, Debug)]
+pub struct CounterBook {
+    /// What it was held against the last time.
+    pub limit: Limit,
+    /// Goes up with every change.
+    pub version: u64,
+    entries: Vec<Entry>,
+    /// Money spent.
+    pub spent: i128,
+    /// Money held.
+    pub held: i128,
+}
+
+impl CounterBook {
+    /// A counter in which nothing happened.
+    pub fn new(limit: Limit) -> Self {
+        Self { limit, version: 0, entries: Vec::new(), spent: 0, held: 0 }
+    }
+
+    /// Whether it counts money that is held and spent.
+    pub fn is_budget(&self) -> bool {
+        matches!(self.limit, Limit::Budget { .. })
+    }
+
+    /// A check took an amount. Says where it stands.
+    pub fn take(&mut self, at: Millis, amount: i64) -> usize {
+        self.version += u64::from(amount != 0);
+        self.entries.push(Entry { at, amount, taken: amount, added: Vec::new() });
+        self.entries.len() - 1
+    }
+
+    /// A record without a reservation charged an amount.
+    pub fn charge(&mut self, at: Millis, amount: i64, now: Millis) {
+        self.version += 1;
+        if self.is_budget() {
+            self.spent += i128::from(amount);
+            return;
+        }
+        self.entries.push(Entry { at: at.min(now), amount, taken: 0, added: vec![(now, amount)] });
+    }
+
+    /// What stands at a place becomes another amount.
+    pub fn correct(&mut self, place: usize, amount: i64, now: Millis) {
+        let Some(entry) = self.entries.get_mut(place).filter(|entry| entry.amount != amount) else { return };
+        self.version += 1;
+        if amount > entry.amount {
+            entry.added.push((now, amount - entry.amount));
+        }
+        entry.amount = amount;
+    }
+
+    /// Money is held, or freed where it is negative.
+    pub fn hold(&mut self, nanos: i64) {
+        self.version += u64::from(nanos != 0);
+        self.held += i128::from(nanos);
+    }
+
+    /// What must stand in it now.
+    pub fn range(&self, now: Millis) -> Range {
+        match self.limit {
+            Limit::TokenBucket { refill, .. } => self.bucket(refill, now),
+            Limit::FixedWindow { window_ms, .. } => {
+                self.exactly(Millis::new(now.get() - now.get() % window_ms))
+            }
+            Limit::CalendarWindow { bounds, .. } => {
+                self.exactly(if now < bounds.end { bounds.start } else { bounds.end })
+            }
+            Limit::SlidingWindow { window_ms, .. } => self.sliding(window_ms, now),
+            Limit::Budget { .. } => {
+                let used = self.spent + self.held;
+                Range { low: used, high: used }
+            }
+        }
+    }
+
+    fn exactly(&self, since: Millis) -> Range {
+        let used = self.sum(since, |entry| entry.amount);
+        Range { low: used, high: used }
+    }
+
+    fn sum(&self, since: Millis, of: impl Fn(&Entry) -> i64) -> i128 {
+        self.entries.iter().filter(|entry| entry.at >= since).map(|entry| i128::from(of(entry))).sum()
+    }
+
+    /// An amount counts for the whole window, and for at most one part more.
+    fn sliding(&self, window_ms: i64, now: Millis) -> Range {
+        let part_ms = (window_ms + SLIDING_PARTS - 1) / SLIDING_PARTS;
+        let longest_ms = (SLIDING_PARTS + 1) * part_ms;
+        let low = self.sum(now.plus(1 - window_ms), |entry| entry.amount);
+        let high = self.sum(now.plus(1 - longest_ms), |entry| entry.amount);
+        Range { low: low.min(high), high: high.max(low) }
+    }
+
+    /// At least what would stand if only that had been taken which was used, and at most what would
+    /// if nothing had ever been given back.
+    fn bucket(&self, refill: Refill, now: Millis) -> Range {
+        let taken = self.entries.iter().filter(|entry| entry.taken > 0);
+        let low = level(refill, taken.map(|entry| (entry.at, entry.surely())).collect(), now);
+        let most = self.entries.iter().flat_map(|entry| {
+            entry.added.iter().copied().chain((entry.taken > 0).then_some((entry.at, entry.taken)))
+        });
+        Range { low, high: level(refill, most.collect(), now) }
+    }
+
+    /// Whether what checks were allowed to take since any instant passes the limit.
+    pub fn admitted_over(&self, now: Millis) -> Option<String> {
+        let size = i128::from(self.limit.size());
+        let over = |admitted: i128, since: Millis| {
+            (admitted > size).then(|| format!("{admitted} of {size} were admitted since {}", since.get()))
+        };
+        let since = match self.limit {
+            Limit::TokenBucket { refill, .. } => return self.bucket_over(refill, now),
+            Limit::FixedWindow { window_ms, .. } => Millis::new(now.get() - now.get() % window_ms),
+            Limit::CalendarWindow { bounds, .. } if now < bounds.end => bounds.start,
+            Limit::CalendarWindow { bounds, .. } => bounds.end,
+            Limit::SlidingWindow { window_ms, .. } => now.plus(1 - window_ms),
+            // Money that is spent beyond what was held is debt, which no check was allowed.
+            Limit::Budget { .. } => return None,
+        };
+        over(self.sum(since, Entry::admitted), since)
+    }
+
+    fn bucket_over(&self, refill: Refill, now: Millis) -> Option<String> {
+        let mut admitted = 0;
+        let capacity = i128::from(self.limit.size());
+        for entry in self.entries.iter().rev() {
+            admitted += i128::from(entry.admitted());
+            let refilled = i128::from(refill.units()) * i128::from(now.since(entry.at));
+            let excess = (admitted - capacity) * i128::from(refill.period_ms()) - refilled;
+            if entry.taken > 0 && excess > 0 {
+                let since = entry.at.get();
+                return Some(format!(
+                    "{admitted} were admitted since {since}, over {capacity} and the refill"
+                ));
+            }
+        }
+        None
+    }
+}
+
+/// The level of a bucket into which these amounts went, in whole units rounded up.
+fn level(refill: Refill, mut amounts: Vec<(Millis, i64)>, now: Millis) -> i128 {
+    amounts.sort_by_key(|(at, _)| *at);
+    let period = i128::from(refill.period_ms());
+    let (mut ticks, mut last) = (0_i128, Millis::ZERO);
+    for (at, amount) in amounts {
+        ticks = drained(refill, ticks, at.since(last)) + i128::from(amount) * period;
+        last = at;
+    }
+    (drained(refill, ticks, now.since(last)) + period - 1) / period
+}
+
+fn drained(refill: Refill, ticks: i128, elapsed_ms: i64) -> i128 {
+    (ticks - i128::from(refill.units()) * i128::from(elapsed_ms)).max(0)
+}
+
+#[cfg(test)]
+mod tests;

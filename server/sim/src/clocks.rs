@@ -1,0 +1,81 @@
+//! Clocks of a run. All follow the runtime's clock, which only moves while everybody waits; each is
+//! wrong in its own way.
+
+use std::sync::atomic::{AtomicI64, Ordering};
+
+use rateguard_core::time::Millis;
+use rateguard_engine::clock::Clock;
+use tokio::time::Instant;
+
+/// When every run begins: some seconds before a full hour, so that windows of the calendar end in it.
+/// 2027-01-15T07:59:53Z.
+pub const BEGINS: i64 = 1_800_000_000_000 - 7_000;
+
+/// The true time of a run.
+#[derive(Clone, Copy, Debug)]
+pub struct TrueTime {
+    began: Instant,
+}
+
+impl TrueTime {
+    /// A run that begins now.
+    pub fn begin() -> Self {
+        Self { began: Instant::now() }
+    }
+
+    /// Milliseconds since the run began.
+    pub fn elapsed_ms(&self) -> i64 {
+        i64::try_from(self.began.elapsed().as_millis()).unwrap_or(i64::MAX)
+    }
+
+    /// The true instant.
+    pub fn now(&self) -> Millis {
+        Millis::new(BEGINS).plus(self.elapsed_ms())
+    }
+}
+
+/// A clock that is ahead or behind, and that somebody sets while the run goes on.
+#[derive(Debug)]
+pub struct SkewedClock {
+    time: TrueTime,
+    skew_ms: AtomicI64,
+}
+
+impl SkewedClock {
+    /// A clock that is ahead by so much; behind where that is negative.
+    pub fn new(time: TrueTime, skew_ms: i64) -> Self {
+        Self { time, skew_ms: AtomicI64::new(skew_ms) }
+    }
+
+    /// Sets it, perhaps back.
+    pub fn set_skew_ms(&self, skew_ms: i64) {
+        self.skew_ms.store(skew_ms, Ordering::Relaxed);
+    }
+
+    /// What it shows, which may be earlier than what it showed before.
+    pub fn shows(&self) -> Millis {
+        self.time.now().plus(self.skew_ms.load(Ordering::Relaxed))
+    }
+}
+
+/// The clock of one process: the machine's, held still while that is set back. A restart begins anew.
+#[derive(Debug)]
+pub struct ProcessClock {
+    machine: std::sync::Arc<SkewedClock>,
+    last_ms: AtomicI64,
+}
+
+impl ProcessClock {
+    /// The clock of a process on a machine.
+    pub fn on(machine: std::sync::Arc<SkewedClock>) -> Self {
+        Self { machine, last_ms: AtomicI64::new(0) }
+    }
+}
+
+impl Clock for ProcessClock {
+    fn now(&self) -> Millis {
+        let shown_ms = self.machine.shows().get();
+        let last_ms = self.last_ms.fetch_max(shown_ms, Ordering::Relaxed);
+        Millis::new(last_ms.max(shown_ms))
+    }
+}

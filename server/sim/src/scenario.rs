@@ -1,0 +1,215 @@
+//! What a seed stands for: the limits of one workspace, who calls, and what goes wrong.
+
+use std::collections::BTreeSet;
+
+use rateguard_core::counter::{Position, Refill};
+use rateguard_core::ids::{BudgetId, DisplayName, KeyId, RuleId, WorkspaceId};
+use rateguard_core::invalid::Invalid;
+use rateguard_core::matching::{Dimension, Match, OnMissing, Scope};
+use rateguard_core::money::{Currency, Nanos};
+use rateguard_core::rule::{Algorithm, Budget, BudgetPeriod, Enforcement, Rule, RulePolicies};
+use rateguard_core::time::{CalendarPeriod, Millis, Zone};
+use rateguard_core::unit::Unit;
+use rateguard_engine::ports::{Resource, Snapshot, Stored};
+use rateguard_engine::resources::{Key, Scope as KeyScope, Workspace};
+
+use crate::clocks::BEGINS;
+use crate::dice::Dice;
+use crate::faults::Faults;
+
+/// How long callers call.
+const LASTS_MS: i64 = 9_000;
+/// Most replicas of a run.
+const REPLICAS_MAX: i64 = 4;
+/// Most callers of a run.
+const CLIENTS_MAX: i64 = 5;
+/// Longest window of a run's limits: several of them end while callers call.
+const WINDOW_MS_MAX: i64 = 3_000;
+
+/// A run before it begins.
+#[derive(Clone, Debug)]
+pub struct Scenario {
+    /// Replicas.
+    pub replicas: usize,
+    /// Callers.
+    pub clients: usize,
+    /// How long callers call.
+    pub lasts_ms: i64,
+    /// Longest pause of a caller between two calls.
+    pub pause_ms_max: i64,
+    /// What goes wrong.
+    pub faults: Faults,
+    /// The key of all callers.
+    pub key: Key,
+    /// The configuration.
+    pub snapshot: Snapshot,
+    /// Limits that count each subject by itself.
+    pub by_subject: BTreeSet<String>,
+}
+
+/// A rule as runs tell them apart.
+struct Draft {
+    number: u8,
+    unit: Unit,
+    algorithm: Algorithm,
+    by_subject: bool,
+    enforcement: Enforcement,
+}
+
+impl Scenario {
+    /// The run of a seed.
+    ///
+    /// # Errors
+    /// None: whatever is drawn is within its bounds.
+    pub fn draw(dice: &Dice) -> Result<Self, Invalid> {
+        let faults = Faults::draw(dice);
+        let workspace = WorkspaceId::from_random([1; 16]);
+        let drafts = drafts(dice, faults.clocks)?;
+        let by_subject = drafts.iter().filter(|draft| draft.by_subject).map(|draft| draft.id());
+        let by_subject = by_subject.map(|id| id.as_str().to_owned()).collect();
+        let mut resources = Vec::new();
+        for draft in drafts {
+            resources.push(Resource::Rule(draft.rule()?));
+        }
+        if dice.happens(600) {
+            resources.push(Resource::Budget(budget(dice)?));
+        }
+        Ok(Self {
+            replicas: usize::try_from(dice.within(1..=REPLICAS_MAX)).unwrap_or(1),
+            clients: usize::try_from(dice.within(1..=CLIENTS_MAX)).unwrap_or(1),
+            lasts_ms: LASTS_MS,
+            pause_ms_max: dice.within(50..=600),
+            faults,
+            key: key()?,
+            snapshot: snapshot(workspace, resources)?,
+            by_subject,
+        })
+    }
+}
+
+fn snapshot(workspace: WorkspaceId, resources: Vec<Resource>) -> Result<Snapshot, Invalid> {
+    let tenant = Workspace {
+        id: workspace.clone(),
+        name: DisplayName::parse("name", "simulated")?,
+        zone: Zone::UTC,
+        currency: Currency::USD,
+    };
+    let at = Millis::new(BEGINS);
+    let stored =
+        |value| Stored { workspace: workspace.clone(), value, version: 1, created_at: at, updated_at: at };
+    let resources = resources.into_iter().map(stored).collect();
+    Ok(Snapshot { revision: 1, workspaces: vec![tenant], resources })
+}
+
+fn key() -> Result<Key, Invalid> {
+    let name = DisplayName::parse("name", "simulated")?;
+    let scopes = [KeyScope::Quota, KeyScope::Usage].into_iter().collect();
+    Ok(Key { id: KeyId::from_random([2; 16]), ..Key::plain(name, scopes) })
+}
+
+fn budget(dice: &Dice) -> Result<Budget, Invalid> {
+    Ok(Budget {
+        id: BudgetId::from_random([9; 16]),
+        name: DisplayName::parse("name", "money")?,
+        matches: Match::default(),
+        scope: Scope::default(),
+        amount: Nanos::parse("amount", dice.within(2_000..=60_000))?,
+        topped_up: Nanos::ZERO,
+        period: BudgetPeriod::Prepaid,
+        enforcement: Enforcement::Enforced,
+        active: true,
+        opened_after: Some(Position::default()),
+    })
+}
+
+/// One to all of what rules may be. Calendars are for clocks that are right: whose calendar a store
+/// counts by is told to it by whoever asks.
+fn drafts(dice: &Dice, clocks_are_wrong: bool) -> Result<Vec<Draft>, Invalid> {
+    let mut drafts = Vec::new();
+    let all = [fixed(dice), sliding(dice), by_subject(dice), bucket(dice)?, shadow(dice), calendar(dice)];
+    for draft in all {
+        let is_calendar = matches!(draft.algorithm, Algorithm::CalendarWindow { .. });
+        if dice.happens(450) && !(is_calendar && clocks_are_wrong) {
+            drafts.push(draft);
+        }
+    }
+    if drafts.is_empty() {
+        drafts.push(fixed(dice));
+    }
+    Ok(drafts)
+}
+
+fn window_ms(dice: &Dice) -> i64 {
+    dice.within(500..=WINDOW_MS_MAX)
+}
+
+fn fixed(dice: &Dice) -> Draft {
+    let algorithm = Algorithm::FixedWindow { limit: dice.within(2..=12), window_ms: window_ms(dice) };
+    Draft {
+        number: 1,
+        unit: Unit::Requests,
+        algorithm,
+        by_subject: false,
+        enforcement: Enforcement::Enforced,
+    }
+}
+
+fn sliding(dice: &Dice) -> Draft {
+    let algorithm = Algorithm::SlidingWindow { limit: dice.within(20..=200), window_ms: window_ms(dice) };
+    Draft { number: 2, unit: Unit::Tokens, algorithm, by_subject: false, enforcement: Enforcement::Enforced }
+}
+
+fn by_subject(dice: &Dice) -> Draft {
+    let algorithm = Algorithm::FixedWindow { limit: dice.within(20..=150), window_ms: window_ms(dice) };
+    Draft { number: 3, unit: Unit::Tokens, algorithm, by_subject: true, enforcement: Enforcement::Enforced }
+}
+
+fn bucket(dice: &Dice) -> Result<Draft, Invalid> {
+    let capacity = dice.within(20..=200);
+    let refill = Refill::new(dice.within(5..=80), dice.within(300..=2_000), capacity)?;
+    let algorithm = Algorithm::TokenBucket { capacity, refill };
+    let enforcement = Enforcement::Enforced;
+    Ok(Draft { number: 4, unit: Unit::Tokens, algorithm, by_subject: false, enforcement })
+}
+
+fn shadow(dice: &Dice) -> Draft {
+    let algorithm = Algorithm::FixedWindow { limit: dice.within(1..=6), window_ms: window_ms(dice) };
+    Draft { number: 5, unit: Unit::Requests, algorithm, by_subject: false, enforcement: Enforcement::Shadow }
+}
+
+fn calendar(dice: &Dice) -> Draft {
+    let (limit, period) = (dice.within(5..=30), CalendarPeriod::Hour);
+    let algorithm = Algorithm::CalendarWindow { limit, period, zone: None };
+    Draft {
+        number: 6,
+        unit: Unit::Requests,
+        algorithm,
+        by_subject: false,
+        enforcement: Enforcement::Enforced,
+    }
+}
+
+impl Draft {
+    fn id(&self) -> RuleId {
+        RuleId::from_random([self.number; 16])
+    }
+
+    fn rule(self) -> Result<Rule, Invalid> {
+        let dimensions = if self.by_subject { vec![Dimension::Subject] } else { Vec::new() };
+        let rule = Rule {
+            id: self.id(),
+            name: DisplayName::parse("name", &format!("rule {}", self.number))?,
+            matches: Match::default(),
+            scope: Scope { dimensions, on_missing: OnMissing::default() },
+            unit: self.unit,
+            algorithm: self.algorithm,
+            enforcement: self.enforcement,
+            priority: i32::from(self.number),
+            override_group: None,
+            policies: RulePolicies::default(),
+            active: true,
+        };
+        rule.check()?;
+        Ok(rule)
+    }
+}
