@@ -6,12 +6,14 @@
 //! that owns it keeps the last one.
 
 pub mod budget;
+pub mod lent;
 pub mod sliding_window;
 pub mod token_bucket;
 pub mod window;
 
 use crate::time::{Bounds, Millis};
 pub use budget::{BudgetCounter, PeriodMoney};
+pub use lent::Lent;
 pub use sliding_window::SlidingWindow;
 pub use token_bucket::{Refill, TokenBucket};
 pub use window::WindowCounter;
@@ -356,6 +358,32 @@ impl Counter {
             (Self::Budget(state), Mark::Budget { start, .. }) => state.correct_hold(start, delta),
             // The counter was dropped or replaced in the meantime: its window is over.
             _ => {}
+        }
+    }
+
+    /// Takes `amount` for a holder that spends it within the life that [`Lease`](crate::lease::Lease)
+    /// names, and says where. The caller has read the counter first.
+    pub fn lend(&mut self, limit: &Limit, amount: i64, now: Millis) -> Mark {
+        match (&mut *self, *limit) {
+            (Self::TokenBucket(state), Limit::TokenBucket { refill, .. }) => {
+                Mark::TokenBucket { at: state.lend(refill, amount, now), refill }
+            }
+            (_, Limit::TokenBucket { .. }) => {
+                *self = Self::fresh(limit, now);
+                self.lend(limit, amount, now)
+            }
+            _ => self.take(limit, amount, now),
+        }
+    }
+
+    /// Ends `closed` units of a lease taken at `mark`, of which `unused` were not spent and are free
+    /// again where the mark still counts.
+    pub fn end_lease(&mut self, mark: Mark, closed: i64, unused: i64, now: Millis) {
+        match (self, mark) {
+            (Self::TokenBucket(state), Mark::TokenBucket { at, .. }) => {
+                state.end_lease(at, closed, unused, now);
+            }
+            (state, _) => state.correct(mark, closed, -unused.clamp(0, closed.max(0)), now),
         }
     }
 

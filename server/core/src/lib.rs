@@ -5,6 +5,7 @@ pub mod counter;
 pub mod decision;
 pub mod ids;
 pub mod invalid;
+pub mod lease;
 pub mod limits;
 pub mod matching;
 pub mod money;

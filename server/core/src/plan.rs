@@ -9,7 +9,7 @@ use xxhash_rust::xxh3::{Xxh3, xxh3_128_with_seed};
 use crate::counter::{CounterFamily, CounterId, Limit, Position};
 use crate::ids::{ApiId, BudgetId, RuleId, WorkspaceId};
 use crate::matching::{CallFacts, Match, Mismatch, OnMissing, Scope, ScopeValue};
-use crate::rule::{Algorithm, Budget, BudgetPeriod, Enforcement, Rule};
+use crate::rule::{Algorithm, Budget, BudgetPeriod, Consistency, Enforcement, Rule, RulePolicies};
 use crate::time::{Bounds, CalendarPeriod, Millis, Zone};
 use crate::unit::Unit;
 
@@ -43,6 +43,8 @@ pub struct PlannedLimit {
     pub unit: Unit,
     /// Whether it decides.
     pub enforcement: Enforcement,
+    /// Where and how it decides.
+    pub policies: RulePolicies,
     /// The calls it applies to.
     pub matches: Match,
     /// What makes its counters different.
@@ -236,6 +238,11 @@ impl PlannedLimit {
         family(self.seed)
     }
 
+    /// Whether replicas may decide by units that they took in advance.
+    pub fn is_leased(&self) -> bool {
+        self.policies.consistency == Consistency::Leased
+    }
+
     /// Whether the limit is a budget.
     pub fn is_budget(&self) -> bool {
         matches!(self.id, LimitId::Budget(_))
@@ -329,6 +336,7 @@ fn plan_rule(workspace: &WorkspaceId, zone: &Zone, rule: &Rule, now: Millis) -> 
         name: rule.name.as_str().into(),
         unit: rule.unit.clone(),
         enforcement: rule.enforcement,
+        policies: rule.policies,
         matches: rule.matches.clone(),
         scope: rule.scope.clone(),
         counts_after: Position::default(),
@@ -357,6 +365,7 @@ pub fn plan_budget(workspace: &WorkspaceId, zone: &Zone, budget: &Budget, now: M
         name: budget.name.as_str().into(),
         unit: Unit::Cost,
         enforcement: budget.enforcement,
+        policies: RulePolicies::default(),
         matches: budget.matches.clone(),
         scope: budget.scope.clone(),
         counts_after: budget.opened_after.unwrap_or_default(),

@@ -38,14 +38,17 @@ const OPEN_INTERVAL: Duration = Duration::from_secs(1);
 /// How often the last uses of keys are written down: with the time that it takes, a use is known to
 /// everybody within a minute.
 const KEY_USES_INTERVAL: Duration = Duration::from_secs(30);
+/// How often a quarter of what is held in advance of counters is looked through.
+const TEND_LEASES_INTERVAL: Duration = Duration::from_millis(100);
 
-const TASKS: [(Task, Duration); 6] = [
+const TASKS: [(Task, Duration); 7] = [
     (Task::Checkpoint, CHECKPOINT_INTERVAL),
     (Task::Expire, EXPIRE_INTERVAL),
     (Task::Sweep, SWEEP_INTERVAL),
     (Task::Refresh, REFRESH_INTERVAL),
     (Task::OpenBudgets, OPEN_INTERVAL),
     (Task::KeyUses, KEY_USES_INTERVAL),
+    (Task::TendLeases, TEND_LEASES_INTERVAL),
 ];
 
 pub(crate) fn start(engine: &Arc<Engine>, stop: &CancellationToken) -> JoinSet<()> {
@@ -66,6 +69,7 @@ enum Task {
     Refresh,
     OpenBudgets,
     KeyUses,
+    TendLeases,
 }
 
 impl Task {
@@ -78,6 +82,7 @@ impl Task {
             Self::Refresh => "refreshing the configuration",
             Self::OpenBudgets => "opening budgets",
             Self::KeyUses => "writing the last uses of keys down",
+            Self::TendLeases => "giving leases back",
         }
     }
 
@@ -85,7 +90,7 @@ impl Task {
         Wake::by(match self {
             Self::Refresh => engine.config.wake(),
             Self::OpenBudgets => Some(engine.directory.watch()),
-            Self::Checkpoint | Self::Expire | Self::Sweep | Self::KeyUses => None,
+            Self::Checkpoint | Self::Expire | Self::Sweep | Self::KeyUses | Self::TendLeases => None,
         })
     }
 }
@@ -157,6 +162,10 @@ impl Engine {
             Task::Refresh => Ok(self.directory.refresh(self.now()).await?),
             Task::OpenBudgets => self.open_budgets_left().await,
             Task::KeyUses => Ok(self.write_key_uses().await?),
+            Task::TendLeases => {
+                self.leases.tend(self.now());
+                Ok(())
+            }
         }
     }
 

@@ -26,6 +26,7 @@ use crate::costing::Estimate;
 use crate::directory::WorkspaceView;
 use crate::engine::Engine;
 use crate::error::{EngineError, Reason};
+use crate::leases::Leased;
 use crate::ports::{CheckCommand, CheckOutcome, CounterQuery, Decided, ReleaseOutcome};
 
 /// A call, as its caller describes it. Empty text means unsaid.
@@ -163,7 +164,7 @@ impl Engine {
 
     async fn decide(&self, asking: &Asking<'_>, demanded: &Demanded) -> Result<CheckResponse, EngineError> {
         let command = asking.command(demanded)?;
-        let outcome = self.counters.check(&command).await?;
+        let outcome = self.leases.check(&command, &leased(&asking.selection)).await?;
         let mut response = respond(&asking.selection, &command.charges, decided(outcome)?);
         if command.mode == Mode::Peek && response.allowed {
             response.reserved = demanded.cost();
@@ -178,7 +179,10 @@ impl Engine {
         if command.request.is_none() {
             return Ok(None);
         }
-        let outcome = self.counters.recall(&command).await?;
+        let outcome = match self.leases.recall(&command).await? {
+            Some(here) => Some(here),
+            None => self.counters.recall(&command).await?,
+        };
         let answer = |outcome| Ok(respond(&asking.selection, &command.charges, decided(outcome)?));
         outcome.map(answer).transpose()
     }
@@ -194,7 +198,8 @@ impl Engine {
         addressed.check_api()?;
         let selection = select(&view.plan, &addressed.facts(), now)?;
         let queries: Vec<CounterQuery> = selection.selected.iter().map(query).collect();
-        let readings = self.counters.read(&caller.workspace, &queries, now).await?;
+        let mut readings = self.counters.read(&caller.workspace, &queries, now).await?;
+        self.leases.add_held(&queries, &leased(&selection), &mut readings);
         Ok(selection
             .selected
             .iter()
@@ -287,6 +292,10 @@ fn probe(selected: &Selected<'_>) -> Charge {
         demand: Demand::PROBE,
         enforcement: planned.enforcement,
     }
+}
+
+fn leased(selection: &Selection<'_>) -> Leased {
+    selection.selected.iter().map(|selected| selected.planned.is_leased()).collect()
 }
 
 fn query(selected: &Selected<'_>) -> CounterQuery {

@@ -15,6 +15,7 @@ use crate::clock::Clock;
 use crate::directory::{Directory, WorkspaceView};
 use crate::error::{EngineError, Reason};
 use crate::key_uses::KeyUses;
+use crate::leases::{LeaseFigures, Leases};
 use crate::manage::OpenedHere;
 use crate::ports::{AuditStore, ConfigStore, CounterStore, EventLog, StoreError, UsageStore};
 use crate::pulse::{Pulse, StoreFailure, StoreState};
@@ -65,6 +66,7 @@ pub struct Engine {
     pub(crate) directory: Arc<Directory>,
     pub(crate) config: Arc<dyn ConfigStore>,
     pub(crate) counters: Arc<dyn CounterStore>,
+    pub(crate) leases: Arc<Leases>,
     pub(crate) log: Arc<dyn EventLog>,
     pub(crate) usage: Arc<dyn UsageStore>,
     pub(crate) audit: Arc<dyn AuditStore>,
@@ -125,10 +127,11 @@ impl Engine {
         let key_uses = Arc::new(KeyUses::default());
         let token = setup.gateway_token.as_deref();
         let engine = Arc::new(Self {
-            clock: setup.clock,
+            clock: setup.clock.clone(),
             authenticator: Authenticator::new(directory.clone(), key_uses.clone(), token),
             directory,
             config,
+            leases: Leases::new(counters.clone(), setup.clock.clone()),
             counters,
             log,
             usage,
@@ -182,6 +185,11 @@ impl Engine {
         }
     }
 
+    /// What decisions by units taken in advance have done so far.
+    pub fn lease_figures(&self) -> LeaseFigures {
+        self.leases.figures()
+    }
+
     /// Why the event log takes no records at present, if it does not: see
     /// [`Recorder::append_failure`].
     pub fn event_log_failure(&self) -> Option<StoreFailure> {
@@ -232,7 +240,7 @@ impl Background {
     }
 
     /// Stops in order: first what makes new events, then the recorder with all that it holds, then
-    /// the counters are written down for a start that forgets nothing. The last uses of keys are
+    /// leases go back and the counters are written down for a start that forgets nothing. The last uses of keys are
     /// written as far as their store answers soon.
     ///
     /// # Errors
@@ -242,6 +250,7 @@ impl Background {
         while self.tasks.join_next().await.is_some() {}
         self.recorder_stop.cancel();
         while self.recorder.join_next().await.is_some() {}
+        self.engine.leases.close().await;
         let written = self.engine.write_key_uses();
         if !matches!(tokio::time::timeout(LAST_WRITES_MAX, written).await, Ok(Ok(()))) {
             tracing::warn!("the last uses of keys since the last half minute could not be written down");

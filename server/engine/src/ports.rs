@@ -27,8 +27,9 @@ pub use config_store::{
 };
 pub use counter_store::{
     CheckCommand, CheckOutcome, CounterHealth, CounterQuery, CounterStore, Decided, ExpiredReservation,
-    LiveBudgets, Overflowed, Principal, RESERVATION_RANDOM_BYTES, ReleaseOutcome, RequestFingerprint,
-    ReservationRequest, SettleCharge, SettleCommand, SettleReservation, Standing,
+    LEASES_PER_COMMAND_MAX, LeaseCommand, LiveBudgets, Overflowed, Principal, RESERVATION_RANDOM_BYTES,
+    ReleaseOutcome, RequestFingerprint, ReservationRequest, SettleCharge, SettleCommand, SettleReservation,
+    Standing,
 };
 pub use event_log::{AppendOutcome, Appended, EventLog};
 pub use identity_store::{ExternalIdentity, IDENTITIES_FULL, IdentityStore};

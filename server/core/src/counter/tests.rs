@@ -7,7 +7,7 @@ use crate::time::{CalendarPeriod, Zone};
 mod buckets;
 mod budgets;
 mod hints;
-mod never_over;
+pub(crate) mod never_over;
 
 /// A limit whose calendar is still to be asked.
 #[derive(Clone, Debug)]

@@ -4,6 +4,7 @@
 //! kept as whole units and a remainder over the reduced fraction of the rate, so that no part of a
 //! unit is ever lost or won by rounding.
 
+use super::lent::{Lent, generation_of};
 use super::{Reading, add};
 use crate::invalid::Invalid;
 use crate::limits::{LIMIT_MAX, WINDOW_MS_MAX};
@@ -75,7 +76,9 @@ impl Refill {
         i128::from(self.units) * i128::from(elapsed_ms)
     }
 
+    /// How long `ticks` take to be given back; none for what is below nothing.
     fn ms_for(&self, ticks: i128) -> i64 {
+        let ticks = ticks.max(0);
         let units = i128::from(self.units);
         i64::try_from((ticks + units - 1) / units).unwrap_or(i64::MAX)
     }
@@ -94,7 +97,7 @@ fn whole_units_up(ticks: i128, period_ms: i64) -> i64 {
 }
 
 /// What is used of a bucket.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TokenBucket {
     /// Whole units used; above the capacity in debt.
     pub used: i64,
@@ -108,6 +111,8 @@ pub struct TokenBucket {
     pub at: Millis,
     /// When the last of it will have been given back, at the rate of the last take.
     pub idle_at: Millis,
+    /// What holders of leases may still spend of what is used; boxed, since few buckets are lent of.
+    pub lent: Option<Box<Lent>>,
 }
 
 impl TokenBucket {
@@ -119,24 +124,45 @@ impl TokenBucket {
         refill_units: 1,
         at: Millis::ZERO,
         idle_at: Millis::ZERO,
+        lent: None,
     };
 
     pub(super) fn read(&self, capacity: i64, refill: Refill, need: i64, now: Millis) -> Reading {
-        // Nothing is given back before the clock has reached the last take again.
-        let behind_ms = self.at.since(now);
-        let ticks = self.ticks(refill, now);
-        let used = whole_units_up(ticks, refill.period_ms);
-        let reset_at = now.plus(behind_ms).plus(refill.ms_for(ticks));
+        let used = whole_units_up(self.ticks(refill, now), refill.period_ms);
+        let reset_at = now.plus(self.ms_until(0, refill, now));
         Reading::new(i128::from(used), capacity, need, Some(reset_at)).wait_ms(need, capacity, || {
             let free = i128::from(capacity - need) * i128::from(refill.period_ms);
-            refill.ms_for(ticks - free).saturating_add(behind_ms)
+            self.ms_until(free, refill, now)
         })
     }
 
     pub(super) fn take(&mut self, refill: Refill, amount: i64, now: Millis) {
         self.settle_to(refill, now);
         self.used = add(self.used, amount);
-        self.idle_at = self.at.plus(refill.ms_for(self.ticks(refill, self.at)));
+        self.set_idle_at(refill);
+    }
+
+    /// Takes an amount for a holder that spends it later; says when.
+    pub(super) fn lend(&mut self, refill: Refill, amount: i64, now: Millis) -> Millis {
+        self.settle_to(refill, now);
+        self.used = add(self.used, amount);
+        let lent = self.lent.as_deref().copied().unwrap_or_default();
+        self.lent = Some(Box::new(lent.plus(amount, self.at)));
+        self.set_idle_at(refill);
+        self.at
+    }
+
+    /// Closes `closed` units of what was lent at an instant, of which `unused` were not spent. What was
+    /// lent is a floor, so nothing of it was given back meanwhile, and the unused part is free again
+    /// whole. Of a lease that has expired here nothing is given back.
+    pub(super) fn end_lease(&mut self, at: Millis, closed: i64, unused: i64, now: Millis) {
+        let refill = self.refill();
+        self.settle_to(refill, now);
+        let Some(mut lent) = self.lent.as_deref().copied() else { return };
+        let closed = lent.close(generation_of(at), closed);
+        self.used = add(self.used, -unused.clamp(0, closed));
+        self.lent = lent.at(self.at).map(Box::new);
+        self.set_idle_at(refill);
     }
 
     /// Charges what was used at `accounted_at`, as if it had been taken then or, where the bucket
@@ -187,7 +213,36 @@ impl TokenBucket {
             let stored = i128::from(self.remainder_of.max(1));
             (i128::from(self.remainder) * period + stored - 1) / stored
         };
-        (i128::from(self.used) * period + part - refill.ticks_in(now.since(self.at))).max(0)
+        let (mut ticks, mut from) = (i128::from(self.used) * period + part, self.at);
+        for (until, floor) in self.floors() {
+            ticks = refilled(ticks, refill, until.min(now).since(from), floor);
+            from = from.max(until);
+        }
+        refilled(ticks, refill, now.since(from), 0)
+    }
+
+    /// How long after `now` no more than `ticks_max` are used.
+    fn ms_until(&self, ticks_max: i128, refill: Refill, now: Millis) -> i64 {
+        // Nothing is given back before the clock has reached the last take again.
+        let mut from = now.max(self.at);
+        let mut ticks = self.ticks(refill, from);
+        for (until, floor) in self.floors() {
+            let ms = refill.ms_for(ticks - ticks_max);
+            if i128::from(floor) * i128::from(refill.period_ms) <= ticks_max && ms <= until.since(from) {
+                return from.since(now).saturating_add(ms);
+            }
+            ticks = refilled(ticks, refill, until.since(from), floor);
+            from = from.max(until);
+        }
+        from.since(now).saturating_add(refill.ms_for(ticks - ticks_max))
+    }
+
+    fn floors(&self) -> impl Iterator<Item = (Millis, i64)> + use<> {
+        self.lent.as_deref().map(|lent| lent.floors()).into_iter().flatten()
+    }
+
+    fn set_idle_at(&mut self, refill: Refill) {
+        self.idle_at = self.at.plus(self.ms_until(0, refill, self.at));
     }
 
     fn settle_to(&mut self, refill: Refill, now: Millis) {
@@ -197,5 +252,12 @@ impl TokenBucket {
         self.remainder_of = refill.period_ms;
         self.refill_units = refill.units;
         self.at = self.at.max(now);
+        self.lent = self.lent.take().and_then(|lent| lent.at(self.at)).map(Box::new);
     }
+}
+
+/// What is left of `ticks` after they were given back for `elapsed_ms`, down to a floor of whole units.
+fn refilled(ticks: i128, refill: Refill, elapsed_ms: i64, floor: i64) -> i128 {
+    let floor = i128::from(floor) * i128::from(refill.period_ms);
+    (ticks - refill.ticks_in(elapsed_ms)).max(floor.min(ticks))
 }

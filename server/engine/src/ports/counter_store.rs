@@ -8,6 +8,7 @@ use rateguard_core::amounts::Amounts;
 use rateguard_core::counter::{CounterFamily, CounterId, Limit, Position, Reading};
 use rateguard_core::decision::{Charge, Mode, Verdict};
 use rateguard_core::ids::{KeyId, RequestId, ReservationId, WorkspaceId};
+use rateguard_core::lease::{LeaseOutcome, LeaseRequest, LeaseReturn};
 use rateguard_core::money::Nanos;
 use rateguard_core::reservation::{Reservation, ReservationState};
 use rateguard_core::time::Millis;
@@ -146,6 +147,22 @@ pub struct CounterQuery {
     /// What it is held against.
     pub limit: Limit,
 }
+
+/// What a holder of leases gives back to the counters of one workspace, and what it asks of them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LeaseCommand {
+    /// The tenant.
+    pub workspace: WorkspaceId,
+    /// The instant.
+    pub now: Millis,
+    /// What it does not hold any more; this comes first.
+    pub returns: Vec<LeaseReturn>,
+    /// What it would like, at most [`LEASES_PER_COMMAND_MAX`] together with what it gives back.
+    pub requests: Vec<LeaseRequest>,
+}
+
+/// Leases that one command gives back and asks for: more would keep decisions waiting.
+pub const LEASES_PER_COMMAND_MAX: usize = 256;
 
 /// What a record found of its reservation when it was taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -295,6 +312,14 @@ pub trait CounterStore: Send + Sync + 'static {
         counters: &[CounterQuery],
         now: Millis,
     ) -> Result<Vec<Reading>, StoreError>;
+
+    /// Ends leases and takes new ones, one outcome for each request. What a lease has is taken from its
+    /// counter for good; whoever holds it may spend it for its life.
+    ///
+    /// # Errors
+    /// [`StoreError::Unavailable`] when nothing was done; after [`StoreError::OutcomeUnknown`] whatever
+    /// was asked for may be taken, and whatever was given back may be free.
+    async fn lease(&self, command: &LeaseCommand) -> Result<Vec<LeaseOutcome>, StoreError>;
 
     /// A reservation, while its record stands.
     ///

@@ -10,6 +10,7 @@ use async_trait::async_trait;
 use parking_lot::Mutex;
 use rateguard_core::counter::{CounterId, Position, Reading};
 use rateguard_core::ids::{EventId, ReservationId, WorkspaceId};
+use rateguard_core::lease::LeaseOutcome;
 use rateguard_core::money::Nanos;
 use rateguard_core::reservation::{Reservation, ReservationState};
 use rateguard_core::time::Millis;
@@ -21,8 +22,9 @@ pub(crate) use config::FakeConfig;
 use super::workspace;
 use crate::ports::{
     AppendOutcome, Appended, CheckCommand, CheckOutcome, CounterHealth, CounterQuery, CounterStore, EventLog,
-    EventPage, EventQuery, ExpiredReservation, LiveBudgets, Principal, ReleaseOutcome, SeriesPoint,
-    SeriesQuery, SettleCharge, SettleCommand, Standing, StoreError, Summary, UsageFilter, UsageStore,
+    EventPage, EventQuery, ExpiredReservation, LeaseCommand, LiveBudgets, Principal, ReleaseOutcome,
+    SeriesPoint, SeriesQuery, SettleCharge, SettleCommand, Standing, StoreError, Summary, UsageFilter,
+    UsageStore,
 };
 
 /// Appends that pass before the log is held up.
@@ -230,6 +232,10 @@ impl CounterStore for FakeCounters {
 
     async fn read(&self, _: &WorkspaceId, _: &[CounterQuery], _: Millis) -> Result<Vec<Reading>, StoreError> {
         Ok(Vec::new())
+    }
+
+    async fn lease(&self, _: &LeaseCommand) -> Result<Vec<LeaseOutcome>, StoreError> {
+        Err(unavailable("counter"))
     }
 
     async fn reservation(

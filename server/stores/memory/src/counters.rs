@@ -5,6 +5,7 @@ use hashbrown::hash_map::Entry as Place;
 use rateguard_core::counter::{Counter, CounterFamily, CounterId, Limit, Position};
 use rateguard_core::decision::{Charge, Counters, Entry};
 use rateguard_core::ids::WorkspaceId;
+use rateguard_core::lease::LeaseRequest;
 use rateguard_core::time::Millis;
 use rateguard_engine::ports::{CheckpointBatch, CounterQuery, CounterRow};
 use smallvec::SmallVec;
@@ -99,6 +100,16 @@ impl CounterTable {
     pub(crate) fn fallen_on(&self, queries: &[CounterQuery], live_max: usize) -> SmallVec<[CounterId; 8]> {
         let mut falling = self.falling(live_max);
         queries.iter().map(|query| falling(query.counter, query.overflow)).collect()
+    }
+
+    /// Requests for leases with the counters that they fall on.
+    pub(crate) fn fall_requests(&self, requests: &[LeaseRequest], live_max: usize) -> Vec<LeaseRequest> {
+        let mut falling = self.falling(live_max);
+        let fall = |request: &LeaseRequest| LeaseRequest {
+            counter: falling(request.counter, request.overflow),
+            ..*request
+        };
+        requests.iter().map(fall).collect()
     }
 
     /// Where several charges fall, one after the other: each new counter takes one of the places

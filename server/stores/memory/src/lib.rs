@@ -9,7 +9,6 @@ mod ceilings;
 mod checkpointing;
 mod config;
 mod counters;
-mod ids;
 mod load;
 mod openings;
 mod reservations;

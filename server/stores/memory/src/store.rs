@@ -8,20 +8,21 @@ use hashbrown::HashMap;
 use parking_lot::RwLock;
 use rateguard_core::counter::{Position, Reading};
 use rateguard_core::ids::{ReservationId, WorkspaceId};
+use rateguard_core::lease::LeaseOutcome;
 use rateguard_core::reservation::Reservation;
 use rateguard_core::time::Millis;
 use rateguard_engine::ports::{
     CheckCommand, CheckOutcome, CheckpointBatch, CheckpointStore, CounterHealth, CounterQuery, CounterStore,
-    ExpiredReservation, LiveBudgets, Overflowed, Principal, ReleaseOutcome, SettleCharge, SettleCommand,
-    StoreError,
+    ExpiredReservation, LeaseCommand, LiveBudgets, Overflowed, Principal, ReleaseOutcome, SettleCharge,
+    SettleCommand, StoreError,
 };
 
 use crate::ceilings::Raise;
 use crate::checkpointing::{BATCH_COUNTERS_MAX, Disk};
 use crate::config::MemoryCounterStoreConfig;
-use crate::ids::RequestIds;
 use crate::load;
 use crate::workspace::{Shared, Step, Workspace};
+use rateguard_engine::request_ids::RequestIds;
 
 /// The name by which errors know the store.
 pub(crate) const STORE: &str = "counter";
@@ -134,6 +135,10 @@ impl CounterStore for MemoryCounterStore {
         now: Millis,
     ) -> Result<Vec<Reading>, StoreError> {
         Ok(self.workspace(workspace).read(counters, now, &self.shared))
+    }
+
+    async fn lease(&self, command: &LeaseCommand) -> Result<Vec<LeaseOutcome>, StoreError> {
+        Ok(self.workspace(&command.workspace).lease(command, &self.shared))
     }
 
     async fn reservation(

@@ -12,11 +12,12 @@ use parking_lot::{Mutex, MutexGuard};
 use rateguard_core::counter::{Counter, CounterFamily, CounterId, Limit, Position, Reading};
 use rateguard_core::decision::{Charge, Counters, Entry, Mode, Verdict, decide};
 use rateguard_core::ids::{ReservationId, WorkspaceId};
+use rateguard_core::lease::{LeaseOutcome, exchange};
 use rateguard_core::reservation::{Reservation, ReservationState, capture};
 use rateguard_core::time::Millis;
 use rateguard_engine::ports::{
-    CheckCommand, CheckOutcome, CounterQuery, Decided, ExpiredReservation, Principal, ReleaseOutcome,
-    RequestFingerprint, ReservationRequest, StoreError,
+    CheckCommand, CheckOutcome, CounterQuery, Decided, ExpiredReservation, LeaseCommand, Principal,
+    ReleaseOutcome, RequestFingerprint, ReservationRequest, StoreError,
 };
 use smallvec::SmallVec;
 
@@ -24,9 +25,9 @@ use self::retired::Retired;
 use crate::ceilings::{Want, Wants};
 use crate::config::MemoryCounterStoreConfig;
 use crate::counters::{CounterTable, Sweep};
-use crate::ids::{Remembered, RequestIds};
 use crate::reservations::{Kept, ReservationTable};
 use crate::store::STORE;
+use rateguard_engine::request_ids::{Remembered, RequestIds};
 
 /// Reservations that a check or a settlement expires on its way, so that what they held is free
 /// again without waiting for the sweep.
@@ -98,6 +99,18 @@ impl Workspace {
             state.overflowed += others.count() as u64;
         }
         Ok(step)
+    }
+
+    /// Ends leases and takes new ones.
+    pub(crate) fn lease(&self, command: &LeaseCommand, shared: &Shared) -> Vec<LeaseOutcome> {
+        let mut state = self.lock();
+        let now = state.tick(command.now);
+        state.expire_some(now);
+        let live_max = shared.config.live_counters_max;
+        let requests = state.counters.fall_requests(&command.requests, live_max);
+        let fell = requests.iter().zip(&command.requests).filter(|(fell, own)| fell.counter != own.counter);
+        state.overflowed += fell.count() as u64;
+        exchange(&mut state.counters, &command.returns, &requests, now).into_vec()
     }
 
     /// What a check answers when it repeats a decision that stands.

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use rateguard_core::counter::{CounterId, Limit, Mark, Position, Reading, Refill, RetryAfter};
 use rateguard_core::decision::Verdict;
 use rateguard_core::ids::{KeyId, ReservationId};
+use rateguard_core::lease::{Lease, LeaseOutcome};
 use rateguard_core::limits::LIMIT_MAX;
 use rateguard_core::money::Nanos;
 use rateguard_core::reservation::{Captured, Reservation, ReservationState};
@@ -59,6 +60,16 @@ pub(crate) fn reading(reply: &mut Reply, limit: &Limit) -> Result<Reading, Store
     let left = (i128::from(size) - used).max(0);
     let remaining = i64::try_from(left).unwrap_or(size);
     Ok(Reading { used, held, remaining, reset_at: reply.optional_instant()?, denied: None })
+}
+
+/// What became of a request for a lease.
+pub(crate) fn leased(reply: &mut Reply, limit: &Limit) -> Result<LeaseOutcome, StoreError> {
+    let reading = reading(reply, limit)?;
+    let (amount, counter) = (reply.small()?, CounterId(u128::from_be_bytes(reply.exact()?)));
+    let (first, second, life_ms) = (reply.small()?, reply.small()?, reply.small()?);
+    let mark = mark_of(limit, first, second).ok_or_else(|| corrupt("where an amount was lent"))?;
+    let lease = (amount > 0).then_some(Lease { counter, amount, mark, life_ms });
+    Ok(LeaseOutcome { lease, reading })
 }
 
 fn mark_of(limit: &Limit, first: i64, second: i64) -> Option<Mark> {

@@ -1,15 +1,16 @@
 //! The port's commands as the scripts take them. The order of the fields is told at the head of each
 //! script.
 
-use rateguard_core::counter::{CounterId, Limit};
+use rateguard_core::counter::{CounterId, Limit, Mark};
 use rateguard_core::decision::{Charge, Mode};
 use rateguard_core::ids::ReservationId;
+use rateguard_core::lease::{LeaseRequest, LeaseReturn};
 use rateguard_core::rule::Enforcement;
 use rateguard_core::time::{Bounds, Millis};
 use rateguard_core::unit::Unit;
 use rateguard_engine::ports::{
-    CheckCommand, RequestFingerprint, ReservationRequest, SettleCharge, SettleCommand, SettleReservation,
-    Standing,
+    CheckCommand, LeaseCommand, RequestFingerprint, ReservationRequest, SettleCharge, SettleCommand,
+    SettleReservation, Standing,
 };
 
 use crate::calls::pack_call;
@@ -103,6 +104,33 @@ pub(crate) fn limit(packer: &mut Packer, charge: &SettleCharge) {
     packer.array(LIMIT_FIELDS);
     let asked = Asked { counter, overflow, need: amount, take: 0, enforcement: 0 };
     pack_limit(packer, &asked, &charge.limit);
+}
+
+/// Leases that end and that are asked for, after their head.
+pub(crate) fn leases(packer: &mut Packer, command: &LeaseCommand, bounds: Bounded) {
+    packer.count(bounds.live_counters_max).array(command.returns.len());
+    for LeaseReturn { counter, mark, closed, unused } in &command.returns {
+        packer.array(4).text(counter_bytes(*counter));
+        pack_mark(packer, *mark);
+        packer.integer(*closed).integer(*unused);
+    }
+    packer.array(command.requests.len());
+    for LeaseRequest { counter, overflow, limit, asked, least } in &command.requests {
+        packer.array(LIMIT_FIELDS);
+        let asked =
+            Asked { counter: *counter, overflow: *overflow, need: *asked, take: *least, enforcement: 0 };
+        pack_limit(packer, &asked, limit);
+    }
+}
+
+fn pack_mark(packer: &mut Packer, mark: Mark) {
+    let (kind, [a, b, c]) = match mark {
+        Mark::TokenBucket { at, refill } => (kind::BUCKET, [at.get(), refill.units(), refill.period_ms()]),
+        Mark::Window { start, end } => (kind::FIXED_WINDOW, [start.get(), end.get(), 0]),
+        Mark::SlidingWindow { slot, window_ms } => (kind::SLIDING_WINDOW, [slot, window_ms, 0]),
+        Mark::Budget { start, end } => (kind::BUDGET, [start.get(), end.get(), 0]),
+    };
+    packer.array(4).integer(kind).integer(a).integer(b).integer(c);
 }
 
 fn pack_limit(packer: &mut Packer, asked: &Asked, limit: &Limit) {

@@ -23,6 +23,18 @@ pub(crate) static CHECK: LazyLock<NamedScript> = LazyLock::new(|| {
     ))
 });
 
+/// Ends and takes leases.
+pub(crate) static LEASE: LazyLock<NamedScript> = LazyLock::new(|| {
+    NamedScript::new(concat!(
+        include_str!("scripts/numbers.lua"),
+        include_str!("scripts/counters.lua"),
+        include_str!("scripts/books.lua"),
+        include_str!("scripts/workspace.lua"),
+        include_str!("scripts/reservations.lua"),
+        include_str!("scripts/lease.lua"),
+    ))
+});
+
 /// Settles records.
 pub(crate) static SETTLE: LazyLock<NamedScript> = LazyLock::new(|| {
     NamedScript::new(concat!(

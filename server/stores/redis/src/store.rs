@@ -10,11 +10,12 @@ use hashbrown::HashMap;
 use rateguard_core::counter::{Position, Reading};
 use rateguard_core::decision::Mode;
 use rateguard_core::ids::{ReservationId, WorkspaceId};
+use rateguard_core::lease::LeaseOutcome;
 use rateguard_core::reservation::Reservation;
 use rateguard_core::time::Millis;
 use rateguard_engine::ports::{
-    CheckCommand, CheckOutcome, CounterHealth, CounterQuery, CounterStore, ExpiredReservation, LiveBudgets,
-    Principal, ReleaseOutcome, SettleCharge, SettleCommand, StoreError,
+    CheckCommand, CheckOutcome, CounterHealth, CounterQuery, CounterStore, ExpiredReservation, LeaseCommand,
+    LiveBudgets, Principal, ReleaseOutcome, SettleCharge, SettleCommand, StoreError,
 };
 
 use crate::config::{RedisCounterStoreConfig, ScriptClock};
@@ -23,7 +24,7 @@ use crate::encode::{self, Bounded, reservation_bytes};
 use crate::link::{Link, unavailable};
 use crate::pack::Packer;
 use crate::reply::{Generation, Head, Reply, corrupt};
-use crate::scripts::{CHECK, NamedScript, SETTLE, TEND};
+use crate::scripts::{CHECK, LEASE, NamedScript, SETTLE, TEND};
 use crate::workspaces::{Known, Workspaces};
 
 /// Records settled by one script: longer ones would keep others waiting.
@@ -235,6 +236,15 @@ impl CounterStore for RedisCounterStore {
         packer.count(self.bounds.live_counters_max);
         let mut reply = self.tend(&known, packer, self.config.deadline).await?;
         counters.iter().map(|query| decode::reading(&mut reply, &query.limit)).collect()
+    }
+
+    async fn lease(&self, command: &LeaseCommand) -> Result<Vec<LeaseOutcome>, StoreError> {
+        let known = self.enter(&command.workspace).await?;
+        let mut packer = self.head(&known, 3, command.now);
+        encode::leases(&mut packer, command, self.bounds);
+        let keys = [self.key(&command.workspace)];
+        let (_, mut reply) = self.run(&LEASE, &known, &keys, packer, self.config.deadline).await?;
+        command.requests.iter().map(|request| decode::leased(&mut reply, &request.limit)).collect()
     }
 
     async fn reservation(

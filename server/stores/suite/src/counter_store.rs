@@ -4,6 +4,7 @@
 mod concurrency;
 mod decisions;
 mod forgetting;
+mod leases;
 mod recovery;
 mod request_ids;
 mod reservations;
@@ -19,6 +20,7 @@ use rateguard_engine::ports::CounterStore;
 pub use concurrency::*;
 pub use decisions::*;
 pub use forgetting::*;
+pub use leases::*;
 pub use recovery::*;
 pub use request_ids::*;
 pub use reservations::*;
@@ -111,6 +113,13 @@ macro_rules! counter_store_suite {
             keeps_what_is_held_of_a_budget_that_is_gone,
             counts_no_record_again_in_a_counter_that_was_dropped,
             settles_nothing_again_in_a_counter_that_was_dropped,
+            takes_what_it_lends_from_the_counter,
+            lends_less_towards_the_limit_and_nothing_near_it,
+            lends_for_no_longer_than_it_counts,
+            frees_nothing_of_the_next_window,
+            refills_a_bucket_to_what_is_not_lent,
+            admits_beside_leases_what_they_leave,
+            lends_from_the_shared_counter_beyond_the_bound,
         }
     };
     ($backend:expr; $($promise:ident),* $(,)?) => {

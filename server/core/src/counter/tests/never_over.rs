@@ -61,9 +61,9 @@ fn any_steps() -> impl Strategy<Value = Vec<(i64, Step)>> {
 
 /// An admitted call, as the oracle sees it.
 #[derive(Clone, Copy, Debug)]
-struct Admitted {
-    at: Millis,
-    counted: i64,
+pub(crate) struct Admitted {
+    pub(crate) at: Millis,
+    pub(crate) counted: i64,
 }
 
 /// A run of one counter with its log.
@@ -166,7 +166,7 @@ impl Run {
     }
 }
 
-fn assert_never_over(limit: &AnyLimit, log: &[Admitted]) {
+pub(crate) fn assert_never_over(limit: &AnyLimit, log: &[Admitted]) {
     let Some(last) = log.last() else { return };
     match limit {
         AnyLimit::Bucket { capacity, refill } => assert_bucket(*capacity, *refill, log),

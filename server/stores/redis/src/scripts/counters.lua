@@ -62,24 +62,100 @@ local function fresh(limit, now, included)
   return { WINDOW, included, start, finish, 0 }
 end
 
+-- A bucket of which something is lent has three numbers more: the generation in which it was, what was
+-- lent in it, and what in the one before. They are floors under what is used; see
+-- `server/core/src/counter/lent.rs`.
+local GENERATION_MS = 1100
+
+-- Both floors, each with the instant at which it ends.
+local function floors(counter)
+  local first = instant((counter[9] + 1) * GENERATION_MS)
+  local second = instant((counter[9] + 2) * GENERATION_MS)
+  return first, add(counter[10], counter[11]), second, counter[10]
+end
+
+-- What is left after so long, down to a floor of whole units.
+local function refilled(ticks, units, period, elapsed_ms, lowest)
+  local left = subtract(ticks, multiply(units, elapsed_ms))
+  return most(left, least(multiply(lowest, period), ticks))
+end
+
 -- What is used of a bucket, in parts of a unit.
 local function bucket_ticks(counter, units, period, now)
   local part = counter[4]
   if counter[5] ~= period then part = divide_up(multiply(part, period), counter[5]) end
-  local ticks = add(multiply(counter[3], period), part)
-  local left = subtract(ticks, multiply(units, since(now, counter[7])))
+  local ticks, from = add(multiply(counter[3], period), part), counter[7]
+  if counter[9] then
+    local first, both, second, current = floors(counter)
+    ticks = refilled(ticks, units, period, since(math.min(first, now), from), both)
+    from = math.max(from, first)
+    ticks = refilled(ticks, units, period, since(math.min(second, now), from), current)
+    from = math.max(from, second)
+  end
+  local left = subtract(ticks, multiply(units, since(now, from)))
   if less(left, 0) then return 0 end
   return left
 end
 
-local function bucket_take(counter, units, period, amount, now)
-  local ticks = bucket_ticks(counter, units, period, now)
-  local whole, part = divide(ticks, period)
-  counter[3], counter[4] = bounded(saturated(whole), amount), part
+local function ms_for(ticks, units)
+  if less(ticks, 0) then return 0 end
+  return divide_up(ticks, units)
+end
+
+-- How long after `now` no more than so many ticks are used.
+local function bucket_wait(counter, ticks_max, units, period, now)
+  local from = math.max(now, counter[7])
+  local ticks = bucket_ticks(counter, units, period, from)
+  if counter[9] then
+    local first, both, second, current = floors(counter)
+    for segment = 1, 2 do
+      local till, lowest = first, both
+      if segment == 2 then till, lowest = second, current end
+      local ms = ms_for(subtract(ticks, ticks_max), units)
+      if not less(ticks_max, multiply(lowest, period)) and not less(since(till, from), ms) then
+        return add(since(from, now), ms)
+      end
+      ticks = refilled(ticks, units, period, since(till, from), lowest)
+      from = math.max(from, till)
+    end
+  end
+  return add(since(from, now), ms_for(subtract(ticks, ticks_max), units))
+end
+
+-- What is lent, as it stands in the generation of an instant.
+local function keep_lent(counter, current, previous)
+  if counter[9] and current == 0 and previous == 0 then
+    counter[11], counter[10], counter[9] = nil, nil, nil
+  elseif counter[9] then
+    counter[10], counter[11] = current, previous
+  end
+end
+
+local function roll_lent(counter, at)
+  if not counter[9] then return end
+  local generation, current, previous = slot_of(at, GENERATION_MS), counter[10], counter[11]
+  if generation <= counter[9] then return end
+  local passed = generation - counter[9]
+  counter[9] = generation
+  keep_lent(counter, 0, passed == 1 and current or 0)
+end
+
+local function bucket_settle(counter, units, period, now)
+  local whole, part = divide(bucket_ticks(counter, units, period, now), period)
+  counter[3], counter[4] = saturated(whole), part
   counter[5], counter[6] = period, units
   if now > counter[7] then counter[7] = now end
-  local left = add(multiply(counter[3], period), part)
-  counter[8] = instant(add(counter[7], divide_up(left, units)))
+  roll_lent(counter, counter[7])
+end
+
+local function set_idle_at(counter, units, period)
+  counter[8] = instant(add(counter[7], bucket_wait(counter, 0, units, period, counter[7])))
+end
+
+local function bucket_take(counter, units, period, amount, now)
+  bucket_settle(counter, units, period, now)
+  counter[3] = bounded(counter[3], amount)
+  set_idle_at(counter, units, period)
 end
 
 -- The slots that have left: the place of the first that counts, and the units before it.
@@ -153,8 +229,8 @@ local function used_of(counter, limit, now)
   local kind = counter[1]
   if kind == BUCKET then
     local ticks = bucket_ticks(counter, limit[8], limit[9], now)
-    local from = instant(now + since(counter[7], now))
-    return saturated(divide_up(ticks, limit[9])), 0, instant(add(from, divide_up(ticks, limit[8])))
+    local reset = instant(add(now, bucket_wait(counter, 0, limit[8], limit[9], now)))
+    return saturated(divide_up(ticks, limit[9])), 0, reset
   elseif kind == WINDOW then
     local start, finish = span(limit, now)
     -- A window that begins before the stored one means a clock that stepped back: it renews nothing.
@@ -178,9 +254,8 @@ end
 local function wait_of(counter, limit, need, now, used, reset)
   local kind = counter[1]
   if kind == BUCKET then
-    local ticks = bucket_ticks(counter, limit[8], limit[9], now)
     local free = multiply(subtract(limit[7], need), limit[9])
-    return add(divide_up(subtract(ticks, free), limit[8]), since(counter[7], now))
+    return bucket_wait(counter, free, limit[8], limit[9], now)
   elseif kind == SLIDING then
     local step = step_of(limit[8])
     local first = slid(counter, slot_of(now, step))

@@ -123,8 +123,9 @@ impl World {
 
     async fn turn(&mut self) {
         match self.wishes.dice.below(100) {
-            0..50 => self.check().await,
-            50..54 => self.recall().await,
+            0..40 => self.check().await,
+            40..51 => self.lease().await,
+            51..54 => self.recall().await,
             54..60 => self.read().await,
             60..82 => self.settle().await,
             82..88 => self.release().await,
@@ -159,6 +160,15 @@ impl World {
         if let Ok(CheckOutcome::Decided(decided)) = memory {
             self.wishes.taken.extend(decided.reservation.filter(|_| !decided.replayed).map(|(id, _)| id));
         }
+    }
+
+    async fn lease(&mut self) {
+        let command = self.wishes.leases();
+        self.done.push(format!("{command:?}"));
+        let (memory, redis) = (self.memory.lease(&command).await, self.redis.lease(&command).await);
+        self.same(&memory, &redis);
+        let outcomes = memory.into_iter().flatten();
+        self.wishes.lent.extend(outcomes.filter_map(|outcome| outcome.lease));
     }
 
     async fn recall(&mut self) {

@@ -6,7 +6,7 @@ use async_trait::async_trait;
 use parking_lot::Mutex;
 use rateguard_core::counter::budget::AnonymousHold;
 use rateguard_core::counter::{
-    BudgetCounter, Counter, CounterId, PeriodMoney, Position, SlidingWindow, TokenBucket, WindowCounter,
+    BudgetCounter, Counter, CounterId, Lent, PeriodMoney, Position, SlidingWindow, TokenBucket, WindowCounter,
 };
 use rateguard_core::ids::WorkspaceId;
 use rateguard_core::reservation::Reservation;
@@ -111,6 +111,8 @@ fn state(kind: i128, of: &[i128]) -> Counter {
             refill_units: small(3),
             at: at(4),
             idle_at: at(5),
+            lent: (of.len() > 6)
+                .then(|| Box::new(Lent { generation: small(6), current: small(7), previous: small(8) })),
         }),
         2 => Counter::Window(WindowCounter { start: at(0), end: at(1), used: small(2) }),
         3 => Counter::SlidingWindow(Box::new(SlidingWindow {

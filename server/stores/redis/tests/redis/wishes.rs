@@ -7,6 +7,7 @@ use rateguard_core::amounts::Amounts;
 use rateguard_core::counter::{CounterFamily, CounterId, Demand, Limit, Position, Refill};
 use rateguard_core::decision::{Charge, Mode};
 use rateguard_core::ids::{KeyId, ReservationId, WorkspaceId};
+use rateguard_core::lease::{Lease, LeaseRequest, LeaseReturn};
 use rateguard_core::limits::{AMOUNT_MAX, LIMIT_MAX, MONEY_NANOS_MAX};
 use rateguard_core::money::Nanos;
 use rateguard_core::rule::Enforcement;
@@ -14,8 +15,8 @@ use rateguard_core::time::{Bounds, Millis};
 use rateguard_core::unit::Unit;
 use rateguard_core::usage::CallIdentity;
 use rateguard_engine::ports::{
-    CheckCommand, CounterQuery, Principal, RequestFingerprint, ReservationRequest, SettleCharge,
-    SettleCommand, SettleReservation, Standing,
+    CheckCommand, CounterQuery, LeaseCommand, Principal, RequestFingerprint, ReservationRequest,
+    SettleCharge, SettleCommand, SettleReservation, Standing,
 };
 
 /// Limits of one world; each has several counters.
@@ -95,6 +96,8 @@ pub struct Wishes {
     limits: Vec<Planned>,
     /// Reservations that were allowed, newest last.
     pub taken: Vec<ReservationId>,
+    /// Leases that were granted, newest last.
+    pub lent: Vec<Lease>,
     position: u64,
     reservations: u128,
     /// Whether the workspace may have fewer counters than it wishes for. Then reservations only test
@@ -110,7 +113,17 @@ impl Wishes {
         let limits = (0..LIMITS).map(|number| planned(&mut dice, number)).collect();
         let now = Millis::new(1_800_000_000_000 + dice.sized(DAY_MS));
         let reservations = u128::from(seed) << 64;
-        Self { dice, workspace, now, limits, taken: Vec::new(), position: 0, reservations, is_crowded }
+        Self {
+            dice,
+            workspace,
+            now,
+            limits,
+            taken: Vec::new(),
+            lent: Vec::new(),
+            position: 0,
+            reservations,
+            is_crowded,
+        }
     }
 
     /// Lets time pass, mostly a little, now and then much, seldom backwards.
@@ -310,6 +323,33 @@ impl Wishes {
                 CounterQuery { counter, overflow, limit: self.limit(place) }
             })
             .collect()
+    }
+
+    /// Leases to end, sometimes more than was granted and more than once, and leases to take.
+    pub fn leases(&mut self) -> LeaseCommand {
+        let returns = (0..self.dice.place(4)).filter_map(|_| self.lease_return()).collect();
+        let count = self.dice.place(4);
+        let places: Vec<usize> = (0..count).map(|_| self.dice.place(LIMITS)).collect();
+        let requests = places.into_iter().map(|place| {
+            let (counter, overflow) = self.counter(place);
+            let limit = self.limit(place);
+            let asked = if self.dice.one_in(3) { limit.size() } else { self.dice.sized(AMOUNT_MAX) };
+            LeaseRequest { counter, overflow, limit, asked, least: self.dice.sized(4) }
+        });
+        let requests = requests.collect();
+        LeaseCommand { workspace: self.workspace.clone(), now: self.now, returns, requests }
+    }
+
+    fn lease_return(&mut self) -> Option<LeaseReturn> {
+        const LATE: usize = 12;
+        let late = self.lent.len().min(LATE);
+        if late == 0 {
+            return None;
+        }
+        let Lease { counter, amount, mark, .. } = self.lent[self.lent.len() - 1 - self.dice.place(late)];
+        let closed = if self.dice.one_in(2) { amount } else { self.dice.sized(amount.saturating_mul(2)) };
+        let unused = if self.dice.one_in(3) { 0 } else { self.dice.sized(closed) };
+        Some(LeaseReturn { counter, mark, closed, unused })
     }
 
     /// What was spent of budgets before they were in force, with the position that it includes.

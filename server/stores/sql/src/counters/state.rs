@@ -2,7 +2,7 @@
 //! checked, so that damaged bytes never reach the arithmetic.
 
 use rateguard_core::counter::budget::{AnonymousHold, PeriodMoney};
-use rateguard_core::counter::{BudgetCounter, Counter, SlidingWindow, TokenBucket, WindowCounter};
+use rateguard_core::counter::{BudgetCounter, Counter, Lent, SlidingWindow, TokenBucket, WindowCounter};
 use rateguard_core::limits::WINDOW_MS_MAX;
 use rateguard_core::time::Millis;
 
@@ -14,6 +14,8 @@ const TOKEN_BUCKET: u8 = 1;
 const WINDOW: u8 = 2;
 const SLIDING_WINDOW: u8 = 3;
 const BUDGET: u8 = 4;
+/// A token bucket of which something is lent.
+const LENDING_BUCKET: u8 = 6;
 /// No sum of money comes near this; two of them still add up in 128 bits.
 const MONEY_SUM_MAX: i128 = 1 << 120;
 
@@ -38,6 +40,11 @@ pub(super) fn decode(bytes: &[u8]) -> Result<Counter, Malformed> {
     }
     let counter = match reader.byte("kind")? {
         TOKEN_BUCKET => Counter::TokenBucket(read_token_bucket(&mut reader)?),
+        LENDING_BUCKET => {
+            let bucket = read_token_bucket(&mut reader)?;
+            let lent = Some(Box::new(read_lent(&mut reader)?));
+            Counter::TokenBucket(TokenBucket { lent, ..bucket })
+        }
         WINDOW => Counter::Window(read_window(&mut reader)?),
         SLIDING_WINDOW => Counter::SlidingWindow(Box::new(read_sliding_window(&mut reader)?)),
         BUDGET => Counter::Budget(Box::new(read_budget(&mut reader)?)),
@@ -58,13 +65,26 @@ pub(super) fn read_millis(reader: &mut Reader<'_>, what: &'static str) -> Result
 }
 
 fn write_token_bucket(writer: &mut Writer, state: &TokenBucket) {
-    let TokenBucket { used, remainder, remainder_of, refill_units, at, idle_at } = *state;
-    writer.byte(TOKEN_BUCKET);
+    let TokenBucket { used, remainder, remainder_of, refill_units, at, idle_at, lent } = state;
+    writer.byte(if lent.is_some() { LENDING_BUCKET } else { TOKEN_BUCKET });
     for number in [used, remainder, remainder_of, refill_units] {
-        writer.signed(number.into());
+        writer.signed((*number).into());
     }
-    write_millis(writer, at);
-    write_millis(writer, idle_at);
+    write_millis(writer, *at);
+    write_millis(writer, *idle_at);
+    if let Some(Lent { generation, current, previous }) = lent.as_deref() {
+        for number in [generation, current, previous] {
+            writer.signed((*number).into());
+        }
+    }
+}
+
+fn read_lent(reader: &mut Reader<'_>) -> Result<Lent, Malformed> {
+    Ok(Lent {
+        generation: read_natural(reader, "generation")?,
+        current: read_natural(reader, "lent")?,
+        previous: read_natural(reader, "lent before")?,
+    })
 }
 
 fn read_token_bucket(reader: &mut Reader<'_>) -> Result<TokenBucket, Malformed> {
@@ -75,6 +95,7 @@ fn read_token_bucket(reader: &mut Reader<'_>) -> Result<TokenBucket, Malformed> 
         refill_units: read_natural(reader, "refill")?,
         at: read_millis(reader, "instant")?,
         idle_at: read_millis(reader, "end")?,
+        lent: None,
     })
 }
 

@@ -34,7 +34,11 @@ fn used() -> impl Strategy<Value = Counter> {
         let mut counter = Counter::fresh(&limit, now);
         for (amount, pause_ms) in uses {
             now = now.plus(pause_ms);
-            counter.take(&limit, amount, now);
+            if amount % 2 == 0 {
+                counter.take(&limit, amount, now);
+            } else {
+                counter.lend(&limit, amount, now);
+            }
         }
         counter
     })

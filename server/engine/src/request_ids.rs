@@ -26,10 +26,10 @@ const NO_RESERVATION: u128 = 0;
 
 /// An allowed decision.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Remembered {
+pub struct Remembered {
     reservation: u128,
     /// Hash of what was asked.
-    pub(crate) content: u64,
+    pub content: u64,
     expires_at: Millis,
 }
 
@@ -37,17 +37,20 @@ pub(crate) struct Remembered {
 const _: () = assert!(size_of::<(u128, Remembered)>() <= 48);
 
 impl Remembered {
-    pub(crate) fn new(content: u64, expires_at: Millis, reservation: Option<u128>) -> Self {
+    /// A decision on content with this hash, that stands until an instant, with the bits of the reservation
+    /// that it made.
+    pub fn new(content: u64, expires_at: Millis, reservation: Option<u128>) -> Self {
         Self { reservation: reservation.unwrap_or(NO_RESERVATION), content, expires_at }
     }
 
     /// The bits of the reservation that the decision made.
-    pub(crate) fn reservation(&self) -> Option<u128> {
+    pub fn reservation(&self) -> Option<u128> {
         (self.reservation != NO_RESERVATION).then_some(self.reservation)
     }
 }
 
-pub(crate) struct RequestIds {
+/// The ids of allowed decisions, in bounded memory.
+pub struct RequestIds {
     parts: Box<[Mutex<[Generations; KINDS]>; PARTS]>,
     generation_entries: usize,
     forgotten_early: AtomicU64,
@@ -62,7 +65,8 @@ struct Generation {
 }
 
 impl RequestIds {
-    pub(crate) fn new(bytes_max: usize) -> Self {
+    /// None yet, and never more than fit into so many bytes.
+    pub fn new(bytes_max: usize) -> Self {
         let entries = bytes_max / (PARTS * KINDS * GENERATIONS_MAX * ENTRY_BYTES);
         // Maps have a power of two of buckets and fill seven eighths of them.
         let buckets = 1_usize << entries.max(BUCKETS_MIN).ilog2();
@@ -74,13 +78,13 @@ impl RequestIds {
     }
 
     /// The decision that was taken for an id, while it stands.
-    pub(crate) fn recall(&self, id: u128, now: Millis) -> Option<Remembered> {
+    pub fn recall(&self, id: u128, now: Millis) -> Option<Remembered> {
         let part = self.part(id).lock();
         part.iter().find_map(|kind| kind.find(id, now))
     }
 
     /// Remembers a decision.
-    pub(crate) fn remember(&self, id: u128, decision: Remembered, now: Millis) {
+    pub fn remember(&self, id: u128, decision: Remembered, now: Millis) {
         let kind = usize::from(decision.reservation != NO_RESERVATION);
         let mut part = self.part(id).lock();
         let forgotten = part[kind].remember(id, decision, now, self.generation_entries);
@@ -90,7 +94,7 @@ impl RequestIds {
     }
 
     /// Drops generations in which every id has expired.
-    pub(crate) fn sweep(&self, now: Millis) {
+    pub fn sweep(&self, now: Millis) {
         for part in self.parts.iter() {
             for kind in part.lock().iter_mut() {
                 kind.0.retain(|generation| generation.expires_last > now);
@@ -99,7 +103,7 @@ impl RequestIds {
     }
 
     /// Ids that were forgotten before their time, so far.
-    pub(crate) fn forgotten_early(&self) -> u64 {
+    pub fn forgotten_early(&self) -> u64 {
         self.forgotten_early.load(Ordering::Relaxed)
     }
 

@@ -1,0 +1,167 @@
+//! Asking the shared counters: one question at a time for each workspace, for everything that has come
+//! together meanwhile.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use hashbrown::HashMap;
+use parking_lot::Mutex;
+use rateguard_core::ids::WorkspaceId;
+use rateguard_core::lease::LeaseReturn;
+use tokio::sync::Notify;
+use tokio::time::{Instant, timeout};
+
+use super::Leases;
+use super::local::Local;
+use crate::ports::{LEASES_PER_COMMAND_MAX, LeaseCommand, StoreError};
+
+/// How long a question waits for others while no call waits for its answer.
+const GATHERED: Duration = Duration::from_millis(5);
+/// Returns of one workspace that wait to be told. What is beyond is forfeited, and counted.
+const RETURNS_MAX: usize = 65_536;
+/// Of a command's leases one part is for what is asked for, one for what waits to be told, and the others are
+/// for leases that end with what is asked for.
+const PARTS_OF_COMMAND: usize = 5;
+/// Longest wait for one answer. Stores have deadlines of their own, which are shorter.
+const ANSWER_MAX: Duration = Duration::from_secs(1);
+/// How long nothing is told after the store was away.
+const AWAY_PAUSE: Duration = Duration::from_millis(100);
+
+/// What waits to be asked and told, by workspace.
+#[derive(Default)]
+pub(super) struct Queues(Mutex<HashMap<WorkspaceId, Queue>>);
+
+/// A workspace has one while somebody works on it.
+#[derive(Default)]
+struct Queue {
+    refills: Vec<Arc<Local>>,
+    returns: Vec<LeaseReturn>,
+    /// Whether a call waits.
+    is_urgent: bool,
+    urgent: Arc<Notify>,
+}
+
+impl Queue {
+    /// As much as one command may have.
+    fn next(&mut self) -> (Vec<Arc<Local>>, Vec<LeaseReturn>) {
+        let room = LEASES_PER_COMMAND_MAX / PARTS_OF_COMMAND;
+        let refills = self.refills.split_off(self.refills.len().saturating_sub(room));
+        let returns = self.returns.split_off(self.returns.len().saturating_sub(room));
+        self.is_urgent = false;
+        (refills, returns)
+    }
+}
+
+impl Leases {
+    /// Asks for more of a counter, soon or at once.
+    pub(super) fn refill(self: &Arc<Self>, local: &Arc<Local>, is_urgent: bool) {
+        self.enqueue(&local.workspace, is_urgent, |queue| queue.refills.push(local.clone()));
+    }
+
+    /// Lets what is asked for soon be asked for at once.
+    pub(super) fn hurry(self: &Arc<Self>, local: &Arc<Local>) {
+        self.enqueue(&local.workspace, true, |_| {});
+    }
+
+    /// Gives back what is not needed here.
+    pub(super) fn give_back(self: &Arc<Self>, workspace: &WorkspaceId, returns: Vec<LeaseReturn>) {
+        if returns.is_empty() {
+            return;
+        }
+        self.enqueue(workspace, false, |queue| {
+            let room = RETURNS_MAX.saturating_sub(queue.returns.len());
+            let lost = returns.iter().skip(room).map(|lost| lost.unused.unsigned_abs()).sum();
+            self.counts.forfeited.fetch_add(lost, Ordering::Relaxed);
+            queue.returns.extend(returns.into_iter().take(room));
+        });
+    }
+
+    fn enqueue(self: &Arc<Self>, workspace: &WorkspaceId, is_urgent: bool, add: impl FnOnce(&mut Queue)) {
+        let mut queues = self.queues.0.lock();
+        let is_worked_on = queues.contains_key(workspace);
+        let queue = queues.entry(workspace.clone()).or_default();
+        add(queue);
+        if is_urgent && !queue.is_urgent {
+            queue.is_urgent = true;
+            queue.urgent.notify_one();
+        }
+        drop(queues);
+        if !is_worked_on {
+            self.workers.spawn(self.clone().work(workspace.clone()));
+        }
+    }
+
+    /// Asks and tells until there is nothing more for the workspace.
+    async fn work(self: Arc<Self>, workspace: WorkspaceId) {
+        while let Some(urgent) = self.waiting(&workspace) {
+            if timeout(GATHERED, urgent.notified()).await.is_err() {
+                tracing::trace!(%workspace, "leases were gathered");
+            }
+            let next = self.queues.0.lock().get_mut(&workspace).map(Queue::next);
+            let Some((refills, returns)) = next else { return };
+            if !self.exchange(&workspace, &refills, returns).await {
+                tokio::time::sleep(AWAY_PAUSE).await;
+            }
+        }
+    }
+
+    /// Ends the queue where nothing waits in it.
+    fn waiting(&self, workspace: &WorkspaceId) -> Option<Arc<Notify>> {
+        let mut queues = self.queues.0.lock();
+        let queue = queues.get(workspace)?;
+        if queue.refills.is_empty() && queue.returns.is_empty() {
+            queues.remove(workspace);
+            return None;
+        }
+        Some(queue.urgent.clone())
+    }
+
+    /// Tells and asks once. Says whether the store answered.
+    pub(super) async fn exchange(
+        self: &Arc<Self>,
+        workspace: &WorkspaceId,
+        refills: &[Arc<Local>],
+        mut returns: Vec<LeaseReturn>,
+    ) -> bool {
+        let asked_at = Instant::now();
+        let requests = refills.iter().map(|local| local.ask(asked_at, &mut returns)).collect();
+        let command = LeaseCommand { workspace: workspace.clone(), now: self.clock.now(), returns, requests };
+        self.counts.calls.fetch_add(1, Ordering::Relaxed);
+        let answered = timeout(ANSWER_MAX, self.store.lease(&command)).await;
+        let now = Instant::now();
+        match answered {
+            Ok(Ok(outcomes)) if outcomes.len() == refills.len() => {
+                let answers = refills.iter().zip(&outcomes);
+                let lent: i64 = answers.map(|(local, outcome)| local.answer(outcome, asked_at, now)).sum();
+                self.counts.lent.fetch_add(lent.unsigned_abs(), Ordering::Relaxed);
+                let returned = command.returns.iter().map(|returned| returned.unused.unsigned_abs()).sum();
+                self.counts.returned.fetch_add(returned, Ordering::Relaxed);
+                true
+            }
+            failed => {
+                refills.iter().for_each(|local| local.fail(now));
+                self.after_failure(
+                    workspace,
+                    command.returns,
+                    matches!(failed, Ok(Err(error)) if is_surely_not_done(&error)),
+                );
+                false
+            }
+        }
+    }
+
+    /// What was surely not told is told again; what may have been told is not, or it would free twice.
+    fn after_failure(self: &Arc<Self>, workspace: &WorkspaceId, returns: Vec<LeaseReturn>, again: bool) {
+        if again && !self.is_closed() {
+            self.give_back(workspace, returns);
+        } else {
+            let lost = returns.iter().map(|lost| lost.unused.unsigned_abs()).sum();
+            self.counts.forfeited.fetch_add(lost, Ordering::Relaxed);
+        }
+    }
+}
+
+fn is_surely_not_done(error: &StoreError) -> bool {
+    matches!(error, StoreError::Unavailable { .. } | StoreError::Full { .. })
+}

@@ -1,0 +1,411 @@
+//! What this replica holds of one counter.
+
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use rateguard_core::counter::lent::GENERATION_MS;
+use rateguard_core::counter::{CounterId, Demand, Limit, Mark, Reading, RetryAfter, sliding_window};
+use rateguard_core::ids::WorkspaceId;
+use rateguard_core::lease::{BUCKET_LEASE_LIFE_MS, Lease, LeaseOutcome, LeaseRequest, LeaseReturn, lent_max};
+use smallvec::SmallVec;
+use tokio::sync::Notify;
+use tokio::sync::futures::Notified;
+use tokio::time::Instant;
+
+use super::rate::{Rate, ms_between, units_in};
+
+/// A lease is for what is wanted in one part in so many of its life.
+const HORIZON_PARTS: i64 = 8;
+/// But never for less time than this, or every few calls would need another one.
+const HORIZON_MS_MIN: i64 = 20;
+/// Nor for more: what is taken in advance for long is missed by others.
+const HORIZON_MS_MAX: i64 = 500;
+/// One part in so many of a limit is held whatever the rate. Ten replicas that hold so much in vain strand
+/// a hundredth.
+const FLOOR_PARTS: i64 = 1_000;
+/// More is asked for when one part in so many of the last lease is left.
+const LOW_PARTS: i64 = 4;
+/// Or what is wanted in so many milliseconds: a question with its answer takes less.
+const LOW_MS: i64 = 20;
+/// Others starve when less than one part in so many of the limit is left: then nothing is held whatever
+/// the rate.
+const STARVING_PARTS: i64 = 8;
+/// What is held beyond what is wanted in so many milliseconds goes back.
+const KEPT_MS: i64 = 1_000;
+/// What was not wanted for so long is held in vain.
+const IDLE_MS: i64 = 60_000;
+/// How long nothing is asked for after there was no lease.
+const NO_LEASE_PAUSE: Duration = Duration::from_millis(100);
+/// How long a denial stands without asking again, unless its wait is over before.
+const DENIAL_LIFE: Duration = Duration::from_millis(10);
+
+/// One counter, as it is held here.
+pub(super) struct Local {
+    pub(super) workspace: WorkspaceId,
+    counter: CounterId,
+    overflow: CounterId,
+    state: Mutex<State>,
+    refilled: Notify,
+}
+
+struct State {
+    limit: Limit,
+    /// Oldest first.
+    held: SmallVec<[Held; 2]>,
+    /// The shared counter, as it was seen last.
+    seen: Option<Reading>,
+    rate: Rate,
+    last_amount: i64,
+    is_refilling: bool,
+    /// What calls that wait for the next lease want.
+    waiting: i64,
+    waiting_least: i64,
+    strict_until: Instant,
+    denial: Option<Denial>,
+    touched: Instant,
+}
+
+/// A lease, or several with the same mark.
+struct Held {
+    counter: CounterId,
+    mark: Mark,
+    /// Units that the shared counter knows to be out.
+    open: i64,
+    /// Units that are left to spend.
+    units: i64,
+    dies_at: Instant,
+}
+
+/// What the shared counter has denied a moment ago.
+struct Denial {
+    need: i64,
+    reading: Reading,
+    passes_at: Instant,
+    asks_again_at: Instant,
+}
+
+/// Units spent by a call, so that they can be put back.
+pub(super) type Spent = SmallVec<[(Mark, i64); 1]>;
+
+/// What becomes of a demand here.
+pub(super) enum Taken {
+    /// It passes. `is_low` says that more should be asked for.
+    Served { reading: Reading, spent: Spent, is_low: bool },
+    /// The shared counter has denied the same just now.
+    Denied(Reading),
+    /// There is not enough here.
+    Lacking,
+}
+
+/// How a call that lacks units goes on.
+pub(super) enum Lack<'a> {
+    /// With a lease that is on its way. `is_new` says that it is still to be asked for.
+    Wait { refilled: Notified<'a>, is_new: bool },
+    /// By the shared counter.
+    Strict,
+}
+
+impl Local {
+    pub(super) fn new(
+        workspace: WorkspaceId,
+        counter: CounterId,
+        overflow: CounterId,
+        limit: Limit,
+        now: Instant,
+    ) -> Self {
+        let state = State {
+            limit,
+            held: SmallVec::new(),
+            seen: None,
+            rate: Rate::new(now),
+            last_amount: 0,
+            is_refilling: false,
+            waiting: 0,
+            waiting_least: i64::MAX,
+            strict_until: now,
+            denial: None,
+            touched: now,
+        };
+        Self { workspace, counter, overflow, state: Mutex::new(state), refilled: Notify::new() }
+    }
+
+    pub(super) fn id(&self) -> CounterId {
+        self.counter
+    }
+
+    /// Spends for a demand, all of it or nothing.
+    pub(super) fn take(&self, limit: &Limit, demand: Demand, now: Instant) -> Taken {
+        let mut state = self.state.lock();
+        (state.limit, state.touched) = (*limit, now);
+        state.rate.note(demand.take);
+        if state.units(now) >= demand.need
+            && let Some(reading) = state.view(now)
+        {
+            let spent = state.spend(demand.take, now);
+            let is_low = state.is_low(now);
+            state.is_refilling |= is_low;
+            let reading = shifted(reading, limit, demand.take);
+            return Taken::Served { reading, spent, is_low };
+        }
+        let units = state.units(now);
+        let denied = state.denied(demand.need, now);
+        denied.map_or(Taken::Lacking, |reading| Taken::Denied(shifted(reading, limit, -units)))
+    }
+
+    /// Puts back what a call spent that did not go ahead. What has ended meanwhile stays spent.
+    pub(super) fn put_back(&self, spent: &Spent) {
+        let mut state = self.state.lock();
+        for (mark, amount) in spent {
+            if let Some(held) = state.held.iter_mut().find(|held| held.mark == *mark) {
+                held.units = (held.units + amount).min(held.open);
+            }
+        }
+    }
+
+    /// How a call goes on that has found too little.
+    pub(super) fn lack(&self, need: i64, now: Instant) -> Lack<'_> {
+        let mut state = self.state.lock();
+        let is_new = !state.is_refilling;
+        if is_new && (now < state.strict_until || lent_max(&state.limit) < need) {
+            return Lack::Strict;
+        }
+        state.is_refilling = true;
+        state.waiting = state.waiting.saturating_add(need);
+        state.waiting_least = state.waiting_least.min(need);
+        Lack::Wait { refilled: self.refilled.notified(), is_new }
+    }
+
+    /// What to ask the shared counter for, and what to tell it first.
+    pub(super) fn ask(&self, now: Instant, returns: &mut Vec<LeaseReturn>) -> LeaseRequest {
+        let mut state = self.state.lock();
+        state.end_dead(now, returns);
+        for held in state.held.iter_mut().filter(|held| matches!(held.mark, Mark::TokenBucket { .. })) {
+            // What is spent of a bucket's lease need not be kept from refilling any more.
+            let closed = held.open - held.units;
+            if closed > 0 {
+                returns.push(LeaseReturn { counter: held.counter, mark: held.mark, closed, unused: 0 });
+                held.open = held.units;
+            }
+        }
+        let horizon_ms = state.horizon_ms(now);
+        let wanted = units_in(state.rate.measure(now), horizon_ms).max(state.floor());
+        let asked = wanted.saturating_add(std::mem::take(&mut state.waiting));
+        let least = std::mem::replace(&mut state.waiting_least, i64::MAX).min(asked);
+        let (counter, overflow, limit) = (self.counter, self.overflow, state.limit);
+        LeaseRequest { counter, overflow, limit, asked, least: least.max(1) }
+    }
+
+    /// Takes in an answer to [`Local::ask`]; calls that wait look again. Says how much was lent.
+    pub(super) fn answer(&self, outcome: &LeaseOutcome, asked_at: Instant, now: Instant) -> i64 {
+        let mut state = self.state.lock();
+        state.is_refilling = false;
+        state.seen = Some(outcome.reading);
+        match &outcome.lease {
+            Some(lease) => state.hold(lease, asked_at),
+            None => state.strict_until = now + NO_LEASE_PAUSE,
+        }
+        drop(state);
+        self.refilled.notify_waiters();
+        outcome.lease.map_or(0, |lease| lease.amount)
+    }
+
+    /// The question was not answered: for a while every call asks for itself.
+    pub(super) fn fail(&self, now: Instant) {
+        let mut state = self.state.lock();
+        (state.is_refilling, state.waiting, state.waiting_least) = (false, 0, i64::MAX);
+        state.strict_until = now + NO_LEASE_PAUSE;
+        drop(state);
+        self.refilled.notify_waiters();
+    }
+
+    /// Takes in what a strict decision saw of the shared counter, before `need` was taken of it or denied.
+    pub(super) fn see(&self, reading: &Reading, need: i64, now: Instant) {
+        let mut state = self.state.lock();
+        state.seen = Some(Reading { denied: None, ..*reading });
+        state.denial = match reading.denied {
+            Some(RetryAfter::Millis(wait_ms)) => Some(Denial::new(reading, need, wait_ms, now)),
+            _ => None,
+        };
+    }
+
+    /// How much of the counter is held here: not used, though the shared counter says so.
+    pub(super) fn units_held(&self, now: Instant) -> i64 {
+        self.state.lock().units(now)
+    }
+
+    /// How the counter stands by what is known here, and whether a demand passes by it.
+    pub(super) fn peek(&self, demand: Demand, now: Instant) -> Option<Reading> {
+        let state = self.state.lock();
+        if state.units(now) >= demand.need { state.view(now) } else { None }
+    }
+
+    /// Gives back all that is held, for a call that is denied without it. Says how much that is.
+    pub(super) fn give_all_back(&self, now: Instant, returns: &mut Vec<LeaseReturn>) -> i64 {
+        let mut state = self.state.lock();
+        let units = state.units(now);
+        state.end_all(returns);
+        units
+    }
+
+    /// Gives back what is held in vain. Says whether the counter is of no more interest here.
+    pub(super) fn tend(&self, now: Instant, returns: &mut Vec<LeaseReturn>) -> bool {
+        let mut state = self.state.lock();
+        state.end_dead(now, returns);
+        state.end_surplus(now, returns);
+        state.held.is_empty() && !state.is_refilling && ms_between(state.touched, now) >= IDLE_MS
+    }
+}
+
+impl Denial {
+    fn new(reading: &Reading, need: i64, wait_ms: i64, now: Instant) -> Self {
+        let wait = Duration::from_millis(wait_ms.unsigned_abs());
+        let passes_at = now.checked_add(wait).unwrap_or(now + DENIAL_LIFE);
+        Self { need, reading: *reading, passes_at, asks_again_at: passes_at.min(now + DENIAL_LIFE) }
+    }
+}
+
+impl State {
+    fn units(&self, now: Instant) -> i64 {
+        self.held.iter().filter(|held| held.dies_at > now).map(|held| held.units).sum()
+    }
+
+    /// The counter while something is held of it, with what is held here as what is left.
+    fn view(&self, now: Instant) -> Option<Reading> {
+        let holds = self.held.iter().any(|held| held.dies_at > now);
+        self.seen.filter(|_| holds).map(|seen| shifted(seen, &self.limit, -self.units(now)))
+    }
+
+    fn spend(&mut self, amount: i64, now: Instant) -> Spent {
+        let mut left = amount;
+        let mut spent = Spent::new();
+        for held in self.held.iter_mut().filter(|held| held.dies_at > now) {
+            let part = left.min(held.units);
+            if part > 0 {
+                held.units -= part;
+                left -= part;
+                spent.push((held.mark, part));
+            }
+        }
+        spent
+    }
+
+    /// Whether more should be asked for, which nobody does yet.
+    fn is_low(&self, now: Instant) -> bool {
+        let low = (self.last_amount / LOW_PARTS).max(units_in(self.rate.lately(now, KEPT_MS), LOW_MS));
+        self.units(now) < low && !self.is_refilling && now >= self.strict_until
+    }
+
+    /// The denial of a moment ago, if it is one of the same need. Of those who come when it is old, one
+    /// asks again and the others wait for what it finds.
+    fn denied(&mut self, need: i64, now: Instant) -> Option<Reading> {
+        let denial = self.denial.as_mut().filter(|denial| denial.need == need && now < denial.passes_at)?;
+        if now >= denial.asks_again_at {
+            denial.asks_again_at = denial.passes_at.min(now + DENIAL_LIFE);
+            return None;
+        }
+        // Rounded up: a hint must not be too short.
+        let wait_ms = ms_between(now, denial.passes_at).saturating_add(1);
+        Some(Reading { denied: Some(RetryAfter::Millis(wait_ms)), ..denial.reading })
+    }
+
+    fn floor(&self) -> i64 {
+        let starving = self.seen.is_some_and(|seen| seen.remaining < self.limit.size() / STARVING_PARTS);
+        if starving { 1 } else { (self.limit.size() / FLOOR_PARTS).max(1) }
+    }
+
+    fn horizon_ms(&self, now: Instant) -> i64 {
+        let whole_ms = match self.limit {
+            Limit::TokenBucket { .. } => BUCKET_LEASE_LIFE_MS,
+            Limit::FixedWindow { window_ms, .. } => window_ms,
+            Limit::SlidingWindow { window_ms, .. } => sliding_window::sub_window_ms(window_ms),
+            Limit::CalendarWindow { .. } | Limit::Budget { .. } => i64::MAX,
+        };
+        let life_ms = self.held.last().map_or(whole_ms, |held| ms_between(now, held.dies_at));
+        (life_ms / HORIZON_PARTS).clamp(HORIZON_MS_MIN, HORIZON_MS_MAX)
+    }
+
+    fn hold(&mut self, lease: &Lease, asked_at: Instant) {
+        let Lease { counter, amount, mark, life_ms } = *lease;
+        let life = Duration::from_millis(life_ms.unsigned_abs());
+        let dies_at = asked_at.checked_add(life).unwrap_or(asked_at);
+        (self.last_amount, self.denial) = (amount, None);
+        match self.held.iter_mut().find(|held| held.counter == counter && is_same(held.mark, mark)) {
+            Some(held) => {
+                held.open = held.open.saturating_add(amount);
+                held.units = held.units.saturating_add(amount);
+                held.dies_at = held.dies_at.min(dies_at);
+            }
+            None => self.held.push(Held { counter, mark, open: amount, units: amount, dies_at }),
+        }
+    }
+
+    fn end_dead(&mut self, now: Instant, returns: &mut Vec<LeaseReturn>) {
+        self.held.retain(|held| {
+            let lives = held.dies_at > now;
+            if !lives {
+                held.end(held.units, returns);
+            }
+            lives
+        });
+    }
+
+    fn end_all(&mut self, returns: &mut Vec<LeaseReturn>) {
+        for held in &mut self.held {
+            held.end(held.units, returns);
+        }
+        self.held.clear();
+    }
+
+    /// A bucket's lease dies so soon that nothing of it need go back before.
+    fn end_surplus(&mut self, now: Instant, returns: &mut Vec<LeaseReturn>) {
+        let (units, kept) = (self.units(now), self.kept(now));
+        if matches!(self.limit, Limit::TokenBucket { .. }) || units <= kept.saturating_mul(2) {
+            return;
+        }
+        let mut surplus = units - kept;
+        for held in self.held.iter_mut().rev() {
+            let part = surplus.min(held.units);
+            held.end(part, returns);
+            surplus -= part;
+        }
+        self.held.retain(|held| held.units > 0);
+    }
+
+    /// What is worth holding.
+    fn kept(&self, now: Instant) -> i64 {
+        if ms_between(self.touched, now) >= IDLE_MS {
+            return 0;
+        }
+        let floor = if self.floor() > 1 { self.floor() } else { 0 };
+        units_in(self.rate.lately(now, HORIZON_MS_MAX), KEPT_MS).max(floor)
+    }
+}
+
+impl Held {
+    /// Ends so many units that are not spent, and all that are.
+    fn end(&mut self, unused: i64, returns: &mut Vec<LeaseReturn>) {
+        let closed = self.open - self.units + unused;
+        let tells = unused > 0 || matches!(self.mark, Mark::TokenBucket { .. }) && closed > 0;
+        if tells {
+            returns.push(LeaseReturn { counter: self.counter, mark: self.mark, closed, unused });
+        }
+        (self.open, self.units) = (self.open - closed, self.units - unused);
+    }
+}
+
+/// Whether leases of two marks end together where they were taken.
+fn is_same(one: Mark, other: Mark) -> bool {
+    match (one, other) {
+        (Mark::TokenBucket { at, .. }, Mark::TokenBucket { at: other, .. }) => {
+            at.get() / GENERATION_MS == other.get() / GENERATION_MS
+        }
+        (one, other) => one == other,
+    }
+}
+
+/// A reading with so much more used, and never more left than the whole limit.
+pub(super) fn shifted(reading: Reading, limit: &Limit, used: i64) -> Reading {
+    let used = (reading.used + i128::from(used)).max(0);
+    let left = (i128::from(limit.size()) - used).max(0);
+    Reading { used, remaining: i64::try_from(left).unwrap_or(limit.size()), ..reading }
+}

@@ -1,0 +1,53 @@
+//! How fast a counter's units are wanted here.
+
+use tokio::time::Instant;
+
+/// Shortest time that a rate is measured over.
+const MEASURED_MS_MIN: i64 = 1;
+const SECOND_MS: i64 = 1_000;
+
+/// Units wanted over time, spent here or not.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Rate {
+    per_second: i64,
+    wanted: i64,
+    since: Instant,
+}
+
+impl Rate {
+    pub(super) fn new(now: Instant) -> Self {
+        Self { per_second: 0, wanted: 0, since: now }
+    }
+
+    pub(super) fn note(&mut self, amount: i64) {
+        self.wanted = self.wanted.saturating_add(amount);
+    }
+
+    /// The rate until now, from which a new measurement begins. It follows a rise at once and a fall by
+    /// halves.
+    pub(super) fn measure(&mut self, now: Instant) -> i64 {
+        let seen = self.seen(now);
+        self.per_second = if seen > self.per_second { seen } else { seen.midpoint(self.per_second) };
+        (self.wanted, self.since) = (0, now);
+        self.per_second
+    }
+
+    /// The rate as it was measured last, or as it shows by now where that is long ago.
+    pub(super) fn lately(&self, now: Instant, long_ms: i64) -> i64 {
+        if ms_between(self.since, now) < long_ms { self.per_second } else { self.seen(now) }
+    }
+
+    fn seen(&self, now: Instant) -> i64 {
+        self.wanted.saturating_mul(SECOND_MS) / ms_between(self.since, now).max(MEASURED_MS_MIN)
+    }
+}
+
+/// Units of so many a second in so many milliseconds.
+pub(super) fn units_in(per_second: i64, ms: i64) -> i64 {
+    per_second.saturating_mul(ms) / SECOND_MS
+}
+
+/// Whole milliseconds from one instant to another; none where it is not later.
+pub(super) fn ms_between(earlier: Instant, later: Instant) -> i64 {
+    i64::try_from(later.saturating_duration_since(earlier).as_millis()).unwrap_or(i64::MAX)
+}
