@@ -7,7 +7,7 @@ use rateguard_core::ids::{BudgetId, DisplayName, KeyId, RuleId, WorkspaceId};
 use rateguard_core::invalid::Invalid;
 use rateguard_core::matching::{Dimension, Match, OnMissing, Scope};
 use rateguard_core::money::{Currency, Nanos};
-use rateguard_core::rule::{Algorithm, Budget, BudgetPeriod, Enforcement, Rule, RulePolicies};
+use rateguard_core::rule::{Algorithm, Budget, BudgetPeriod, Consistency, Enforcement, Rule, RulePolicies};
 use rateguard_core::time::{CalendarPeriod, Millis, Zone};
 use rateguard_core::unit::Unit;
 use rateguard_engine::ports::{Resource, Snapshot, Stored};
@@ -25,6 +25,11 @@ const REPLICAS_MAX: i64 = 4;
 const CLIENTS_MAX: i64 = 5;
 /// Longest window of a run's limits: several of them end while callers call.
 const WINDOW_MS_MAX: i64 = 3_000;
+
+/// Limits of leased rules: large enough to be lent of, and small enough to be reached.
+const LEASED_LIMIT: std::ops::RangeInclusive<i64> = 150..=900;
+/// Sliding windows that may be leased.
+const LEASED_SLIDING_MS: std::ops::RangeInclusive<i64> = 6_000..=7_000;
 
 /// A run before it begins.
 #[derive(Clone, Debug)]
@@ -45,6 +50,8 @@ pub struct Scenario {
     pub snapshot: Snapshot,
     /// Limits that count each subject by itself.
     pub by_subject: BTreeSet<String>,
+    /// Whether some rules are leased.
+    pub leases: bool,
 }
 
 /// A rule as runs tell them apart.
@@ -54,6 +61,7 @@ struct Draft {
     algorithm: Algorithm,
     by_subject: bool,
     enforcement: Enforcement,
+    consistency: Consistency,
 }
 
 impl Scenario {
@@ -65,6 +73,7 @@ impl Scenario {
         let faults = Faults::draw(dice);
         let workspace = WorkspaceId::from_random([1; 16]);
         let drafts = drafts(dice, faults.clocks)?;
+        let leases = drafts.iter().any(|draft| draft.consistency == Consistency::Leased);
         let by_subject = drafts.iter().filter(|draft| draft.by_subject).map(|draft| draft.id());
         let by_subject = by_subject.map(|id| id.as_str().to_owned()).collect();
         let mut resources = Vec::new();
@@ -83,6 +92,7 @@ impl Scenario {
             key: key()?,
             snapshot: snapshot(workspace, resources)?,
             by_subject,
+            leases,
         })
     }
 }
@@ -136,7 +146,30 @@ fn drafts(dice: &Dice, clocks_are_wrong: bool) -> Result<Vec<Draft>, Invalid> {
     if drafts.is_empty() {
         drafts.push(fixed(dice));
     }
-    Ok(drafts)
+    let lends = dice.happens(500);
+    drafts.into_iter().map(|draft| if lends { leased(draft, dice) } else { Ok(draft) }).collect()
+}
+
+/// The same, decided by units that replicas take in advance, and so large that they may be. Shadows and
+/// calendars stay as they are, and now and then one of the others, so that calls fall on both kinds.
+fn leased(draft: Draft, dice: &Dice) -> Result<Draft, Invalid> {
+    let limit = dice.within(LEASED_LIMIT);
+    let is_kept = draft.unit != Unit::Tokens || dice.happens(200);
+    let algorithm = match draft.algorithm.clone() {
+        Algorithm::FixedWindow { window_ms, .. } => Algorithm::FixedWindow { limit, window_ms },
+        Algorithm::SlidingWindow { .. } => {
+            Algorithm::SlidingWindow { limit, window_ms: dice.within(LEASED_SLIDING_MS) }
+        }
+        Algorithm::TokenBucket { .. } => {
+            let refill = Refill::new(dice.within(20..=150), dice.within(300..=2_000), limit)?;
+            Algorithm::TokenBucket { capacity: limit, refill }
+        }
+        calendar @ Algorithm::CalendarWindow { .. } => calendar,
+    };
+    if is_kept {
+        return Ok(draft);
+    }
+    Ok(Draft { algorithm, consistency: Consistency::Leased, ..draft })
 }
 
 fn window_ms(dice: &Dice) -> i64 {
@@ -151,17 +184,32 @@ fn fixed(dice: &Dice) -> Draft {
         algorithm,
         by_subject: false,
         enforcement: Enforcement::Enforced,
+        consistency: Consistency::Strict,
     }
 }
 
 fn sliding(dice: &Dice) -> Draft {
     let algorithm = Algorithm::SlidingWindow { limit: dice.within(20..=200), window_ms: window_ms(dice) };
-    Draft { number: 2, unit: Unit::Tokens, algorithm, by_subject: false, enforcement: Enforcement::Enforced }
+    Draft {
+        number: 2,
+        unit: Unit::Tokens,
+        algorithm,
+        by_subject: false,
+        enforcement: Enforcement::Enforced,
+        consistency: Consistency::Strict,
+    }
 }
 
 fn by_subject(dice: &Dice) -> Draft {
     let algorithm = Algorithm::FixedWindow { limit: dice.within(20..=150), window_ms: window_ms(dice) };
-    Draft { number: 3, unit: Unit::Tokens, algorithm, by_subject: true, enforcement: Enforcement::Enforced }
+    Draft {
+        number: 3,
+        unit: Unit::Tokens,
+        algorithm,
+        by_subject: true,
+        enforcement: Enforcement::Enforced,
+        consistency: Consistency::Strict,
+    }
 }
 
 fn bucket(dice: &Dice) -> Result<Draft, Invalid> {
@@ -169,12 +217,26 @@ fn bucket(dice: &Dice) -> Result<Draft, Invalid> {
     let refill = Refill::new(dice.within(5..=80), dice.within(300..=2_000), capacity)?;
     let algorithm = Algorithm::TokenBucket { capacity, refill };
     let enforcement = Enforcement::Enforced;
-    Ok(Draft { number: 4, unit: Unit::Tokens, algorithm, by_subject: false, enforcement })
+    Ok(Draft {
+        number: 4,
+        unit: Unit::Tokens,
+        algorithm,
+        by_subject: false,
+        enforcement,
+        consistency: Consistency::Strict,
+    })
 }
 
 fn shadow(dice: &Dice) -> Draft {
     let algorithm = Algorithm::FixedWindow { limit: dice.within(1..=6), window_ms: window_ms(dice) };
-    Draft { number: 5, unit: Unit::Requests, algorithm, by_subject: false, enforcement: Enforcement::Shadow }
+    Draft {
+        number: 5,
+        unit: Unit::Requests,
+        algorithm,
+        by_subject: false,
+        enforcement: Enforcement::Shadow,
+        consistency: Consistency::Strict,
+    }
 }
 
 fn calendar(dice: &Dice) -> Draft {
@@ -186,6 +248,7 @@ fn calendar(dice: &Dice) -> Draft {
         algorithm,
         by_subject: false,
         enforcement: Enforcement::Enforced,
+        consistency: Consistency::Strict,
     }
 }
 
@@ -206,7 +269,7 @@ impl Draft {
             enforcement: self.enforcement,
             priority: i32::from(self.number),
             override_group: None,
-            policies: RulePolicies::default(),
+            policies: RulePolicies { consistency: self.consistency, ..RulePolicies::default() },
             active: true,
         };
         rule.check()?;
