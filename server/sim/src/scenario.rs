@@ -87,7 +87,7 @@ impl Scenario {
             replicas: usize::try_from(dice.within(1..=REPLICAS_MAX)).unwrap_or(1),
             clients: usize::try_from(dice.within(1..=CLIENTS_MAX)).unwrap_or(1),
             lasts_ms: LASTS_MS,
-            pause_ms_max: dice.within(50..=600),
+            pause_ms_max: dice.within(if leases { 20..=200 } else { 50..=600 }),
             faults,
             key: key()?,
             snapshot: snapshot(workspace, resources)?,

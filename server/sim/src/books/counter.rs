@@ -1,6 +1,7 @@
 //! One counter as its history says that it must stand: every amount with its instant, summed anew
 //! whenever somebody asks.
 
+use rateguard_core::counter::lent::GENERATION_MS;
 use rateguard_core::counter::{Limit, Mark, Refill};
 use rateguard_core::time::Millis;
 
@@ -8,7 +9,7 @@ use rateguard_core::time::Millis;
 const SLIDING_PARTS: i64 = 60;
 
 /// For how long a bucket counts what it lends as lent, at most.
-const LENT_MS_MAX: i64 = 2_200;
+const LENT_MS_MAX: i64 = 2 * GENERATION_MS;
 
 /// The least and the most that may stand in a counter, both inclusive. They differ where a rule of
 /// the product leaves room: sliding windows count by parts, and a bucket gives back less than all.
@@ -97,7 +98,7 @@ impl CounterBook {
     pub fn end_lease(&mut self, mark: Mark, unused: i64) {
         let mut left = unused;
         self.version += u64::from(unused != 0);
-        for lending in self.lendings.iter().rev().filter(|lending| lending.mark == mark) {
+        for lending in self.lendings.iter().rev().filter(|lending| end_together(lending.mark, mark)) {
             let Some(entry) = self.entries.get_mut(lending.place) else { continue };
             let part = left.min(entry.amount);
             entry.amount -= part;
@@ -218,6 +219,16 @@ impl CounterBook {
             }
         }
         None
+    }
+}
+
+/// Whether a holder tells of leases at two marks as of one.
+fn end_together(one: Mark, other: Mark) -> bool {
+    match (one, other) {
+        (Mark::TokenBucket { at, .. }, Mark::TokenBucket { at: other, .. }) => {
+            at.get() / GENERATION_MS == other.get() / GENERATION_MS
+        }
+        (one, other) => one == other,
     }
 }
 
