@@ -157,6 +157,7 @@ impl Stage {
             servers: self.servers.clone(),
             replicas: self.replicas.clone(),
             pause_ms_max: scenario.pause_ms_max,
+            tokens_max: scenario.tokens_max,
             named: 0,
         };
         (0..scenario.clients).map(|number| client(number).live(scenario.lasts_ms)).collect()

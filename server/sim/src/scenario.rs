@@ -27,7 +27,11 @@ const CLIENTS_MAX: i64 = 5;
 const WINDOW_MS_MAX: i64 = 3_000;
 
 /// Limits of leased rules: large enough to be lent of, and small enough to be reached.
-const LEASED_LIMIT: std::ops::RangeInclusive<i64> = 150..=900;
+const LEASED_LIMIT: std::ops::RangeInclusive<i64> = 150..=400;
+/// Most tokens of one call.
+const TOKENS_MAX: i64 = 40;
+/// Where tokens are leased, so few that a lease is for several calls.
+const LEASED_TOKENS_MAX: i64 = 8;
 /// Sliding windows that may be leased.
 const LEASED_SLIDING_MS: std::ops::RangeInclusive<i64> = 6_000..=7_000;
 
@@ -42,6 +46,8 @@ pub struct Scenario {
     pub lasts_ms: i64,
     /// Longest pause of a caller between two calls.
     pub pause_ms_max: i64,
+    /// Most tokens of one call.
+    pub tokens_max: i64,
     /// What goes wrong.
     pub faults: Faults,
     /// The key of all callers.
@@ -87,7 +93,9 @@ impl Scenario {
             replicas: usize::try_from(dice.within(1..=REPLICAS_MAX)).unwrap_or(1),
             clients: usize::try_from(dice.within(1..=CLIENTS_MAX)).unwrap_or(1),
             lasts_ms: LASTS_MS,
-            pause_ms_max: dice.within(if leases { 20..=200 } else { 50..=600 }),
+            // Leases show where much is called for.
+            pause_ms_max: dice.within(if leases { 10..=80 } else { 50..=600 }),
+            tokens_max: if leases { LEASED_TOKENS_MAX } else { TOKENS_MAX },
             faults,
             key: key()?,
             snapshot: snapshot(workspace, resources)?,
@@ -146,7 +154,7 @@ fn drafts(dice: &Dice, clocks_are_wrong: bool) -> Result<Vec<Draft>, Invalid> {
     if drafts.is_empty() {
         drafts.push(fixed(dice));
     }
-    let lends = dice.happens(500);
+    let lends = dice.happens(300);
     drafts.into_iter().map(|draft| if lends { leased(draft, dice) } else { Ok(draft) }).collect()
 }
 

@@ -42,6 +42,12 @@ pub struct Entry {
 }
 
 impl Entry {
+    /// What surely stands of it in a bucket. One that has run dry may be forgotten, and what comes on
+    /// top of an amount later then stands without that amount, which was given back before.
+    fn surely(&self) -> i64 {
+        if self.added.is_empty() { self.amount } else { (self.amount - self.taken).max(0) }
+    }
+
     /// What counts as admitted: what was taken, or less where less was used.
     fn admitted(&self) -> i64 {
         self.taken.min(self.amount)
@@ -172,7 +178,7 @@ impl CounterBook {
     /// if nothing had ever been given back.
     fn bucket(&self, refill: Refill, now: Millis) -> Range {
         let taken = self.entries.iter().filter(|entry| entry.taken > 0);
-        let low = level(refill, taken.map(|entry| (entry.at, entry.amount)).collect(), now);
+        let low = level(refill, taken.map(|entry| (entry.at, entry.surely())).collect(), now);
         // A bucket does not refill what is lent as long as it may be spent.
         let longest_ms = |place| if self.is_lent(place) { LENT_MS_MAX } else { 0 };
         let most = self.entries.iter().enumerate().flat_map(|(place, entry)| {
