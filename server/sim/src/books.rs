@@ -13,10 +13,12 @@ use std::collections::BTreeMap;
 use rateguard_core::counter::{CounterId, Limit, Reading};
 use rateguard_core::decision::{Charge, Mode, Verdict};
 use rateguard_core::ids::ReservationId;
+use rateguard_core::lease::LeaseOutcome;
 use rateguard_core::reservation::ReservationState;
 use rateguard_core::time::Millis;
 use rateguard_engine::ports::{
-    CheckCommand, CheckOutcome, Decided, ReleaseOutcome, SettleCommand, SettleReservation, Standing,
+    CheckCommand, CheckOutcome, Decided, LeaseCommand, ReleaseOutcome, SettleCommand, SettleReservation,
+    Standing,
 };
 
 use self::answers::Answers;
@@ -93,6 +95,7 @@ impl Books {
     fn do_else(&mut self, deed: &StoreDeed) -> Facts {
         match deed {
             StoreDeed::Checked(command, outcome) => self.check(command, outcome),
+            StoreDeed::Leased(command, outcomes) => self.lease(command, outcomes),
             StoreDeed::Released(id, outcome) => {
                 self.release(id, *outcome);
                 Facts::of(Kind::Released)
@@ -220,6 +223,25 @@ impl Books {
             let book = ReservationBook { state, expires_at: *expires_at, floor, takings };
             self.reservations.insert(id.clone(), book);
         }
+    }
+
+    /// What is lent stands in its counter like what is taken.
+    fn lease(&mut self, command: &LeaseCommand, outcomes: &[LeaseOutcome]) -> Facts {
+        for returned in &command.returns {
+            if let Some(book) = self.counters.get_mut(&returned.counter) {
+                book.end_lease(returned.mark, returned.unused);
+            }
+        }
+        let mut facts = Facts::of(Kind::Leased);
+        for (request, outcome) in command.requests.iter().zip(outcomes) {
+            let now = self.now;
+            let book = self.book(request.counter, request.limit);
+            if let Some(lease) = &outcome.lease {
+                book.lend(now, lease.amount, lease.mark);
+                facts.lent.push(request.counter);
+            }
+        }
+        facts
     }
 
     fn settle_all(&mut self, commands: &[SettleCommand]) -> Facts {

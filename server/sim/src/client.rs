@@ -28,8 +28,6 @@ const HINT_MS_MAX: i64 = 2_500;
 const TTL_MS: std::ops::RangeInclusive<i64> = 1_000..=3_000;
 /// Who is charged.
 const SUBJECTS: [&str; 3] = ["", "ada", "bob"];
-/// Most tokens of one call.
-const TOKENS_MAX: i64 = 40;
 /// Most money of one call.
 const NANOS_MAX: i64 = 900;
 
@@ -45,6 +43,8 @@ pub struct Client {
     pub replicas: Vec<Arc<Replica>>,
     /// Longest pause between two calls.
     pub pause_ms_max: i64,
+    /// Most tokens of one call.
+    pub tokens_max: i64,
     /// How many ids it has given.
     pub named: u64,
 }
@@ -73,7 +73,7 @@ impl Client {
         let dice = &self.world.dice;
         let subject = SUBJECTS[dice.below(SUBJECTS.len())];
         let mut amounts = Amounts::default();
-        let tokens = dice.happens(700).then(|| dice.within(1..=TOKENS_MAX));
+        let tokens = dice.happens(700).then(|| dice.within(1..=self.tokens_max));
         let requests = dice.happens(200).then(|| dice.within(0..=4));
         for (unit, amount) in [(Unit::Tokens, tokens), (Unit::Requests, requests)] {
             if let Some(amount) = amount {
@@ -166,7 +166,7 @@ impl Client {
         let dice = &self.world.dice;
         let mut amounts = Amounts::default();
         if dice.happens(700) {
-            amounts = with(amounts, Unit::Tokens, dice.within(0..=TOKENS_MAX * 3 / 2));
+            amounts = with(amounts, Unit::Tokens, dice.within(0..=self.tokens_max * 3 / 2));
         }
         let exactness = if dice.happens(800) { Exactness::Exact } else { Exactness::Partial };
         UsageRecord {

@@ -52,6 +52,11 @@ fn over(books: &Books, facts: &Facts) -> Option<String> {
     if let Some(over) = books.answers.over.first().filter(|_| facts.kind == Kind::Answered) {
         return Some(over.clone());
     }
+    let lent = facts.lent.iter().filter_map(|id| Some((id, books.counters.get(id)?)));
+    let mut over_lent = lent.filter_map(|(id, book)| Some((id, book.admitted_over(books.now)?)));
+    if let Some((id, over)) = over_lent.next() {
+        return Some(format!("of {} {over}, leases included", brief(*id)));
+    }
     let decision = facts.decision.as_ref().filter(|_| facts.kind == Kind::Allowed)?;
     let enforced = decision.asked.iter().filter(|a| a.charge.enforcement == Enforcement::Enforced);
     enforced.into_iter().find_map(|asked| {
@@ -90,9 +95,9 @@ fn not_once(_: &Books, facts: &Facts) -> Option<String> {
 }
 
 fn not_conserved(books: &Books, facts: &Facts) -> Option<String> {
-    let gives_back = matches!(facts.kind, Kind::Released | Kind::Tended) || facts.expired > 0;
+    let gives_back = matches!(facts.kind, Kind::Released | Kind::Tended | Kind::Leased) || facts.expired > 0;
     if let Some(wrong) = facts.wrong.first().filter(|_| gives_back) {
-        return Some(format!("after a release or an expiry {}", describe(wrong)));
+        return Some(format!("after what was held went back {}", describe(wrong)));
     }
     let open = |state| state == ReservationState::Open;
     let (id, _) = books

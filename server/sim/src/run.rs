@@ -129,23 +129,25 @@ impl Stage {
             troubles.spawn(outages(self.world.clone(), self.replicas.clone()));
         }
         if scenario.faults.clocks {
-            troubles.spawn(steps(self.world.clone(), self.clocks()));
+            troubles.spawn(steps(self.world.clone(), self.clocks(scenario.leases)));
         }
         let mut clients = self.clients(scenario);
         while let Some(ended) = clients.join_next().await {
             ended.map_err(|_| RunError::Panicked)?;
         }
         drop(troubles);
-        self.rest().await;
+        self.rest(scenario.leases).await;
         match lives.try_join_next() {
             Some(_) => Err(RunError::Panicked),
             None => Ok(()),
         }
     }
 
-    fn clocks(&self) -> Vec<Arc<SkewedClock>> {
+    /// Clocks that are set while they run. A store's whose clock leaps forward ends windows before the
+    /// leases that it gave for them: nothing keeps a limit then.
+    fn clocks(&self, leases: bool) -> Vec<Arc<SkewedClock>> {
         let of_replicas = self.replicas.iter().map(|replica| replica.clock.clone());
-        of_replicas.chain([self.store_clock.clone()]).collect()
+        of_replicas.chain((!leases).then(|| self.store_clock.clone())).collect()
     }
 
     fn clients(&self, scenario: &Scenario) -> JoinSet<()> {
@@ -155,16 +157,19 @@ impl Stage {
             servers: self.servers.clone(),
             replicas: self.replicas.clone(),
             pause_ms_max: scenario.pause_ms_max,
+            tokens_max: scenario.tokens_max,
             named: 0,
         };
         (0..scenario.clients).map(|number| client(number).live(scenario.lasts_ms)).collect()
     }
 
     /// Lets everything come to its end, and judges that.
-    async fn rest(&self) {
+    async fn rest(&self, leases: bool) {
         self.world.heal();
-        // A clock that was set back would hold the store still for longer than the run lasts.
-        self.store_clock.set_skew_ms(SKEW_MS_MAX);
+        if !leases {
+            // A clock that was set back would hold the store still for longer than the run lasts.
+            self.store_clock.set_skew_ms(SKEW_MS_MAX);
+        }
         self.replicas.iter().for_each(|replica| replica.spare());
         sleep(millis(QUIET_MS)).await;
         self.world.history.lock().record(self.world.time.elapsed_ms(), &Step::Ended);

@@ -7,7 +7,7 @@ use rateguard_core::ids::{BudgetId, DisplayName, KeyId, RuleId, WorkspaceId};
 use rateguard_core::invalid::Invalid;
 use rateguard_core::matching::{Dimension, Match, OnMissing, Scope};
 use rateguard_core::money::{Currency, Nanos};
-use rateguard_core::rule::{Algorithm, Budget, BudgetPeriod, Enforcement, Rule, RulePolicies};
+use rateguard_core::rule::{Algorithm, Budget, BudgetPeriod, Consistency, Enforcement, Rule, RulePolicies};
 use rateguard_core::time::{CalendarPeriod, Millis, Zone};
 use rateguard_core::unit::Unit;
 use rateguard_engine::ports::{Resource, Snapshot, Stored};
@@ -26,6 +26,15 @@ const CLIENTS_MAX: i64 = 5;
 /// Longest window of a run's limits: several of them end while callers call.
 const WINDOW_MS_MAX: i64 = 3_000;
 
+/// Limits of leased rules: large enough to be lent of, and small enough to be reached.
+const LEASED_LIMIT: std::ops::RangeInclusive<i64> = 150..=400;
+/// Most tokens of one call.
+const TOKENS_MAX: i64 = 40;
+/// Where tokens are leased, so few that a lease is for several calls.
+const LEASED_TOKENS_MAX: i64 = 8;
+/// Sliding windows that may be leased.
+const LEASED_SLIDING_MS: std::ops::RangeInclusive<i64> = 6_000..=7_000;
+
 /// A run before it begins.
 #[derive(Clone, Debug)]
 pub struct Scenario {
@@ -37,6 +46,8 @@ pub struct Scenario {
     pub lasts_ms: i64,
     /// Longest pause of a caller between two calls.
     pub pause_ms_max: i64,
+    /// Most tokens of one call.
+    pub tokens_max: i64,
     /// What goes wrong.
     pub faults: Faults,
     /// The key of all callers.
@@ -45,6 +56,8 @@ pub struct Scenario {
     pub snapshot: Snapshot,
     /// Limits that count each subject by itself.
     pub by_subject: BTreeSet<String>,
+    /// Whether some rules are leased.
+    pub leases: bool,
 }
 
 /// A rule as runs tell them apart.
@@ -54,6 +67,7 @@ struct Draft {
     algorithm: Algorithm,
     by_subject: bool,
     enforcement: Enforcement,
+    consistency: Consistency,
 }
 
 impl Scenario {
@@ -65,6 +79,7 @@ impl Scenario {
         let faults = Faults::draw(dice);
         let workspace = WorkspaceId::from_random([1; 16]);
         let drafts = drafts(dice, faults.clocks)?;
+        let leases = drafts.iter().any(|draft| draft.consistency == Consistency::Leased);
         let by_subject = drafts.iter().filter(|draft| draft.by_subject).map(|draft| draft.id());
         let by_subject = by_subject.map(|id| id.as_str().to_owned()).collect();
         let mut resources = Vec::new();
@@ -78,11 +93,14 @@ impl Scenario {
             replicas: usize::try_from(dice.within(1..=REPLICAS_MAX)).unwrap_or(1),
             clients: usize::try_from(dice.within(1..=CLIENTS_MAX)).unwrap_or(1),
             lasts_ms: LASTS_MS,
-            pause_ms_max: dice.within(50..=600),
+            // Leases show where much is called for.
+            pause_ms_max: dice.within(if leases { 10..=80 } else { 50..=600 }),
+            tokens_max: if leases { LEASED_TOKENS_MAX } else { TOKENS_MAX },
             faults,
             key: key()?,
             snapshot: snapshot(workspace, resources)?,
             by_subject,
+            leases,
         })
     }
 }
@@ -136,7 +154,30 @@ fn drafts(dice: &Dice, clocks_are_wrong: bool) -> Result<Vec<Draft>, Invalid> {
     if drafts.is_empty() {
         drafts.push(fixed(dice));
     }
-    Ok(drafts)
+    let lends = dice.happens(300);
+    drafts.into_iter().map(|draft| if lends { leased(draft, dice) } else { Ok(draft) }).collect()
+}
+
+/// The same, decided by units that replicas take in advance, and so large that they may be. Shadows and
+/// calendars stay as they are, and now and then one of the others, so that calls fall on both kinds.
+fn leased(draft: Draft, dice: &Dice) -> Result<Draft, Invalid> {
+    let limit = dice.within(LEASED_LIMIT);
+    let is_kept = draft.unit != Unit::Tokens || dice.happens(200);
+    let algorithm = match draft.algorithm.clone() {
+        Algorithm::FixedWindow { window_ms, .. } => Algorithm::FixedWindow { limit, window_ms },
+        Algorithm::SlidingWindow { .. } => {
+            Algorithm::SlidingWindow { limit, window_ms: dice.within(LEASED_SLIDING_MS) }
+        }
+        Algorithm::TokenBucket { .. } => {
+            let refill = Refill::new(dice.within(20..=150), dice.within(300..=2_000), limit)?;
+            Algorithm::TokenBucket { capacity: limit, refill }
+        }
+        calendar @ Algorithm::CalendarWindow { .. } => calendar,
+    };
+    if is_kept {
+        return Ok(draft);
+    }
+    Ok(Draft { algorithm, consistency: Consistency::Leased, ..draft })
 }
 
 fn window_ms(dice: &Dice) -> i64 {
@@ -151,17 +192,32 @@ fn fixed(dice: &Dice) -> Draft {
         algorithm,
         by_subject: false,
         enforcement: Enforcement::Enforced,
+        consistency: Consistency::Strict,
     }
 }
 
 fn sliding(dice: &Dice) -> Draft {
     let algorithm = Algorithm::SlidingWindow { limit: dice.within(20..=200), window_ms: window_ms(dice) };
-    Draft { number: 2, unit: Unit::Tokens, algorithm, by_subject: false, enforcement: Enforcement::Enforced }
+    Draft {
+        number: 2,
+        unit: Unit::Tokens,
+        algorithm,
+        by_subject: false,
+        enforcement: Enforcement::Enforced,
+        consistency: Consistency::Strict,
+    }
 }
 
 fn by_subject(dice: &Dice) -> Draft {
     let algorithm = Algorithm::FixedWindow { limit: dice.within(20..=150), window_ms: window_ms(dice) };
-    Draft { number: 3, unit: Unit::Tokens, algorithm, by_subject: true, enforcement: Enforcement::Enforced }
+    Draft {
+        number: 3,
+        unit: Unit::Tokens,
+        algorithm,
+        by_subject: true,
+        enforcement: Enforcement::Enforced,
+        consistency: Consistency::Strict,
+    }
 }
 
 fn bucket(dice: &Dice) -> Result<Draft, Invalid> {
@@ -169,12 +225,26 @@ fn bucket(dice: &Dice) -> Result<Draft, Invalid> {
     let refill = Refill::new(dice.within(5..=80), dice.within(300..=2_000), capacity)?;
     let algorithm = Algorithm::TokenBucket { capacity, refill };
     let enforcement = Enforcement::Enforced;
-    Ok(Draft { number: 4, unit: Unit::Tokens, algorithm, by_subject: false, enforcement })
+    Ok(Draft {
+        number: 4,
+        unit: Unit::Tokens,
+        algorithm,
+        by_subject: false,
+        enforcement,
+        consistency: Consistency::Strict,
+    })
 }
 
 fn shadow(dice: &Dice) -> Draft {
     let algorithm = Algorithm::FixedWindow { limit: dice.within(1..=6), window_ms: window_ms(dice) };
-    Draft { number: 5, unit: Unit::Requests, algorithm, by_subject: false, enforcement: Enforcement::Shadow }
+    Draft {
+        number: 5,
+        unit: Unit::Requests,
+        algorithm,
+        by_subject: false,
+        enforcement: Enforcement::Shadow,
+        consistency: Consistency::Strict,
+    }
 }
 
 fn calendar(dice: &Dice) -> Draft {
@@ -186,6 +256,7 @@ fn calendar(dice: &Dice) -> Draft {
         algorithm,
         by_subject: false,
         enforcement: Enforcement::Enforced,
+        consistency: Consistency::Strict,
     }
 }
 
@@ -206,7 +277,7 @@ impl Draft {
             enforcement: self.enforcement,
             priority: i32::from(self.number),
             override_group: None,
-            policies: RulePolicies::default(),
+            policies: RulePolicies { consistency: self.consistency, ..RulePolicies::default() },
             active: true,
         };
         rule.check()?;

@@ -5,10 +5,11 @@ use std::fmt;
 
 use rateguard_core::counter::{CounterId, Limit, Reading};
 use rateguard_core::ids::{EventId, RequestId, ReservationId};
+use rateguard_core::lease::LeaseOutcome;
 use rateguard_core::time::Millis;
 use rateguard_core::usage::LoggedEvent;
 use rateguard_engine::check::CheckResponse;
-use rateguard_engine::ports::{CheckCommand, CheckOutcome, ReleaseOutcome, SettleCommand};
+use rateguard_engine::ports::{CheckCommand, CheckOutcome, LeaseCommand, ReleaseOutcome, SettleCommand};
 
 /// One thing that happened.
 #[derive(Clone, Debug)]
@@ -49,6 +50,8 @@ pub enum StoreDeed {
     Checked(Box<CheckCommand>, Box<CheckOutcome>),
     /// It settled.
     Settled(Vec<SettleCommand>),
+    /// It ended leases and made new ones.
+    Leased(LeaseCommand, Vec<LeaseOutcome>),
     /// It was to give a reservation back.
     Released(ReservationId, ReleaseOutcome),
     /// It looked after what is due.
@@ -114,6 +117,7 @@ impl fmt::Display for StoreDeed {
         match self {
             Self::Checked(command, outcome) => describe_check(f, command, outcome),
             Self::Settled(commands) => commands.iter().try_for_each(|command| describe(f, command)),
+            Self::Leased(command, outcomes) => describe_leases(f, command, outcomes),
             Self::Released(id, outcome) => write!(f, "release {id}: {outcome:?}"),
             Self::Tended => f.write_str("tended"),
         }
@@ -143,6 +147,22 @@ fn describe(f: &mut fmt::Formatter<'_>, command: &SettleCommand) -> fmt::Result 
     }
     command.amounts.iter().try_for_each(|(unit, amount)| write!(f, " {unit}:{amount}"))?;
     f.write_str(", ")
+}
+
+fn describe_leases(
+    f: &mut fmt::Formatter<'_>,
+    command: &LeaseCommand,
+    outcomes: &[LeaseOutcome],
+) -> fmt::Result {
+    f.write_str("leases:")?;
+    for returned in &command.returns {
+        write!(f, " {} back of {} of {}", returned.unused, returned.closed, brief(returned.counter))?;
+    }
+    for (request, outcome) in command.requests.iter().zip(outcomes) {
+        let lent = outcome.lease.map_or(0, |lease| lease.amount);
+        write!(f, " {lent} lent of {}", brief(request.counter))?;
+    }
+    Ok(())
 }
 
 /// A counter as a trace names it.

@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use rateguard_core::counter::Limit;
+use rateguard_core::counter::{Limit, Refill};
 use rateguard_core::ids::{RequestId, ReservationId};
 use rateguard_core::rule::Enforcement;
 use rateguard_core::time::Millis;
@@ -88,12 +88,33 @@ impl Admitted {
         let (since, size) = match self.limit {
             Limit::FixedWindow { limit, window_ms } => (to.get() - to.get() % window_ms, limit),
             Limit::SlidingWindow { limit, window_ms } => (to.get() - window_ms + 1, limit),
-            _ => return None,
+            Limit::TokenBucket { capacity, refill } => {
+                return self.bucket_over(capacity, refill, to, reservations);
+            }
+            Limit::CalendarWindow { .. } | Limit::Budget { .. } => return None,
         };
         let within = self.admissions.iter().filter(|a| a.from.get() >= since && a.to <= to);
         let admitted: i64 = within.map(|admission| self.stands(admission, reservations)).sum();
         (admitted > size)
             .then(|| format!("{admitted} of {size} {} were answered as allowed since {since}", self.unit))
+    }
+
+    /// Whether more was admitted since any instant than a bucket holds and refills.
+    fn bucket_over(
+        &self,
+        capacity: i64,
+        refill: Refill,
+        to: Millis,
+        reservations: &BTreeMap<ReservationId, ReservationBook>,
+    ) -> Option<String> {
+        let (period, units) = (i128::from(refill.period_ms()), i128::from(refill.units()));
+        self.admissions.iter().find_map(|first| {
+            let since = self.admissions.iter().filter(|other| other.from >= first.from);
+            let admitted: i64 = since.map(|admission| self.stands(admission, reservations)).sum();
+            let excess = i128::from(admitted - capacity) * period - units * i128::from(to.since(first.from));
+            let from = first.from.get();
+            (excess > 0).then(|| format!("{admitted} of a bucket of {capacity} were answered since {from}"))
+        })
     }
 
     fn stands(&self, admission: &Admission, reservations: &BTreeMap<ReservationId, ReservationBook>) -> i64 {

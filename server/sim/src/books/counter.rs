@@ -1,11 +1,15 @@
 //! One counter as its history says that it must stand: every amount with its instant, summed anew
 //! whenever somebody asks.
 
-use rateguard_core::counter::{Limit, Refill};
+use rateguard_core::counter::lent::GENERATION_MS;
+use rateguard_core::counter::{Limit, Mark, Refill};
 use rateguard_core::time::Millis;
 
 /// Parts of a sliding window that count whole, as the product says.
 const SLIDING_PARTS: i64 = 60;
+
+/// For how long a bucket counts what it lends as lent, at most.
+const LENT_MS_MAX: i64 = 2 * GENERATION_MS;
 
 /// The least and the most that may stand in a counter, both inclusive. They differ where a rule of
 /// the product leaves room: sliding windows count by parts, and a bucket gives back less than all.
@@ -50,6 +54,13 @@ impl Entry {
     }
 }
 
+/// Units that a replica took in advance.
+#[derive(Clone, Copy, Debug)]
+struct Lending {
+    mark: Mark,
+    place: usize,
+}
+
 /// The history of one counter.
 #[derive(Clone, Debug)]
 pub struct CounterBook {
@@ -58,6 +69,7 @@ pub struct CounterBook {
     /// Goes up with every change.
     pub version: u64,
     entries: Vec<Entry>,
+    lendings: Vec<Lending>,
     /// Money spent.
     pub spent: i128,
     /// Money held.
@@ -67,7 +79,7 @@ pub struct CounterBook {
 impl CounterBook {
     /// A counter in which nothing happened.
     pub fn new(limit: Limit) -> Self {
-        Self { limit, version: 0, entries: Vec::new(), spent: 0, held: 0 }
+        Self { limit, version: 0, entries: Vec::new(), lendings: Vec::new(), spent: 0, held: 0 }
     }
 
     /// Whether it counts money that is held and spent.
@@ -80,6 +92,24 @@ impl CounterBook {
         self.version += u64::from(amount != 0);
         self.entries.push(Entry { at, amount, taken: amount, added: Vec::new() });
         self.entries.len() - 1
+    }
+
+    /// A replica took an amount in advance.
+    pub fn lend(&mut self, at: Millis, amount: i64, mark: Mark) {
+        let place = self.take(at, amount);
+        self.lendings.push(Lending { mark, place });
+    }
+
+    /// A replica gave back what it had taken at a mark and not spent: the newest first.
+    pub fn end_lease(&mut self, mark: Mark, unused: i64) {
+        let mut left = unused;
+        self.version += u64::from(unused != 0);
+        for lending in self.lendings.iter().rev().filter(|lending| end_together(lending.mark, mark)) {
+            let Some(entry) = self.entries.get_mut(lending.place) else { continue };
+            let part = left.min(entry.amount);
+            entry.amount -= part;
+            left -= part;
+        }
     }
 
     /// A record without a reservation charged an amount.
@@ -149,10 +179,17 @@ impl CounterBook {
     fn bucket(&self, refill: Refill, now: Millis) -> Range {
         let taken = self.entries.iter().filter(|entry| entry.taken > 0);
         let low = level(refill, taken.map(|entry| (entry.at, entry.surely())).collect(), now);
-        let most = self.entries.iter().flat_map(|entry| {
-            entry.added.iter().copied().chain((entry.taken > 0).then_some((entry.at, entry.taken)))
+        // A bucket does not refill what is lent as long as it may be spent.
+        let longest_ms = |place| if self.is_lent(place) { LENT_MS_MAX } else { 0 };
+        let most = self.entries.iter().enumerate().flat_map(|(place, entry)| {
+            let at = entry.at.plus(longest_ms(place)).min(now.max(entry.at));
+            entry.added.iter().copied().chain((entry.taken > 0).then_some((at, entry.taken)))
         });
         Range { low, high: level(refill, most.collect(), now) }
+    }
+
+    fn is_lent(&self, place: usize) -> bool {
+        self.lendings.iter().any(|lending| lending.place == place)
     }
 
     /// Whether what checks were allowed to take since any instant passes the limit.
@@ -188,6 +225,16 @@ impl CounterBook {
             }
         }
         None
+    }
+}
+
+/// Whether a holder tells of leases at two marks as of one.
+fn end_together(one: Mark, other: Mark) -> bool {
+    match (one, other) {
+        (Mark::TokenBucket { at, .. }, Mark::TokenBucket { at: other, .. }) => {
+            at.get() / GENERATION_MS == other.get() / GENERATION_MS
+        }
+        (one, other) => one == other,
     }
 }
 

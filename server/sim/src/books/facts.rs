@@ -20,6 +20,8 @@ pub enum Kind {
     Settled,
     /// Records were settled that had been settled before.
     SettledAgain,
+    /// Leases were ended and made.
+    Leased,
     /// A reservation was given back.
     Released,
     /// What was due was looked after.
@@ -84,6 +86,8 @@ pub struct Facts {
     pub kind: Kind,
     /// The decision, where it was one.
     pub decision: Option<Decision>,
+    /// Counters of which something was lent.
+    pub lent: Vec<CounterId>,
     /// How many reservations had expired with it.
     pub expired: usize,
     /// Counters that do not stand as they must after it.
@@ -93,6 +97,6 @@ pub struct Facts {
 impl Facts {
     /// A step of which nothing else is known yet.
     pub fn of(kind: Kind) -> Self {
-        Self { kind, decision: None, expired: 0, wrong: Vec::new() }
+        Self { kind, decision: None, lent: Vec::new(), expired: 0, wrong: Vec::new() }
     }
 }

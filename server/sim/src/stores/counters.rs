@@ -9,16 +9,18 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use rateguard_core::counter::{CounterId, Limit, Position, Reading};
 use rateguard_core::ids::{ReservationId, WorkspaceId};
+use rateguard_core::lease::LeaseOutcome;
 use rateguard_core::reservation::{Reservation, ReservationState};
 use rateguard_core::time::Millis;
 use rateguard_engine::ports::{
     CheckCommand, CheckOutcome, Checkpoint, CheckpointBatch, CheckpointStore, CounterQuery, CounterStore,
-    ExpiredReservation, LiveBudgets, Principal, ReleaseOutcome, SettleCharge, SettleCommand, StoreError,
+    ExpiredReservation, LeaseCommand, LiveBudgets, Principal, ReleaseOutcome, SettleCharge, SettleCommand,
+    StoreError,
 };
 use rateguard_store_memory::{MemoryCounterStore, MemoryCounterStoreConfig};
 use tokio::sync::{Mutex, MutexGuard};
 
-use super::flaws::{Flaw, Plant};
+use super::flaws::{Flaw, Plant, outlive};
 use crate::clocks::SkewedClock;
 use crate::network::World;
 use crate::steps::{Step, StoreDeed, StoreStep};
@@ -200,6 +202,26 @@ impl CounterServer {
     pub async fn read(&self, queries: &[CounterQuery]) -> Result<Vec<Reading>, StoreError> {
         let (_turn, shown) = self.begin().await;
         self.inner.read(&self.workspace, queries, shown).await
+    }
+
+    /// Ends leases and makes new ones.
+    ///
+    /// # Errors
+    /// Those of the store within.
+    pub async fn lease(
+        &self,
+        replica: usize,
+        command: &LeaseCommand,
+    ) -> Result<Vec<LeaseOutcome>, StoreError> {
+        let (mut turn, shown) = self.begin().await;
+        turn.limits.extend(command.requests.iter().map(|request| (request.counter, request.limit)));
+        let sent = LeaseCommand { now: shown, ..command.clone() };
+        let mut outcomes = self.inner.lease(&sent).await?;
+        if self.flaw == Some(Flaw::LeaseOutlivesWindow) {
+            outlive(&mut outcomes);
+        }
+        self.tell(&mut turn, replica, StoreDeed::Leased(sent, outcomes.clone())).await?;
+        Ok(outcomes)
     }
 
     /// Reads a reservation.

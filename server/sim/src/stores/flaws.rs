@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use rateguard_core::counter::{CounterId, Demand, Limit};
 use rateguard_core::decision::{Charge, Mode};
 use rateguard_core::ids::ReservationId;
+use rateguard_core::lease::LeaseOutcome;
 use rateguard_core::reservation::{Captured, Reservation};
 use rateguard_core::rule::Enforcement;
 use rateguard_engine::ports::{CheckCommand, CheckOutcome, CounterStore as _, SettleCommand, StoreError};
@@ -24,12 +25,24 @@ pub enum Flaw {
     DenialKeepsFirst,
     /// What a reservation held is given back twice when it expires.
     ExpiryFreesTwice,
+    /// A replica spends a lease when its window is over.
+    LeaseOutlivesWindow,
 }
 
 /// What a planted bug has to remember.
 #[derive(Default)]
 pub(super) struct Plant {
     held: BTreeMap<ReservationId, Reservation>,
+}
+
+/// How much longer a lease is spent than it may be, in milliseconds.
+const OUTLIVES_MS: i64 = 3_000;
+
+/// Lets leases live on.
+pub(super) fn outlive(outcomes: &mut [LeaseOutcome]) {
+    for lease in outcomes.iter_mut().filter_map(|outcome| outcome.lease.as_mut()) {
+        lease.life_ms += OUTLIVES_MS;
+    }
 }
 
 impl Turn {

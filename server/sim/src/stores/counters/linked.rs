@@ -8,11 +8,12 @@ use async_trait::async_trait;
 use parking_lot::Mutex;
 use rateguard_core::counter::{CounterFamily, Position, Reading};
 use rateguard_core::ids::{ReservationId, WorkspaceId};
+use rateguard_core::lease::LeaseOutcome;
 use rateguard_core::reservation::Reservation;
 use rateguard_core::time::Millis;
 use rateguard_engine::ports::{
-    CheckCommand, CheckOutcome, CounterHealth, CounterQuery, CounterStore, ExpiredReservation, LiveBudgets,
-    Principal, ReleaseOutcome, SettleCharge, SettleCommand, StoreError,
+    CheckCommand, CheckOutcome, CounterHealth, CounterQuery, CounterStore, ExpiredReservation, LeaseCommand,
+    LiveBudgets, Principal, ReleaseOutcome, SettleCharge, SettleCommand, StoreError,
 };
 
 use super::CounterServer;
@@ -106,6 +107,15 @@ impl CounterStore for LinkedCounters {
             async move { server.read(&queries).await }
         };
         self.ask(Nature::Read, work).await
+    }
+
+    async fn lease(&self, command: &LeaseCommand) -> Result<Vec<LeaseOutcome>, StoreError> {
+        let (replica, command) = (self.replica(), Arc::new(command.clone()));
+        let work = move |server: Arc<CounterServer>| {
+            let command = command.clone();
+            async move { server.lease(replica, &command).await }
+        };
+        self.ask(Nature::Single, work).await
     }
 
     async fn reservation(
