@@ -43,9 +43,9 @@ pub struct Entry {
 
 impl Entry {
     /// What surely stands of it in a bucket. One that has run dry may be forgotten, and what comes on
-    /// top of an amount later then stands without that amount, which was given back before.
+    /// top of an amount later is then given back together with what had been given back before.
     fn surely(&self) -> i64 {
-        if self.added.is_empty() { self.amount } else { (self.amount - self.taken).max(0) }
+        self.amount.min(self.taken)
     }
 
     /// What counts as admitted: what was taken, or less where less was used.
