@@ -7,26 +7,29 @@ pub mod decided;
 pub mod facts;
 pub mod log;
 pub mod reservation;
+pub mod undo;
 
 use std::collections::BTreeMap;
 
-use rateguard_core::counter::{CounterId, Limit, Reading};
+use rateguard_core::counter::{CounterId, Limit, Mark, Reading};
 use rateguard_core::decision::{Charge, Mode, Verdict};
 use rateguard_core::ids::ReservationId;
 use rateguard_core::lease::LeaseOutcome;
 use rateguard_core::reservation::ReservationState;
 use rateguard_core::time::Millis;
+use rateguard_core::unit::Unit;
 use rateguard_engine::ports::{
-    CheckCommand, CheckOutcome, Decided, LeaseCommand, ReleaseOutcome, SettleCommand, SettleReservation,
-    Standing,
+    CheckCommand, CheckOutcome, Decided, LeaseCommand, ReleaseOutcome, RenewOutcome, ResetCounters,
+    SettleCommand, SettleReservation, Standing,
 };
 
 use self::answers::Answers;
 use self::counter::CounterBook;
 use self::decided::{Decisions, Hint, Remembered, question};
-use self::facts::{Asked, Decision, Facts, Kind, Wrong};
+use self::facts::{Asked, Breach, Decision, Facts, Kind, Wrong};
 use self::log::LogBook;
-use self::reservation::{Correction, ReservationBook, Taking};
+use self::reservation::{Correction, Place, ReservationBook, Taking};
+use self::undo::{Made, Undo};
 use crate::steps::{Step, StoreDeed, StoreStep};
 
 /// How everything must stand.
@@ -40,6 +43,8 @@ pub struct Books {
     pub reservations: BTreeMap<ReservationId, ReservationBook>,
     /// Decisions that later ones are held against.
     pub decisions: Decisions,
+    /// Which of them were cancelled, and which may be.
+    pub undo: Undo,
     /// The last record that was settled.
     pub settled_through: u64,
     /// What the log took in, and what came of it.
@@ -56,6 +61,18 @@ impl Books {
             Step::Answered(answered) => {
                 self.answers.take_in(answered, &self.reservations);
                 Facts::of(Kind::Answered)
+            }
+            Step::Sent(attempt, life) => {
+                self.undo.send(*attempt, *life);
+                Facts::of(Kind::Noted)
+            }
+            Step::Heard(attempt) => {
+                self.undo.hear(*attempt);
+                Facts::of(Kind::Noted)
+            }
+            Step::Gone(life) => {
+                self.undo.end_life(*life);
+                Facts::of(Kind::Noted)
             }
             Step::Accepted(event) => {
                 self.log.accept(event);
@@ -95,7 +112,11 @@ impl Books {
     fn do_else(&mut self, deed: &StoreDeed) -> Facts {
         match deed {
             StoreDeed::Checked(command, outcome) => self.check(command, outcome),
+            StoreDeed::Refused(command) => self.refuse(command),
+            StoreDeed::Cancelled(command) => self.cancel(command),
             StoreDeed::Leased(command, outcomes) => self.lease(command, outcomes),
+            StoreDeed::Renewed(id, outcome) => self.renew(id, *outcome),
+            StoreDeed::Reset(which) => self.reset(which),
             StoreDeed::Released(id, outcome) => {
                 self.release(id, *outcome);
                 Facts::of(Kind::Released)
@@ -126,12 +147,16 @@ impl Books {
         let decision = self.decision(command, outcome);
         let kind = match outcome {
             CheckOutcome::ContentDiffers => Kind::Replayed,
-            CheckOutcome::Decided(Decided { replayed: true, .. }) => Kind::Replayed,
+            CheckOutcome::Decided(Decided { replayed: true, .. }) => {
+                command.request.iter().for_each(|request| self.undo.repeat(request));
+                Kind::Replayed
+            }
             CheckOutcome::Decided(decided) if decided.verdict.allowed => {
                 self.take(command, decided);
                 Kind::Allowed
             }
             CheckOutcome::Decided(decided) => {
+                self.owe(command, &decided.verdict);
                 self.note_hint(command, &decided.verdict);
                 Kind::Denied
             }
@@ -156,6 +181,7 @@ impl Books {
             reservation: decided.and_then(|decided| decided.reservation.clone()).map(|(id, _)| id),
             remembered: remembered.filter(|remembered| self.still_stands(remembered)).cloned(),
             foretold: self.hint(command).map(|hint| hint.foretells(self.now)),
+            was_cancelled: self.was_cancelled(command),
         }
     }
 
@@ -186,6 +212,51 @@ impl Books {
         self.decisions.hints.insert(asked, Hint { at: self.now, wait, versions });
     }
 
+    fn was_cancelled(&self, command: &CheckCommand) -> bool {
+        command.request.is_some_and(|request| self.undo.is_cancelled(&request, self.now))
+    }
+
+    /// A check came after it had been cancelled.
+    fn refuse(&self, command: &CheckCommand) -> Facts {
+        let breach = (!self.was_cancelled(command)).then_some(Breach::RefusedUncancelled);
+        Facts { breach, ..Facts::of(Kind::Refused) }
+    }
+
+    /// An attempt is as if it had never been made, unless others were answered by the same decision.
+    fn cancel(&mut self, command: &CheckCommand) -> Facts {
+        let mut facts = Facts::of(Kind::Cancelled);
+        let Some(request) = command.request else { return facts };
+        facts.breach = self.undo.was_heard(&request).then_some(Breach::CancelledHeard);
+        let made = self.undo.cancel(&request, request.expires_at);
+        let stands = self.decisions.ids.get(&request.id).is_some_and(|known| self.still_stands(known));
+        if let Some(made) = made.filter(|_| stands) {
+            self.take_back(made);
+            self.decisions.ids.remove(&request.id);
+        }
+        facts
+    }
+
+    fn take_back(&mut self, made: Made) {
+        let now = self.now;
+        for (counter, place) in made.takings {
+            if let Some(book) = self.counters.get_mut(&counter) {
+                book.correct(place, 0, now);
+            }
+        }
+        if let Some(id) = made.reservation {
+            self.give_back(&id, ReservationState::Released);
+        }
+    }
+
+    /// What a denied check takes all the same, of limits that count it.
+    fn owe(&mut self, command: &CheckCommand, verdict: &Verdict) {
+        let now = self.now;
+        let owed = command.charges.iter().zip(&verdict.marks).filter(|(_, mark)| mark.is_some());
+        for (charge, _) in owed.filter(|(charge, _)| charge.counts_denied && command.mode == Mode::Consume) {
+            self.book(charge.counter, charge.limit).owe(now, charge.demand.take);
+        }
+    }
+
     fn take(&mut self, command: &CheckCommand, decided: &Decided) {
         if command.mode == Mode::Peek {
             return;
@@ -196,15 +267,16 @@ impl Books {
             let Some(mark) = mark else { continue };
             let (now, take) = (self.now, charge.demand.take);
             let book = self.book(charge.counter, charge.limit);
-            let place = if book.is_budget() {
-                book.hold(take);
-                None
-            } else {
-                Taking::place_of(*mark, book.take(now, take))
+            let place = match (mark, book.is_held()) {
+                (_, false) => Place::Entry(book.take(now, take)),
+                (Mark::Concurrency, true) => Place::Running,
+                (_, true) => Place::Money,
             };
-            if let Some(unit) = command.units.get(index).cloned() {
-                takings.push(Taking { counter: charge.counter, unit, place, stands: take, used: None });
+            if place.is_held() {
+                book.hold(take);
             }
+            let unit = command.units.get(index).cloned().unwrap_or(Unit::Requests);
+            takings.push(Taking { counter: charge.counter, unit, place, stands: take, used: None });
         }
         self.remember(command, decided, takings);
     }
@@ -216,6 +288,9 @@ impl Books {
             let reservation = made.map(|(id, _)| id.clone());
             let remembered = Remembered { content: request.content, until, reservation };
             self.decisions.ids.insert(request.id, remembered);
+            let entries = takings.iter().filter_map(Taking::entry);
+            let taken = if made.is_none() { entries.collect() } else { Vec::new() };
+            self.undo.decide(&request, taken, made.map(|(id, _)| id.clone()));
         }
         if let (Some((id, expires_at)), Some(request)) = (made, &command.reservation) {
             let floor = request.floor.get();
@@ -286,13 +361,39 @@ impl Books {
         let now = self.now;
         let Some(book) = self.counters.get_mut(&taking.counter) else { return };
         match taking.place {
-            Some(place) => book.correct(place, correction.stands, now),
-            None => {
+            Place::Entry(place) => book.correct(place, correction.stands, now),
+            Place::Money | Place::Running => {
                 book.hold(correction.stands - before);
                 book.version += u64::from(correction.spent != 0);
                 book.spent += i128::from(correction.spent);
             }
         }
+    }
+
+    /// A reservation expires later, and the decision is remembered as long.
+    fn renew(&mut self, id: &ReservationId, outcome: RenewOutcome) -> Facts {
+        let mut facts = Facts::of(Kind::Renewed);
+        let RenewOutcome::Open(expires_at) = outcome else { return facts };
+        if let Some(book) = self.reservations.get_mut(id) {
+            let is_wrong = book.state != ReservationState::Open || expires_at < book.expires_at;
+            facts.breach = is_wrong.then_some(Breach::RenewedWrongly);
+            book.expires_at = expires_at;
+        }
+        let its = |known: &&mut Remembered| known.reservation.as_ref() == Some(id);
+        self.decisions.ids.values_mut().filter(its).for_each(|known| known.until = expires_at);
+        facts
+    }
+
+    /// Counters are set back: what was decided before counts in them no more, in neither direction.
+    fn reset(&mut self, which: &ResetCounters) -> Facts {
+        let set_back = self.counters.iter_mut().filter(|(id, book)| which.holds(**id) && !book.is_budget());
+        set_back.for_each(|(_, book)| book.reset());
+        for book in self.reservations.values_mut() {
+            book.takings.retain(|taking| taking.place == Place::Money || !which.holds(taking.counter));
+        }
+        self.undo.forget_takings(|id| which.holds(id));
+        self.answers.forget_before(self.now);
+        Facts::of(Kind::Reset)
     }
 
     fn release(&mut self, id: &ReservationId, outcome: ReleaseOutcome) {

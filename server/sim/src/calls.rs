@@ -22,6 +22,8 @@ pub enum Ask {
     Report(UsageRecord),
     /// To give a reservation back.
     Release(ReservationId),
+    /// To let a reservation go on for so many milliseconds.
+    Renew(ReservationId, i64),
 }
 
 /// What it hears.
@@ -47,6 +49,9 @@ async fn serve(serving: Serving, servers: Servers, ask: Ask) -> Option<Answer> {
     match ask {
         Ask::Check(request) => check(&serving, &servers, request).await.map(Answer::Checked),
         Ask::Report(record) => report(&serving, record).await,
+        Ask::Renew(id, ttl_ms) => {
+            serving.engine.renew(&serving.caller, &id, ttl_ms).await.ok().map(|_| Answer::Done)
+        }
         Ask::Release(id) => serving.engine.release(&serving.caller, &id).await.ok().map(|_| Answer::Done),
     }
 }

@@ -116,6 +116,10 @@ impl Client {
         let request = self.request(Mode::Reserve);
         let Some(response) = self.check(&request).await else { return };
         let Some((id, _)) = response.reservation else { return };
+        if self.world.dice.happens(150) {
+            sleep(millis(self.world.dice.within(0..=request.reservation_ttl_ms))).await;
+            drop(self.ask(true, Ask::Renew(id.clone(), self.world.dice.within(TTL_MS))).await);
+        }
         let works_ms = self.world.dice.within(0..=request.reservation_ttl_ms * 3 / 2);
         sleep(millis(works_ms)).await;
         match self.world.dice.within(0..=99) {

@@ -1,15 +1,22 @@
 //! Clocks of a run. All follow the runtime's clock, which only moves while everybody waits; each is
 //! wrong in its own way.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
+use std::time::Duration;
 
 use rateguard_core::time::Millis;
 use rateguard_engine::clock::Clock;
 use tokio::time::Instant;
 
+use crate::network::World;
+
 /// When every run begins: some seconds before a full hour, so that windows of the calendar end in it.
 /// 2027-01-15T07:59:53Z.
 pub const BEGINS: i64 = 1_800_000_000_000 - 7_000;
+
+/// What a wait is spread over, in percent of it.
+const SPREAD_PERCENT: std::ops::RangeInclusive<i64> = 75..=125;
 
 /// The true time of a run.
 #[derive(Clone, Copy, Debug)]
@@ -59,16 +66,17 @@ impl SkewedClock {
 }
 
 /// The clock of one process: the machine's, held still while that is set back. A restart begins anew.
-#[derive(Debug)]
+/// It spreads waits by the run's own chance.
 pub struct ProcessClock {
-    machine: std::sync::Arc<SkewedClock>,
+    machine: Arc<SkewedClock>,
+    world: Arc<World>,
     last_ms: AtomicI64,
 }
 
 impl ProcessClock {
     /// The clock of a process on a machine.
-    pub fn on(machine: std::sync::Arc<SkewedClock>) -> Self {
-        Self { machine, last_ms: AtomicI64::new(0) }
+    pub fn on(machine: Arc<SkewedClock>, world: Arc<World>) -> Self {
+        Self { machine, world, last_ms: AtomicI64::new(0) }
     }
 }
 
@@ -77,5 +85,10 @@ impl Clock for ProcessClock {
         let shown_ms = self.machine.shows().get();
         let last_ms = self.last_ms.fetch_max(shown_ms, Ordering::Relaxed);
         Millis::new(last_ms.max(shown_ms))
+    }
+
+    fn spread(&self, wait: Duration) -> Duration {
+        let percent = self.world.dice.within(SPREAD_PERCENT);
+        wait * u32::try_from(percent).unwrap_or(100) / 100
     }
 }

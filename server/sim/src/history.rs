@@ -1,14 +1,15 @@
 //! The history of a run: every step is taken into the books and judged at once.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use crate::books::Books;
-use crate::books::answers::Answers;
+use crate::books::answers::{Answers, Terms};
 use crate::books::decided::Foretold;
 use crate::books::facts::{Facts, Kind};
 use crate::invariants::{Violation, violations};
 use crate::steps::Step;
 use crate::trace::Trace;
+use rateguard_engine::degraded::Degraded;
 
 /// Violations that are kept of one run: the first is the one to look at.
 const VIOLATIONS_MAX: usize = 8;
@@ -27,6 +28,8 @@ pub struct Coverage {
     pub hints_early: u64,
     /// Crashes of replicas.
     pub crashes: u64,
+    /// Answers without the counters, by policy and outcome.
+    pub degraded: BTreeMap<(Degraded, bool), u64>,
 }
 
 impl Coverage {
@@ -39,6 +42,9 @@ impl Coverage {
         self.hints_kept += other.hints_kept;
         self.hints_early += other.hints_early;
         self.crashes += other.crashes;
+        for (answer, count) in &other.degraded {
+            *self.degraded.entry(*answer).or_default() += count;
+        }
     }
 
     /// All steps.
@@ -68,15 +74,20 @@ pub struct History {
 }
 
 impl History {
-    /// Nothing happened yet. `by_subject` are the limits that count each subject by itself.
-    pub fn new(by_subject: BTreeSet<String>, trace: Trace) -> Self {
-        let books = Books { answers: Answers::under(by_subject), ..Books::default() };
+    /// Nothing happened yet.
+    pub fn new(terms: Terms, trace: Trace) -> Self {
+        let books = Books { answers: Answers::under(terms), ..Books::default() };
         Self { books, trace, violations: Vec::new(), coverage: Coverage::default() }
     }
 
     /// A step happened.
     pub fn record(&mut self, at_ms: i64, step: &Step) {
         self.trace.line(at_ms, || step.to_string());
+        if let Step::Answered(answered) = step
+            && let Some(policy) = answered.response.degraded
+        {
+            *self.coverage.degraded.entry((policy, answered.response.allowed)).or_default() += 1;
+        }
         let facts = self.books.take_in(step);
         self.coverage.note(&facts);
         for violation in violations(&self.books, &facts) {

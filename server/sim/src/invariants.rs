@@ -3,7 +3,7 @@
 
 use crate::books::Books;
 use crate::books::decided::Foretold;
-use crate::books::facts::{Decision, Facts, Kind, Wrong};
+use crate::books::facts::{Breach, Decision, Facts, Kind, Wrong};
 use crate::steps::brief;
 use rateguard_core::reservation::ReservationState;
 use rateguard_core::rule::Enforcement;
@@ -72,9 +72,24 @@ fn over(books: &Books, facts: &Facts) -> Option<String> {
     })
 }
 
-fn partly_taken(_: &Books, facts: &Facts) -> Option<String> {
-    let is_decision = matches!(facts.kind, Kind::Allowed | Kind::Denied) && facts.expired == 0;
-    let wrong = facts.wrong.first().filter(|_| is_decision)?;
+fn partly_taken(books: &Books, facts: &Facts) -> Option<String> {
+    match facts.breach {
+        Some(Breach::RefusedUncancelled) => {
+            return Some("a check was refused that nobody cancelled".to_owned());
+        }
+        Some(Breach::CancelledHeard) => return Some("a check was undone that had been answered".to_owned()),
+        Some(Breach::RenewedWrongly) | None => {}
+    }
+    if facts.decision.as_ref().is_some_and(|decision| decision.was_cancelled) {
+        return Some("a check was decided that had been cancelled before".to_owned());
+    }
+    if facts.kind == Kind::Ended
+        && let Some((id, made)) = books.undo.forgotten()
+    {
+        return Some(format!("nobody was told of the decision {id:x}, or undid it: {made:?}"));
+    }
+    let changes = matches!(facts.kind, Kind::Allowed | Kind::Denied | Kind::Refused | Kind::Cancelled);
+    let wrong = facts.wrong.first().filter(|_| changes && facts.expired == 0)?;
     Some(format!("after a check that was {:?} {}", facts.kind, describe(wrong)))
 }
 
@@ -95,7 +110,13 @@ fn not_once(_: &Books, facts: &Facts) -> Option<String> {
 }
 
 fn not_conserved(books: &Books, facts: &Facts) -> Option<String> {
-    let gives_back = matches!(facts.kind, Kind::Released | Kind::Tended | Kind::Leased) || facts.expired > 0;
+    if facts.breach == Some(Breach::RenewedWrongly) {
+        return Some("a reservation was renewed that was over, or to end earlier".to_owned());
+    }
+    let gives_back = match facts.kind {
+        Kind::Released | Kind::Tended | Kind::Leased | Kind::Renewed | Kind::Reset => true,
+        _ => facts.expired > 0,
+    };
     if let Some(wrong) = facts.wrong.first().filter(|_| gives_back) {
         return Some(format!("after what was held went back {}", describe(wrong)));
     }

@@ -3,7 +3,7 @@
 
 use std::future::pending;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::time::Duration;
 
 use futures::future::BoxFuture;
@@ -17,6 +17,7 @@ use crate::clocks::TrueTime;
 use crate::dice::Dice;
 use crate::faults::{Fate, Faults};
 use crate::history::History;
+use crate::steps::Step;
 
 /// How long whoever asks a store waits for its reply.
 const REPLY_TIMEOUT: Duration = Duration::from_millis(50);
@@ -60,13 +61,16 @@ pub struct World {
     away: Mutex<Vec<Place>>,
     /// What happened.
     pub history: Mutex<History>,
+    /// Lives of replicas so far.
+    lives: AtomicU64,
 }
 
 impl World {
     /// A world at its beginning.
     pub fn new(dice: Dice, time: TrueTime, faults: Faults, history: History) -> Arc<Self> {
         let (faults, history) = (Mutex::new(faults), Mutex::new(history));
-        Arc::new(Self { dice, time, faults, away: Mutex::default(), history })
+        let (away, lives) = (Mutex::default(), AtomicU64::new(0));
+        Arc::new(Self { dice, time, faults, away, history, lives })
     }
 
     /// What goes wrong now.
@@ -95,6 +99,12 @@ impl World {
         self.away.lock().contains(&place)
     }
 
+    /// A step happened.
+    pub fn record(&self, step: &Step) {
+        let at_ms = self.time.elapsed_ms();
+        self.history.lock().record(at_ms, step);
+    }
+
     /// Writes something down that is no step.
     pub fn note(&self, what: impl FnOnce() -> String) {
         let at_ms = self.time.elapsed_ms();
@@ -111,6 +121,8 @@ impl World {
 pub struct Life {
     /// Which replica.
     pub replica: usize,
+    /// Which of all lives.
+    pub number: u64,
     world: Arc<World>,
     alive: AtomicBool,
     cut_off: AtomicBool,
@@ -122,8 +134,10 @@ pub struct Life {
 impl Life {
     /// A life that ends by itself after so many waits, if at all.
     pub fn begin(world: Arc<World>, replica: usize, waits: Option<i64>) -> Arc<Self> {
+        let number = world.lives.fetch_add(1, Ordering::Relaxed);
         Arc::new(Self {
             replica,
+            number,
             world,
             alive: AtomicBool::new(true),
             cut_off: AtomicBool::new(false),

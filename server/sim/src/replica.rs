@@ -8,6 +8,7 @@ use parking_lot::Mutex;
 use rateguard_core::pricing::PriceBook;
 use rateguard_engine::caller::Caller;
 use rateguard_engine::engine::{Background, CONFIG_STALE_MS_MAX, Engine, Setup, Stores};
+use rateguard_engine::gate::COUNTERS_DEADLINE;
 use rateguard_engine::ports::Snapshot;
 use rateguard_engine::secrets::CredentialCipher;
 use tokio::sync::oneshot;
@@ -16,6 +17,7 @@ use tokio::time::{sleep, timeout};
 
 use crate::clocks::{ProcessClock, SkewedClock};
 use crate::network::{Life, Link, Place, World, millis};
+use crate::steps::Step;
 use crate::stores::audit::NoTrail;
 use crate::stores::config::LinkedConfig;
 use crate::stores::counters::{CounterServer, LinkedCounters};
@@ -152,6 +154,7 @@ impl Replica {
             }
             // Whatever runs in it is dropped where it waits.
             drop(self.running.lock().take());
+            self.world.record(&Step::Gone(life.number));
             sleep(millis(self.world.dice.within(0..=DOWN_MS_MAX))).await;
         }
     }
@@ -171,11 +174,12 @@ impl Replica {
 
     async fn start(&self, life: &Arc<Life>) -> Option<Running> {
         let setup = Setup {
-            clock: Arc::new(ProcessClock::on(self.clock.clone())),
+            clock: Arc::new(ProcessClock::on(self.clock.clone(), self.world.clone())),
             catalogue: Arc::new(PriceBook::default()),
             cipher: CredentialCipher::new(&[7; 32]).ok()?,
             gateway_token: None,
             config_stale_ms_max: CONFIG_STALE_MS_MAX,
+            counters_deadline: COUNTERS_DEADLINE,
         };
         let (engine, background) = Engine::start(self.servers.linked(life), setup).await.ok()?;
         let serving = Serving { engine, life: life.clone(), caller: self.caller.clone() };

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use rateguard_core::invalid::Invalid;
 use rateguard_engine::caller::Caller;
-use rateguard_engine::ports::StoreError;
+use rateguard_engine::ports::{ResetCounters, StoreError};
 use thiserror::Error;
 use tokio::runtime::Runtime;
 use tokio::task::JoinSet;
@@ -34,6 +34,8 @@ const SKEW_MS_MAX: i64 = 2_500;
 const PAUSE_MS_MAX: i64 = 2_500;
 /// Longest outage.
 const OUTAGE_MS_MAX: i64 = 1_500;
+/// Who sets counters back, as a trace names it: no replica has this number.
+const OPERATOR: usize = 9;
 
 /// How a seed is run.
 #[derive(Clone, Copy, Debug, Default)]
@@ -83,7 +85,7 @@ pub fn run(seed: u64, options: Options, runtime: Runtime) -> Result<Outcome, Run
 async fn live(seed: u64, options: Options) -> Result<Outcome, RunError> {
     let dice = Dice::of(seed);
     let scenario = Scenario::draw(&dice)?;
-    let history = History::new(scenario.by_subject.clone(), Trace::new(options.traced));
+    let history = History::new(scenario.terms.clone(), Trace::new(options.traced));
     let world = World::new(dice, TrueTime::begin(), scenario.faults, history);
     world.note(|| format!("seed {seed}: {scenario:?}"));
     let stage = Stage::set(world.clone(), &scenario, options.flaw).await?;
@@ -127,6 +129,9 @@ impl Stage {
         let mut troubles = JoinSet::new();
         if scenario.faults.outages {
             troubles.spawn(outages(self.world.clone(), self.replicas.clone()));
+        }
+        if scenario.resets {
+            troubles.spawn(resets(self.world.clone(), self.servers.clone()));
         }
         if scenario.faults.clocks {
             troubles.spawn(steps(self.world.clone(), self.clocks(scenario.leases)));
@@ -191,6 +196,19 @@ async fn outages(world: Arc<World>, replicas: Vec<Arc<Replica>>) {
             world.set_away(place, true);
             sleep(lasts).await;
             world.set_away(place, false);
+        }
+    }
+}
+
+/// Sets the counters of rules back, as their operator.
+async fn resets(world: Arc<World>, servers: Servers) {
+    loop {
+        sleep(millis(world.dice.within(0..=PAUSE_MS_MAX))).await;
+        let families = servers.counters.families().await;
+        let Some(family) = families.get(world.dice.below(families.len())) else { continue };
+        let reset = servers.counters.reset(OPERATOR, ResetCounters::All(*family)).await;
+        if let Err(error) = reset {
+            world.note(|| format!("counters could not be set back: {error}"));
         }
     }
 }

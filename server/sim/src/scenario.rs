@@ -1,18 +1,20 @@
 //! What a seed stands for: the limits of one workspace, who calls, and what goes wrong.
 
-use std::collections::BTreeSet;
-
-use rateguard_core::counter::{Position, Refill};
+use rateguard_core::counter::{Limit, Position, Refill};
 use rateguard_core::ids::{BudgetId, DisplayName, KeyId, RuleId, WorkspaceId};
 use rateguard_core::invalid::Invalid;
 use rateguard_core::matching::{Dimension, Match, OnMissing, Scope};
 use rateguard_core::money::{Currency, Nanos};
-use rateguard_core::rule::{Algorithm, Budget, BudgetPeriod, Consistency, Enforcement, Rule, RulePolicies};
+use rateguard_core::rule::{
+    Algorithm, Budget, BudgetPeriod, Consistency, Enforcement, FailurePolicy, Rule, RulePolicies,
+};
 use rateguard_core::time::{CalendarPeriod, Millis, Zone};
 use rateguard_core::unit::Unit;
+use rateguard_engine::degraded::Degraded;
 use rateguard_engine::ports::{Resource, Snapshot, Stored};
 use rateguard_engine::resources::{Key, Scope as KeyScope, Workspace};
 
+use crate::books::answers::{Terms, Whole};
 use crate::clocks::BEGINS;
 use crate::dice::Dice;
 use crate::faults::Faults;
@@ -54,10 +56,12 @@ pub struct Scenario {
     pub key: Key,
     /// The configuration.
     pub snapshot: Snapshot,
-    /// Limits that count each subject by itself.
-    pub by_subject: BTreeSet<String>,
+    /// What all answers have to keep.
+    pub terms: Terms,
     /// Whether some rules are leased.
     pub leases: bool,
+    /// Whether counters are set back now and then.
+    pub resets: bool,
 }
 
 /// A rule as runs tell them apart.
@@ -68,6 +72,7 @@ struct Draft {
     by_subject: bool,
     enforcement: Enforcement,
     consistency: Consistency,
+    failure: FailurePolicy,
 }
 
 impl Scenario {
@@ -80,14 +85,11 @@ impl Scenario {
         let workspace = WorkspaceId::from_random([1; 16]);
         let drafts = drafts(dice, faults.clocks)?;
         let leases = drafts.iter().any(|draft| draft.consistency == Consistency::Leased);
-        let by_subject = drafts.iter().filter(|draft| draft.by_subject).map(|draft| draft.id());
-        let by_subject = by_subject.map(|id| id.as_str().to_owned()).collect();
-        let mut resources = Vec::new();
+        let budget = if dice.happens(600) { Some(budget(dice)?) } else { None };
+        let terms = terms(&drafts, budget.is_some());
+        let mut resources: Vec<Resource> = budget.into_iter().map(Resource::Budget).collect();
         for draft in drafts {
             resources.push(Resource::Rule(draft.rule()?));
-        }
-        if dice.happens(600) {
-            resources.push(Resource::Budget(budget(dice)?));
         }
         Ok(Self {
             replicas: usize::try_from(dice.within(1..=REPLICAS_MAX)).unwrap_or(1),
@@ -99,9 +101,39 @@ impl Scenario {
             faults,
             key: key()?,
             snapshot: snapshot(workspace, resources)?,
-            by_subject,
+            terms,
             leases,
+            // What is lent while a counter is set back may be spent beyond it.
+            resets: !leases && dice.happens(200),
         })
+    }
+}
+
+/// What the rules say, whoever decides by them. A budget denies while nobody counts.
+fn terms(drafts: &[Draft], has_budget: bool) -> Terms {
+    let enforced = || drafts.iter().filter(|draft| draft.enforcement == Enforcement::Enforced);
+    let whole = |draft: &Draft| {
+        let whole = Whole { limit: whole(&draft.algorithm)?, by_subject: draft.by_subject };
+        Some((draft.id().as_str().to_owned(), whole))
+    };
+    let is_closed = has_budget || enforced().any(|draft| draft.failure == FailurePolicy::Closed);
+    let without_counters = if is_closed {
+        Degraded::Closed
+    } else if enforced().any(|draft| matches!(draft.failure, FailurePolicy::Local { .. })) {
+        Degraded::Local
+    } else {
+        Degraded::Open
+    };
+    Terms { limits: enforced().filter_map(whole).collect(), without_counters: Some(without_counters) }
+}
+
+/// What a rule admits, where that does not depend on a calendar.
+fn whole(algorithm: &Algorithm) -> Option<Limit> {
+    match *algorithm {
+        Algorithm::FixedWindow { limit, window_ms } => Some(Limit::FixedWindow { limit, window_ms }),
+        Algorithm::SlidingWindow { limit, window_ms } => Some(Limit::SlidingWindow { limit, window_ms }),
+        Algorithm::TokenBucket { capacity, refill } => Some(Limit::TokenBucket { capacity, refill }),
+        Algorithm::CalendarWindow { .. } | Algorithm::Concurrency { .. } => None,
     }
 }
 
@@ -145,6 +177,9 @@ fn budget(dice: &Dice) -> Result<Budget, Invalid> {
 fn drafts(dice: &Dice, clocks_are_wrong: bool) -> Result<Vec<Draft>, Invalid> {
     let mut drafts = Vec::new();
     let all = [fixed(dice), sliding(dice), by_subject(dice), bucket(dice)?, shadow(dice), calendar(dice)];
+    // Under it nothing is consumed for good.
+    let running = dice.happens(100).then(|| concurrency(dice));
+    drafts.extend(running);
     for draft in all {
         let is_calendar = matches!(draft.algorithm, Algorithm::CalendarWindow { .. });
         if dice.happens(450) && !(is_calendar && clocks_are_wrong) {
@@ -155,7 +190,38 @@ fn drafts(dice: &Dice, clocks_are_wrong: bool) -> Result<Vec<Draft>, Invalid> {
         drafts.push(fixed(dice));
     }
     let lends = dice.happens(300);
-    drafts.into_iter().map(|draft| if lends { leased(draft, dice) } else { Ok(draft) }).collect()
+    let failure = failure(dice, clocks_are_wrong);
+    let drafts = drafts.into_iter().map(|draft| if lends { leased(draft, dice) } else { Ok(draft) });
+    drafts.map(|draft| Ok(with_policy(draft?, failure, dice))).collect()
+}
+
+/// What a run's rules answer without the counters. Shares of a limit count by the clocks of those who have
+/// them, so they are for clocks that are right, too.
+fn failure(dice: &Dice, clocks_are_wrong: bool) -> FailurePolicy {
+    let share_percent = u8::try_from(dice.within(20..=80)).unwrap_or(50);
+    let replicas_max = u16::try_from(dice.within(1..=6)).unwrap_or(1);
+    match dice.within(0..=99) {
+        0..=39 if !clocks_are_wrong => FailurePolicy::Local { share_percent, replicas_max },
+        40..=59 => FailurePolicy::Closed,
+        _ => FailurePolicy::Open,
+    }
+}
+
+/// Most rules of a run have its policy, where they may.
+fn with_policy(draft: Draft, failure: FailurePolicy, dice: &Dice) -> Draft {
+    let has_share = match (&draft.algorithm, failure) {
+        (
+            Algorithm::TokenBucket { capacity, refill },
+            FailurePolicy::Local { share_percent, replicas_max },
+        ) => {
+            let bucket = Limit::TokenBucket { capacity: *capacity, refill: *refill };
+            bucket.has_local_share(share_percent, replicas_max)
+        }
+        (Algorithm::Concurrency { .. }, FailurePolicy::Local { .. }) => false,
+        _ => true,
+    };
+    let failure = if has_share && dice.happens(800) { failure } else { draft.failure };
+    Draft { failure, ..draft }
 }
 
 /// The same, decided by units that replicas take in advance, and so large that they may be. Shadows and
@@ -172,7 +238,7 @@ fn leased(draft: Draft, dice: &Dice) -> Result<Draft, Invalid> {
             let refill = Refill::new(dice.within(20..=150), dice.within(300..=2_000), limit)?;
             Algorithm::TokenBucket { capacity: limit, refill }
         }
-        calendar @ Algorithm::CalendarWindow { .. } => calendar,
+        other @ (Algorithm::CalendarWindow { .. } | Algorithm::Concurrency { .. }) => other,
     };
     if is_kept {
         return Ok(draft);
@@ -186,78 +252,53 @@ fn window_ms(dice: &Dice) -> i64 {
 
 fn fixed(dice: &Dice) -> Draft {
     let algorithm = Algorithm::FixedWindow { limit: dice.within(2..=12), window_ms: window_ms(dice) };
-    Draft {
-        number: 1,
-        unit: Unit::Requests,
-        algorithm,
-        by_subject: false,
-        enforcement: Enforcement::Enforced,
-        consistency: Consistency::Strict,
-    }
+    Draft { number: 1, ..of_requests(algorithm) }
 }
 
 fn sliding(dice: &Dice) -> Draft {
     let algorithm = Algorithm::SlidingWindow { limit: dice.within(20..=200), window_ms: window_ms(dice) };
-    Draft {
-        number: 2,
-        unit: Unit::Tokens,
-        algorithm,
-        by_subject: false,
-        enforcement: Enforcement::Enforced,
-        consistency: Consistency::Strict,
-    }
+    Draft { number: 2, ..of_tokens(algorithm) }
 }
 
 fn by_subject(dice: &Dice) -> Draft {
     let algorithm = Algorithm::FixedWindow { limit: dice.within(20..=150), window_ms: window_ms(dice) };
-    Draft {
-        number: 3,
-        unit: Unit::Tokens,
-        algorithm,
-        by_subject: true,
-        enforcement: Enforcement::Enforced,
-        consistency: Consistency::Strict,
-    }
+    Draft { number: 3, by_subject: true, ..of_tokens(algorithm) }
 }
 
 fn bucket(dice: &Dice) -> Result<Draft, Invalid> {
     let capacity = dice.within(20..=200);
     let refill = Refill::new(dice.within(5..=80), dice.within(300..=2_000), capacity)?;
-    let algorithm = Algorithm::TokenBucket { capacity, refill };
-    let enforcement = Enforcement::Enforced;
-    Ok(Draft {
-        number: 4,
-        unit: Unit::Tokens,
-        algorithm,
-        by_subject: false,
-        enforcement,
-        consistency: Consistency::Strict,
-    })
+    Ok(Draft { number: 4, ..of_tokens(Algorithm::TokenBucket { capacity, refill }) })
 }
 
 fn shadow(dice: &Dice) -> Draft {
     let algorithm = Algorithm::FixedWindow { limit: dice.within(1..=6), window_ms: window_ms(dice) };
-    Draft {
-        number: 5,
-        unit: Unit::Requests,
-        algorithm,
-        by_subject: false,
-        enforcement: Enforcement::Shadow,
-        consistency: Consistency::Strict,
-    }
+    Draft { number: 5, enforcement: Enforcement::Shadow, ..of_requests(algorithm) }
 }
 
 fn calendar(dice: &Dice) -> Draft {
     let (limit, period) = (dice.within(5..=30), CalendarPeriod::Hour);
-    let algorithm = Algorithm::CalendarWindow { limit, period, zone: None };
+    Draft { number: 6, ..of_requests(Algorithm::CalendarWindow { limit, period, zone: None }) }
+}
+
+fn concurrency(dice: &Dice) -> Draft {
+    Draft { number: 7, ..of_requests(Algorithm::Concurrency { limit: dice.within(1..=4) }) }
+}
+
+fn of_requests(algorithm: Algorithm) -> Draft {
     Draft {
-        number: 6,
+        number: 0,
         unit: Unit::Requests,
         algorithm,
         by_subject: false,
         enforcement: Enforcement::Enforced,
         consistency: Consistency::Strict,
+        failure: FailurePolicy::Open,
     }
+}
+
+fn of_tokens(algorithm: Algorithm) -> Draft {
+    Draft { unit: Unit::Tokens, ..of_requests(algorithm) }
 }
 
 impl Draft {
@@ -277,7 +318,13 @@ impl Draft {
             enforcement: self.enforcement,
             priority: i32::from(self.number),
             override_group: None,
-            policies: RulePolicies { consistency: self.consistency, ..RulePolicies::default() },
+            policies: RulePolicies {
+                consistency: self.consistency,
+                failure: self.failure,
+                ..RulePolicies::default()
+            },
+            overrides: Vec::new(),
+            last_reset_at: None,
             active: true,
         };
         rule.check()?;

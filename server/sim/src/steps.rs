@@ -9,13 +9,23 @@ use rateguard_core::lease::LeaseOutcome;
 use rateguard_core::time::Millis;
 use rateguard_core::usage::LoggedEvent;
 use rateguard_engine::check::CheckResponse;
-use rateguard_engine::ports::{CheckCommand, CheckOutcome, LeaseCommand, ReleaseOutcome, SettleCommand};
+use rateguard_engine::ports::{
+    CheckCommand, CheckOutcome, LeaseCommand, ReleaseOutcome, RenewOutcome, ResetCounters, SettleCommand,
+};
+
+use crate::books::undo::AttemptId;
 
 /// One thing that happened.
 #[derive(Clone, Debug)]
 pub enum Step {
     /// The store of counters did what it was asked, whether or not its reply arrives.
     Store(Box<StoreStep>),
+    /// A life of a replica sends an attempt at a check.
+    Sent(AttemptId, u64),
+    /// It has heard how that ended.
+    Heard(AttemptId),
+    /// A life of a replica is over.
+    Gone(u64),
     /// A replica answered a check that takes, whether or not the answer arrives.
     Answered(Box<Answered>),
     /// A replica answered a record with ACCEPTED, whether or not the answer arrives.
@@ -50,6 +60,14 @@ pub enum StoreDeed {
     Checked(Box<CheckCommand>, Box<CheckOutcome>),
     /// It settled.
     Settled(Vec<SettleCommand>),
+    /// It refused a check that had been cancelled before it arrived.
+    Refused(Box<CheckCommand>),
+    /// It undid a check.
+    Cancelled(Box<CheckCommand>),
+    /// It let a reservation expire later.
+    Renewed(ReservationId, RenewOutcome),
+    /// It set counters back.
+    Reset(ResetCounters),
     /// It ended leases and made new ones.
     Leased(LeaseCommand, Vec<LeaseOutcome>),
     /// It was to give a reservation back.
@@ -82,6 +100,10 @@ impl fmt::Display for Step {
         match self {
             Self::Store(step) => step.fmt(f),
             Self::Answered(answered) => answered.fmt(f),
+            // Attempts are told apart by chance that no seed draws.
+            Self::Sent(_, life) => write!(f, "life {life} sends a check"),
+            Self::Heard(_) => f.write_str("a check was heard of"),
+            Self::Gone(life) => write!(f, "life {life} is over"),
             Self::Accepted(event) => write!(f, "record {event} accepted"),
             Self::Appended(events) => write!(f, "log has {}", Names(events)),
             Self::RolledUp(events) => write!(f, "rolled up {}", Names(events)),
@@ -117,6 +139,11 @@ impl fmt::Display for StoreDeed {
         match self {
             Self::Checked(command, outcome) => describe_check(f, command, outcome),
             Self::Settled(commands) => commands.iter().try_for_each(|command| describe(f, command)),
+            Self::Refused(command) => describe_charges(f, "refused", command),
+            Self::Cancelled(command) => describe_charges(f, "cancel", command),
+            Self::Renewed(id, outcome) => write!(f, "renew {id}: {outcome:?}"),
+            Self::Reset(ResetCounters::One(id, _)) => write!(f, "set back {}", brief(*id)),
+            Self::Reset(ResetCounters::All(family)) => write!(f, "set back all of {:04x}", family.0 & 0xffff),
             Self::Leased(command, outcomes) => describe_leases(f, command, outcomes),
             Self::Released(id, outcome) => write!(f, "release {id}: {outcome:?}"),
             Self::Tended => f.write_str("tended"),
@@ -125,10 +152,7 @@ impl fmt::Display for StoreDeed {
 }
 
 fn describe_check(f: &mut fmt::Formatter<'_>, command: &CheckCommand, outcome: &CheckOutcome) -> fmt::Result {
-    write!(f, "{:?}", command.mode)?;
-    for charge in &command.charges {
-        write!(f, " {}:{}", brief(charge.counter), charge.demand.take)?;
-    }
+    describe_charges(f, "check", command)?;
     match outcome {
         CheckOutcome::ContentDiffers => f.write_str(" the id has other content"),
         CheckOutcome::Decided(decided) => {
@@ -138,6 +162,12 @@ fn describe_check(f: &mut fmt::Formatter<'_>, command: &CheckCommand, outcome: &
             decided.reservation.iter().try_for_each(|(id, _)| write!(f, " as {id}"))
         }
     }
+}
+
+fn describe_charges(f: &mut fmt::Formatter<'_>, what: &str, command: &CheckCommand) -> fmt::Result {
+    write!(f, "{what} {:?}", command.mode)?;
+    let mut charges = command.charges.iter();
+    charges.try_for_each(|charge| write!(f, " {}:{}", brief(charge.counter), charge.demand.take))
 }
 
 fn describe(f: &mut fmt::Formatter<'_>, command: &SettleCommand) -> fmt::Result {
@@ -172,9 +202,10 @@ pub fn brief(id: CounterId) -> String {
 
 impl fmt::Display for Answered {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let CheckResponse { allowed, replayed, retry_after_ms, .. } = &self.response;
+        let CheckResponse { allowed, replayed, retry_after_ms, degraded, .. } = &self.response;
         let id = self.request_id.as_ref().map_or("-", RequestId::as_str);
         write!(f, "r{} answers {id}: allowed={allowed} replayed={replayed}", self.replica)?;
+        degraded.iter().try_for_each(|policy| write!(f, " by {policy:?}"))?;
         retry_after_ms.iter().try_for_each(|ms| write!(f, " retry after {ms}"))
     }
 }

@@ -8,6 +8,7 @@ use rateguard_core::ids::{RequestId, ReservationId};
 use rateguard_core::rule::Enforcement;
 use rateguard_core::time::Millis;
 use rateguard_core::unit::Unit;
+use rateguard_engine::degraded::Degraded;
 
 use super::reservation::ReservationBook;
 use crate::steps::Answered;
@@ -19,6 +20,24 @@ struct Admission {
     to: Millis,
     amount: i64,
     reservation: Option<ReservationId>,
+}
+
+/// One limit as it was set, with nothing of it kept back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Whole {
+    /// What is admitted at most.
+    pub limit: Limit,
+    /// Whether each subject is counted by itself.
+    pub by_subject: bool,
+}
+
+/// What everybody who answers has to keep.
+#[derive(Clone, Debug, Default)]
+pub struct Terms {
+    /// Enforced limits by their ids.
+    pub limits: BTreeMap<String, Whole>,
+    /// The policy by which calls are decided without the counters, if they are.
+    pub without_counters: Option<Degraded>,
 }
 
 /// One limit with its admissions.
@@ -34,16 +53,23 @@ struct Admitted {
 pub struct Answers {
     limits: BTreeMap<(String, String), Admitted>,
     known: BTreeSet<RequestId>,
-    /// Limits that count each subject by itself.
-    by_subject: BTreeSet<String>,
+    terms: Terms,
+    /// What was asked before counts no more.
+    counted_from: Millis,
     /// Windows of a limit in which more was admitted than it allows, as of the last answer.
     pub over: Vec<String>,
 }
 
 impl Answers {
-    /// No answers yet, where these limits count each subject by itself.
-    pub fn under(by_subject: BTreeSet<String>) -> Self {
-        Self { by_subject, ..Self::default() }
+    /// No answers yet.
+    pub fn under(terms: Terms) -> Self {
+        Self { terms, ..Self::default() }
+    }
+
+    /// Counters were set back: what was admitted before counts no more.
+    pub(super) fn forget_before(&mut self, now: Millis) {
+        self.counted_from = now;
+        self.limits.clear();
     }
 
     /// Takes an answer in. The same request admits once, however often it is answered.
@@ -54,20 +80,27 @@ impl Answers {
     ) {
         self.over.clear();
         let response = &answered.response;
-        let is_new = answered.request_id.clone().is_none_or(|id| self.known.insert(id));
+        if response.degraded.is_some() && response.degraded != self.terms.without_counters {
+            let (by, must) = (response.degraded, self.terms.without_counters);
+            self.over.push(format!("without the counters it was decided by {by:?}, and must be by {must:?}"));
+        }
         // Nobody can say when a decision was taken that is given again.
-        if !response.allowed || !is_new || response.replayed {
+        let is_first = response.allowed && !response.replayed;
+        if !is_first
+            || answered.from < self.counted_from
+            || !answered.request_id.clone().is_none_or(|id| self.known.insert(id))
+        {
             return;
         }
         for status in response.limits.iter().filter(|status| status.enforcement == Enforcement::Enforced) {
             let amount = amount_of(answered, &status.unit);
             let id = status.id.as_str().to_owned();
-            let subject = self.by_subject.contains(&id).then(|| answered.subject.clone());
+            let Some(Whole { limit, by_subject }) = self.terms.limits.get(&id).copied() else { continue };
+            let subject = by_subject.then(|| answered.subject.clone());
             let place = (id, subject.unwrap_or_default());
-            let (limit, unit) = (status.limit, status.unit.clone());
+            let unit = status.unit.clone();
             let admitted =
                 self.limits.entry(place).or_insert(Admitted { limit, unit, admissions: Vec::new() });
-            admitted.limit = limit;
             let reservation = response.reservation.as_ref().map(|(id, _)| id.clone());
             let Answered { from, to, .. } = *answered;
             admitted.admissions.push(Admission { from, to, amount, reservation });
@@ -91,7 +124,7 @@ impl Admitted {
             Limit::TokenBucket { capacity, refill } => {
                 return self.bucket_over(capacity, refill, to, reservations);
             }
-            Limit::CalendarWindow { .. } | Limit::Budget { .. } => return None,
+            Limit::CalendarWindow { .. } | Limit::Budget { .. } | Limit::Concurrency { .. } => return None,
         };
         let within = self.admissions.iter().filter(|a| a.from.get() >= since && a.to <= to);
         let admitted: i64 = within.map(|admission| self.stands(admission, reservations)).sum();

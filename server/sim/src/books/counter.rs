@@ -72,7 +72,7 @@ pub struct CounterBook {
     lendings: Vec<Lending>,
     /// Money spent.
     pub spent: i128,
-    /// Money held.
+    /// Money held, or calls that run.
     pub held: i128,
 }
 
@@ -85,6 +85,11 @@ impl CounterBook {
     /// Whether it counts money that is held and spent.
     pub fn is_budget(&self) -> bool {
         matches!(self.limit, Limit::Budget { .. })
+    }
+
+    /// Whether what checks take of it is held until something ends.
+    pub fn is_held(&self) -> bool {
+        self.is_budget() || matches!(self.limit, Limit::Concurrency { .. })
     }
 
     /// A check took an amount. Says where it stands.
@@ -115,11 +120,28 @@ impl CounterBook {
     /// A record without a reservation charged an amount.
     pub fn charge(&mut self, at: Millis, amount: i64, now: Millis) {
         self.version += 1;
-        if self.is_budget() {
-            self.spent += i128::from(amount);
-            return;
+        match self.limit {
+            Limit::Budget { .. } => self.spent += i128::from(amount),
+            // A call that was reported is over.
+            Limit::Concurrency { .. } => {}
+            _ => self.entries.push(Entry { at: at.min(now), amount, taken: 0, added: vec![(now, amount)] }),
         }
-        self.entries.push(Entry { at: at.min(now), amount, taken: 0, added: vec![(now, amount)] });
+    }
+
+    /// A check that was denied took an amount all the same, which is debt.
+    pub fn owe(&mut self, at: Millis, amount: i64) {
+        self.version += u64::from(amount != 0);
+        self.entries.push(Entry { at, amount, taken: 0, added: vec![(at, amount)] });
+    }
+
+    /// It was set back to nothing used: what stood in it counts in it no more.
+    pub fn reset(&mut self) {
+        self.version += 1;
+        self.held = 0;
+        // Their places stay, for whoever has them.
+        for entry in &mut self.entries {
+            *entry = Entry { at: Millis::ZERO, amount: 0, taken: 0, added: Vec::new() };
+        }
     }
 
     /// What stands at a place becomes another amount.
@@ -149,7 +171,7 @@ impl CounterBook {
                 self.exactly(if now < bounds.end { bounds.start } else { bounds.end })
             }
             Limit::SlidingWindow { window_ms, .. } => self.sliding(window_ms, now),
-            Limit::Budget { .. } => {
+            Limit::Budget { .. } | Limit::Concurrency { .. } => {
                 let used = self.spent + self.held;
                 Range { low: used, high: used }
             }
@@ -204,6 +226,7 @@ impl CounterBook {
             Limit::CalendarWindow { bounds, .. } if now < bounds.end => bounds.start,
             Limit::CalendarWindow { bounds, .. } => bounds.end,
             Limit::SlidingWindow { window_ms, .. } => now.plus(1 - window_ms),
+            Limit::Concurrency { .. } => return over(self.held, now),
             // Money that is spent beyond what was held is debt, which no check was allowed.
             Limit::Budget { .. } => return None,
         };

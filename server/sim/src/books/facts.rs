@@ -22,6 +22,16 @@ pub enum Kind {
     SettledAgain,
     /// Leases were ended and made.
     Leased,
+    /// A check was refused, since it had been cancelled.
+    Refused,
+    /// A check was cancelled.
+    Cancelled,
+    /// A reservation was to expire later.
+    Renewed,
+    /// Counters were set back.
+    Reset,
+    /// Something that changes nothing.
+    Noted,
     /// A reservation was given back.
     Released,
     /// What was due was looked after.
@@ -77,6 +87,19 @@ pub struct Decision {
     pub remembered: Option<Remembered>,
     /// What an earlier denial said of it, if nothing changed in between.
     pub foretold: Option<Foretold>,
+    /// Whether its attempt had been cancelled before.
+    pub was_cancelled: bool,
+}
+
+/// What a step must not do in itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Breach {
+    /// It refused a check that nobody had cancelled.
+    RefusedUncancelled,
+    /// It cancelled an attempt whose replica knew how it had ended.
+    CancelledHeard,
+    /// It renewed a reservation that was over, or shortened it.
+    RenewedWrongly,
 }
 
 /// What is to be judged about one step.
@@ -88,6 +111,8 @@ pub struct Facts {
     pub decision: Option<Decision>,
     /// Counters of which something was lent.
     pub lent: Vec<CounterId>,
+    /// What it must not do in itself.
+    pub breach: Option<Breach>,
     /// How many reservations had expired with it.
     pub expired: usize,
     /// Counters that do not stand as they must after it.
@@ -97,6 +122,6 @@ pub struct Facts {
 impl Facts {
     /// A step of which nothing else is known yet.
     pub fn of(kind: Kind) -> Self {
-        Self { kind, decision: None, lent: Vec::new(), expired: 0, wrong: Vec::new() }
+        Self { kind, decision: None, lent: Vec::new(), breach: None, expired: 0, wrong: Vec::new() }
     }
 }

@@ -1,10 +1,21 @@
 //! One reservation as its history says that it must stand.
 
-use rateguard_core::counter::{CounterId, Mark};
+use rateguard_core::counter::CounterId;
 use rateguard_core::reservation::ReservationState;
 use rateguard_core::time::Millis;
 use rateguard_core::unit::Unit;
 use rateguard_engine::ports::{SettleCommand, SettleReservation};
+
+/// Where something stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Place {
+    /// At this place of the counter's book.
+    Entry(usize),
+    /// It is money, which is held.
+    Money,
+    /// It is a call that runs, and is held as long.
+    Running,
+}
 
 /// What a reservation took of one counter.
 #[derive(Clone, Debug)]
@@ -13,8 +24,8 @@ pub struct Taking {
     pub counter: CounterId,
     /// What it counts.
     pub unit: Unit,
-    /// Where in the counter's book; none for money, which is held.
-    pub place: Option<usize>,
+    /// Where.
+    pub place: Place,
     /// What stands there, or is held.
     pub stands: i64,
     /// What its reports have used so far.
@@ -43,20 +54,32 @@ pub struct ReservationBook {
     pub takings: Vec<Taking>,
 }
 
+impl Place {
+    /// Whether it is held.
+    pub fn is_held(self) -> bool {
+        !matches!(self, Self::Entry(_))
+    }
+}
+
 impl Taking {
-    /// Whether it is money.
-    pub fn is_money(&self) -> bool {
-        self.place.is_none()
+    /// Where it stands in its counter's book, unless it is held.
+    pub fn entry(&self) -> Option<(CounterId, usize)> {
+        match self.place {
+            Place::Entry(place) => Some((self.counter, place)),
+            Place::Money | Place::Running => None,
+        }
     }
 
-    /// Whether a mark is where such a taking stands.
-    pub fn place_of(mark: Mark, place: usize) -> Option<usize> {
-        (!matches!(mark, Mark::Budget { .. })).then_some(place)
-    }
-
-    /// What a report makes of it.
+    /// What a report makes of it. A call that runs is held whole until its last report.
     pub fn reported(&mut self, command: &SettleCommand, settles: &SettleReservation) -> Correction {
-        if self.is_money() { self.spend(command.cost.get(), settles) } else { self.correct(command, settles) }
+        match self.place {
+            Place::Money => self.spend(command.cost.get(), settles),
+            Place::Entry(_) => self.correct(command, settles),
+            Place::Running => {
+                self.stands = if settles.is_final { 0 } else { self.stands };
+                Correction { stands: self.stands, spent: 0 }
+            }
+        }
     }
 
     fn spend(&mut self, cost: i64, settles: &SettleReservation) -> Correction {
@@ -80,7 +103,11 @@ impl Taking {
 
     /// What is left where everything is given back but the money of a floor.
     pub fn given_back(&mut self, floor: i64) -> Correction {
-        let kept = if self.is_money() { floor } else { self.used.unwrap_or(0) };
+        let kept = match self.place {
+            Place::Money => floor,
+            Place::Entry(_) => self.used.unwrap_or(0),
+            Place::Running => 0,
+        };
         self.stands = self.stands.min(kept);
         Correction { stands: self.stands, spent: 0 }
     }

@@ -3,36 +3,44 @@
 
 mod linked;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use rateguard_core::counter::{CounterId, Limit, Position, Reading};
+use rateguard_core::counter::{CounterFamily, CounterId, Limit, Position, Reading};
 use rateguard_core::ids::{ReservationId, WorkspaceId};
 use rateguard_core::lease::LeaseOutcome;
 use rateguard_core::reservation::{Reservation, ReservationState};
 use rateguard_core::time::Millis;
 use rateguard_engine::ports::{
-    CheckCommand, CheckOutcome, Checkpoint, CheckpointBatch, CheckpointStore, CounterQuery, CounterStore,
-    ExpiredReservation, LeaseCommand, LiveBudgets, Principal, ReleaseOutcome, SettleCharge, SettleCommand,
-    StoreError,
+    BudgetOpening, CheckCommand, CheckOutcome, Checkpoint, CheckpointBatch, CheckpointStore, CounterQuery,
+    CounterStore, ExpiredReservation, LeaseCommand, LiveBudgets, Principal, ReleaseOutcome, RenewOutcome,
+    ResetCounters, SettleCharge, SettleCommand, Slot, SlotClaim, SlotHolder, StoreError,
 };
 use rateguard_store_memory::{MemoryCounterStore, MemoryCounterStoreConfig};
 use tokio::sync::{Mutex, MutexGuard};
 
 use super::flaws::{Flaw, Plant, outlive};
-use crate::clocks::SkewedClock;
+use crate::clocks::{BEGINS, SkewedClock};
 use crate::network::World;
 use crate::steps::{Step, StoreDeed, StoreStep};
 
 pub use linked::LinkedCounters;
 
+/// For how long the store has known of slots when a run begins.
+const KNOWN_MS: i64 = 60_000;
 /// Room for everything that a run makes, and little more.
 const CONFIG: MemoryCounterStoreConfig = MemoryCounterStoreConfig {
     live_counters_max: 10_000,
     reservations_max: 10_000,
     request_ids_bytes_max: 512 * 1024,
 };
+
+/// The store has known of slots for long: it has not lost its memory just now.
+fn first_claim() -> SlotClaim {
+    let now = Millis::new(BEGINS).plus(-KNOWN_MS);
+    SlotClaim { holder: SlotHolder(0), last: None, life_ms: 0, settling_ms: 0, slots_max: 1, now }
+}
 
 /// A store that survives by itself writes nothing down.
 struct NoCheckpoints;
@@ -86,6 +94,7 @@ impl CounterServer {
         flaw: Option<Flaw>,
     ) -> Result<Arc<Self>, StoreError> {
         let inner = MemoryCounterStore::load(Arc::new(NoCheckpoints), CONFIG, Millis::ZERO).await?;
+        inner.hold_slot(&first_claim()).await?;
         Ok(Arc::new(Self { world, inner, workspace, clock, flaw, turn: Mutex::default() }))
     }
 
@@ -169,7 +178,10 @@ impl CounterServer {
     pub async fn check(&self, replica: usize, command: CheckCommand) -> Result<CheckOutcome, StoreError> {
         let (mut turn, shown) = self.begin().await;
         turn.limits.extend(command.charges.iter().map(|charge| (charge.counter, charge.limit)));
-        let outcome = self.inner.check(&at(&command, shown)).await?;
+        let Some(outcome) = self.decide(&mut turn, replica, &at(&command, shown)).await? else {
+            let detail = "the attempt was cancelled before it arrived".to_owned();
+            return Err(StoreError::Unavailable { store: "counter", detail });
+        };
         match self.flaw {
             Some(Flaw::DenialKeepsFirst) => turn.keep_first(self, &command, &outcome).await?,
             Some(Flaw::ExpiryFreesTwice) => turn.watch(self, &outcome).await?,
@@ -178,6 +190,90 @@ impl CounterServer {
         let told = StoreDeed::Checked(Box::new(at(&command, turn.now)), Box::new(outcome.clone()));
         self.tell(&mut turn, replica, told).await?;
         Ok(outcome)
+    }
+
+    /// Lets the store within decide; `None` where it refuses what was cancelled before.
+    async fn decide(
+        &self,
+        turn: &mut Turn,
+        replica: usize,
+        command: &CheckCommand,
+    ) -> Result<Option<CheckOutcome>, StoreError> {
+        match self.inner.check(command).await {
+            Ok(outcome) => Ok(Some(outcome)),
+            Err(StoreError::Unavailable { .. }) => {
+                let told = StoreDeed::Refused(Box::new(at(command, turn.now)));
+                self.tell(turn, replica, told).await?;
+                Ok(None)
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Undoes an attempt.
+    ///
+    /// # Errors
+    /// Those of the store within.
+    pub async fn cancel(&self, replica: usize, command: CheckCommand) -> Result<(), StoreError> {
+        let (mut turn, shown) = self.begin().await;
+        self.inner.cancel(&at(&command, shown), shown).await?;
+        let told = StoreDeed::Cancelled(Box::new(at(&command, turn.now)));
+        self.tell(&mut turn, replica, told).await
+    }
+
+    /// Lets a reservation go on for so long.
+    ///
+    /// # Errors
+    /// Those of the store within.
+    pub async fn renew(
+        &self,
+        replica: usize,
+        id: ReservationId,
+        principal: &Principal,
+        ttl_ms: i64,
+    ) -> Result<RenewOutcome, StoreError> {
+        let (mut turn, shown) = self.begin().await;
+        let outcome = self.inner.renew(&self.workspace, &id, principal, shown.plus(ttl_ms), shown).await?;
+        self.tell(&mut turn, replica, StoreDeed::Renewed(id, outcome)).await?;
+        Ok(outcome)
+    }
+
+    /// Sets counters back. The store's time steps on with it.
+    ///
+    /// # Errors
+    /// Those of the store within.
+    pub async fn reset(&self, replica: usize, counters: ResetCounters) -> Result<u64, StoreError> {
+        let (mut turn, shown) = self.begin().await;
+        let set_back = self.inner.reset(&self.workspace, counters, shown).await?;
+        turn.now = turn.now.plus(1);
+        self.tell(&mut turn, replica, StoreDeed::Reset(counters)).await?;
+        Ok(set_back)
+    }
+
+    /// The rules' counters that were ever asked for, by their families.
+    pub async fn families(&self) -> Vec<CounterFamily> {
+        let turn = self.turn.lock().await;
+        let rules = turn.limits.iter().filter(|(_, limit)| !matches!(limit, Limit::Budget { .. }));
+        let families: BTreeSet<CounterFamily> = rules.map(|(id, _)| id.family()).collect();
+        families.into_iter().collect()
+    }
+
+    /// Claims a slot.
+    ///
+    /// # Errors
+    /// Those of the store within.
+    pub async fn hold_slot(&self, claim: &SlotClaim) -> Result<Option<Slot>, StoreError> {
+        let (_turn, shown) = self.begin().await;
+        self.inner.hold_slot(&SlotClaim { now: shown, ..*claim }).await
+    }
+
+    /// Gives a slot up.
+    ///
+    /// # Errors
+    /// Those of the store within.
+    pub async fn free_slot(&self, holder: SlotHolder, number: u16) -> Result<(), StoreError> {
+        let (_turn, _) = self.begin().await;
+        self.inner.free_slot(holder, number).await
     }
 
     /// What an id stands for.
@@ -304,7 +400,7 @@ impl CounterServer {
         &self,
         openings: Vec<SettleCharge>,
         through: Position,
-    ) -> Result<(), StoreError> {
+    ) -> Result<BudgetOpening, StoreError> {
         let (_turn, shown) = self.begin().await;
         self.inner.open_budget(&self.workspace, openings, through, shown).await
     }

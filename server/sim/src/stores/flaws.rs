@@ -55,7 +55,8 @@ impl Turn {
         amount: i64,
     ) -> Result<(), StoreError> {
         let demand = Demand { need: 0, take: amount };
-        let charge = Charge { counter, overflow: counter, limit, demand, enforcement: Enforcement::Soft };
+        let enforcement = Enforcement::Soft;
+        let charge = Charge { counter, overflow: counter, limit, demand, enforcement, counts_denied: false };
         let command = CheckCommand {
             workspace: server.workspace().clone(),
             now: self.now(),

@@ -12,12 +12,14 @@ use rateguard_core::lease::LeaseOutcome;
 use rateguard_core::reservation::Reservation;
 use rateguard_core::time::Millis;
 use rateguard_engine::ports::{
-    CheckCommand, CheckOutcome, CounterHealth, CounterQuery, CounterStore, ExpiredReservation, LeaseCommand,
-    LiveBudgets, Principal, ReleaseOutcome, SettleCharge, SettleCommand, StoreError,
+    BudgetOpening, CheckCommand, CheckOutcome, CounterHealth, CounterQuery, CounterStore, ExpiredReservation,
+    LeaseCommand, LiveBudgets, Principal, ReleaseOutcome, RenewOutcome, ResetCounters, SettleCharge,
+    SettleCommand, Slot, SlotClaim, SlotHolder, StoreError,
 };
 
 use super::CounterServer;
 use crate::network::{Link, Nature, Work};
+use crate::steps::Step;
 
 /// The store as one replica reaches it.
 pub struct LinkedCounters {
@@ -61,6 +63,10 @@ impl LinkedCounters {
         self.link.ask(nature, work).await
     }
 
+    fn tell(&self, step: Option<Step>) {
+        step.iter().for_each(|step| self.link.life.world().record(step));
+    }
+
     /// Notes which records were heard of, and which not.
     fn note(&self, positions: &[Position], heard: bool) {
         let mut unheard = self.unheard.lock();
@@ -79,11 +85,24 @@ impl CounterStore for LinkedCounters {
     async fn check(&self, command: &CheckCommand) -> Result<CheckOutcome, StoreError> {
         let (replica, command) = (self.replica(), self.with_drawn_id(command));
         let nature = if command.request.is_some() { Nature::Repeatable } else { Nature::Single };
+        let attempt = command.request.and_then(|request| Some((request.id, request.attempt?)));
+        self.tell(attempt.map(|attempt| Step::Sent(attempt, self.link.life.number)));
         let work = move |server: Arc<CounterServer>| {
             let command = command.clone();
             async move { server.check(replica, command).await }
         };
-        self.ask(nature, work).await
+        let outcome = self.ask(nature, work).await;
+        self.tell(attempt.filter(|_| outcome.is_ok()).map(Step::Heard));
+        outcome
+    }
+
+    async fn cancel(&self, command: &CheckCommand, _: Millis) -> Result<(), StoreError> {
+        let (replica, command) = (self.replica(), command.clone());
+        let work = move |server: Arc<CounterServer>| {
+            let command = command.clone();
+            async move { server.cancel(replica, command).await }
+        };
+        self.ask(Nature::Repeatable, work).await
     }
 
     async fn recall(&self, command: &CheckCommand) -> Result<Option<CheckOutcome>, StoreError> {
@@ -159,6 +178,40 @@ impl CounterStore for LinkedCounters {
         self.ask(Nature::Repeatable, work).await
     }
 
+    async fn renew(
+        &self,
+        _: &WorkspaceId,
+        id: &ReservationId,
+        principal: &Principal,
+        expires_at: Millis,
+        now: Millis,
+    ) -> Result<RenewOutcome, StoreError> {
+        let (replica, id, principal) = (self.replica(), id.clone(), principal.clone());
+        let ttl_ms = expires_at.since(now);
+        let work = move |server: Arc<CounterServer>| {
+            let (id, principal) = (id.clone(), principal.clone());
+            async move { server.renew(replica, id, &principal, ttl_ms).await }
+        };
+        self.ask(Nature::Repeatable, work).await
+    }
+
+    async fn reset(&self, _: &WorkspaceId, counters: ResetCounters, _: Millis) -> Result<u64, StoreError> {
+        let replica = self.replica();
+        let work = move |server: Arc<CounterServer>| async move { server.reset(replica, counters).await };
+        self.ask(Nature::Repeatable, work).await
+    }
+
+    async fn hold_slot(&self, claim: &SlotClaim) -> Result<Option<Slot>, StoreError> {
+        let claim = *claim;
+        let work = move |server: Arc<CounterServer>| async move { server.hold_slot(&claim).await };
+        self.ask(Nature::Repeatable, work).await
+    }
+
+    async fn free_slot(&self, holder: SlotHolder, number: u16) -> Result<(), StoreError> {
+        let work = move |server: Arc<CounterServer>| async move { server.free_slot(holder, number).await };
+        self.ask(Nature::Repeatable, work).await
+    }
+
     async fn expire_due(&self, _: Millis, limit: usize) -> Result<Vec<ExpiredReservation>, StoreError> {
         let replica = self.replica();
         let work = move |server: Arc<CounterServer>| async move { server.expire_due(replica, limit).await };
@@ -171,7 +224,7 @@ impl CounterStore for LinkedCounters {
         openings: Vec<SettleCharge>,
         through: Position,
         _: Millis,
-    ) -> Result<(), StoreError> {
+    ) -> Result<BudgetOpening, StoreError> {
         let work = move |server: Arc<CounterServer>| {
             let openings = openings.clone();
             async move { server.open_budget(openings, through).await }
