@@ -238,8 +238,9 @@ impl Workspace {
         let mut state = self.lock();
         let now = state.tick(now);
         state.tick(now.plus(1));
-        let State { counters, reservations, .. } = &mut *state;
+        let State { counters, reservations, attempts, .. } = &mut *state;
         reservations.forget(|id| which.holds(id));
+        attempts.forget(|id| which.holds(id));
         counters.set_back(which)
     }
 

@@ -30,9 +30,8 @@ local function reservations()
   local function forget_reset(record)
     local kept = {}
     for _, captured in ipairs(record[CAPTURED]) do
-      local at = redis.call('HMGET', key('z'), captured[1], string.sub(captured[1], -4))
-      local reset_at = math.max(tonumber(at[1] or -1), tonumber(at[2] or -1))
-      if captured[5][1] == BUDGET or record[DECIDED_AT] > reset_at then kept[#kept + 1] = captured end
+      local is_kept = captured[5][1] == BUDGET or not was_reset(captured[1], record[DECIDED_AT])
+      if is_kept then kept[#kept + 1] = captured end
     end
     record[CAPTURED] = kept
   end
