@@ -7,7 +7,6 @@
 
 pub mod holder;
 pub mod report;
-pub mod sizing;
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;

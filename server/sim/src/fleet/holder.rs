@@ -1,11 +1,13 @@
 //! One replica and one limit: what it holds, and what it does next.
 
-use super::{MS_US, SECOND_US, Shared, sizing};
+use rateguard_core::lease::{LENT_LIMIT_MIN, sizing};
+
+use super::{MS_US, SECOND_US, Shared};
 
 /// How long nothing is asked for after there was no lease.
 const NO_LEASE_PAUSE_US: i64 = 100 * MS_US;
-/// How long a denial stands without asking again.
-const DENIAL_LIFE_US: i64 = 10 * MS_US;
+/// Calls that come within so long near the limit are looked at together.
+const STRICT_STEP_US: i64 = 5 * MS_US;
 
 /// What a holder does next, and when.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -121,8 +123,13 @@ impl Holder {
         match what {
             What::Question => {
                 let life_ms = (ends_us - at_us) / MS_US;
-                let asked = sizing::asked(self.per_second, life_ms).max(self.waiting);
-                let lent = sizing::lent(limit.size, limit.left(), asked);
+                let floor = sizing::floor_of(limit.size, Some(limit.left()));
+                let asked = sizing::asked(self.per_second, life_ms, floor).max(self.waiting);
+                let lent = if limit.size < LENT_LIMIT_MIN {
+                    0
+                } else {
+                    asked.min(sizing::lent_of(limit.size, limit.left()))
+                };
                 limit.used += lent;
                 let back = Next { at_us: at_us + round_trip_us / 2, what: What::Lease(lent) };
                 (Some(back), Cost { questions: 1, ..Cost::default() })
@@ -141,7 +148,8 @@ impl Holder {
         self.units += lent;
         self.last = lent;
         self.spend_until(now_us, limit);
-        let above_low = (self.units - sizing::low(self.per_second, self.last)).max(0);
+        let low = sizing::low(self.per_second, self.last).min(self.last);
+        let above_low = (self.units - low).max(0);
         let asks_us = now_us + self.us_until(above_low.max(1));
         Next { at_us: asks_us + round_trip_us / 2, what: What::Question }
     }
@@ -164,15 +172,25 @@ impl Holder {
         if limit.left() == 0 {
             let calls = self.calls_until(ends_us);
             limit.wanted += calls;
-            cost.denied += calls.min((ends_us - now_us) / DENIAL_LIFE_US);
+            cost.denied += calls.min(denials_until(ends_us - now_us));
             return (None, cost);
         }
         let next = if now_us >= until_us {
             Next { at_us: now_us + self.us_until(1), what: What::Question }
         } else {
-            let at_us = now_us + self.us_until(1).max(DENIAL_LIFE_US / 2);
+            let at_us = now_us + self.us_until(1).max(STRICT_STEP_US);
             Next { at_us, what: What::Strict { until_us } }
         };
         (Some(next), cost)
     }
+}
+
+/// How often a holder asks again that is denied for so long, when each denial is believed for its time.
+fn denials_until(wait_us: i64) -> i64 {
+    let (mut wait_ms, mut times) = (wait_us / MS_US, 0);
+    while wait_ms > 0 {
+        wait_ms -= sizing::denial_ms(wait_ms);
+        times += 1;
+    }
+    times
 }
