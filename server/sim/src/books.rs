@@ -59,7 +59,7 @@ impl Books {
         match step {
             Step::Store(step) => self.take_in_store(step),
             Step::Answered(answered) => {
-                self.answers.take_in(answered, &self.reservations);
+                self.answers.take_in(answered, &self.reservations, &self.counters);
                 Facts::of(Kind::Answered)
             }
             Step::Sent(attempt, life) => {
@@ -379,8 +379,11 @@ impl Books {
             facts.breach = is_wrong.then_some(Breach::RenewedWrongly);
             book.expires_at = expires_at;
         }
-        let its = |known: &&mut Remembered| known.reservation.as_ref() == Some(id);
-        self.decisions.ids.values_mut().filter(its).for_each(|known| known.until = expires_at);
+        let its = |known: &Remembered| known.reservation.as_ref() == Some(id) && known.until < expires_at;
+        for (request, known) in self.decisions.ids.iter_mut().filter(|(_, known)| its(known)) {
+            known.until = expires_at;
+            self.undo.keep(*request);
+        }
         facts
     }
 

@@ -27,7 +27,7 @@ const HINT_MS_MAX: i64 = 2_500;
 /// Shortest and longest life of a reservation.
 const TTL_MS: std::ops::RangeInclusive<i64> = 1_000..=3_000;
 /// Who is charged.
-const SUBJECTS: [&str; 3] = ["", "ada", "bob"];
+pub const SUBJECTS: [&str; 3] = ["", "ada", "bob"];
 /// Most money of one call.
 const NANOS_MAX: i64 = 900;
 

@@ -1,5 +1,7 @@
 //! What a seed stands for: the limits of one workspace, who calls, and what goes wrong.
 
+mod terms;
+
 use rateguard_core::counter::{Limit, Position, Refill};
 use rateguard_core::ids::{BudgetId, DisplayName, KeyId, RuleId, WorkspaceId};
 use rateguard_core::invalid::Invalid;
@@ -10,11 +12,11 @@ use rateguard_core::rule::{
 };
 use rateguard_core::time::{CalendarPeriod, Millis, Zone};
 use rateguard_core::unit::Unit;
-use rateguard_engine::degraded::Degraded;
 use rateguard_engine::ports::{Resource, Snapshot, Stored};
 use rateguard_engine::resources::{Key, Scope as KeyScope, Workspace};
 
-use crate::books::answers::{Terms, Whole};
+use self::terms::terms;
+use crate::books::answers::Terms;
 use crate::clocks::BEGINS;
 use crate::dice::Dice;
 use crate::faults::Faults;
@@ -86,11 +88,11 @@ impl Scenario {
         let drafts = drafts(dice, faults.clocks)?;
         let leases = drafts.iter().any(|draft| draft.consistency == Consistency::Leased);
         let budget = if dice.happens(600) { Some(budget(dice)?) } else { None };
-        let terms = terms(&drafts, budget.is_some());
-        let mut resources: Vec<Resource> = budget.into_iter().map(Resource::Budget).collect();
-        for draft in drafts {
-            resources.push(Resource::Rule(draft.rule()?));
-        }
+        let rules = drafts.into_iter().map(Draft::rule).collect::<Result<Vec<Rule>, Invalid>>()?;
+        let key = key()?;
+        let terms = terms(&workspace, &key.id, &rules, budget.is_some());
+        let budget = budget.into_iter().map(Resource::Budget);
+        let resources = budget.chain(rules.into_iter().map(Resource::Rule)).collect();
         Ok(Self {
             replicas: usize::try_from(dice.within(1..=REPLICAS_MAX)).unwrap_or(1),
             clients: usize::try_from(dice.within(1..=CLIENTS_MAX)).unwrap_or(1),
@@ -99,41 +101,13 @@ impl Scenario {
             pause_ms_max: dice.within(if leases { 10..=80 } else { 50..=600 }),
             tokens_max: if leases { LEASED_TOKENS_MAX } else { TOKENS_MAX },
             faults,
-            key: key()?,
+            key,
             snapshot: snapshot(workspace, resources)?,
             terms,
             leases,
             // What is lent while a counter is set back may be spent beyond it.
             resets: !leases && dice.happens(200),
         })
-    }
-}
-
-/// What the rules say, whoever decides by them. A budget denies while nobody counts.
-fn terms(drafts: &[Draft], has_budget: bool) -> Terms {
-    let enforced = || drafts.iter().filter(|draft| draft.enforcement == Enforcement::Enforced);
-    let whole = |draft: &Draft| {
-        let whole = Whole { limit: whole(&draft.algorithm)?, by_subject: draft.by_subject };
-        Some((draft.id().as_str().to_owned(), whole))
-    };
-    let is_closed = has_budget || enforced().any(|draft| draft.failure == FailurePolicy::Closed);
-    let without_counters = if is_closed {
-        Degraded::Closed
-    } else if enforced().any(|draft| matches!(draft.failure, FailurePolicy::Local { .. })) {
-        Degraded::Local
-    } else {
-        Degraded::Open
-    };
-    Terms { limits: enforced().filter_map(whole).collect(), without_counters: Some(without_counters) }
-}
-
-/// What a rule admits, where that does not depend on a calendar.
-fn whole(algorithm: &Algorithm) -> Option<Limit> {
-    match *algorithm {
-        Algorithm::FixedWindow { limit, window_ms } => Some(Limit::FixedWindow { limit, window_ms }),
-        Algorithm::SlidingWindow { limit, window_ms } => Some(Limit::SlidingWindow { limit, window_ms }),
-        Algorithm::TokenBucket { capacity, refill } => Some(Limit::TokenBucket { capacity, refill }),
-        Algorithm::CalendarWindow { .. } | Algorithm::Concurrency { .. } => None,
     }
 }
 

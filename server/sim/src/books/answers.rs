@@ -3,13 +3,14 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use rateguard_core::counter::{Limit, Refill};
+use rateguard_core::counter::{CounterId, Limit, Refill};
 use rateguard_core::ids::{RequestId, ReservationId};
 use rateguard_core::rule::Enforcement;
 use rateguard_core::time::Millis;
 use rateguard_core::unit::Unit;
 use rateguard_engine::degraded::Degraded;
 
+use super::counter::{CounterBook, part_ms};
 use super::reservation::ReservationBook;
 use crate::steps::Answered;
 
@@ -20,15 +21,19 @@ struct Admission {
     to: Millis,
     amount: i64,
     reservation: Option<ReservationId>,
+    /// Whether the shared counter gave it, or gave it out before.
+    is_counted: bool,
 }
 
 /// One limit as it was set, with nothing of it kept back.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Whole {
     /// What is admitted at most.
     pub limit: Limit,
     /// Whether each subject is counted by itself.
     pub by_subject: bool,
+    /// Its shared counters: by subject, or the one of all under none.
+    pub counters: BTreeMap<String, CounterId>,
 }
 
 /// What everybody who answers has to keep.
@@ -44,6 +49,7 @@ pub struct Terms {
 #[derive(Clone, Debug)]
 struct Admitted {
     limit: Limit,
+    counter: Option<CounterId>,
     unit: Unit,
     admissions: Vec<Admission>,
 }
@@ -77,6 +83,7 @@ impl Answers {
         &mut self,
         answered: &Answered,
         reservations: &BTreeMap<ReservationId, ReservationBook>,
+        counted: &BTreeMap<CounterId, CounterBook>,
     ) {
         self.over.clear();
         let response = &answered.response;
@@ -95,16 +102,18 @@ impl Answers {
         for status in response.limits.iter().filter(|status| status.enforcement == Enforcement::Enforced) {
             let amount = amount_of(answered, &status.unit);
             let id = status.id.as_str().to_owned();
-            let Some(Whole { limit, by_subject }) = self.terms.limits.get(&id).copied() else { continue };
-            let subject = by_subject.then(|| answered.subject.clone());
-            let place = (id, subject.unwrap_or_default());
+            let Some(Whole { limit, by_subject, counters }) = self.terms.limits.get(&id) else { continue };
+            let subject = by_subject.then(|| answered.subject.clone()).unwrap_or_default();
+            let (limit, counter) = (*limit, counters.get(&subject).copied());
             let unit = status.unit.clone();
-            let admitted =
-                self.limits.entry(place).or_insert(Admitted { limit, unit, admissions: Vec::new() });
+            let fresh = Admitted { limit, counter, unit, admissions: Vec::new() };
+            let admitted = self.limits.entry((id, subject)).or_insert(fresh);
             let reservation = response.reservation.as_ref().map(|(id, _)| id.clone());
             let Answered { from, to, .. } = *answered;
-            admitted.admissions.push(Admission { from, to, amount, reservation });
+            let is_counted = response.degraded.is_none();
+            admitted.admissions.push(Admission { from, to, amount, reservation, is_counted });
             self.over.extend(admitted.over(to, reservations));
+            self.over.extend(admitted.over_what_was_given(from, reservations, counted));
         }
     }
 }
@@ -130,6 +139,27 @@ impl Admitted {
         let admitted: i64 = within.map(|admission| self.stands(admission, reservations)).sum();
         (admitted > size)
             .then(|| format!("{admitted} of {size} {} were answered as allowed since {since}", self.unit))
+    }
+
+    /// Whether more was answered since a window began than its counter has given since, leases included:
+    /// then a lease was spent past its window.
+    fn over_what_was_given(
+        &self,
+        from: Millis,
+        reservations: &BTreeMap<ReservationId, ReservationBook>,
+        counted: &BTreeMap<CounterId, CounterBook>,
+    ) -> Option<String> {
+        let since = match self.limit {
+            Limit::FixedWindow { window_ms, .. } => from.get() - from.get() % window_ms,
+            Limit::SlidingWindow { window_ms, .. } => from.get() - from.get() % part_ms(window_ms),
+            _ => return None,
+        };
+        let given = counted.get(&self.counter?)?.given_since(Millis::new(since));
+        let answered = self.admissions.iter().filter(|a| a.is_counted && a.from.get() >= since);
+        let answered: i64 = answered.map(|admission| self.stands(admission, reservations)).sum();
+        let unit = &self.unit;
+        (i128::from(answered) > given)
+            .then(|| format!("{answered} {unit} were answered since {since}, and {given} given out"))
     }
 
     /// Whether more was admitted since any instant than a bucket holds and refills.

@@ -189,8 +189,7 @@ impl CounterBook {
 
     /// An amount counts for the whole window, and for at most one part more.
     fn sliding(&self, window_ms: i64, now: Millis) -> Range {
-        let part_ms = (window_ms + SLIDING_PARTS - 1) / SLIDING_PARTS;
-        let longest_ms = (SLIDING_PARTS + 1) * part_ms;
+        let longest_ms = (SLIDING_PARTS + 1) * part_ms(window_ms);
         let low = self.sum(now.plus(1 - window_ms), |entry| entry.amount);
         let high = self.sum(now.plus(1 - longest_ms), |entry| entry.amount);
         Range { low: low.min(high), high: high.max(low) }
@@ -208,6 +207,11 @@ impl CounterBook {
             entry.added.iter().copied().chain((entry.taken > 0).then_some((at, entry.taken)))
         });
         Range { low, high: level(refill, most.collect(), now) }
+    }
+
+    /// What checks and holders of leases were given from an instant on, and have not given back.
+    pub fn given_since(&self, since: Millis) -> i128 {
+        self.sum(since, Entry::admitted)
     }
 
     fn is_lent(&self, place: usize) -> bool {
@@ -249,6 +253,11 @@ impl CounterBook {
         }
         None
     }
+}
+
+/// How long each part of a sliding window is.
+pub fn part_ms(window_ms: i64) -> i64 {
+    (window_ms + SLIDING_PARTS - 1) / SLIDING_PARTS
 }
 
 /// Whether a holder tells of leases at two marks as of one.

@@ -92,6 +92,11 @@ impl Undo {
         if is_last { self.made.remove(&id) } else { None }
     }
 
+    /// The decision of a reservation that was renewed stands: whoever renewed it was told of it.
+    pub(super) fn keep(&mut self, request: u128) {
+        self.made.remove(&request);
+    }
+
     /// Counters were set back: what was taken of them is never given back.
     pub(super) fn forget_takings(&mut self, is_set_back: impl Fn(CounterId) -> bool) {
         self.made.values_mut().for_each(|made| made.takings.retain(|(counter, _)| !is_set_back(*counter)));

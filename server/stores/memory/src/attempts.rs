@@ -100,6 +100,11 @@ impl Attempts {
         was_last.then(|| self.answered.remove(&request.id)).flatten().map(|answered| answered.decision)
     }
 
+    /// A decision stands from now on, whatever becomes of its attempts.
+    pub(crate) fn keep(&mut self, request: u128) {
+        drop(self.answered.remove(&request));
+    }
+
     /// Counters were set back: what was taken of them before is never taken back.
     pub(crate) fn forget(&mut self, is_set_back: impl Fn(CounterId) -> bool) {
         for (answered, _) in self.answered.entries.values_mut() {

@@ -141,7 +141,8 @@ local function reservations()
     return meta[NEXT_DUE] == 0 or meta[NEXT_DUE] > now
   end
 
-  -- Lets the id of a reservation's check stand as long as that does.
+  -- Lets the id of a reservation's check stand as long as that does. Whoever renews it was told of it, so
+  -- that its attempts need not be known any more.
   local function remember_longer(record, id)
     local request = record[REQUEST] or ''
     if request == '' then return end
