@@ -57,7 +57,7 @@ async fn serve(serving: Serving, servers: Servers, ask: Ask) -> Option<Answer> {
 }
 
 async fn check(serving: &Serving, servers: &Servers, request: CheckRequest) -> Option<CheckResponse> {
-    let from = servers.counters.now().await;
+    let from = servers.counters.earliest().await;
     let response = serving.engine.check(&serving.caller, &request).await.ok()?;
     if request.mode == Mode::Peek {
         return Some(response);

@@ -2,7 +2,7 @@
 //! wrong in its own way.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::time::Duration;
 
 use rateguard_core::time::Millis;
@@ -46,12 +46,23 @@ impl TrueTime {
 pub struct SkewedClock {
     time: TrueTime,
     skew_ms: AtomicI64,
+    is_set: AtomicBool,
 }
 
 impl SkewedClock {
     /// A clock that is ahead by so much; behind where that is negative.
     pub fn new(time: TrueTime, skew_ms: i64) -> Self {
-        Self { time, skew_ms: AtomicI64::new(skew_ms) }
+        Self { time, skew_ms: AtomicI64::new(skew_ms), is_set: AtomicBool::new(false) }
+    }
+
+    /// Says that somebody sets it while the run goes on.
+    pub fn will_be_set(&self) {
+        self.is_set.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether somebody does.
+    pub fn is_set(&self) -> bool {
+        self.is_set.load(Ordering::Relaxed)
     }
 
     /// Sets it, perhaps back.

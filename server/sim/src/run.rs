@@ -134,6 +134,7 @@ impl Stage {
             troubles.spawn(resets(self.world.clone(), self.servers.clone()));
         }
         if scenario.faults.clocks {
+            self.clocks(scenario.leases).iter().for_each(|clock| clock.will_be_set());
             troubles.spawn(steps(self.world.clone(), self.clocks(scenario.leases)));
         }
         let mut clients = self.clients(scenario);

@@ -103,6 +103,13 @@ impl CounterServer {
         self.turn.lock().await.now.max(self.clock.shows())
     }
 
+    /// The earliest instant at which it can decide what comes from now on. Where its clock may be set back
+    /// before that, the last one that it has decided by.
+    pub async fn earliest(&self) -> Millis {
+        let last = self.turn.lock().await.now;
+        if self.clock.is_set() { last } else { last.max(self.clock.shows()) }
+    }
+
     pub(super) fn inner(&self) -> &MemoryCounterStore {
         &self.inner
     }
