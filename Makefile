@@ -1,44 +1,12 @@
 # The short names of what people do here; scripts/ holds how.
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test lint fmt gen bench soak up down
+.PHONY: help setup run test lint fmt gen bench soak sim fleet up down
 
 help: ## say what there is
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-7s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 setup: ## install what a bare Debian or Ubuntu lacks
-	@scripts/setup
-
-run: ## build and start the demo on 127.0.0.1:8080; Ctrl-C drains it
-	@scripts/setup --run
-	@scripts/run
-
-test: ## set up, lint, run every test
-	@scripts/setup
-	@scripts/lint
-	@scripts/test
-
-lint: ## formats, lints, the contract, the scripts
-	@scripts/setup
-	@scripts/lint
-
-fmt: ## format Rust, Protobuf and Python
-	@scripts/setup
-	@scripts/fmt
-
-gen: ## regenerate what is generated and committed
-	@scripts/setup --run
-	@scripts/gen
-
-bench: ## measure; prints ratios against baselines of the same run
-	@scripts/setup --run
-	@scripts/bench
-
-soak: ## the fault tests, ten rounds each
-	@scripts/setup
-	@scripts/soak
-
-up: ## install what a bare Debian or Ubuntu lacks
 	@scripts/setup
 
 run: ## build and start the demo on 127.0.0.1:8080; Ctrl-C drains it

@@ -6,11 +6,15 @@
 //! sub-window or, for a bucket, the second in which it was taken. A holder that is gone has spent all of
 //! its lease, as far as the counter knows.
 
+pub mod sizing;
+
 use smallvec::SmallVec;
 
 use crate::counter::{Counter, CounterId, Limit, Mark, Reading, sliding_window};
 use crate::decision::Counters;
 use crate::time::Millis;
+use sizing::lent_of;
+pub use sizing::{LEASE_PARTS, STRICT_PARTS};
 
 /// How long a holder spends a bucket's lease, counted from when it asked. Until then the bucket does not
 /// refill what is lent, so it is short.
@@ -18,12 +22,6 @@ pub const BUCKET_LEASE_LIFE_MS: i64 = 1_000;
 /// A bucket's lease counts as lent for so much longer than its holder spends it: for the way of the
 /// question, and for clocks that run at different rates.
 pub const LEASE_MARGIN_MS: i64 = 100;
-/// A lease has at most one part in so many of what is left, so that several holders who ask at once leave
-/// something for the others.
-pub const LEASE_PARTS: i64 = 16;
-/// The last part in so many of a limit is not lent: near the limit every decision is the counter's own, and
-/// nobody is denied for what others hold and do not use.
-pub const STRICT_PARTS: i64 = 128;
 /// Smallest limit of which anything is lent: of less a lease would be for so few calls that each may as well
 /// ask the counter.
 pub const LENT_LIMIT_MIN: i64 = 128;
@@ -91,11 +89,6 @@ pub fn lent_max(limit: &Limit) -> i64 {
         limit if limit.size() < LENT_LIMIT_MIN => 0,
         limit => lent_of(limit.size(), limit.size()),
     }
-}
-
-/// What may be lent of a limit of `size` with so much left.
-fn lent_of(size: i64, left: i64) -> i64 {
-    (left - size / STRICT_PARTS).max(0) / LEASE_PARTS
 }
 
 /// How long what was taken at `mark` may be spent.

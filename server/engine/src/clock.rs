@@ -1,14 +1,28 @@
 //! The one place where time comes from.
 
 use std::sync::atomic::{AtomicI64, Ordering};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use rateguard_core::time::Millis;
+
+use crate::secrets::random;
+
+/// What a wait is spread over, in percent of it.
+const SPREAD_PERCENT: std::ops::RangeInclusive<u32> = 75..=125;
 
 /// Gives the instant. Tests give their own.
 pub trait Clock: Send + Sync + 'static {
     /// Now. Never earlier than what was given before.
     fn now(&self) -> Millis;
+
+    /// A wait that is about this long, by chance: so that replicas do not all do the same at one instant.
+    /// Whoever has to repeat a run draws it from a chance of its own.
+    fn spread(&self, wait: Duration) -> Duration {
+        let width = SPREAD_PERCENT.end() - SPREAD_PERCENT.start() + 1;
+        // Without randomness nothing is spread, and nothing else is lost.
+        let drawn = random().map_or(width / 2, |bytes| u32::from_be_bytes(bytes) % width);
+        wait * (SPREAD_PERCENT.start() + drawn) / 100
+    }
 }
 
 /// The system's clock, held still while the system steps it back: a window is never renewed twice.
@@ -47,5 +61,19 @@ impl ManualClock {
 impl Clock for ManualClock {
     fn now(&self) -> Millis {
         Millis::new(self.now_ms.load(Ordering::Relaxed))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn waits_are_spread_about_what_they_are() {
+        let clock = SystemClock::default();
+        let drawn: Vec<Duration> = (0..100).map(|_| clock.spread(Duration::from_millis(1_000))).collect();
+        let (least, most) = (Duration::from_millis(750), Duration::from_millis(1_250));
+        assert!(drawn.iter().all(|drawn| (least..=most).contains(drawn)));
+        assert!(drawn.iter().any(|one| *one != drawn[0]));
     }
 }

@@ -18,7 +18,6 @@ use rateguard_core::time::Millis;
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
-pub(crate) use self::breaker::jittered;
 use self::breaker::{Breaker, Change};
 pub use self::cancels::CancelFigures;
 use self::cancels::{Cancels, Due};
@@ -64,7 +63,7 @@ pub(crate) fn is_away(error: &StoreError) -> bool {
 
 impl Gate {
     pub(crate) fn new(counters: Arc<dyn CounterStore>, clock: Arc<dyn Clock>, deadline: Duration) -> Self {
-        let guard = || Guard { deadline, breaker: Breaker::default(), cancels: Cancels::default() };
+        let guard = || Guard { deadline, breaker: Breaker::new(clock.clone()), cancels: Cancels::default() };
         let guard = counters.is_shared().then(guard);
         Self { counters, clock, guard }
     }
@@ -160,7 +159,7 @@ impl Gate {
     async fn undo_waiting(&self, guard: &Guard) {
         while !guard.cancels.is_empty() {
             if !self.undo_some(guard).await {
-                sleep(jittered(CANCEL_PAUSE)).await;
+                sleep(self.clock.spread(CANCEL_PAUSE)).await;
             }
         }
     }

@@ -102,12 +102,14 @@ impl RequestIds {
         }
     }
 
-    /// Lets the id of a reservation stand as long as that does now.
-    pub fn extend(&self, id: u128, reservation: u128, expires_at: Millis, now: Millis) {
+    /// Lets the id of a reservation stand as long as that does now. Says whether that is longer.
+    pub fn extend(&self, id: u128, reservation: u128, expires_at: Millis, now: Millis) -> bool {
         let known = self.recall(id, now).filter(|known| known.reservation() == Some(reservation));
-        if let Some(known) = known.filter(|known| known.expires_at < expires_at) {
+        let known = known.filter(|known| known.expires_at < expires_at);
+        if let Some(known) = known {
             self.remember(id, Remembered { expires_at, ..known }, now);
         }
+        known.is_some()
     }
 
     /// Drops generations in which every id has expired.

@@ -22,36 +22,46 @@ pub enum Reach {
     Shared,
 }
 
+/// How records are settled here.
+#[derive(Clone, Copy, Debug)]
+pub struct Setting {
+    /// Who else writes to the log.
+    pub reach: Reach,
+    /// Whether counters are shared, so that of some limits a share is kept back in them: a bucket of which
+    /// a share is kept back refills at the rest of its rate, whoever looks at it.
+    pub keeps_shares_back: bool,
+    /// The instant.
+    pub now: Millis,
+}
+
 /// The settlement of a logged event under the limits of now.
 pub fn command(
     directory: &Directory,
-    reach: Reach,
+    setting: Setting,
     event: &UsageEvent,
     position: Position,
-    now: Millis,
 ) -> SettleCommand {
     match directory.view(&event.workspace) {
-        Some(view) => settlement(&view, reach, event, position, now),
-        None => settles_nothing(event, position, now),
+        Some(view) => settlement(&view, setting, event, position),
+        None => settles_nothing(event, position, setting.now),
     }
 }
 
 fn settlement(
     view: &WorkspaceView,
-    reach: Reach,
+    setting: Setting,
     event: &UsageEvent,
     position: Position,
-    now: Millis,
 ) -> SettleCommand {
     let amounts = amounts(event);
     SettleCommand {
         workspace: event.workspace.clone(),
         position,
-        now,
+        now: setting.now,
         accounted_at: event.accounted_at,
-        reservation: reservation(reach, event),
+        reservation: reservation(setting.reach, event),
         cost: event.cost,
-        charges: charges(view, event, position, &amounts, now),
+        charges: charges(view, setting, event, position, &amounts),
         amounts,
     }
 }
@@ -109,12 +119,15 @@ fn amounts(event: &UsageEvent) -> Amounts {
 
 fn charges(
     view: &WorkspaceView,
+    setting: Setting,
     event: &UsageEvent,
     position: Position,
     amounts: &Amounts,
-    now: Millis,
 ) -> Vec<SettleCharge> {
-    let selection = view.plan.select(&facts(event), now);
+    let mut selection = view.plan.select(&facts(event), setting.now);
+    if setting.keeps_shares_back {
+        selection.selected.iter_mut().for_each(Selected::keep_share_back);
+    }
     let counting = selection.selected.iter().filter(|selected| selected.planned.counts_after < position);
     counting.filter_map(|selected| charge(selected, event, amounts)).collect()
 }

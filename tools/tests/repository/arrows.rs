@@ -31,6 +31,7 @@ const ARROWS: &[Arrow] = &[
     },
     Arrow { from: "store-sql", to: &["engine", "core"], to_in_tests: &["store-suite", "test-servers"] },
     Arrow { from: "store-suite", to: &["engine", "core"], to_in_tests: &[] },
+    Arrow { from: "sim", to: &["engine", "core", "store-memory"], to_in_tests: &[] },
     Arrow { from: "test-servers", to: &[], to_in_tests: &[] },
     Arrow {
         from: "grpc",

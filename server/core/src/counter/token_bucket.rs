@@ -196,13 +196,18 @@ impl TokenBucket {
     /// stands lower than if it had been taken with the rest. Of less, only what cannot have been
     /// given back since is freed: whatever else was used meanwhile, the bucket then stands no lower
     /// than if the difference had never been taken.
+    ///
+    /// A bucket that ran dry may have been forgotten, and is fresh then. What was taken in it stands there
+    /// again with what is added, or the same refill would give back both. What others took before it
+    /// ran dry is not known any more.
     pub(super) fn correct(&mut self, refill: Refill, taken: i64, delta: i64, at: Millis, now: Millis) {
         // Only a bucket that was forgotten meanwhile is older than the amount.
         let last = if at > self.at { refill } else { self.refill() };
         let elapsed_ms = now.max(self.at).since(at);
         // The rate may have been changed since: the faster one gave back more.
         let left = refill.surely_left_of(taken, elapsed_ms).min(last.surely_left_of(taken, elapsed_ms));
-        self.take(last, delta.max(-left), at);
+        let forgotten = if at > self.at && delta > 0 { taken } else { 0 };
+        self.take(last, delta.max(-left).saturating_add(forgotten), at);
     }
 
     pub(super) fn is_idle(&self, now: Millis) -> bool {

@@ -11,7 +11,6 @@ use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
 use crate::clock::Clock;
-use crate::gate::jittered;
 use crate::ports::{CounterStore, Slot, SlotClaim, SlotHolder, StoreError};
 use crate::secrets::random;
 use crate::telling::Telling;
@@ -65,7 +64,7 @@ impl SlotKeeper {
         let endless = async {
             loop {
                 telling.tell(&self.claim(holder).await);
-                sleep(jittered(HEARTBEAT)).await;
+                sleep(self.clock.spread(HEARTBEAT)).await;
             }
         };
         tokio::select! {

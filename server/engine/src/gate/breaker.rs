@@ -1,12 +1,13 @@
 //! The circuit breaker: calls of a store that does not answer are refused at once, but for one at a time
 //! that finds out whether it answers again.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
-use crate::secrets::random;
+use crate::clock::Clock;
 
 /// Failures in a row that open the breaker: fewer may be one lost connection.
 const FAILURES_MAX: u32 = 5;
@@ -14,12 +15,13 @@ const FAILURES_MAX: u32 = 5;
 const OPEN_MIN: Duration = Duration::from_millis(50);
 /// How long it is open when probes keep failing: the longest that a store which is back waits for calls.
 const OPEN_MAX: Duration = Duration::from_millis(500);
-/// What a time is spread over, in percent of it: so that replicas do not all probe at once.
-const JITTER_PERCENT: std::ops::RangeInclusive<u32> = 75..=125;
 
 /// Whether calls go through.
-#[derive(Debug, Default)]
-pub(super) struct Breaker(Mutex<Seen>);
+pub(super) struct Breaker {
+    seen: Mutex<Seen>,
+    /// Spreads the pauses, so that replicas do not all probe at once.
+    clock: Arc<dyn Clock>,
+}
 
 #[derive(Debug, Default)]
 struct Seen {
@@ -42,7 +44,6 @@ impl Default for State {
 }
 
 /// Leave for one call. Dropped without an end it has found nothing out.
-#[derive(Debug)]
 pub(super) struct Pass<'b> {
     breaker: &'b Breaker,
     epoch: u64,
@@ -61,9 +62,14 @@ pub(super) enum Change {
 }
 
 impl Breaker {
+    /// One that lets everything through.
+    pub(super) fn new(clock: Arc<dyn Clock>) -> Self {
+        Self { seen: Mutex::default(), clock }
+    }
+
     /// Leave for a call; `None` while calls are refused.
     pub(super) fn enter(&self) -> Option<Pass<'_>> {
-        let mut seen = self.0.lock();
+        let mut seen = self.seen.lock();
         match seen.state {
             State::Closed { .. } => {}
             State::Open { until, pause } if Instant::now() >= until => seen.turn(State::HalfOpen { pause }),
@@ -74,7 +80,7 @@ impl Breaker {
 
     /// How long calls will be refused yet.
     pub(super) fn refuses_for(&self) -> Duration {
-        match self.0.lock().state {
+        match self.seen.lock().state {
             State::Closed { .. } => Duration::ZERO,
             State::Open { until, .. } => until.saturating_duration_since(Instant::now()),
             State::HalfOpen { pause } => pause,
@@ -88,8 +94,8 @@ impl Seen {
         self.epoch = self.epoch.wrapping_add(1);
     }
 
-    fn open_for(&mut self, pause: Duration) {
-        self.turn(State::Open { until: Instant::now() + jittered(pause), pause });
+    fn open_for(&mut self, pause: Duration, clock: &dyn Clock) {
+        self.turn(State::Open { until: Instant::now() + clock.spread(pause), pause });
     }
 
     fn succeeded(&mut self) -> Change {
@@ -105,18 +111,18 @@ impl Seen {
         }
     }
 
-    fn failed(&mut self) -> Change {
+    fn failed(&mut self, clock: &dyn Clock) -> Change {
         match self.state {
             State::Closed { failures } if failures + 1 < FAILURES_MAX => {
                 self.state = State::Closed { failures: failures + 1 };
                 Change::None
             }
             State::Closed { .. } => {
-                self.open_for(OPEN_MIN);
+                self.open_for(OPEN_MIN, clock);
                 Change::Opened
             }
             State::Open { pause, .. } | State::HalfOpen { pause } => {
-                self.open_for((pause * 2).min(OPEN_MAX));
+                self.open_for((pause * 2).min(OPEN_MAX), clock);
                 Change::None
             }
         }
@@ -127,11 +133,11 @@ impl Pass<'_> {
     /// Says whether the store has answered.
     pub(super) fn end(mut self, has_answered: bool) -> Change {
         self.has_ended = true;
-        let mut seen = self.breaker.0.lock();
+        let mut seen = self.breaker.seen.lock();
         if seen.epoch != self.epoch {
             return Change::None;
         }
-        if has_answered { seen.succeeded() } else { seen.failed() }
+        if has_answered { seen.succeeded() } else { seen.failed(self.breaker.clock.as_ref()) }
     }
 }
 
@@ -140,7 +146,7 @@ impl Drop for Pass<'_> {
         if self.has_ended {
             return;
         }
-        let mut seen = self.breaker.0.lock();
+        let mut seen = self.breaker.seen.lock();
         // The next call may probe at once.
         if let (State::HalfOpen { pause }, true) = (seen.state, seen.epoch == self.epoch) {
             seen.turn(State::Open { until: Instant::now(), pause });
@@ -148,17 +154,14 @@ impl Drop for Pass<'_> {
     }
 }
 
-/// A time that is about this long.
-pub(crate) fn jittered(time: Duration) -> Duration {
-    let width = JITTER_PERCENT.end() - JITTER_PERCENT.start() + 1;
-    // Without randomness nothing is spread, and nothing else is lost.
-    let drawn = random().map_or(width / 2, |bytes| u32::from_be_bytes(bytes) % width);
-    time * (JITTER_PERCENT.start() + drawn) / 100
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::clock::SystemClock;
+
+    fn closed() -> Breaker {
+        Breaker::new(Arc::new(SystemClock::default()))
+    }
 
     fn fail(breaker: &Breaker) -> Change {
         breaker.enter().expect("calls go through").end(false)
@@ -172,7 +175,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn it_opens_after_failures_in_a_row_and_not_after_some_between_answers() {
-        let breaker = Breaker::default();
+        let breaker = closed();
         for _ in 0..10 {
             (1..FAILURES_MAX).for_each(|_| assert_eq!(fail(&breaker), Change::None));
             assert_eq!(breaker.enter().expect("closed").end(true), Change::None);
@@ -184,7 +187,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn one_call_at_a_time_finds_out_and_closes_it_for_all() {
-        let breaker = Breaker::default();
+        let breaker = closed();
         open(&breaker);
         tokio::time::advance(OPEN_MIN * 2).await;
         let probe = breaker.enter().expect("one may probe");
@@ -196,7 +199,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn failing_probes_make_the_pause_longer_up_to_its_bound() {
-        let breaker = Breaker::default();
+        let breaker = closed();
         open(&breaker);
         for _ in 0..8 {
             tokio::time::advance(OPEN_MAX * 2).await;
@@ -208,7 +211,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_probe_that_was_given_up_leaves_its_place_to_the_next() {
-        let breaker = Breaker::default();
+        let breaker = closed();
         open(&breaker);
         tokio::time::advance(OPEN_MIN * 2).await;
         drop(breaker.enter().expect("one may probe"));
@@ -217,21 +220,12 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn what_calls_from_before_find_counts_no_more() {
-        let breaker = Breaker::default();
+        let breaker = closed();
         let early: Vec<_> = (0..20).map(|_| breaker.enter().expect("closed")).collect();
         open(&breaker);
         tokio::time::advance(OPEN_MIN * 2).await;
         assert_eq!(breaker.enter().expect("one may probe").end(true), Change::Closed);
         assert!(early.into_iter().all(|pass| pass.end(false) == Change::None));
         assert!(breaker.enter().is_some());
-    }
-
-    #[test]
-    fn times_are_spread_about_what_they_are() {
-        let time = Duration::from_millis(1_000);
-        let drawn: Vec<Duration> = (0..100).map(|_| jittered(time)).collect();
-        let (least, most) = (Duration::from_millis(750), Duration::from_millis(1_250));
-        assert!(drawn.iter().all(|drawn| (least..=most).contains(drawn)));
-        assert!(drawn.iter().any(|one| *one != drawn[0]));
     }
 }

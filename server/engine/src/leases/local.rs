@@ -6,30 +6,15 @@ use parking_lot::Mutex;
 use rateguard_core::counter::lent::GENERATION_MS;
 use rateguard_core::counter::{CounterId, Demand, Limit, Mark, Reading, RetryAfter, sliding_window};
 use rateguard_core::ids::WorkspaceId;
-use rateguard_core::lease::{BUCKET_LEASE_LIFE_MS, Lease, LeaseOutcome, LeaseRequest, LeaseReturn, lent_max};
+use rateguard_core::lease::{
+    BUCKET_LEASE_LIFE_MS, Lease, LeaseOutcome, LeaseRequest, LeaseReturn, lent_max, sizing,
+};
 use smallvec::SmallVec;
 use tokio::sync::Notify;
 use tokio::sync::futures::Notified;
 use tokio::time::Instant;
 
-use super::rate::{Rate, ms_between, units_in};
-
-/// A lease is for what is wanted in one part in so many of its life.
-const HORIZON_PARTS: i64 = 8;
-/// But never for less time than this, or every few calls would need another one.
-const HORIZON_MS_MIN: i64 = 20;
-/// Nor for more: what is taken in advance for long is missed by others.
-const HORIZON_MS_MAX: i64 = 500;
-/// One part in so many of a limit is held whatever the rate. Ten replicas that hold so much in vain strand
-/// a hundredth.
-const FLOOR_PARTS: i64 = 1_000;
-/// More is asked for when one part in so many of the last lease is left.
-const LOW_PARTS: i64 = 4;
-/// Or what is wanted in so many milliseconds: a question with its answer takes less.
-const LOW_MS: i64 = 20;
-/// Others starve when less than one part in so many of the limit is left: then nothing is held whatever
-/// the rate.
-const STARVING_PARTS: i64 = 8;
+use super::rate::{Rate, ms_between};
 /// A rate is measured anew after so long, also where nothing is asked for.
 const MEASURED_MS: i64 = 200;
 /// What is held beyond what is wanted in so many milliseconds goes back.
@@ -38,13 +23,6 @@ const KEPT_MS: i64 = 1_000;
 const IDLE_MS: i64 = 60_000;
 /// How long nothing is asked for after there was no lease.
 const NO_LEASE_PAUSE: Duration = Duration::from_millis(100);
-/// A denial stands without asking again for one part in so many of its wait, since others may give back what
-/// they do not need.
-const DENIAL_PARTS: i64 = 16;
-/// But for no less than this, unless its wait is over before.
-const DENIAL_MS_MIN: i64 = 10;
-/// And no more.
-const DENIAL_MS_MAX: i64 = 250;
 
 /// One counter, as it is held here.
 pub(super) struct Local {
@@ -194,8 +172,8 @@ impl Local {
                 held.open = held.units;
             }
         }
-        let horizon_ms = state.horizon_ms(now);
-        let wanted = units_in(state.rate.measure(now), horizon_ms).max(state.floor());
+        let life_ms = state.life_ms(now);
+        let wanted = sizing::asked(state.rate.measure(now), life_ms, state.floor());
         let asked = wanted.saturating_add(std::mem::take(&mut state.waiting));
         let least = state.waiting_least.take().unwrap_or(1);
         let (counter, overflow, limit) = (self.counter, self.overflow, state.limit);
@@ -277,8 +255,8 @@ impl Denial {
 
     /// Lets the denial stand for a while.
     fn stand(&mut self, now: Instant) {
-        let parts_ms = ms_between(now, self.passes_at) / DENIAL_PARTS;
-        let stands = Duration::from_millis(parts_ms.clamp(DENIAL_MS_MIN, DENIAL_MS_MAX).unsigned_abs());
+        let stands_ms = sizing::denial_ms(ms_between(now, self.passes_at));
+        let stands = Duration::from_millis(stands_ms.unsigned_abs());
         self.asks_again_at = self.passes_at.min(now + stands);
     }
 }
@@ -310,7 +288,7 @@ impl State {
 
     /// Whether more should be asked for, which nobody does yet.
     fn is_low(&self, now: Instant) -> bool {
-        let low = (self.last_amount / LOW_PARTS).max(units_in(self.rate.last(), LOW_MS));
+        let low = sizing::low(self.rate.last(), self.last_amount);
         self.units(now) < low && !self.is_refilling && now >= self.strict_until
     }
 
@@ -328,19 +306,18 @@ impl State {
     }
 
     fn floor(&self) -> i64 {
-        let starving = self.seen.is_some_and(|seen| seen.remaining < self.limit.size() / STARVING_PARTS);
-        if starving { 1 } else { (self.limit.size() / FLOOR_PARTS).max(1) }
+        sizing::floor_of(self.limit.size(), self.seen.map(|seen| seen.remaining))
     }
 
-    fn horizon_ms(&self, now: Instant) -> i64 {
+    /// How long a lease that is taken now may live, as far as that is known.
+    fn life_ms(&self, now: Instant) -> i64 {
         let whole_ms = match self.limit {
             Limit::TokenBucket { .. } => BUCKET_LEASE_LIFE_MS,
             Limit::FixedWindow { window_ms, .. } => window_ms,
             Limit::SlidingWindow { window_ms, .. } => sliding_window::sub_window_ms(window_ms),
             Limit::CalendarWindow { .. } | Limit::Budget { .. } | Limit::Concurrency { .. } => i64::MAX,
         };
-        let life_ms = self.held.last().map_or(whole_ms, |held| ms_between(now, held.dies_at));
-        (life_ms / HORIZON_PARTS).clamp(HORIZON_MS_MIN, HORIZON_MS_MAX)
+        self.held.last().map_or(whole_ms, |held| ms_between(now, held.dies_at))
     }
 
     fn hold(&mut self, lease: &Lease, asked_at: Instant) {
@@ -396,7 +373,7 @@ impl State {
             return 0;
         }
         let floor = if self.floor() > 1 { self.floor() } else { 0 };
-        units_in(self.rate.last(), KEPT_MS).max(floor)
+        sizing::units_in(self.rate.last(), KEPT_MS).max(floor)
     }
 }
 

@@ -49,11 +49,6 @@ impl Rate {
     }
 }
 
-/// Units of so many a second in so many milliseconds.
-pub(super) fn units_in(per_second: i64, ms: i64) -> i64 {
-    per_second.saturating_mul(ms) / SECOND_MS
-}
-
 /// Whole milliseconds from one instant to another; none where it is not later.
 pub(super) fn ms_between(earlier: Instant, later: Instant) -> i64 {
     i64::try_from(later.saturating_duration_since(earlier).as_millis()).unwrap_or(i64::MAX)

@@ -18,7 +18,7 @@ use crate::directory::Directory;
 use crate::ports::{AppendOutcome, Appended, CounterStore, EventLog, SettleCommand, StoreError};
 use crate::pulse::Pulse;
 use crate::report::Recorded;
-use crate::settlement::{Reach, command};
+use crate::settlement::{Reach, Setting, command};
 use crate::telling::Telling;
 
 /// Events appended together: one sync covers them.
@@ -309,7 +309,9 @@ impl RecorderTask {
     }
 
     fn command(&self, event: &UsageEvent, position: Position) -> SettleCommand {
-        command(&self.directory, self.reach, event, position, self.clock.now())
+        let (reach, now) = (self.reach, self.clock.now());
+        let setting = Setting { reach, keeps_shares_back: self.counters.is_shared(), now };
+        command(&self.directory, setting, event, position)
     }
 
     fn move_on(&self, last: Position) {

@@ -44,6 +44,7 @@ pub(crate) struct SharedCounters {
     state: Mutex<State>,
     road: Mutex<Road>,
     held: Mutex<Vec<CheckCommand>>,
+    settled: Mutex<Vec<SettleCharge>>,
     pub(crate) calls: AtomicUsize,
 }
 
@@ -66,6 +67,11 @@ impl SharedCounters {
             // Nobody waits for these answers any more.
             drop(self.state.lock().check(&command));
         }
+    }
+
+    /// What records were charged to so far.
+    pub(crate) fn settled_limits(&self) -> Vec<Limit> {
+        self.settled.lock().iter().map(|charge| charge.limit).collect()
     }
 
     /// What all counters together have used.
@@ -217,7 +223,8 @@ impl CounterStore for SharedCounters {
         Ok(None)
     }
 
-    async fn settle(&self, _: Vec<SettleCommand>) -> Result<(), StoreError> {
+    async fn settle(&self, commands: Vec<SettleCommand>) -> Result<(), StoreError> {
+        self.settled.lock().extend(commands.into_iter().flat_map(|command| command.charges));
         Ok(())
     }
 

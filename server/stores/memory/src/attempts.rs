@@ -7,6 +7,7 @@ use std::collections::VecDeque;
 use std::hash::Hash;
 
 use hashbrown::HashMap;
+use rateguard_core::counter::CounterId;
 use rateguard_core::decision::{Charge, Taken};
 use rateguard_core::time::Millis;
 use rateguard_engine::ports::{ATTEMPTS_MAX, Attempt, RequestFingerprint};
@@ -99,6 +100,18 @@ impl Attempts {
         was_last.then(|| self.answered.remove(&request.id)).flatten().map(|answered| answered.decision)
     }
 
+    /// A decision stands from now on, whatever becomes of its attempts.
+    pub(crate) fn keep(&mut self, request: u128) {
+        drop(self.answered.remove(&request));
+    }
+
+    /// Counters were set back: what was taken of them before is never taken back.
+    pub(crate) fn forget(&mut self, is_set_back: impl Fn(CounterId) -> bool) {
+        for (answered, _) in self.answered.entries.values_mut() {
+            answered.decision.taken.retain(|taken| !is_set_back(taken.counter));
+        }
+    }
+
     /// Drops what has ended.
     pub(crate) fn sweep(&mut self, now: Millis) {
         self.answered.sweep(now);
@@ -151,7 +164,7 @@ impl<K: Copy + Eq + Hash, V> Fading<K, V> {
 
 #[cfg(test)]
 mod tests {
-    use rateguard_core::counter::{CounterId, Mark};
+    use rateguard_core::counter::Mark;
 
     use super::*;
 

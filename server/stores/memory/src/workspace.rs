@@ -207,7 +207,7 @@ impl Workspace {
         let now = state.tick(renewal.now);
         // The workspace's time may be ahead of the clock.
         let expires_at = renewal.expires_at.plus(now.since(renewal.now));
-        let State { counters, reservations, .. } = &mut *state;
+        let State { counters, reservations, attempts, .. } = &mut *state;
         let kept = reservations.kept(renewal.id.to_bits());
         let Some(kept) = kept.filter(|kept| renewal.is_of(&kept.reservation)) else {
             return RenewOutcome::Unknown;
@@ -223,8 +223,12 @@ impl Workspace {
         match renewed {
             None => RenewOutcome::Unknown,
             Some(Reservation { state: ReservationState::Open, expires_at, .. }) => {
-                if let Some(request) = request {
-                    shared.ids.extend(request, renewal.id.to_bits(), *expires_at, now);
+                let bits = renewal.id.to_bits();
+                if let Some(request) = request
+                    && shared.ids.extend(request, bits, *expires_at, now)
+                {
+                    // Whoever renews it was told of it.
+                    attempts.keep(request);
                 }
                 RenewOutcome::Open(*expires_at)
             }
@@ -238,8 +242,9 @@ impl Workspace {
         let mut state = self.lock();
         let now = state.tick(now);
         state.tick(now.plus(1));
-        let State { counters, reservations, .. } = &mut *state;
+        let State { counters, reservations, attempts, .. } = &mut *state;
         reservations.forget(|id| which.holds(id));
+        attempts.forget(|id| which.holds(id));
         counters.set_back(which)
     }
 

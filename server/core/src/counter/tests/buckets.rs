@@ -217,6 +217,24 @@ fn a_report_older_than_the_bucket_takes_to_fill_up_is_of_a_window_that_has_close
 }
 
 #[test]
+fn what_is_added_after_a_bucket_was_forgotten_is_not_given_back_by_the_refill_of_what_was_taken() {
+    let refill = Refill::new(1, 100, 10).expect("within bounds");
+    let limit = Limit::TokenBucket { capacity: 10, refill };
+    let (taken_at, learned_at) = (Millis::new(NOON), Millis::new(NOON + 300));
+    let mut kept = Counter::fresh(&limit, taken_at);
+    let mark = kept.take(&limit, 1, taken_at);
+    assert!(kept.is_idle(learned_at), "it ran dry meanwhile, so that it may be forgotten");
+    let mut forgotten = Counter::fresh(&limit, learned_at);
+    for counter in [&mut kept, &mut forgotten] {
+        counter.correct(mark, 1, 6, learned_at);
+        assert_eq!(counter.read(&limit, 0, learned_at).used, 4, "7 units, of which 3 were given back");
+    }
+    let mut tested = Counter::fresh(&limit, learned_at);
+    tested.correct(tested.mark(&limit, taken_at), 0, 6, learned_at);
+    assert_eq!(tested.read(&limit, 0, learned_at).used, 3, "of what only tested it nothing stood there");
+}
+
+#[test]
 fn correcting_by_nothing_does_not_forgive_a_part_of_a_unit() {
     let limit = bucket(1, 60_000, 1);
     let mut counter = Counter::fresh(&limit, Millis::new(NOON));

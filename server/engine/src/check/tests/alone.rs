@@ -2,7 +2,11 @@
 
 use std::collections::BTreeMap;
 
+use rateguard_core::counter::Refill;
+
 use super::*;
+use crate::report::RecordOutcome;
+use crate::testing::record;
 
 /// Of each window: what the counters admitted, and what replicas admitted alone.
 type Admitted = BTreeMap<i64, [i64; 2]>;
@@ -35,6 +39,20 @@ async fn the_counters_admit_the_limit_without_its_share_and_say_so() {
     assert_eq!(admitted.values().copied().collect::<Vec<_>>(), [[7, 0]]);
     let shown = world.engine().quota(&caller(), &Call::default()).await.unwrap().remove(0);
     assert_eq!((shown.limit.size(), shown.reading.remaining), (7, 0));
+    world.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_reported_is_held_against_the_limit_without_its_share_too() {
+    let refill = Refill::new(10, 1_000, 100).unwrap();
+    let policy = FailurePolicy::Local { share_percent: 40, replicas_max: 2 };
+    let bucket = Algorithm::TokenBucket { capacity: 100, refill };
+    let world =
+        World::with(vec![Resource::Rule(Rule { algorithm: bucket, ..rule_of(1, 100, policy) })]).await;
+    let reported = world.engine().report(&caller(), vec![record("one", 5)]).await.unwrap();
+    assert!(matches!(reported[..], [RecordOutcome::Accepted { .. }]), "{reported:?}");
+    let without_share = Limit::TokenBucket { capacity: 100, refill }.without_share(40);
+    assert_eq!(world.counters.settled_limits(), [without_share]);
     world.stop().await;
 }
 

@@ -58,7 +58,10 @@ local function books()
       surely_left(taken, mark[3], mark[4], elapsed_ms),
       surely_left(taken, units, period, elapsed_ms)
     )
-    bucket_take(counter, units, period, most(delta, subtract(0, left)), at)
+    local amount = most(delta, subtract(0, left))
+    -- A bucket that was forgotten has what was taken in it again.
+    if at > counter[7] and less(0, delta) then amount = add(amount, taken) end
+    bucket_take(counter, units, period, amount, at)
   end
 
   -- Corrects an amount taken at a mark, where that still counts.

@@ -19,7 +19,8 @@ local function take_back(decided_at, places)
       id = taken and taken[1]
       if taken then first, second = taken[2], taken[3] end
     end
-    local counter = id and amount ~= 0 and get(id)
+    local stands = id and amount ~= 0 and not was_reset(id, decided_at)
+    local counter = stands and get(id)
     if counter then
       change(id)
       book.correct(counter, mark_of(charge, first, second), amount, subtract(0, amount), now)

@@ -30,9 +30,8 @@ local function reservations()
   local function forget_reset(record)
     local kept = {}
     for _, captured in ipairs(record[CAPTURED]) do
-      local at = redis.call('HMGET', key('z'), captured[1], string.sub(captured[1], -4))
-      local reset_at = math.max(tonumber(at[1] or -1), tonumber(at[2] or -1))
-      if captured[5][1] == BUDGET or record[DECIDED_AT] > reset_at then kept[#kept + 1] = captured end
+      local is_kept = captured[5][1] == BUDGET or not was_reset(captured[1], record[DECIDED_AT])
+      if is_kept then kept[#kept + 1] = captured end
     end
     record[CAPTURED] = kept
   end
@@ -142,7 +141,8 @@ local function reservations()
     return meta[NEXT_DUE] == 0 or meta[NEXT_DUE] > now
   end
 
-  -- Lets the id of a reservation's check stand as long as that does.
+  -- Lets the id of a reservation's check stand as long as that does. Whoever renews it was told of it, so
+  -- that its attempts need not be known any more.
   local function remember_longer(record, id)
     local request = record[REQUEST] or ''
     if request == '' then return end

@@ -58,6 +58,13 @@ local function begin(head, ids)
   end
 end
 
+-- Whether a counter was set back after an instant: what was decided by then counts in it no more.
+local function was_reset(id, at)
+  if at > meta[RESET_AT] then return false end
+  local found = redis.call('HMGET', key('z'), id, string.sub(id, -4))
+  return at <= math.max(tonumber(found[1] or -1), tonumber(found[2] or -1))
+end
+
 -- A counter that exists, or false.
 local function get(id)
   local counter = counters[id]

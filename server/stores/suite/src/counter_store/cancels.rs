@@ -2,6 +2,7 @@
 
 use rateguard_core::decision::Mode;
 use rateguard_core::ids::ReservationId;
+use rateguard_core::reservation::ReservationState;
 use rateguard_engine::ports::{
     Attempt, CheckCommand, RequestFingerprint, SLOT_MARGIN_MS, Slot, SlotClaim, SlotHolder, StoreError,
 };
@@ -106,6 +107,25 @@ pub async fn keeps_what_another_attempt_was_answered_with(backend: &impl Counter
     assert_eq!(used_of_all(&world, &limited, 3).await, [0], "nobody is left who was answered");
 }
 
+/// What was taken before a reset is not given back into what others took after it.
+pub async fn cancels_nothing_from_before_a_reset(backend: &impl CounterBackend) {
+    let world = World::open(backend).await;
+    let limited = [
+        ask(1, a_minute(10), 4),
+        ask(2, any_minute(10), 4),
+        ask(3, bucket(10, 1), 4),
+        ask(4, an_hour(10), 4),
+    ];
+    let command = attempt(&world, Mode::Consume, &limited, 1, 0);
+    assert!(world.decide(command.clone()).await.verdict.allowed);
+    for one in &limited[..3] {
+        world.reset(one, at(1)).await;
+    }
+    assert!(world.consume(&limited, at(10)).await);
+    cancel(&world, &command, 11).await;
+    assert_eq!(used_of_all(&world, &limited, 11).await, [4, 4, 4, 4], "the last was not set back");
+}
+
 /// A reservation that nobody was told of is released.
 pub async fn releases_what_a_cancelled_attempt_reserved(backend: &impl CounterBackend) {
     let world = World::open(backend).await;
@@ -120,6 +140,18 @@ pub async fn releases_what_a_cancelled_attempt_reserved(backend: &impl CounterBa
     assert!(!again.replayed && again.reservation.is_some());
     let id = |reserved: Option<(ReservationId, _)>| reserved.map(|(id, _)| id);
     assert_ne!(id(again.reservation), id(reserved));
+}
+
+/// A reservation that was renewed is known to its caller, whatever became of the answer to the check.
+pub async fn undoes_no_reservation_that_was_renewed(backend: &impl CounterBackend) {
+    let world = World::open(backend).await;
+    let limited = [ask(1, prepaid(100), 60), ask(2, a_minute(10), 4)];
+    let command = attempt(&world, Mode::Reserve, &limited, 1, 0);
+    let (id, _) = world.decide(command.clone()).await.reservation.expect("there is room");
+    world.renew(&id, at(2 * RESERVATION_MS), at(1)).await;
+    cancel(&world, &command, 2).await;
+    assert_eq!(used_of_all(&world, &limited, 2).await, [60, 4]);
+    assert_eq!(world.reservation(&id).await.map(|kept| kept.state), Some(ReservationState::Open));
 }
 
 /// A denied attempt took nothing, and a PEEK is nothing that could be undone.
