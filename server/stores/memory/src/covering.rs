@@ -58,6 +58,15 @@ impl Cover {
     }
 }
 
+/// Waits for the disk no longer than it may take.
+async fn in_time(writing: impl Future<Output = Result<(), StoreError>>) -> Result<(), StoreError> {
+    let unknown = |detail| StoreError::OutcomeUnknown { store: STORE, detail };
+    match tokio::time::timeout(COVER_TIMEOUT, writing).await {
+        Ok(written) => written.map_err(|error| unknown(error.to_string())),
+        Err(_) => Err(unknown("what was taken could not be written in time".to_owned())),
+    }
+}
+
 impl MemoryCounterStore {
     /// Waits until what a check took is on disk.
     ///
@@ -69,11 +78,24 @@ impl MemoryCounterStore {
         uncovered: UncoveredCounters,
     ) -> Result<(), StoreError> {
         self.wait_with(workspace, &uncovered);
-        let unknown = |detail| StoreError::OutcomeUnknown { store: STORE, detail };
-        match tokio::time::timeout(COVER_TIMEOUT, self.cover_waiting(workspace, &uncovered)).await {
-            Ok(covered) => covered.map_err(|error| unknown(error.to_string())),
-            Err(_) => Err(unknown("what a check took could not be written in time".to_owned())),
-        }
+        in_time(self.cover_waiting(workspace, &uncovered)).await
+    }
+
+    /// Waits until counters are on disk as they stand, whatever their leads cover.
+    ///
+    /// # Errors
+    /// As [`MemoryCounterStore::cover`].
+    pub(crate) async fn write_through(
+        &self,
+        workspace: &Arc<Workspace>,
+        counters: UncoveredCounters,
+    ) -> Result<(), StoreError> {
+        let writing = async {
+            let mut disk = self.disk.lock().await;
+            self.wait_with(workspace, &counters);
+            self.write_covers(&mut disk).await
+        };
+        in_time(writing).await
     }
 
     fn wait_with(&self, workspace: &Arc<Workspace>, uncovered: &[Uncovered]) {

@@ -24,7 +24,7 @@ use crate::covering::Waiting;
 use crate::leads::Leads;
 use crate::load;
 use crate::slots::Slots;
-use crate::workspace::{Outcome, Renewal, Shared, Step, Workspace};
+use crate::workspace::{Lent, Outcome, Renewal, Shared, Step, Workspace};
 use rateguard_engine::request_ids::RequestIds;
 
 /// The name by which errors know the store.
@@ -198,7 +198,15 @@ impl CounterStore for MemoryCounterStore {
     }
 
     async fn lease(&self, command: &LeaseCommand) -> Result<Vec<LeaseOutcome>, StoreError> {
-        Ok(self.workspace(&command.workspace).lease(command, &self.shared))
+        let workspace = self.workspace(&command.workspace);
+        let Lent { outcomes, uncovered, buckets } = workspace.lease(command, &self.shared);
+        if !buckets.is_empty() {
+            self.write_through(&workspace, buckets).await?;
+        }
+        if !uncovered.is_empty() {
+            self.cover(&workspace, uncovered).await?;
+        }
+        Ok(outcomes)
     }
 
     async fn reservation(
