@@ -84,6 +84,8 @@ pub const CALLER_LEASE_LIFE_MS_MAX: i64 = 10_000;
 /// How long after its life a caller's lease can be given back: for the way of the question, of the answer and
 /// of what is given back.
 pub const CALLER_LEASE_RETURN_MS: i64 = 1_000;
+/// Leases that end with one question for another: more than a caller has of one kind of call.
+pub const ENDED_LEASES_MAX: usize = 16;
 /// Leases of callers that one server remembers for one workspace: each of a few hundred callers has some
 /// for each kind of call.
 pub const CALLER_LEASES_PER_WORKSPACE_MAX: usize = 10_000;

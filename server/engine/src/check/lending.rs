@@ -29,7 +29,7 @@ use crate::caller::Caller;
 use crate::engine::Engine;
 use crate::error::{EngineError, Reason};
 use crate::gate::is_surely_not_done;
-use crate::ports::{CounterQuery, LeaseCommand};
+use crate::ports::{CounterQuery, LEASES_PER_COMMAND_MAX, LeaseCommand};
 use crate::secrets::random;
 
 /// Shortest time after which it is worth asking again where nothing was lent: what others give back.
@@ -57,6 +57,8 @@ pub struct LeaseQuestion {
     pub call: Call,
     /// What these take, each unit once.
     pub wishes: Vec<Wish>,
+    /// Leases that the caller has done with, each with what was not spent of it.
+    pub ended: Vec<(LeaseId, Amounts)>,
 }
 
 /// A lease that a caller has.
@@ -124,7 +126,7 @@ impl Engine {
         let wanted = wanted(&selection, &question.wishes)?;
         self.callers_leases.check_room(&caller.workspace)?;
         let id = random().map_err(|error| EngineError::internal(&error.to_string()))?;
-        let outcomes = self.lend_to(caller, &wanted, now).await?;
+        let outcomes = self.lend_to(caller, &wanted, &question.ended, now).await?;
         let Granted { grant, surplus } = Granted::of(&question.wishes, &wanted, &outcomes);
         self.give_up(caller, surplus, now).await;
         let (limits, retry_after_ms) = (statuses(&wanted, &outcomes), ask_again_ms(&wanted, &outcomes, now));
@@ -178,31 +180,40 @@ impl Engine {
         }
     }
 
-    /// Takes the units of the counters, one outcome for each that is wanted.
+    /// Ends leases and takes units of the counters, one outcome for each that is wanted.
     async fn lend_to(
         &self,
         caller: &Caller,
         wanted: &[Wanted<'_>],
+        ended: &[(LeaseId, Amounts)],
         now: Millis,
     ) -> Result<Vec<LeaseOutcome>, EngineError> {
-        if wanted.is_empty() {
+        let room = LEASES_PER_COMMAND_MAX.saturating_sub(wanted.len());
+        let (ids, returns) = self.callers_leases.end_as_fit(caller, ended, room, now);
+        if wanted.is_empty() && returns.is_empty() {
             return Ok(Vec::new());
         }
         let requests = wanted.iter().map(Wanted::request).collect();
-        let command =
-            LeaseCommand { workspace: caller.workspace.clone(), now, returns: Vec::new(), requests };
-        let mut outcomes = self.gate.lease(&command).await?;
+        let command = LeaseCommand { workspace: caller.workspace.clone(), now, returns, requests };
+        let outcomes = self.gate.lease(&command).await.inspect_err(|error| {
+            let surely = is_surely_not_done(error);
+            ids.iter().for_each(|id| self.callers_leases.not_returned(id, surely));
+        })?;
         if outcomes.len() != wanted.len() {
             return Err(EngineError::internal("a store answered another number of leases"));
         }
-        // What this process holds for all callers is shown as left, as everywhere.
+        Ok(self.with_held(wanted, outcomes))
+    }
+
+    /// What this process holds for all callers is shown as left, as everywhere.
+    fn with_held(&self, wanted: &[Wanted<'_>], mut outcomes: Vec<LeaseOutcome>) -> Vec<LeaseOutcome> {
         let queries: Vec<CounterQuery> = wanted.iter().map(|wanted| super::query(&wanted.selected)).collect();
         let mut readings: Vec<_> = outcomes.iter().map(|outcome| outcome.reading).collect();
         self.leases.add_held(&queries, &SmallVec::from_elem(true, queries.len()), &mut readings);
         for (outcome, reading) in outcomes.iter_mut().zip(readings) {
             outcome.reading = reading;
         }
-        Ok(outcomes)
+        outcomes
     }
 
     /// Gives back what a caller is not told of.

@@ -1,6 +1,8 @@
 //! Leases of callers.
 
-use rateguard_core::limits::{AMOUNT_MAX, ATTRIBUTES_MAX, UNIT_AMOUNTS_MAX};
+use rateguard_core::amounts::Amounts;
+use rateguard_core::ids::LeaseId;
+use rateguard_core::limits::{AMOUNT_MAX, ATTRIBUTES_MAX, ENDED_LEASES_MAX, UNIT_AMOUNTS_MAX};
 use rateguard_core::money::Currency;
 use rateguard_core::unit::Unit;
 use rateguard_engine::check::Call;
@@ -9,7 +11,9 @@ use rateguard_engine::error::EngineError;
 use rateguard_proto::v1;
 
 use super::check::{batch_size, call, limit_status, request_id};
-use super::{ip, labels, malformed, name, out_of_bounds, text, unit, unit_amounts};
+use super::{
+    amounts, ip, labels, malformed, name, out_of_bounds, resource_id, text, unit, unit_amounts, within,
+};
 
 /// A question for units in advance, as it came.
 ///
@@ -19,6 +23,7 @@ pub fn lease_question(message: v1::LeaseQuotaRequest) -> Result<LeaseQuestion, E
     Ok(LeaseQuestion {
         request_id: request_id(&message.request_id)?,
         wishes: wishes(message.wishes)?,
+        ended: ended(message.ended)?,
         call: call!(message),
     })
 }
@@ -50,6 +55,25 @@ fn wish(message: &v1::LeaseWish, at: &impl Fn(&str) -> String) -> Result<Wish, E
         return Err(out_of_bounds(at("least"), "must be 1 to the amount".to_owned()));
     }
     Ok(Wish { unit, amount: message.amount, least: message.least.max(1) })
+}
+
+fn ended(messages: Vec<v1::ReturnLeaseRequest>) -> Result<Vec<(LeaseId, Amounts)>, EngineError> {
+    if messages.len() > ENDED_LEASES_MAX {
+        return Err(out_of_bounds("ended", format!("must have at most {ENDED_LEASES_MAX} elements")));
+    }
+    let numbered = messages.into_iter().enumerate();
+    let ending =
+        |(place, message)| lease_return(message).map_err(|error| within(&format!("ended[{place}]"), error));
+    numbered.map(ending).collect()
+}
+
+/// A lease that ends, and what was not spent of it.
+///
+/// # Errors
+/// Those of its fields.
+pub fn lease_return(message: v1::ReturnLeaseRequest) -> Result<(LeaseId, Amounts), EngineError> {
+    let id = LeaseId::parse("lease_id", resource_id("lease_id", &message.lease_id)?)?;
+    Ok((id, amounts("unspent", message.unspent)?))
 }
 
 /// The answer for the wire.

@@ -6,7 +6,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 
 use futures::Stream;
-use rateguard_core::ids::{LeaseId, ReservationId, RuleId};
+use rateguard_core::ids::{ReservationId, RuleId};
 use rateguard_core::limits::BATCH_CHECKS_MAX;
 use rateguard_core::money::Currency;
 use rateguard_engine::caller::Caller;
@@ -27,8 +27,8 @@ use crate::convert::check::{
     batch_size, check_error, check_request, check_response, limit_status, quota_call, reservation_state,
     reset_draft, ttl_ms,
 };
-use crate::convert::leases::{lease_question, lease_response};
-use crate::convert::{amounts, resource_id, timestamp, unit_amounts};
+use crate::convert::leases::{lease_question, lease_response, lease_return};
+use crate::convert::{resource_id, timestamp, unit_amounts};
 use crate::status::status;
 
 /// The path of the method whose callers stay.
@@ -117,8 +117,7 @@ impl QuotaService for Quota {
         let Call { who: caller, message, .. } = open_by_key(&self.engine, request)?;
         let engine = self.engine.clone();
         answer(async {
-            let id = LeaseId::parse("lease_id", resource_id("lease_id", &message.lease_id)?)?;
-            let unspent = amounts("unspent", message.unspent)?;
+            let (id, unspent) = lease_return(message)?;
             let returned =
                 to_the_end(async move { engine.return_lease(&caller, &id, &unspent).await }).await?;
             Ok(v1::ReturnLeaseResponse { returned: unit_amounts(&returned) })

@@ -248,3 +248,24 @@ async fn without_limits_as_much_is_lent_as_is_wanted() {
     assert_eq!((granted, id.starts_with("lease_")), (1_000_000, true));
     assert_eq!(give_back(&world, &id, 7).await.unwrap()[0].amount, 7);
 }
+
+#[tokio::test]
+async fn a_question_ends_leases_before_another_is_lent() {
+    let world = with_rules([leased("requests", 10_000)]).await;
+    let (first, granted) = requests(&world, 200).await;
+    assert_eq!(granted, 200);
+    let unspent = vec![v1::UnitAmount { unit: "requests".to_owned(), amount: 150 }];
+    let done =
+        |lease_id: &str| v1::ReturnLeaseRequest { lease_id: lease_id.to_owned(), unspent: unspent.clone() };
+    // One that is not known is left alone.
+    let ended = vec![done(&first), done("lease_00")];
+    let next = v1::LeaseQuotaRequest { ended, ..asking("next", &[wish("requests", 20, 1)]) };
+    assert_eq!(lease(&world, next.clone()).await.unwrap().limits[0].used, 50 + 20);
+    assert!(lease(&world, next).await.unwrap().replayed);
+    assert_eq!(give_back(&world, &first, 150).await.unwrap()[0].amount, 150);
+    assert_eq!(used(&world).await, [70], "it was given back with the question");
+    let many =
+        v1::LeaseQuotaRequest { ended: vec![done(&first); 17], ..asking("", &[wish("requests", 20, 1)]) };
+    let refused = lease(&world, many).await.unwrap_err();
+    assert_eq!(told(&refused), (Code::InvalidArgument, R::FieldOutOfBounds, "ended".to_owned()));
+}

@@ -209,6 +209,28 @@ impl CallersLeases {
         Ok(Ending::Now(record.returns(unspent)))
     }
 
+    /// Ends those of several leases that can be, as long as the counters are told of no more than `room`.
+    pub(super) fn end_as_fit(
+        &self,
+        caller: &Caller,
+        ended: &[(LeaseId, Amounts)],
+        room: usize,
+        now: Millis,
+    ) -> (Vec<LeaseId>, Vec<LeaseReturn>) {
+        let (mut ids, mut told) = (Vec::new(), Vec::new());
+        for (id, unspent) in ended {
+            let parts = self.0.lock().leases.get(id).map_or(0, |record| record.parts.len());
+            if told.len() + parts > room {
+                break;
+            }
+            if let Ok(Ending::Now(returns)) = self.end(caller, id, unspent, now) {
+                ids.push(id.clone());
+                told.extend(returns);
+            }
+        }
+        (ids, told)
+    }
+
     /// The counters were not told that a lease has ended. What they may have been told is not told again, or
     /// it would free twice.
     pub(super) fn not_returned(&self, id: &LeaseId, surely: bool) {
