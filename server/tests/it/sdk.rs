@@ -40,16 +40,7 @@ impl World {
     }
 
     async fn leased_rule(&self, limit: i64) -> v1::Rule {
-        let window = v1::FixedWindow { limit, window_ms: WINDOW_MS };
-        let rule = v1::Rule {
-            display_name: "leased".to_owned(),
-            unit: "requests".to_owned(),
-            algorithm: Some(v1::rule::Algorithm::FixedWindow(window)),
-            consistency: v1::RuleConsistency::Leased.into(),
-            ..v1::Rule::default()
-        };
-        let request = v1::CreateRuleRequest { rule: Some(rule), request_id: String::new() };
-        self.manager.rules().create_rule(request).await.unwrap().into_inner().rule.unwrap()
+        leased_rule(&self.manager, limit).await
     }
 
     /// What the one limit has used.
@@ -58,6 +49,25 @@ impl World {
         let answer = quota.quota().get_quota(v1::GetQuotaRequest::default()).await.unwrap();
         answer.into_inner().limits[0].used
     }
+}
+
+/// Makes a rule that can be leased, shared by the workspace.
+pub async fn leased_rule(manager: &Clients, limit: i64) -> v1::Rule {
+    let window = v1::FixedWindow { limit, window_ms: WINDOW_MS };
+    let rule = v1::Rule {
+        display_name: "leased".to_owned(),
+        unit: "requests".to_owned(),
+        algorithm: Some(v1::rule::Algorithm::FixedWindow(window)),
+        consistency: v1::RuleConsistency::Leased.into(),
+        ..v1::Rule::default()
+    };
+    let request = v1::CreateRuleRequest { rule: Some(rule), request_id: String::new() };
+    manager.rules().create_rule(request).await.unwrap().into_inner().rule.unwrap()
+}
+
+/// A client that leases, patient with a busy machine.
+pub fn leasing(server: &Server, key: &str) -> LeasingClient {
+    Client::connect(&server.address, key).unwrap().waiting_at_most(ANSWER_WAIT_MAX).leasing()
 }
 
 fn call() -> Call {
@@ -74,7 +84,8 @@ async fn calls(client: LeasingClient, most: i64) -> i64 {
     most
 }
 
-async fn calls_at_once(client: &LeasingClient, each: i64) -> i64 {
+/// The same by several callers at the same time.
+pub async fn calls_at_once(client: &LeasingClient, each: i64) -> i64 {
     let mut callers: JoinSet<i64> = (0..CALLERS).map(|_| calls(client.clone(), each)).collect();
     let mut allowed = 0;
     while let Some(done) = callers.join_next().await {

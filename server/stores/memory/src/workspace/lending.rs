@@ -42,3 +42,6 @@ impl Workspace {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;
