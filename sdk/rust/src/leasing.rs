@@ -17,6 +17,7 @@ use futures::future::join_all;
 use parking_lot::Mutex;
 use rateguard_proto::v1::{self, ErrorReason};
 use tokio::sync::Notify;
+use tokio::sync::futures::Notified;
 use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
 use tokio_util::task::TaskTracker;
 use tonic::Code;
@@ -122,7 +123,8 @@ impl LeasingClient {
         }
         let decision = leasing.ask(call).await?;
         // It must not be denied for what is held here and does not suffice.
-        if !decision.is_allowed && leasing.give_back(kind.held.lock().end_all()).await {
+        let held = if decision.is_allowed { Vec::new() } else { kind.end_all() };
+        if leasing.give_back(held).await {
             return leasing.ask(call).await;
         }
         Ok(decision)
@@ -177,30 +179,19 @@ impl Leasing {
     /// Spends for a call, waiting for a lease if that is worth it.
     async fn takes_here(self: &Arc<Self>, kind: &Arc<Kind>, call: &Call) -> bool {
         for waits in [true, false] {
-            let refilled = {
-                let mut held = kind.held.lock();
-                match held.take(&call.amounts, waits, Instant::now()) {
-                    Taken::Served { asks_more } => {
-                        drop(held);
-                        if asks_more {
-                            self.refill(kind);
-                        }
-                        return true;
-                    }
-                    Taken::Strict => return false,
-                    Taken::Waits { asks } => {
-                        // Before the lock is free: the answer must not come unnoticed.
-                        let refilled = kind.refilled.notified();
-                        drop(held);
-                        if asks {
-                            self.refill(kind);
-                        }
-                        refilled
+            let (taken, refilled) = kind.take(call, waits);
+            match taken {
+                Taken::Served { asks_more: true } | Taken::Waits { asks: true } => self.refill(kind),
+                _ => {}
+            }
+            match (taken, refilled) {
+                (Taken::Served { .. }, _) => return true,
+                (Taken::Waits { .. }, Some(refilled)) => {
+                    if timeout(LEASE_WAIT_MAX, refilled).await.is_err() {
+                        return false;
                     }
                 }
-            };
-            if timeout(LEASE_WAIT_MAX, refilled).await.is_err() {
-                return false;
+                _ => return false,
             }
         }
         false
@@ -279,7 +270,7 @@ impl Leasing {
             // What is on its way arrives first, and gives itself back.
             self.workers.close();
             self.workers.wait().await;
-            let all = kinds.iter().flat_map(|kind| kind.held.lock().end_all()).collect();
+            let all = kinds.iter().flat_map(|kind| kind.end_all()).collect();
             self.give_back(all).await;
         };
         // What takes longer counts as spent.
@@ -288,6 +279,21 @@ impl Leasing {
 
     fn is_closed(&self) -> bool {
         self.is_closed.load(Ordering::Acquire)
+    }
+}
+
+impl Kind {
+    /// Spends for a call, or tells what to wait for. The wait begins before the lock is free, so that an answer
+    /// does not come unnoticed.
+    fn take(&self, call: &Call, waits: bool) -> (Taken, Option<Notified<'_>>) {
+        let mut held = self.held.lock();
+        let taken = held.take(&call.amounts, waits, Instant::now());
+        let refilled = matches!(taken, Taken::Waits { .. }).then(|| self.refilled.notified());
+        (taken, refilled)
+    }
+
+    fn end_all(&self) -> Vec<v1::ReturnLeaseRequest> {
+        self.held.lock().end_all()
     }
 }
 
@@ -319,3 +325,6 @@ fn pause_after(error: &Error) -> Duration {
 
 /// What a call takes, by unit.
 type Amounts = BTreeMap<String, i64>;
+
+#[cfg(test)]
+mod tests;
