@@ -213,28 +213,30 @@ impl Client {
         self.report(vec![record]).await?.pop().ok_or(Error::Incomplete("the result of the record"))
     }
 
+    pub(crate) fn answer_wait(&self) -> Duration {
+        self.answer_wait
+    }
+
     pub(crate) async fn lease(
         &self,
         request: v1::LeaseQuotaRequest,
-        within: Duration,
     ) -> Result<v1::LeaseQuotaResponse, Error> {
         let send = |request| {
             let mut quota = self.quota();
             async move { quota.lease_quota(request).await }
         };
-        ask(request, within, send).await
+        ask(request, self.answer_wait, send).await
     }
 
     pub(crate) async fn return_lease(
         &self,
         request: v1::ReturnLeaseRequest,
-        within: Duration,
     ) -> Result<v1::ReturnLeaseResponse, Error> {
         let send = |request| {
             let mut quota = self.quota();
             async move { quota.return_lease(request).await }
         };
-        ask(request, within, send).await
+        ask(request, self.answer_wait, send).await
     }
 
     fn quota(&self) -> QuotaServiceClient<Transport> {

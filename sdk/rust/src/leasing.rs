@@ -30,7 +30,8 @@ use crate::retry::random_id;
 
 /// Kinds of calls of which something may be held. Calls of others are the server's to decide.
 const KINDS_MAX: usize = 10_000;
-/// Longest wait for a lease: calls may wait for it.
+/// Longest wait of a call for a lease. The lease itself is waited for as long as any answer: one whose answer
+/// is not heard is nobody's.
 const LEASE_WAIT_MAX: Duration = Duration::from_millis(500);
 /// How long nothing is asked for where a limit is in the way: for so long a rule that was made leasable is
 /// not found to be.
@@ -41,8 +42,6 @@ const UNKNOWN_PAUSE: Duration = Duration::from_secs(60);
 const FAILURE_PAUSE: Duration = Duration::from_secs(1);
 /// How often leases are looked through for what has ended.
 const TEND_EVERY: Duration = Duration::from_millis(100);
-/// Longest wait at the end for what is given back.
-const CLOSE_WAIT_MAX: Duration = Duration::from_secs(2);
 /// Leases that are given back at the same time.
 const RETURNS_AT_ONCE: usize = 32;
 
@@ -142,7 +141,8 @@ impl LeasingClient {
         }
     }
 
-    /// Gives everything back that was not spent. From here on the server decides.
+    /// Gives everything back that was not spent, within the time for one answer. From here on the server
+    /// decides.
     pub async fn close(&self) {
         self.0.0.close().await;
     }
@@ -216,7 +216,7 @@ impl Leasing {
         let answer = match random_id() {
             Ok(id) => {
                 let request = v1::LeaseQuotaRequest { wishes, ended: ended.clone(), ..kind.facts.lease(id) };
-                self.client.lease(request, LEASE_WAIT_MAX).await
+                self.client.lease(request).await
             }
             Err(error) => Err(error),
         };
@@ -242,7 +242,7 @@ impl Leasing {
         let mut any = false;
         for some in returns.chunks(RETURNS_AT_ONCE) {
             self.counts.returns.fetch_add(some.len() as u64, Ordering::Relaxed);
-            let asked = some.iter().map(|one| self.client.return_lease(one.clone(), LEASE_WAIT_MAX));
+            let asked = some.iter().map(|one| self.client.return_lease(one.clone()));
             any |= join_all(asked).await.iter().any(Result::is_ok);
         }
         any
@@ -274,7 +274,7 @@ impl Leasing {
             self.give_back(all).await;
         };
         // What takes longer counts as spent.
-        drop(timeout(CLOSE_WAIT_MAX, closing).await);
+        drop(timeout(self.client.answer_wait(), closing).await);
     }
 
     fn is_closed(&self) -> bool {

@@ -162,7 +162,7 @@ async fn lost_memory_is_noticed_and_budgets_are_counted_again_from_the_events() 
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn clients_that_lease_of_two_replicas_admit_all_of_a_limit_and_no_more() {
+async fn clients_that_lease_of_two_replicas_admit_no_more_than_a_limit_together() {
     const LIMIT: i64 = 10_000;
     let pair = Pair::start().await;
     let manager = pair.manager().await;
@@ -178,10 +178,11 @@ async fn clients_that_lease_of_two_replicas_admit_all_of_a_limit_and_no_more() {
         client.close().await;
         eprintln!("a client of one of two replicas: {:?}", client.figures());
     }
+    let answers = async || observers[0].quota().get_quota(v1::GetQuotaRequest::default()).await.is_ok();
+    eventually("the counters answer in time", answers).await;
     let remaining = left(&observers[0], &rule).await;
-    assert!(here + there <= LIMIT, "{here} and {there}");
-    assert!(clients.iter().any(|client| client.figures().decided_here > 0));
     eprintln!("{here} and {there} admitted, {remaining} left");
+    assert!(clients.iter().any(|client| client.figures().decided_here > 0));
     assert!(here + there + remaining <= LIMIT, "{here} and {there} and {remaining}");
     pair.stop().await;
 }
