@@ -88,6 +88,20 @@ impl QuotaService for Echo {
         Err(only_checks())
     }
 
+    async fn lease_quota(
+        &self,
+        _: Request<v1::LeaseQuotaRequest>,
+    ) -> Result<Response<v1::LeaseQuotaResponse>, Status> {
+        Err(only_checks())
+    }
+
+    async fn return_lease(
+        &self,
+        _: Request<v1::ReturnLeaseRequest>,
+    ) -> Result<Response<v1::ReturnLeaseResponse>, Status> {
+        Err(only_checks())
+    }
+
     async fn reset_quota(
         &self,
         _: Request<v1::ResetQuotaRequest>,

@@ -21,6 +21,8 @@ const PUBLIC_SERVICES: [(&str, &[&str]); 13] = [
             "GetQuota",
             "ReleaseReservation",
             "RenewReservation",
+            "LeaseQuota",
+            "ReturnLease",
             "ResetQuota",
         ],
     ),

@@ -94,6 +94,11 @@ resource_id!(
     "rsv_"
 );
 resource_id!(
+    /// A lease of a caller's.
+    LeaseId,
+    "lease_"
+);
+resource_id!(
     /// A person with an account.
     UserId,
     "user_"

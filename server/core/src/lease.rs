@@ -10,8 +10,9 @@ pub mod sizing;
 
 use smallvec::SmallVec;
 
-use crate::counter::{Counter, CounterId, Limit, Mark, Reading, sliding_window};
-use crate::decision::Counters;
+use crate::counter::{Counter, CounterId, Demand, Limit, Mark, Reading, sliding_window};
+use crate::decision::{Charge, Counters};
+use crate::rule::Enforcement;
 use crate::time::Millis;
 use sizing::lent_of;
 pub use sizing::{LEASE_PARTS, STRICT_PARTS};
@@ -44,6 +45,20 @@ pub struct LeaseRequest {
     pub asked: i64,
     /// Units below which a lease is of no use to it, at least one.
     pub least: i64,
+}
+
+impl LeaseRequest {
+    /// The same as what a call takes.
+    fn charge(&self, amount: i64) -> Charge {
+        Charge {
+            counter: self.counter,
+            overflow: self.overflow,
+            limit: self.limit,
+            demand: Demand::take(amount),
+            enforcement: Enforcement::Enforced,
+            counts_denied: false,
+        }
+    }
 }
 
 /// Units that a holder has.
@@ -123,8 +138,14 @@ pub fn exchange(
 
 fn lend(counters: &mut impl Counters, request: &LeaseRequest, now: Millis) -> LeaseOutcome {
     let LeaseRequest { counter, limit, asked, least, .. } = *request;
-    let fresh = Counter::fresh(&limit, now);
-    let standing = counters.get(counter).map_or(&fresh, |entry| &entry.counter);
+    let fresh: Counter;
+    let standing = match counters.get(counter) {
+        Some(entry) => &entry.counter,
+        None => {
+            fresh = counters.fresh(counter, &limit, now);
+            &fresh
+        }
+    };
     let reading = standing.read(&limit, 0, now);
     let life_ms = life_ms(standing.mark(&limit, now), now);
     let amount = match limit {
@@ -134,7 +155,7 @@ fn lend(counters: &mut impl Counters, request: &LeaseRequest, now: Millis) -> Le
     if amount < least.max(1) || life_ms == 0 {
         return LeaseOutcome { lease: None, reading };
     }
-    let state = &mut counters.get_or_insert(counter, &limit, now).counter;
+    let state = &mut counters.take_from(&request.charge(amount), now).counter;
     let mark = state.lend(&limit, amount, now);
     let reading = state.read(&limit, 0, now);
     LeaseOutcome { lease: Some(Lease { counter, amount, mark, life_ms }), reading }

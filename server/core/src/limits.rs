@@ -78,6 +78,19 @@ pub const RESERVATION_TTL_MS_MAX: i64 = 60 * 60 * 1_000;
 pub const RESERVATION_LIFE_MS_MAX: i64 = 24 * 60 * 60 * 1_000;
 /// A reservation's record outlives its expiry by this much, so that a late report finds it.
 pub const RESERVATION_RECORD_MS: i64 = 24 * 60 * 60 * 1_000;
+/// Longest time for which a caller spends what it leased: so long a key that was revoked, and a limit that
+/// was lowered, go unheard.
+pub const CALLER_LEASE_LIFE_MS_MAX: i64 = 10_000;
+/// How long after its life a caller's lease can be given back: for the way of the question, of the answer and
+/// of what is given back.
+pub const CALLER_LEASE_RETURN_MS: i64 = 1_000;
+/// Leases that end with one question for another: more than a caller has of one kind of call.
+pub const ENDED_LEASES_MAX: usize = 16;
+/// Leases of callers that one server remembers for one workspace: each of a few hundred callers has some
+/// for each kind of call.
+pub const CALLER_LEASES_PER_WORKSPACE_MAX: usize = 10_000;
+/// And for all workspaces, with a few hundred bytes for each.
+pub const CALLER_LEASES_MAX: usize = 100_000;
 /// How long the id of an allowed CONSUME is remembered.
 pub const REQUEST_ID_LIFE_MS: i64 = 60 * 1_000;
 /// How far back a record's `occurred_at` may lie.

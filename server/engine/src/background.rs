@@ -178,6 +178,7 @@ impl Engine {
             Task::KeyUses => Ok(self.write_key_uses().await?),
             Task::TendLeases => {
                 self.leases.tend(self.now());
+                self.callers_leases.tend(self.now());
                 Ok(())
             }
         }

@@ -2,6 +2,7 @@
 
 mod answer;
 mod asked;
+pub mod lending;
 mod without_counters;
 
 use std::net::IpAddr;

@@ -11,6 +11,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::background;
 use crate::caller::Authenticator;
+use crate::check::lending::CallersLeases;
 use crate::clock::Clock;
 use crate::degraded::{self, DegradedFigures, LocalCounters, SlotKeeper};
 use crate::directory::{Directory, WorkspaceView};
@@ -72,6 +73,7 @@ pub struct Engine {
     pub(crate) config: Arc<dyn ConfigStore>,
     pub(crate) counters: Arc<dyn CounterStore>,
     pub(crate) leases: Arc<Leases>,
+    pub(crate) callers_leases: CallersLeases,
     /// The way of checks to the counters.
     pub(crate) gate: Arc<Gate>,
     /// What decides while the counters do not answer.
@@ -141,6 +143,7 @@ impl Engine {
         let engine = Arc::new(Self {
             leases: Leases::through(gate.clone(), setup.clock.clone()),
             gate,
+            callers_leases: CallersLeases::default(),
             local: LocalCounters::default(),
             slot: SlotKeeper::new(counters.clone(), setup.clock.clone()),
             degraded: degraded::Counts::default(),

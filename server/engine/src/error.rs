@@ -121,6 +121,8 @@ pub enum Reason {
     ConcurrencyNeedsReserve,
     /// The reservation was settled, released or has expired.
     ReservationEnded,
+    /// A limit applies of which nothing can be leased for such calls.
+    LimitNotLeasable,
     /// The resource has changed since it was read.
     EtagMismatch,
     /// A sum does not fit the wire.
@@ -233,7 +235,8 @@ impl Reason {
             | Self::AccountNotLinked
             | Self::OidcNotConfigured
             | Self::ConcurrencyNeedsReserve
-            | Self::ReservationEnded => K::FailedPrecondition,
+            | Self::ReservationEnded
+            | Self::LimitNotLeasable => K::FailedPrecondition,
             Self::EtagMismatch => K::Aborted,
             Self::SumOutOfRange => K::OutOfRange,
             Self::QueueFull | Self::TooManyAttempts => K::ResourceExhausted,

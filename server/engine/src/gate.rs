@@ -61,6 +61,11 @@ pub(crate) fn is_away(error: &StoreError) -> bool {
     matches!(error, StoreError::Unavailable { .. } | StoreError::OutcomeUnknown { .. })
 }
 
+/// Whether an error means that nothing was done.
+pub(crate) fn is_surely_not_done(error: &StoreError) -> bool {
+    matches!(error, StoreError::Unavailable { .. } | StoreError::Full { .. })
+}
+
 impl Gate {
     pub(crate) fn new(counters: Arc<dyn CounterStore>, clock: Arc<dyn Clock>, deadline: Duration) -> Self {
         let guard = || Guard { deadline, breaker: Breaker::new(clock.clone()), cancels: Cancels::default() };

@@ -9,6 +9,7 @@ pub mod check;
 pub mod envoy;
 pub mod gateway;
 pub mod keys;
+pub mod leases;
 pub mod limits;
 pub mod lists;
 pub mod people;

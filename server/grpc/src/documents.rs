@@ -52,7 +52,7 @@ fn row(known: Reason, name: &str, meaning: &str) -> String {
 }
 
 /// Every reason, in the order of the contract.
-pub const REASONS: [Reason; 64] = [
+pub const REASONS: [Reason; 65] = [
     Reason::FieldMissing,
     Reason::FieldMalformed,
     Reason::FieldOutOfBounds,
@@ -104,6 +104,7 @@ pub const REASONS: [Reason; 64] = [
     Reason::OidcNotConfigured,
     Reason::ConcurrencyNeedsReserve,
     Reason::ReservationEnded,
+    Reason::LimitNotLeasable,
     Reason::EtagMismatch,
     Reason::SumOutOfRange,
     Reason::QueueFull,
@@ -152,6 +153,7 @@ fn advice(reason: Reason) -> &'static str {
         Reason::BudgetNotPrepaid => "raise the budget's amount",
         Reason::ConcurrencyNeedsReserve => "use `CHECK_MODE_RESERVE`, and settle or release the reservation",
         Reason::ReservationEnded => "reserve anew",
+        Reason::LimitNotLeasable => "ask `CheckQuota` for such calls",
         Reason::PriceReadOnly => "create an override of the model",
         reason => advice_of_kind(reason.kind()),
     }

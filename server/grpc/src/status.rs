@@ -121,6 +121,7 @@ pub fn reason(reason: Reason) -> v1::ErrorReason {
         Reason::BudgetNotPrepaid => E::BudgetNotPrepaid,
         Reason::ConcurrencyNeedsReserve => E::ConcurrencyNeedsReserve,
         Reason::ReservationEnded => E::ReservationEnded,
+        Reason::LimitNotLeasable => E::LimitNotLeasable,
         Reason::ResourceInUse => E::ResourceInUse,
         Reason::AccountNotLinked => E::AccountNotLinked,
         Reason::OidcNotConfigured => E::OidcNotConfigured,

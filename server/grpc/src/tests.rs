@@ -19,6 +19,7 @@ mod gateway;
 mod hostile;
 mod isolation;
 mod key_uses;
+mod leasing;
 mod lists;
 mod managed;
 mod messages;

@@ -23,6 +23,7 @@ mod redaction;
 mod redis;
 mod replicas;
 mod rotation;
+mod sdk;
 mod stopping;
 mod sync;
 mod upstream;

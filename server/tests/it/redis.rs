@@ -7,6 +7,7 @@ use tokio::task::JoinSet;
 use crate::clients::{Clients, eventually, record};
 use crate::database::Database;
 use crate::process::{Installation, Server};
+use crate::sdk::{calls_at_once, leased_rule, leasing};
 
 const CALLERS: usize = 64;
 const CALLS_EACH: usize = 20;
@@ -161,5 +162,31 @@ async fn lost_memory_is_noticed_and_budgets_are_counted_again_from_the_events() 
     assert_eq!(here.reserve("kept", 1).await.decision(), v1::Decision::Denied);
     let state = manager.budget_state(&budget.id).await;
     assert_eq!((state.spent_nanos, state.held_nanos), (700, 300));
+    pair.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn clients_that_lease_of_two_replicas_admit_no_more_than_a_limit_together() {
+    const LIMIT: i64 = 10_000;
+    let pair = Pair::start().await;
+    let manager = pair.manager().await;
+    let key = manager.make_key(&[v1::KeyScope::Quota]).await;
+    let rule = leased_rule(&manager, LIMIT).await;
+    let observers = pair.callers().await;
+    for observer in &observers {
+        knows(observer, &rule.id).await;
+    }
+    let clients = [leasing(&pair.servers[0], &key), leasing(&pair.servers[1], &key)];
+    let (here, there) = tokio::join!(calls_at_once(&clients[0], LIMIT), calls_at_once(&clients[1], LIMIT));
+    for client in &clients {
+        client.close().await;
+        eprintln!("a client of one of two replicas: {:?}", client.figures());
+    }
+    let answers = async || observers[0].quota().get_quota(v1::GetQuotaRequest::default()).await.is_ok();
+    eventually("the counters answer in time", answers).await;
+    let remaining = left(&observers[0], &rule).await;
+    eprintln!("{here} and {there} admitted, {remaining} left");
+    assert!(clients.iter().any(|client| client.figures().decided_here > 0));
+    assert!(here + there + remaining <= LIMIT, "{here} and {there} and {remaining}");
     pair.stop().await;
 }

@@ -15,10 +15,11 @@ use rateguard_proto::v1::quota_service_server::{QuotaService, QuotaServiceServer
 use rateguard_proto::v1::usage_service_server::{UsageService, UsageServiceServer};
 use rateguard_proto::v1::{
     BatchCheckQuotaRequest, BatchCheckQuotaResponse, BudgetState, CheckQuotaRequest, CheckQuotaResponse,
-    Decision, ErrorReason, GetQuotaRequest, GetQuotaResponse, LimitKind, LimitStatus, ListUsageEventsRequest,
-    ListUsageEventsResponse, NanoMoney, PriceReference, RecordResult, RecordStatus,
-    ReleaseReservationRequest, ReleaseReservationResponse, RenewReservationRequest, RenewReservationResponse,
-    ReportUsageRequest, ReportUsageResponse, ReservationState, ResetQuotaRequest, ResetQuotaResponse,
+    Decision, ErrorReason, GetQuotaRequest, GetQuotaResponse, LeaseQuotaRequest, LeaseQuotaResponse,
+    LimitKind, LimitStatus, ListUsageEventsRequest, ListUsageEventsResponse, NanoMoney, PriceReference,
+    RecordResult, RecordStatus, ReleaseReservationRequest, ReleaseReservationResponse,
+    RenewReservationRequest, RenewReservationResponse, ReportUsageRequest, ReportUsageResponse,
+    ReservationState, ResetQuotaRequest, ResetQuotaResponse, ReturnLeaseRequest, ReturnLeaseResponse,
     StreamCheckQuotaRequest, StreamCheckQuotaResponse, TokenUsage, UsageExactness, UsageRecord,
 };
 use tokio::sync::{mpsc, watch};
@@ -330,6 +331,20 @@ impl QuotaService for Control {
         &self,
         _request: Request<RenewReservationRequest>,
     ) -> Result<Response<RenewReservationResponse>, Status> {
+        Err(Status::unimplemented("no gateway asks this"))
+    }
+
+    async fn lease_quota(
+        &self,
+        _request: Request<LeaseQuotaRequest>,
+    ) -> Result<Response<LeaseQuotaResponse>, Status> {
+        Err(Status::unimplemented("no gateway asks this"))
+    }
+
+    async fn return_lease(
+        &self,
+        _request: Request<ReturnLeaseRequest>,
+    ) -> Result<Response<ReturnLeaseResponse>, Status> {
         Err(Status::unimplemented("no gateway asks this"))
     }
 

@@ -32,8 +32,8 @@ struct Replica {
 }
 
 /// Engines, and what they share.
-struct World {
-    counters: Arc<SharedCounters>,
+pub(super) struct World {
+    pub(super) counters: Arc<SharedCounters>,
     clock: Arc<ManualClock>,
     replicas: Vec<Replica>,
 }
@@ -88,7 +88,7 @@ fn request(mode: Mode, id: Option<&str>) -> CheckRequest {
 }
 
 impl World {
-    async fn start(replicas: usize, limits: Vec<Resource>) -> Self {
+    pub(super) async fn start(replicas: usize, limits: Vec<Resource>) -> Self {
         let (counters, config) = (Arc::new(SharedCounters::default()), Arc::new(FakeConfig::default()));
         let (log, clock) = (Arc::new(FakeLog::default()), Arc::new(ManualClock::at(start())));
         let mut world = Self { counters, clock, replicas: Vec::new() };
@@ -117,7 +117,7 @@ impl World {
         Self::start(1, limits).await
     }
 
-    fn engine(&self) -> &Engine {
+    pub(super) fn engine(&self) -> &Engine {
         &self.replicas[0].engine
     }
 
@@ -130,7 +130,7 @@ impl World {
     }
 
     /// Lets time pass for everybody.
-    async fn pass(&self, time: Duration) {
+    pub(super) async fn pass(&self, time: Duration) {
         self.clock.advance_ms(i64::try_from(time.as_millis()).unwrap());
         sleep(time).await;
     }
@@ -145,7 +145,7 @@ impl World {
         self.engine().cancel_figures()
     }
 
-    async fn stop(self) {
+    pub(super) async fn stop(self) {
         self.counters.set_road(Road::Fine);
         for replica in self.replicas {
             replica.background.stop().await.unwrap();

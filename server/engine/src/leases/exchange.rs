@@ -14,7 +14,8 @@ use tokio::time::{Instant, timeout};
 
 use super::Leases;
 use super::local::Local;
-use crate::ports::{LEASES_PER_COMMAND_MAX, LeaseCommand, StoreError};
+use crate::gate::is_surely_not_done;
+use crate::ports::{LEASES_PER_COMMAND_MAX, LeaseCommand};
 
 /// How long a question waits for others while no call waits for its answer.
 const GATHERED: Duration = Duration::from_millis(5);
@@ -160,8 +161,4 @@ impl Leases {
             self.counts.forfeited.fetch_add(lost, Ordering::Relaxed);
         }
     }
-}
-
-fn is_surely_not_done(error: &StoreError) -> bool {
-    matches!(error, StoreError::Unavailable { .. } | StoreError::Full { .. })
 }

@@ -24,7 +24,7 @@ use super::{
     text, timestamp, within,
 };
 
-/// The call that a message asks about. Two messages have these fields, and none of their own for them.
+/// The call that a message asks about. Three messages have these fields, and none of their own for them.
 macro_rules! call {
     ($message:expr) => {
         Call {
@@ -39,6 +39,8 @@ macro_rules! call {
     };
 }
 
+pub(super) use call;
+
 /// A check as it came.
 ///
 /// # Errors
@@ -48,12 +50,8 @@ pub fn check_request(
     currency: Currency,
 ) -> Result<CheckRequest, EngineError> {
     let mode = mode(message.mode)?;
-    let request_id = match message.request_id.as_str() {
-        "" => None,
-        id => Some(RequestId::parse("request_id", id)?),
-    };
     Ok(CheckRequest {
-        request_id,
+        request_id: request_id(&message.request_id)?,
         amounts: amounts("amounts", message.amounts)?,
         estimate: estimate(message.estimate.unwrap_or_default(), currency)?,
         mode,
@@ -61,6 +59,17 @@ pub fn check_request(
         explain: message.explain,
         call: call!(message),
     })
+}
+
+/// The id of a question; empty text is none.
+///
+/// # Errors
+/// [`Reason::FieldOutOfBounds`].
+pub fn request_id(id: &str) -> Result<Option<RequestId>, EngineError> {
+    if id.is_empty() {
+        return Ok(None);
+    }
+    Ok(Some(RequestId::parse("request_id", id)?))
 }
 
 /// The call of a `GetQuota`.

@@ -27,7 +27,8 @@ use crate::convert::check::{
     batch_size, check_error, check_request, check_response, limit_status, quota_call, reservation_state,
     reset_draft, ttl_ms,
 };
-use crate::convert::{resource_id, timestamp};
+use crate::convert::leases::{lease_question, lease_response, lease_return};
+use crate::convert::{resource_id, timestamp, unit_amounts};
 use crate::status::status;
 
 /// The path of the method whose callers stay.
@@ -90,6 +91,36 @@ impl QuotaService for Quota {
             let id = ReservationId::parse("reservation_id", &message.reservation_id)?;
             let expires_at = self.engine.renew(&caller, &id, ttl_ms("ttl_ms", message.ttl_ms)?).await?;
             Ok(v1::RenewReservationResponse { expire_time: Some(timestamp(expires_at)) })
+        })
+        .await
+    }
+
+    async fn lease_quota(
+        &self,
+        request: Request<v1::LeaseQuotaRequest>,
+    ) -> Result<Response<v1::LeaseQuotaResponse>, Status> {
+        let Call { who: caller, view, message } = open_by_key(&self.engine, request)?;
+        let engine = self.engine.clone();
+        answer(async {
+            let question = lease_question(message)?;
+            // What is lent is remembered also when the caller goes away in the middle.
+            let answer = to_the_end(async move { engine.lease_quota(&caller, &question).await }).await?;
+            Ok(lease_response(answer, view.workspace.currency))
+        })
+        .await
+    }
+
+    async fn return_lease(
+        &self,
+        request: Request<v1::ReturnLeaseRequest>,
+    ) -> Result<Response<v1::ReturnLeaseResponse>, Status> {
+        let Call { who: caller, message, .. } = open_by_key(&self.engine, request)?;
+        let engine = self.engine.clone();
+        answer(async {
+            let (id, unspent) = lease_return(message)?;
+            let returned =
+                to_the_end(async move { engine.return_lease(&caller, &id, &unspent).await }).await?;
+            Ok(v1::ReturnLeaseResponse { returned: unit_amounts(&returned) })
         })
         .await
     }

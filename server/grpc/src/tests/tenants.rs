@@ -381,9 +381,12 @@ impl Tenant {
         answer.rule.unwrap().id
     }
 
+    /// A budget for the tenant's subject.
     pub fn budget(&self) -> v1::Budget {
+        let subjects = vec![self.thing("subject")];
         v1::Budget {
             display_name: self.name(),
+            r#match: Some(v1::CallMatch { subjects, ..v1::CallMatch::default() }),
             amount: usd(1_000_000_000_000),
             period: Some(v1::budget::Period::Prepaid(v1::PrepaidBudget {})),
             ..v1::Budget::default()
@@ -455,6 +458,19 @@ impl Tenant {
     /// The id of money held for a call.
     pub async fn reserves(&self, world: &World) -> String {
         self.checks(world, &self.reservation()).await.reservation_id
+    }
+
+    /// Units for calls of a subject without limits that keep them from being leased.
+    pub fn lease(&self) -> v1::LeaseQuotaRequest {
+        let wish = v1::LeaseWish { unit: "requests".to_owned(), amount: 10, least: 1 };
+        v1::LeaseQuotaRequest { subject: self.mark(), wishes: vec![wish], ..v1::LeaseQuotaRequest::default() }
+    }
+
+    /// The id of units that it has in advance.
+    pub async fn leases(&self, world: &World) -> String {
+        let answer: v1::LeaseQuotaResponse =
+            self.told(world, "QuotaService/LeaseQuota", &self.key, &self.lease()).await;
+        answer.lease_id
     }
 
     /// The same for a call through a gateway.

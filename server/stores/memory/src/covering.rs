@@ -59,6 +59,15 @@ impl Cover {
     }
 }
 
+/// Waits for the disk no longer than it may take.
+async fn in_time(writing: impl Future<Output = Result<(), StoreError>>) -> Result<(), StoreError> {
+    let unknown = |detail| StoreError::OutcomeUnknown { store: STORE, detail };
+    match tokio::time::timeout(COVER_TIMEOUT, writing).await {
+        Ok(written) => written.map_err(|error| unknown(error.to_string())),
+        Err(_) => Err(unknown("what was taken could not be written in time".to_owned())),
+    }
+}
+
 impl Writes {
     /// Waits until what a check took is on disk.
     ///
@@ -70,19 +79,26 @@ impl Writes {
         uncovered: UncoveredCounters,
     ) -> Result<(), StoreError> {
         self.wait_with(workspace, &uncovered);
-        apart(self.clone().covered_in_time(workspace.clone(), uncovered)).await
+        let (writes, workspace) = (self.clone(), workspace.clone());
+        apart(async move { in_time(writes.cover_waiting(&workspace, &uncovered)).await }).await
     }
 
-    async fn covered_in_time(
-        self: Arc<Self>,
-        workspace: Arc<Workspace>,
-        uncovered: UncoveredCounters,
+    /// Waits until counters are on disk as they stand, whatever their leads cover.
+    ///
+    /// # Errors
+    /// As [`Writes::cover`].
+    pub(crate) async fn write_through(
+        self: &Arc<Self>,
+        workspace: &Arc<Workspace>,
+        counters: UncoveredCounters,
     ) -> Result<(), StoreError> {
-        let unknown = |detail| StoreError::OutcomeUnknown { store: STORE, detail };
-        match tokio::time::timeout(COVER_TIMEOUT, self.cover_waiting(&workspace, &uncovered)).await {
-            Ok(covered) => covered.map_err(|error| unknown(error.to_string())),
-            Err(_) => Err(unknown("what a check took could not be written in time".to_owned())),
-        }
+        let (writes, workspace) = (self.clone(), workspace.clone());
+        let writing = async move {
+            let mut disk = writes.disk.lock().await;
+            writes.wait_with(&workspace, &counters);
+            writes.write_covers(&mut disk).await
+        };
+        apart(async move { in_time(writing).await }).await
     }
 
     fn wait_with(&self, workspace: &Arc<Workspace>, uncovered: &[Uncovered]) {

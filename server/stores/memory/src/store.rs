@@ -22,7 +22,7 @@ use crate::config::MemoryCounterStoreConfig;
 use crate::leads::Leads;
 use crate::load;
 use crate::slots::Slots;
-use crate::workspace::{Outcome, Renewal, Shared, Step, Workspace};
+use crate::workspace::{Lent, Outcome, Renewal, Shared, Step, Workspace};
 use crate::writes::Writes;
 use rateguard_engine::request_ids::RequestIds;
 
@@ -190,7 +190,15 @@ impl CounterStore for MemoryCounterStore {
     }
 
     async fn lease(&self, command: &LeaseCommand) -> Result<Vec<LeaseOutcome>, StoreError> {
-        Ok(self.workspace(&command.workspace).lease(command, &self.shared))
+        let workspace = self.workspace(&command.workspace);
+        let Lent { outcomes, uncovered, buckets } = workspace.lease(command, &self.shared);
+        if !buckets.is_empty() {
+            self.writes.write_through(&workspace, buckets).await?;
+        }
+        if !uncovered.is_empty() {
+            self.cover(&workspace, uncovered).await?;
+        }
+        Ok(outcomes)
     }
 
     async fn reservation(

@@ -1,6 +1,7 @@
 //! One workspace: everything that a decision needs, behind one lock.
 
 mod cancel;
+mod lending;
 mod retired;
 mod settle;
 
@@ -13,15 +14,15 @@ use parking_lot::{Mutex, MutexGuard};
 use rateguard_core::counter::{Counter, CounterFamily, CounterId, Limit, Position, Reading};
 use rateguard_core::decision::{Charge, Counters, Entry, Mode, Verdict, decide, taken};
 use rateguard_core::ids::{ReservationId, WorkspaceId};
-use rateguard_core::lease::{LeaseOutcome, exchange};
 use rateguard_core::reservation::{Reservation, ReservationState, capture};
 use rateguard_core::time::Millis;
 use rateguard_engine::ports::{
-    CheckCommand, CheckOutcome, CounterQuery, Decided, ExpiredReservation, LeaseCommand, Principal,
-    ReleaseOutcome, RenewOutcome, RequestFingerprint, ReservationRequest, ResetCounters, StoreError,
+    CheckCommand, CheckOutcome, CounterQuery, Decided, ExpiredReservation, Principal, ReleaseOutcome,
+    RenewOutcome, RequestFingerprint, ReservationRequest, ResetCounters, StoreError,
 };
 use smallvec::SmallVec;
 
+pub(crate) use self::lending::Lent;
 use self::retired::Retired;
 use crate::attempts::{Attempts, Decision};
 use crate::ceilings::{Want, Wants};
@@ -112,18 +113,6 @@ impl Workspace {
             state.overflowed += others.count() as u64;
         }
         Ok(step)
-    }
-
-    /// Ends leases and takes new ones.
-    pub(crate) fn lease(&self, command: &LeaseCommand, shared: &Shared) -> Vec<LeaseOutcome> {
-        let mut state = self.lock();
-        let now = state.tick(command.now);
-        state.expire_some(now);
-        let live_max = shared.config.live_counters_max;
-        let requests = state.counters.fall_requests(&command.requests, live_max);
-        let fell = requests.iter().zip(&command.requests).filter(|(fell, own)| fell.counter != own.counter);
-        state.overflowed += fell.count() as u64;
-        exchange(&mut state.counters, &command.returns, &requests, now).into_vec()
     }
 
     /// What a check answers when it repeats a decision that stands.

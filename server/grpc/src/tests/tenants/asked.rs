@@ -558,6 +558,11 @@ impl Desk<'_> {
                 let renew = v1::RenewReservationRequest { reservation_id, ttl_ms: None };
                 Draft::of(&renew).by(bearer(&tenant.key))
             }
+            "LeaseQuota" => Draft::of(&tenant.lease()).by(bearer(&tenant.key)),
+            "ReturnLease" => {
+                let lease_id = tenant.leases(world).await;
+                Draft::of(&v1::ReturnLeaseRequest { lease_id, unspent: Vec::new() }).by(bearer(&tenant.key))
+            }
             "ResetQuota" => {
                 let counters = v1::reset_quota_request::Counters::All(v1::AllCounters {});
                 Draft::of(&v1::ResetQuotaRequest { rule_id: tenant.thing("rule"), counters: Some(counters) })

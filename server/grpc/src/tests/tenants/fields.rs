@@ -45,7 +45,7 @@ const BY_FULL_NAME: [(&str, &str); 31] = [
 ];
 
 /// Fields that name a thing wherever they are.
-const BY_NAME: [(&str, &str); 27] = [
+const BY_NAME: [(&str, &str); 28] = [
     ("api", "slug"),
     ("api_id", "api"),
     ("api_ids", "api"),
@@ -60,6 +60,7 @@ const BY_NAME: [(&str, &str); 27] = [
     ("event_id", "event"),
     ("key_id", "key"),
     ("key_ids", "key"),
+    ("lease_id", "lease"),
     ("model", "model"),
     ("models", "model"),
     ("page_token", "page"),
