@@ -1,10 +1,14 @@
-//! The baseline of checks: a bare tonic server that takes the same message and answers a fixed one.
+//! The baseline of calls: a bare tonic server that takes the same message and answers a fixed one.
 
 use std::path::Path;
 use std::pin::Pin;
 
 use futures::{Stream, TryStreamExt};
 use prost::Message;
+use rateguard_proto::envoy::service::ratelimit::v3::rate_limit_service_server::{
+    RateLimitService, RateLimitServiceServer,
+};
+use rateguard_proto::envoy::service::ratelimit::v3::{RateLimitRequest, RateLimitResponse};
 use rateguard_proto::v1;
 use rateguard_proto::v1::quota_service_server::{QuotaService, QuotaServiceServer};
 use tokio::net::TcpListener;
@@ -13,31 +17,42 @@ use tonic::transport::server::TcpIncoming;
 use tonic::{Request, Response, Status, Streaming};
 use tracing::subscriber::{NoSubscriber, set_global_default};
 
+use crate::process::Echoed;
 use crate::table::say;
 
 /// As many calls of one connection at once as RateGuard takes.
 const STREAMS_PER_CONNECTION_MAX: u32 = 1_024;
 
-struct Echo(v1::CheckQuotaResponse);
+struct Echo<A>(A);
 
 /// Serves until it is killed, on a runtime like the server's own.
 ///
 /// # Errors
 /// When the answer cannot be read or nothing can be bound.
 #[tokio::main]
-pub async fn serve(answer: &Path) -> anyhow::Result<()> {
+pub async fn serve(answer: &Path, echoed: Echoed) -> anyhow::Result<()> {
     // Without any subscriber the spans of the HTTP library are written out for the older facade.
     set_global_default(NoSubscriber::default())?;
-    let echo = Echo(v1::CheckQuotaResponse::decode(std::fs::read(answer)?.as_slice())?);
+    let answer = std::fs::read(answer)?;
     let listener = TcpListener::bind(("127.0.0.1", 0)).await?;
     say(&format!("ready at http://{}", listener.local_addr()?))?;
     let connections = TcpIncoming::from(listener).with_nodelay(Some(true));
     let mut server = Server::builder().max_concurrent_streams(STREAMS_PER_CONNECTION_MAX);
-    Ok(server.add_service(QuotaServiceServer::new(echo)).serve_with_incoming(connections).await?)
+    let served = match echoed {
+        Echoed::Checks => {
+            let echo = Echo(v1::CheckQuotaResponse::decode(answer.as_slice())?);
+            server.add_service(QuotaServiceServer::new(echo)).serve_with_incoming(connections).await
+        }
+        Echoed::Descriptors => {
+            let echo = Echo(RateLimitResponse::decode(answer.as_slice())?);
+            server.add_service(RateLimitServiceServer::new(echo)).serve_with_incoming(connections).await
+        }
+    };
+    Ok(served?)
 }
 
 #[tonic::async_trait]
-impl QuotaService for Echo {
+impl QuotaService for Echo<v1::CheckQuotaResponse> {
     type StreamCheckQuotaStream =
         Pin<Box<dyn Stream<Item = Result<v1::StreamCheckQuotaResponse, Status>> + Send>>;
 
@@ -107,6 +122,16 @@ impl QuotaService for Echo {
         _: Request<v1::ResetQuotaRequest>,
     ) -> Result<Response<v1::ResetQuotaResponse>, Status> {
         Err(only_checks())
+    }
+}
+
+#[tonic::async_trait]
+impl RateLimitService for Echo<RateLimitResponse> {
+    async fn should_rate_limit(
+        &self,
+        _: Request<RateLimitRequest>,
+    ) -> Result<Response<RateLimitResponse>, Status> {
+        Ok(Response::new(self.0.clone()))
     }
 }
 

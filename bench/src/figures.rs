@@ -36,6 +36,8 @@ pub enum Unit {
     PerSecond,
     /// Nanoseconds: less is better.
     Nanos,
+    /// So many of others.
+    Count,
 }
 
 /// A subject beside its baseline.

@@ -8,6 +8,7 @@ use anyhow::ensure;
 use hdrhistogram::Histogram;
 
 use crate::machine::{processor_time, wait_for_rest};
+use crate::process::Server;
 use crate::wire::{Answer, Connection};
 
 /// Connections that calls are spread over.
@@ -21,14 +22,41 @@ const LATENCY_DIGITS: u8 = 3;
 
 /// Where load goes.
 pub struct Target<'a> {
-    /// The server's address.
-    pub address: SocketAddr,
-    /// The server's process.
-    pub process: u32,
+    /// The servers' addresses; connections take them in turn.
+    pub addresses: Vec<SocketAddr>,
+    /// The processes whose time counts.
+    pub processes: Vec<u32>,
     /// The method, as a path.
     pub path: &'a str,
     /// The API key.
     pub key: &'a str,
+}
+
+impl<'a> Target<'a> {
+    /// These servers, each with a part of the calls.
+    pub fn new(servers: &[&Server], path: &'a str, key: &'a str) -> Self {
+        Self {
+            addresses: servers.iter().map(|server| server.address).collect(),
+            processes: servers.iter().map(|server| server.process()).collect(),
+            path,
+            key,
+        }
+    }
+
+    /// The same; the time of this process counts too.
+    #[must_use]
+    pub fn and(mut self, process: u32) -> Self {
+        self.processes.push(process);
+        self
+    }
+
+    fn busy(&self) -> anyhow::Result<Duration> {
+        self.processes.iter().map(|process| processor_time(*process)).sum()
+    }
+
+    fn wait_for_rest(&self) -> anyhow::Result<()> {
+        self.processes.iter().try_for_each(|process| wait_for_rest(*process))
+    }
 }
 
 /// Makes the messages, one after the other, and looks at the answers.
@@ -43,7 +71,7 @@ pub trait Calls {
     ///
     /// # Errors
     /// When it is not the one that the benchmark is about.
-    fn check(&self, message: &[u8]) -> anyhow::Result<()>;
+    fn check(&mut self, message: &[u8]) -> anyhow::Result<()>;
 }
 
 /// What closed load has found.
@@ -77,13 +105,35 @@ pub fn closed(
 ) -> anyhow::Result<Throughput> {
     let mut load = Load::open(target)?;
     load.saturate(calls, in_flight, warm_up)?;
-    let (busy, started) = (processor_time(target.process)?, Instant::now());
+    let (busy, started) = (target.busy()?, Instant::now());
     let answered = load.saturate(calls, in_flight, duration)?;
     let elapsed = started.elapsed();
-    let busy = processor_time(target.process)?.saturating_sub(busy);
+    let busy = target.busy()?.saturating_sub(busy);
     load.drain(calls)?;
-    wait_for_rest(target.process)?;
+    target.wait_for_rest()?;
     Ok(Throughput { calls: answered, elapsed, busy })
+}
+
+/// Makes `count` calls, `in_flight` at once.
+///
+/// # Errors
+/// When a call fails.
+pub fn counted(
+    target: &Target<'_>,
+    calls: &mut impl Calls,
+    in_flight: usize,
+    count: u64,
+) -> anyhow::Result<()> {
+    let mut load = Load::open(target)?;
+    let mut left = count;
+    while left > 0 {
+        while left > 0 && load.in_flight() < in_flight && load.send(calls, Instant::now())? {
+            left -= 1;
+        }
+        load.turn(|answer| calls.check(answer.message))?;
+    }
+    load.drain(calls)?;
+    target.wait_for_rest()
 }
 
 /// Sends `per_second` calls a second on a fixed schedule, whatever the server does, and tells how
@@ -113,7 +163,7 @@ pub fn open(
             Ok(())
         })?;
     }
-    wait_for_rest(target.process)?;
+    target.wait_for_rest()?;
     Ok(latencies)
 }
 
@@ -126,8 +176,9 @@ struct Load {
 
 impl Load {
     fn open(target: &Target<'_>) -> anyhow::Result<Self> {
-        let connect = |_| Connection::open(target.address, target.path, target.key);
-        let connections = (0..CONNECTIONS).map(connect).collect::<anyhow::Result<_>>()?;
+        let addresses = target.addresses.iter().cycle().take(CONNECTIONS);
+        let connect = |address: &SocketAddr| Connection::open(*address, target.path, target.key);
+        let connections = addresses.map(connect).collect::<anyhow::Result<_>>()?;
         Ok(Self { connections, next: 0, message: Vec::new() })
     }
 
@@ -161,7 +212,7 @@ impl Load {
     }
 
     /// Waits for the last answers.
-    fn drain(&mut self, calls: &impl Calls) -> anyhow::Result<()> {
+    fn drain(&mut self, calls: &mut impl Calls) -> anyhow::Result<()> {
         let started = Instant::now();
         while self.in_flight() > 0 {
             ensure!(started.elapsed() < DRAIN_MAX, "the server did not answer in time");

@@ -54,6 +54,20 @@ impl Machine {
         command
     }
 
+    /// Keeps a process that somebody else has started on the server's core.
+    ///
+    /// # Errors
+    /// When `taskset` refuses.
+    pub fn keep_on_server_core(&self, process: u32) -> anyhow::Result<()> {
+        if !self.pinned {
+            return Ok(());
+        }
+        let process = process.to_string();
+        let pinning = Command::new("taskset").args(["-a", "-p", "-c", SERVER_CORE, &process]).output()?;
+        ensure!(pinning.status.success(), "taskset could not pin process {process}");
+        Ok(())
+    }
+
     /// The machine in a line.
     pub fn describe(&self) -> String {
         let place = match self.pinned {

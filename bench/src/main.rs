@@ -1,18 +1,24 @@
 //! Measures RateGuard beside baselines of the same run. `docs/BENCHMARKS.md` says how to read it.
 
 mod echo;
+mod envoy;
 mod figures;
 mod in_process;
 mod insert;
+mod leased;
 mod load;
 mod machine;
+mod pair;
 mod process;
 mod quota;
 mod record;
+mod redis_server;
 mod seed;
+mod strict;
 mod table;
 mod usage;
 mod wire;
+mod zipf;
 
 use std::path::PathBuf;
 
@@ -21,6 +27,7 @@ use clap::{Parser, Subcommand};
 
 use crate::figures::Comparison;
 use crate::machine::Machine;
+use crate::process::Echoed;
 
 /// RateGuard's benchmarks, each beside its baseline.
 #[derive(Debug, Parser)]
@@ -33,7 +40,7 @@ struct Cli {
     /// Record the ratios of this run
     #[arg(long)]
     record: bool,
-    /// Run only this benchmark: P1, P1b or P6
+    /// Run only this benchmark: P1b, P1, P3, P4, P5 or P6
     #[arg(long)]
     only: Option<String>,
 }
@@ -41,12 +48,15 @@ struct Cli {
 /// Processes of their own, started by the benchmarks themselves.
 #[derive(Debug, Subcommand)]
 enum Child {
-    /// Serve a fixed answer to `CheckQuota`
+    /// Serve a fixed answer to one method
     #[command(hide = true)]
     Echo {
         /// The file with the answer
         #[arg(long)]
         answer: PathBuf,
+        /// Answer Envoy's `ShouldRateLimit` instead
+        #[arg(long)]
+        descriptors: bool,
     },
     /// Insert events of one file into another
     #[command(hide = true)]
@@ -56,7 +66,9 @@ enum Child {
 fn main() -> anyhow::Result<()> {
     let cli = Cli::parse();
     match &cli.child {
-        Some(Child::Echo { answer }) => echo::serve(answer),
+        Some(Child::Echo { answer, descriptors }) => {
+            echo::serve(answer, if *descriptors { Echoed::Descriptors } else { Echoed::Checks })
+        }
         Some(Child::Insert(insert)) => insert.run(),
         None => measure(&cli),
     }
@@ -101,5 +113,11 @@ fn check(machine: &Machine, measured: &[Comparison]) -> anyhow::Result<()> {
 
 type Benchmark = fn(&Machine) -> anyhow::Result<Vec<Comparison>>;
 
-const BENCHMARKS: [(&str, Benchmark); 3] =
-    [("P1b", in_process::measure), ("P1", quota::measure), ("P6", usage::measure)];
+const BENCHMARKS: [(&str, Benchmark); 6] = [
+    ("P1b", in_process::measure),
+    ("P1", quota::measure),
+    ("P3", strict::measure),
+    ("P4", leased::measure),
+    ("P5", envoy::measure),
+    ("P6", usage::measure),
+];

@@ -47,6 +47,15 @@ pub fn data_folder() -> anyhow::Result<tempfile::TempDir> {
     Ok(tempfile::Builder::new().prefix("bench-").tempdir_in(beside)?)
 }
 
+/// What the bare echo answers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Echoed {
+    /// `CheckQuota`.
+    Checks,
+    /// Envoy's `ShouldRateLimit`.
+    Descriptors,
+}
+
 /// A server in a process of its own, killed when it is dropped: its data is thrown away.
 pub struct Server {
     child: Child,
@@ -57,12 +66,17 @@ pub struct Server {
 }
 
 impl Server {
-    /// Starts RateGuard on a folder that was made and seeded before.
+    /// Starts RateGuard on a folder that was made and seeded before, with these variables.
     ///
     /// # Errors
     /// When it does not get ready.
-    pub fn rateguard(machine: &Machine, folder: &Path) -> anyhow::Result<Self> {
+    pub fn rateguard(
+        machine: &Machine,
+        folder: &Path,
+        environment: &[(&str, String)],
+    ) -> anyhow::Result<Self> {
         let mut command = machine.on_server_core(&server_program()?);
+        command.envs(environment.iter().map(|(name, value)| (name, value)));
         Self::start(command.args(["serve", "--listen", "127.0.0.1:0", "--data-dir"]).arg(folder))
     }
 
@@ -70,9 +84,13 @@ impl Server {
     ///
     /// # Errors
     /// When it does not get ready.
-    pub fn echo(machine: &Machine, answer: &Path) -> anyhow::Result<Self> {
+    pub fn echo(machine: &Machine, answer: &Path, echoed: Echoed) -> anyhow::Result<Self> {
         let mut command = machine.on_server_core(&env::current_exe()?);
-        Self::start(command.args(["echo", "--answer"]).arg(answer))
+        command.args(["echo", "--answer"]).arg(answer);
+        if echoed == Echoed::Descriptors {
+            command.arg("--descriptors");
+        }
+        Self::start(&mut command)
     }
 
     fn start(command: &mut Command) -> anyhow::Result<Self> {

@@ -5,11 +5,12 @@ use std::process::{Command, Stdio};
 
 use anyhow::{Context, ensure};
 use rateguard_core::counter::{Position, Refill};
+use rateguard_core::descriptor::DOMAIN_ATTRIBUTE;
 use rateguard_core::ids::{ApiId, BudgetId, DisplayName, RuleId, Slug, WorkspaceId};
-use rateguard_core::matching::{Dimension, Match, OnMissing, Scope as CounterScope};
+use rateguard_core::matching::{Dimension, Glob, Match, OnMissing, Scope as CounterScope};
 use rateguard_core::money::Nanos;
 use rateguard_core::pricing::UnknownPricePolicy;
-use rateguard_core::rule::{Algorithm, Budget, BudgetPeriod, Enforcement, Rule, RulePolicies};
+use rateguard_core::rule::{Algorithm, Budget, BudgetPeriod, Consistency, Enforcement, Rule, RulePolicies};
 use rateguard_core::time::CalendarPeriod;
 use rateguard_core::unit::Unit;
 use rateguard_engine::audit::Deed;
@@ -29,36 +30,60 @@ pub const SUBJECTS: u64 = 10_000;
 /// The model that calls ask for; it has a list price.
 pub const MODEL: &str = "gpt-4o-mini";
 
+/// The limit by which it is counted how many calls pass.
+pub const ADMITTED_MAX: i64 = 25_000;
+/// The domain of descriptors.
+pub const DOMAIN: &str = "bench";
+
 /// Far above what a run uses, so that every call passes.
-const REQUESTS_MAX: i64 = 1_000_000_000;
+pub const REQUESTS_MAX: i64 = 1_000_000_000;
 const WINDOW_MS: i64 = 60_000;
+const DAY_MS: i64 = 24 * 60 * 60 * 1_000;
 const MONTH_NANOS: i64 = 1_000_000_000_000_000;
 const RESOURCES_MAX: usize = 1_000;
 const TIMEOUT_MS: i64 = 60_000;
+
+/// Which limits a workspace has.
+#[derive(Clone, Copy, Debug)]
+pub enum Limits {
+    /// A token bucket of the key, a sliding minute of each subject, a month's budget of the workspace.
+    Usual,
+    /// The same with a fixed minute.
+    Strict,
+    /// A token bucket of the key and a day of each subject with this limit, both by leases.
+    Leased {
+        /// Requests of a subject in a day.
+        limit: i64,
+    },
+    /// A minute for each value of `user` and a day of [`ADMITTED_MAX`] for each of `counted`, as a proxy tells them.
+    Descriptors {
+        /// By which counters it is decided.
+        consistency: Consistency,
+    },
+}
 
 /// Makes an installation in an empty folder and fills it; gives the key's secret.
 ///
 /// # Errors
 /// When it cannot be written.
-pub fn install(folder: &Path) -> anyhow::Result<String> {
+pub fn install(folder: &Path, limits: Limits) -> anyhow::Result<String> {
     let mut command = Command::new(server_program()?);
     let made = command.args(["init", "--data-dir"]).arg(folder).stdout(Stdio::null()).status()?;
     ensure!(made.success(), "rateguard init failed");
-    crate::load::runtime()?.block_on(fill(folder))
+    crate::load::runtime()?.block_on(fill(folder, limits))
 }
 
-async fn fill(folder: &Path) -> anyhow::Result<String> {
+async fn fill(folder: &Path, limits: Limits) -> anyhow::Result<String> {
     let folder = DataFolder::open(folder)?;
     let log = SqlEventLog::open(&folder).await?;
     let store = SqlConfigStore::open(&folder, &log).await?;
     let workspaces = store.snapshot().await?.workspaces;
     let workspace = workspaces.into_iter().next().context("init makes a workspace")?.id;
     let (key, secret) = equip(key()?)?;
-    for resource in [Resource::Key(key), Resource::Api(api()?), Resource::Budget(month()?)] {
+    let mut resources = vec![Resource::Key(key), Resource::Api(api()?)];
+    resources.extend(limits.resources()?);
+    for resource in resources {
         insert(&store, &workspace, resource).await?;
-    }
-    for rule in rules()? {
-        insert(&store, &workspace, Resource::Rule(rule)).await?;
     }
     store.close().await;
     log.close().await;
@@ -99,14 +124,59 @@ fn api() -> anyhow::Result<Api> {
     })
 }
 
-fn rules() -> anyhow::Result<[Rule; 2]> {
+impl Limits {
+    fn resources(self) -> anyhow::Result<Vec<Resource>> {
+        let minute = Algorithm::FixedWindow { limit: REQUESTS_MAX, window_ms: WINDOW_MS };
+        Ok(match self {
+            Self::Usual => {
+                let window = Algorithm::SlidingWindow { limit: REQUESTS_MAX, window_ms: WINDOW_MS };
+                vec![of_key()?, of_subject(window)?, Resource::Budget(month()?)]
+            }
+            Self::Strict => vec![of_key()?, of_subject(minute)?, Resource::Budget(month()?)],
+            Self::Leased { limit } => {
+                let day = Algorithm::FixedWindow { limit, window_ms: DAY_MS };
+                vec![leased(of_key()?), leased(of_subject(day)?)]
+            }
+            Self::Descriptors { consistency } => {
+                let small = Algorithm::FixedWindow { limit: ADMITTED_MAX, window_ms: DAY_MS };
+                let rules = [of_descriptor("/user=*", minute)?, of_descriptor("/counted=*", small)?];
+                rules
+                    .into_iter()
+                    .map(|rule| if consistency == Consistency::Leased { leased(rule) } else { rule })
+                    .collect()
+            }
+        })
+    }
+}
+
+fn leased(rule: Resource) -> Resource {
+    match rule {
+        Resource::Rule(mut rule) => {
+            rule.policies.consistency = Consistency::Leased;
+            Resource::Rule(rule)
+        }
+        other => other,
+    }
+}
+
+fn of_key() -> anyhow::Result<Resource> {
     let refill = Refill::new(REQUESTS_MAX, 1_000, REQUESTS_MAX)?;
     let bucket = Algorithm::TokenBucket { capacity: REQUESTS_MAX, refill };
-    let window = Algorithm::SlidingWindow { limit: REQUESTS_MAX, window_ms: WINDOW_MS };
-    Ok([
-        rule("requests of a key", Dimension::Key, bucket)?,
-        rule("requests of a subject in a minute", Dimension::Subject, window)?,
-    ])
+    Ok(Resource::Rule(rule("requests of a key", Dimension::Key, bucket)?))
+}
+
+fn of_subject(algorithm: Algorithm) -> anyhow::Result<Resource> {
+    Ok(Resource::Rule(rule("requests of a subject in a window", Dimension::Subject, algorithm)?))
+}
+
+/// A rule for what a proxy tells of a call by one key and its value.
+fn of_descriptor(pattern: &str, algorithm: Algorithm) -> anyhow::Result<Resource> {
+    let matches = Match {
+        endpoints: vec![Glob::parse("endpoints", pattern)?],
+        attributes: vec![(DOMAIN_ATTRIBUTE.to_owned(), DOMAIN.to_owned())],
+        ..Match::default()
+    };
+    Ok(Resource::Rule(Rule { matches, ..rule(pattern, Dimension::Endpoint, algorithm)? }))
 }
 
 fn rule(text: &str, dimension: Dimension, algorithm: Algorithm) -> anyhow::Result<Rule> {

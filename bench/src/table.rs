@@ -32,6 +32,7 @@ fn row(comparison: &Comparison) -> String {
     let label = match unit {
         Unit::PerSecond => "1/s",
         Unit::Nanos => "µs",
+        Unit::Count => "count",
     };
     let (subject, baseline) = (cells(*unit, subject), cells(*unit, baseline));
     format!("| {name} | {label} | {subject} | {baseline} | {} |\n", decimal(comparison.ratio_permille()))
@@ -43,7 +44,7 @@ fn cells(unit: Unit, series: &Series) -> String {
 
 fn cell(unit: Unit, value: u64) -> String {
     match unit {
-        Unit::PerSecond => grouped(value),
+        Unit::PerSecond | Unit::Count => grouped(value),
         Unit::Nanos => decimal(value),
     }
 }

@@ -18,7 +18,7 @@ use crate::figures::{Comparison, Unit, per_second};
 use crate::load::runtime;
 use crate::machine::{Machine, processor_time, wait_for_rest};
 use crate::process::{Server, data_folder};
-use crate::seed::{API, MODEL, SUBJECTS, install};
+use crate::seed::{API, Limits, MODEL, SUBJECTS, install};
 use crate::table::say;
 
 /// How often subject and baseline take turns.
@@ -61,8 +61,8 @@ pub fn measure(machine: &Machine) -> anyhow::Result<Vec<Comparison>> {
 
 fn compare(machine: &Machine, shape: &Shape) -> anyhow::Result<Comparison> {
     let folder = data_folder()?;
-    let key = install(folder.path())?;
-    let server = Server::rateguard(machine, folder.path())?;
+    let key = install(folder.path(), Limits::Usual)?;
+    let server = Server::rateguard(machine, folder.path(), &[])?;
     let runtime = runtime()?;
     let mut reporter = runtime.block_on(Reporter::connect(&server, &key))?;
     // A first call, so that nothing is measured that happens once.

@@ -16,8 +16,9 @@ use rateguard_engine::manage::Recount;
 use rateguard_engine::people::PeopleBackground;
 use rateguard_engine::secrets::{Purpose, random};
 use rateguard_gateway_http::{ClientAddress, Drained, Gateway, GatewayConfig, Secret, Transport};
-use rateguard_grpc::server::{gateway_router, health, in_process, public_router};
-use rateguard_serving::{Descriptors, listen, serve_with};
+use rateguard_grpc::server::{gateway_router, health, in_process, public_calls, public_router};
+use rateguard_serving::client_address::SeenThrough;
+use rateguard_serving::{Answers, Descriptors, listen, serve_with};
 use rateguard_store_sql::Opening;
 use tokio::net::TcpListener;
 use tokio::task::{JoinError, JoinSet};
@@ -113,11 +114,13 @@ impl Running {
         let (stop, drain_max) = (CancellationToken::new(), config.drain_max());
         let services = public_router(&engine, &people, health, &config.server.cors_origins, &stop)?;
         let router = with_proxy(probes(readiness).merge(services), gateway.clone());
-        let router = seen_through_proxies(config, router);
+        let calls = public_calls(&engine, &people, &config.server.cors_origins, &stop);
+        let proxies = config.server.trusted_proxies();
+        let answers = SeenThrough::new(proxies.clone(), calls.before(router));
         let is_encrypted = encryption.is_some();
-        let gateways = for_gateways
-            .map(|it| (it.listener, seen_through_proxies(config, gateway_router(&engine, &stop))));
-        let listeners = listen_on((public, router), gateways, encryption, &stop, drain_max);
+        let gateways =
+            for_gateways.map(|it| (it.listener, SeenThrough::new(proxies, gateway_router(&engine, &stop))));
+        let listeners = listen_on((public, answers), gateways, encryption, &stop, drain_max);
         Ok(Self {
             address,
             is_encrypted,
@@ -223,19 +226,19 @@ impl ForGateways {
 
 /// Serves the public listener, and the one for gateways if there is one, until the stop.
 fn listen_on(
-    public: (TcpListener, Router),
-    gateways: Option<(TcpListener, Router)>,
+    public: (TcpListener, impl Answers),
+    gateways: Option<(TcpListener, impl Answers)>,
     encryption: Option<Encryption>,
     stop: &CancellationToken,
     drain_max: Duration,
 ) -> JoinSet<io::Result<()>> {
     let mut listeners = JoinSet::new();
-    let mut serve_on = |(listener, router), tls| {
-        listeners.spawn(serve_with(listener, tls, router, stop.clone().cancelled_owned(), drain_max));
-    };
-    serve_on(public, encryption.as_ref().map(|it| it.public.clone()));
-    if let Some(gateways) = gateways {
-        serve_on(gateways, encryption.as_ref().map(|it| it.gateways.clone()));
+    let stopped = || stop.clone().cancelled_owned();
+    let tls = encryption.as_ref().map(|it| it.public.clone());
+    listeners.spawn(serve_with(public.0, tls, public.1, stopped(), drain_max));
+    if let Some((listener, answers)) = gateways {
+        let tls = encryption.as_ref().map(|it| it.gateways.clone());
+        listeners.spawn(serve_with(listener, tls, answers, stopped(), drain_max));
     }
     if let Some(encryption) = encryption {
         // Listeners need it for as long as they run, and it fails and stops as they do.
@@ -294,14 +297,6 @@ fn gateway(
 fn with_proxy(router: Router, gateway: Option<Gateway>) -> Router {
     match gateway {
         Some(gateway) => router.merge(rateguard_gateway_http::router(gateway)),
-        None => router,
-    }
-}
-
-/// The router as trusted proxies show it: each call comes from whoever called them.
-fn seen_through_proxies(config: &Config, router: Router) -> Router {
-    match config.server.trusted_proxies() {
-        Some(proxies) => proxies.seen_through(router),
         None => router,
     }
 }

@@ -6,12 +6,12 @@
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
+use std::task::{Context, Poll};
 
-use axum::Router;
-use axum::extract::{ConnectInfo, Request};
-use http::{HeaderMap, HeaderName};
+use axum::extract::ConnectInfo;
+use http::{HeaderMap, HeaderName, Request};
 use ipnet::IpNet;
-use tower::util::MapRequestLayer;
+use tower::Service;
 
 /// Addresses read of one header: no call passes through more proxies, and what is further back is not
 /// believed.
@@ -25,6 +25,39 @@ pub struct TrustedProxies {
     pub header: HeaderName,
     /// From where the proxies connect.
     pub ranges: Vec<IpNet>,
+}
+
+/// A service for which the peer of a call is who called the first of the proxies: what it finds among a
+/// request's extensions as axum's `ConnectInfo`. The port of such a peer is not known, and 0.
+#[derive(Clone, Debug)]
+pub struct SeenThrough<S> {
+    inner: S,
+    /// `None` where none stand in front: then it is the peer of the connection.
+    proxies: Option<Arc<TrustedProxies>>,
+}
+
+impl<S> SeenThrough<S> {
+    /// The service as these proxies show it.
+    pub fn new(proxies: Option<TrustedProxies>, inner: S) -> Self {
+        Self { inner, proxies: proxies.map(Arc::new) }
+    }
+}
+
+impl<S: Service<Request<B>>, B> Service<Request<B>> for SeenThrough<S> {
+    type Response = S::Response;
+    type Error = S::Error;
+    type Future = S::Future;
+
+    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
+        self.inner.poll_ready(context)
+    }
+
+    fn call(&mut self, mut request: Request<B>) -> S::Future {
+        if let Some(proxies) = &self.proxies {
+            proxies.show_client(&mut request);
+        }
+        self.inner.call(request)
+    }
 }
 
 impl TrustedProxies {
@@ -43,19 +76,14 @@ impl TrustedProxies {
         client
     }
 
-    /// The same router, for which the peer of a call is who called the first of the proxies: what it finds
-    /// among a request's extensions as axum's `ConnectInfo`. The port of such a peer is not known, and 0.
-    pub fn seen_through(self, router: Router) -> Router {
-        let proxies = Arc::new(self);
-        router.layer(MapRequestLayer::new(move |mut request: Request| {
-            if let Some(ConnectInfo(peer)) = request.extensions().get::<ConnectInfo<SocketAddr>>().copied() {
-                let client = proxies.client(peer.ip(), request.headers());
-                if client != peer.ip().to_canonical() {
-                    request.extensions_mut().insert(ConnectInfo(SocketAddr::new(client, 0)));
-                }
-            }
-            request
-        }))
+    fn show_client<B>(&self, request: &mut Request<B>) {
+        let Some(ConnectInfo(peer)) = request.extensions().get::<ConnectInfo<SocketAddr>>().copied() else {
+            return;
+        };
+        let client = self.client(peer.ip(), request.headers());
+        if client != peer.ip().to_canonical() {
+            request.extensions_mut().insert(ConnectInfo(SocketAddr::new(client, 0)));
+        }
     }
 
     fn trusts(&self, address: IpAddr) -> bool {

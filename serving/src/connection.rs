@@ -7,9 +7,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use axum::Router;
-use axum::extract::{ConnectInfo, Request};
-use axum::response::Response;
+use axum::extract::ConnectInfo;
+use http::{Request, Response};
 use hyper::body::Incoming;
 use hyper::rt::{Read, Write};
 use hyper::server::conn::{http1, http2};
@@ -27,7 +26,8 @@ use crate::first_bytes::{Protocol, protocol};
 use crate::handshakes::Handshakes;
 use crate::sending::{Streams, Watched};
 use crate::{
-    HEAD_WAIT_MAX, HTTP2_PING_EVERY, HTTP2_PONG_WAIT_MAX, HTTP2_STREAMS_MAX, LEAVE_WAIT_MAX, WRITE_STALL_MAX,
+    Answers, HEAD_WAIT_MAX, HTTP2_PING_EVERY, HTTP2_PONG_WAIT_MAX, HTTP2_STREAMS_MAX, LEAVE_WAIT_MAX,
+    WRITE_STALL_MAX,
 };
 
 /// What a connection may keep waiting, and for how long.
@@ -42,8 +42,8 @@ pub(crate) struct Waits {
 }
 
 /// What a connection is served, and on which terms.
-pub(crate) struct Terms {
-    pub(crate) router: Router,
+pub(crate) struct Terms<A> {
+    pub(crate) answers: A,
     pub(crate) peer: SocketAddr,
     pub(crate) waits: Waits,
     /// How it is encrypted; `None` for in clear.
@@ -62,14 +62,14 @@ type Guarded = Pin<Box<TimeoutStream<TcpStream>>>;
 
 /// Serves until either side closes, the peer keeps something waiting for too long, or a shutdown finds
 /// no call in flight.
-pub(crate) async fn serve(stream: TcpStream, mut terms: Terms) {
+pub(crate) async fn serve(stream: TcpStream, mut terms: Terms<impl Answers>) {
     match terms.handshakes.take() {
         None => serve_in_clear(stream, terms).await,
         Some(handshakes) => serve_encrypted(stream, &handshakes, terms).await,
     }
 }
 
-async fn serve_in_clear(stream: TcpStream, terms: Terms) {
+async fn serve_in_clear(stream: TcpStream, terms: Terms<impl Answers>) {
     let spoken = tokio::select! {
         biased;
         spoken = time::timeout(terms.waits.head, protocol(&stream)) => spoken,
@@ -79,7 +79,7 @@ async fn serve_in_clear(stream: TcpStream, terms: Terms) {
     serve_protocol(protocol, guarded(stream, terms.waits), terms).await;
 }
 
-async fn serve_encrypted(stream: TcpStream, handshakes: &Handshakes, terms: Terms) {
+async fn serve_encrypted(stream: TcpStream, handshakes: &Handshakes, terms: Terms<impl Answers>) {
     let shaken = tokio::select! {
         biased;
         shaken = handshakes.shake(guarded(stream, terms.waits)) => shaken,
@@ -100,8 +100,9 @@ fn guarded(stream: TcpStream, waits: Waits) -> Guarded {
     Box::pin(stream)
 }
 
-async fn serve_protocol<S>(protocol: Protocol, stream: S, terms: Terms)
+async fn serve_protocol<S, A>(protocol: Protocol, stream: S, terms: Terms<A>)
 where
+    A: Answers,
     S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
 {
     let served = match protocol {
@@ -113,10 +114,13 @@ where
     }
 }
 
-async fn serve_http1(io: impl Read + Write + Unpin + 'static, terms: Terms) -> hyper::Result<()> {
-    let Terms { router, peer, waits, stopping, .. } = terms;
+async fn serve_http1(
+    io: impl Read + Write + Unpin + 'static,
+    terms: Terms<impl Answers>,
+) -> hyper::Result<()> {
+    let Terms { answers, peer, waits, stopping, .. } = terms;
     let first_call = CancellationToken::new();
-    let service = answering(router, peer, first_call.clone());
+    let service = answering(answers, peer, first_call.clone());
     let mut connection = pin!(
         http1::Builder::new()
             .timer(TokioTimer::new())
@@ -139,19 +143,20 @@ async fn serve_http1(io: impl Read + Write + Unpin + 'static, terms: Terms) -> h
     connection.await
 }
 
-async fn serve_http2<S>(stream: S, terms: Terms) -> hyper::Result<()>
+async fn serve_http2<S, A>(stream: S, terms: Terms<A>) -> hyper::Result<()>
 where
+    A: Answers,
     S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
 {
-    let Terms { router, peer, waits, stopping, .. } = terms;
+    let Terms { answers, peer, waits, stopping, .. } = terms;
     let (first_call, streams) = (CancellationToken::new(), Streams::new(waits.write_stall));
     let heard = Arc::new(AtomicBool::new(false));
     let hears = Arc::clone(&heard);
     let io = InspectReader::new(stream, move |bytes: &[u8]| {
         hears.fetch_or(!bytes.is_empty(), Ordering::Relaxed);
     });
-    let service = answering(router, peer, first_call.clone());
-    let service = service.map_response(|response: Response| response.map(Watched::new));
+    let service = answering(answers, peer, first_call.clone());
+    let service = service.map_response(|response: Response<A::Body>| response.map(Watched::new));
     let mut connection = pin!(
         http2::Builder::new(streams.clone())
             .timer(TokioTimer::new())
@@ -179,15 +184,14 @@ where
     if is_there || streams.in_flight() > 0 { connection.await } else { Ok(()) }
 }
 
-/// The router with what every request is told of its connection. Cancels `first_call` at the first.
-fn answering(
-    router: Router,
+/// What answers, with what every request is told of its connection. Cancels `first_call` at the first.
+fn answering<A: Answers>(
+    answers: A,
     peer: SocketAddr,
     first_call: CancellationToken,
-) -> impl Service<http::Request<Incoming>, Response = Response, Error = Infallible, Future: Send> + Clone {
-    router.map_request(move |request: http::Request<Incoming>| {
+) -> impl Service<Request<Incoming>, Response = Response<A::Body>, Error = Infallible, Future: Send> + Clone {
+    answers.map_request(move |mut request: Request<Incoming>| {
         first_call.cancel();
-        let mut request: Request = request.map(axum::body::Body::new);
         request.extensions_mut().insert(ConnectInfo(peer));
         request
     })

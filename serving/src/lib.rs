@@ -1,4 +1,4 @@
-//! Accepts connections and serves a router on them: HTTP/1.1 and HTTP/2, under TLS or in clear, where
+//! Accepts connections and serves a router, or whatever else answers, on them: HTTP/1.1 and HTTP/2, under TLS or in clear, where
 //! HTTP/2 needs prior knowledge.
 //!
 //! The loop is our own because `axum::serve` knows no wait for a request's head, without which a client
@@ -17,18 +17,24 @@ pub mod private_file;
 mod sending;
 pub mod tls;
 
+use std::convert::Infallible;
+use std::error::Error;
 use std::io;
 use std::net::SocketAddr;
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::Router;
+use bytes::Bytes;
+use http::{Request, Response};
+use http_body::Body;
+use hyper::body::Incoming;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinSet;
 use tokio::time;
 use tokio_util::sync::CancellationToken;
+use tower::Service;
 
 use self::connection::{Terms, Waits};
 pub use self::descriptors::{DESCRIPTORS_PER_CALL, DESCRIPTORS_RESERVED, Descriptors};
@@ -87,6 +93,24 @@ pub const HTTP2_PIECE_BYTES_MAX: usize = 16 * 1024;
 /// Longest wait for calls in flight after the shutdown was asked for; what still runs then is cut off.
 pub const DRAIN_WAIT_MAX: Duration = Duration::from_secs(30);
 
+/// What answers a listener's requests: a router, or whatever stands in front of one.
+pub trait Answers: Clone + Send + Sync + 'static
+where
+    Self: Service<Request<Incoming>, Response = Response<Self::Body>, Error = Infallible, Future: Send>,
+{
+    /// The body of an answer.
+    type Body: Body<Data = Bytes, Error: Into<Box<dyn Error + Send + Sync>> + Send> + Send + Unpin + 'static;
+}
+
+impl<S, B> Answers for S
+where
+    S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible, Future: Send>,
+    S: Clone + Send + Sync + 'static,
+    B: Body<Data = Bytes, Error: Into<Box<dyn Error + Send + Sync>> + Send> + Send + Unpin + 'static,
+{
+    type Body = B;
+}
+
 /// What a listener lets its peers take.
 #[derive(Clone, Copy, Debug)]
 struct Bounds {
@@ -102,7 +126,7 @@ struct Connections {
     stopping: CancellationToken,
 }
 
-/// Serves `router` in clear until `shutdown` completes, then lets calls in flight finish for at most
+/// Serves what `answers` in clear until `shutdown` completes, then lets calls in flight finish for at most
 /// `drain_wait_max`; connections without one are closed at once, or after [`LEAVE_WAIT_MAX`] where a head
 /// has begun to arrive. `TCP_NODELAY` is set on every accepted socket, and the peer's address is among
 /// each request's extensions as axum's `ConnectInfo`. Dropping the future cuts every connection.
@@ -111,11 +135,11 @@ struct Connections {
 /// Where the limit of open files cannot be read, and the listener's last error, once accepting has failed [`ACCEPT_FAILURES_MAX`] times in a row.
 pub async fn serve(
     listener: TcpListener,
-    router: Router,
+    answers: impl Answers,
     shutdown: impl Future<Output = ()>,
     drain_wait_max: Duration,
 ) -> io::Result<()> {
-    serve_with(listener, None, router, shutdown, drain_wait_max).await
+    serve_with(listener, None, answers, shutdown, drain_wait_max).await
 }
 
 /// The same under TLS, or in clear where `tls` is `None`.
@@ -125,7 +149,7 @@ pub async fn serve(
 pub async fn serve_with(
     listener: TcpListener,
     tls: Option<Tls>,
-    router: Router,
+    answers: impl Answers,
     shutdown: impl Future<Output = ()>,
     drain_wait_max: Duration,
 ) -> io::Result<()> {
@@ -134,14 +158,14 @@ pub async fn serve_with(
         connections_max: Descriptors::current()?.calls_max().min(CONNECTIONS_MAX),
         handshake_wait_max: HANDSHAKE_WAIT_MAX,
     };
-    serve_within(bounds, listener, tls, router, shutdown, drain_wait_max).await
+    serve_within(bounds, listener, tls, answers, shutdown, drain_wait_max).await
 }
 
 async fn serve_within(
     bounds: Bounds,
     listener: TcpListener,
     tls: Option<Tls>,
-    router: Router,
+    answers: impl Answers,
     shutdown: impl Future<Output = ()>,
     drain_wait_max: Duration,
 ) -> io::Result<()> {
@@ -157,8 +181,8 @@ async fn serve_within(
         };
         // A token of its own, so that connections do not meet at the lock of one.
         let stopping = connections.stopping.child_token();
-        let (router, handshakes) = (router.clone(), handshakes.clone());
-        connections.spawn(stream, slot, Terms { router, peer, waits, handshakes, stopping });
+        let (answers, handshakes) = (answers.clone(), handshakes.clone());
+        connections.spawn(stream, slot, Terms { answers, peer, waits, handshakes, stopping });
     }
     drop(listener);
     connections.drain(drain_wait_max).await;
@@ -214,7 +238,7 @@ impl Connections {
         Ok((stream, peer, slot))
     }
 
-    fn spawn(&mut self, stream: TcpStream, slot: OwnedSemaphorePermit, terms: Terms) {
+    fn spawn(&mut self, stream: TcpStream, slot: OwnedSemaphorePermit, terms: Terms<impl Answers>) {
         self.tasks.spawn(async move {
             connection::serve(stream, terms).await;
             drop(slot);

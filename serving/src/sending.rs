@@ -12,9 +12,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use axum::body::Body;
 use bytes::Bytes;
-use http_body::{Body as _, Frame, SizeHint};
+use http_body::{Body, Frame, SizeHint};
 use hyper::rt::Executor;
 use parking_lot::Mutex;
 use tokio::time::{self, Instant};
@@ -36,8 +35,8 @@ pub(crate) struct Streams {
 /// A body on a stream, which says when its parts are handed over. Its parts are cut to
 /// [`HTTP2_PIECE_BYTES_MAX`].
 #[derive(Debug)]
-pub(crate) struct Watched {
-    inner: Body,
+pub(crate) struct Watched<B> {
+    inner: B,
     rest: Bytes,
     handed: Handed,
 }
@@ -113,13 +112,13 @@ impl Handed {
     }
 }
 
-impl Watched {
+impl<B: Body<Data = Bytes> + Unpin> Watched<B> {
     /// To be made in the task of the stream.
-    pub(crate) fn new(inner: Body) -> Self {
+    pub(crate) fn new(inner: B) -> Self {
         Self { inner, rest: Bytes::new(), handed: Handed::of_task() }
     }
 
-    fn poll_part(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
+    fn poll_part(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, B::Error>>> {
         if self.rest.is_empty() {
             let Some(frame) = ready!(Pin::new(&mut self.inner).poll_frame(context)).transpose()? else {
                 return Poll::Ready(None);
@@ -134,14 +133,14 @@ impl Watched {
     }
 }
 
-impl http_body::Body for Watched {
+impl<B: Body<Data = Bytes> + Unpin> Body for Watched<B> {
     type Data = Bytes;
-    type Error = axum::Error;
+    type Error = B::Error;
 
     fn poll_frame(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
+    ) -> Poll<Option<Result<Frame<Bytes>, B::Error>>> {
         // Who asks for more has got rid of what it had.
         self.handed.set(None);
         let polled = self.poll_part(context);

@@ -4,6 +4,7 @@ mod encrypted;
 mod stalls;
 mod stop;
 
+use axum::Router;
 use axum::extract::ConnectInfo;
 use axum::routing::get;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};

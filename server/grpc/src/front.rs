@@ -119,6 +119,12 @@ fn refuse<F>(
     Either::Right(ready(Ok(answer)).boxed())
 }
 
+/// Whether a request is a gRPC call over HTTP/2, so that nothing that stands before one is needed for it.
+pub fn is_plain_call<B>(request: &Request<B>) -> bool {
+    let is_http2 = matches!(request.version(), Version::HTTP_2 | Version::HTTP_3);
+    is_http2 && request.method() == Method::POST && content_type(request.headers()).0
+}
+
 fn form(request: &Request<Body>) -> Form {
     let (is_plain, is_web) = content_type(request.headers());
     let is_preflight =

@@ -5,6 +5,7 @@ pub mod auth;
 pub mod convert;
 pub mod deadline;
 pub mod details;
+pub mod direct;
 pub mod documents;
 pub mod front;
 pub mod listing;

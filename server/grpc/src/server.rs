@@ -38,6 +38,7 @@ use crate::auth::browser::CSRF_HEADER;
 use crate::auth::{AuthLayer, GatewayAccess};
 use crate::deadline::DeadlineLayer;
 use crate::details::{DetailsLayer, MESSAGE_BYTES_MAX, OPEN_MESSAGE_BYTES_MAX, of_open_service};
+use crate::direct::{Called, Direct, DirectCalls};
 use crate::front::{FrontLayer, REFLECTION_BEFORE_ROUTE, under_present_name};
 use crate::services::analytics::Analytics;
 use crate::services::apis::Apis;
@@ -86,7 +87,7 @@ pub type InProcess = BoxCloneSyncService<Request<Body>, Response<Body>, Infallib
 /// The public services with reflection, health and grpc-web, for a listener. Browsers may call
 /// from `cors_origins`. Calls of services that do not exist are answered too, so that no other router
 /// with a fallback can be merged with it. `drain` ends streams that would otherwise keep a server that
-/// stops waiting.
+/// stops waiting. What is called most is to be put before it: [`public_calls`].
 ///
 /// # Errors
 /// [`ServeError::Origin`].
@@ -99,11 +100,26 @@ pub fn public_router(
 ) -> Result<Router, ServeError> {
     let front = FrontLayer::with_web(cors(cors_origins)?);
     let services = public_services(engine, people, drain).routes().prepare().into_axum_router();
-    let auth =
-        AuthLayer::new(engine.clone(), GatewayAccess::Refused).with_people(people.clone(), cors_origins);
+    let auth = public_auth(engine, people, cors_origins);
     let guarded = (front, DeadlineLayer, DetailsLayer, auth, ShortBodiesLayer);
     let renamed = MapRequestLayer::new(under_present_name);
     Ok(services.merge(open_services(health)?).layer((renamed, guarded)))
+}
+
+/// The services that programs call all the time, to be put before [`public_router`].
+pub fn public_calls(
+    engine: &Arc<Engine>,
+    people: &Arc<People>,
+    cors_origins: &[String],
+    drain: &CancellationToken,
+) -> DirectCalls {
+    let envoy = bounded!(RateLimitServiceServer, EnvoyRateLimits(engine.clone()));
+    let called = Called { envoy: Some(envoy), ..called(engine, drain) };
+    DirectCalls::new(called, &public_auth(engine, people, cors_origins))
+}
+
+fn public_auth(engine: &Arc<Engine>, people: &Arc<People>, cors_origins: &[String]) -> AuthLayer {
+    AuthLayer::new(engine.clone(), GatewayAccess::Refused).with_people(people.clone(), cors_origins)
 }
 
 /// Health and reflection, which whoever may connect may call. Reflection also has its older name,
@@ -129,10 +145,11 @@ fn open_services(
 
 /// What a remote gateway speaks to, for a listener made for gateways alone. `drain` ends what would
 /// otherwise keep a server that stops waiting.
-pub fn gateway_router(engine: &Arc<Engine>, drain: &CancellationToken) -> Router {
+pub fn gateway_router(engine: &Arc<Engine>, drain: &CancellationToken) -> Direct<Router> {
     let auth = AuthLayer::new(engine.clone(), GatewayAccess::Allowed);
+    let calls = DirectCalls::new(called(engine, drain), &auth);
     let services = gateway_services(engine, drain).into_axum_router();
-    services.layer((FrontLayer::plain(), DeadlineLayer, DetailsLayer, auth))
+    calls.before(services.layer((FrontLayer::plain(), DeadlineLayer, DetailsLayer, auth)))
 }
 
 /// The same for the gateway of this process, which is known by its token.
@@ -175,12 +192,19 @@ fn public_services(engine: &Arc<Engine>, people: &Arc<People>, drain: &Cancellat
 
 /// What calls need, whoever makes them.
 fn calling_services(engine: &Arc<Engine>, drain: &CancellationToken) -> RoutesBuilder {
-    let quota = Quota { engine: engine.clone(), drain: drain.clone() };
+    let Called { quota, usage, .. } = called(engine, drain);
     let mut services = Routes::builder();
+    services.add_service(quota).add_service(usage);
     services
-        .add_service(bounded!(QuotaServiceServer, quota))
-        .add_service(bounded!(UsageServiceServer, Usage(engine.clone())));
-    services
+}
+
+fn called(engine: &Arc<Engine>, drain: &CancellationToken) -> Called {
+    let quota = Quota { engine: engine.clone(), drain: drain.clone() };
+    Called {
+        quota: bounded!(QuotaServiceServer, quota),
+        usage: bounded!(UsageServiceServer, Usage(engine.clone())),
+        envoy: None,
+    }
 }
 
 fn gateway_services(engine: &Arc<Engine>, drain: &CancellationToken) -> Routes {

@@ -1,3 +1,4 @@
+use axum::Router;
 use axum::body::Body;
 use axum::routing::get;
 use http_body_util::BodyExt as _;
@@ -64,7 +65,7 @@ fn a_proxy_that_says_nothing_of_use_is_the_client_itself() {
 #[tokio::test]
 async fn a_router_behind_proxies_is_told_who_calls() {
     let shown = get(|ConnectInfo(peer): ConnectInfo<SocketAddr>| async move { peer.to_string() });
-    let router = proxies(&["10.0.0.0/8"]).seen_through(Router::new().route("/", shown));
+    let router = SeenThrough::new(Some(proxies(&["10.0.0.0/8"])), Router::new().route("/", shown));
     for (peer, seen) in [("10.0.0.1:4000", "203.0.113.7:0"), ("192.0.2.1:4000", "192.0.2.1:4000")] {
         let peer: SocketAddr = peer.parse().unwrap();
         let mut request =

@@ -2,6 +2,7 @@
 
 use std::convert::Infallible;
 
+use axum::body::Body as Whole;
 use futures::stream;
 use http_body_util::BodyExt as _;
 use tokio::sync::oneshot;
@@ -10,21 +11,21 @@ use super::*;
 
 const STALL_MAX: Duration = Duration::from_secs(50);
 
-fn in_parts(parts: Vec<Bytes>) -> Body {
-    Body::from_stream(stream::iter(parts.into_iter().map(Ok::<_, Infallible>)))
+fn in_parts(parts: Vec<Bytes>) -> Whole {
+    Whole::from_stream(stream::iter(parts.into_iter().map(Ok::<_, Infallible>)))
 }
 
 /// One part, and then nothing for ever.
-fn halting() -> Body {
+fn halting() -> Whole {
     use futures::StreamExt as _;
     let first = stream::iter([Ok::<_, Infallible>(Bytes::from_static(b"first"))]);
-    Body::from_stream(first.chain(stream::pending()))
+    Whole::from_stream(first.chain(stream::pending()))
 }
 
 /// The first part of a body, asked for in the task of a stream, and whether the stream was given up
 /// within many times its bound if it then goes on with `then`.
 async fn is_given_up<F: Future<Output = ()> + Send>(
-    then: impl FnOnce(Watched) -> F + Send + 'static,
+    then: impl FnOnce(Watched<Whole>) -> F + Send + 'static,
 ) -> bool {
     let streams = Streams::new(STALL_MAX);
     let (held, dropped) = oneshot::channel::<()>();
@@ -43,7 +44,7 @@ async fn is_given_up<F: Future<Output = ()> + Send>(
 #[tokio::test(start_paused = true)]
 async fn a_stream_whose_part_nobody_takes_is_given_up_when_its_time_is_over() {
     let begun = Instant::now();
-    let keeps = |body: Watched| async move {
+    let keeps = |body: Watched<Whole>| async move {
         std::future::pending::<()>().await;
         drop(body);
     };
@@ -53,7 +54,7 @@ async fn a_stream_whose_part_nobody_takes_is_given_up_when_its_time_is_over() {
 
 #[tokio::test(start_paused = true)]
 async fn a_stream_that_waits_for_its_own_body_is_not() {
-    let asks = |mut body: Watched| async move {
+    let asks = |mut body: Watched<Whole>| async move {
         body.frame().await;
     };
     assert!(!is_given_up(asks).await);
@@ -62,7 +63,7 @@ async fn a_stream_that_waits_for_its_own_body_is_not() {
 #[tokio::test]
 async fn parts_are_cut_to_pieces_and_their_length_is_told_before() {
     let whole = Bytes::from(vec![7; 2 * HTTP2_PIECE_BYTES_MAX + 1]);
-    let mut body = Watched::new(Body::from(whole.clone()));
+    let mut body = Watched::new(Whole::from(whole.clone()));
     let mut lengths = Vec::new();
     let mut left = whole.len();
     while !body.is_end_stream() {
@@ -82,7 +83,7 @@ async fn what_stands_behind_a_body_passes() {
     let fields: http::HeaderMap = [("x-cost".parse().unwrap(), "1".parse().unwrap())].into_iter().collect();
     let frames =
         [Ok::<_, Infallible>(Frame::data(Bytes::from_static(b"x"))), Ok(Frame::trailers(fields.clone()))];
-    let body = Body::new(http_body_util::StreamBody::new(stream::iter(frames)));
+    let body = Whole::new(http_body_util::StreamBody::new(stream::iter(frames)));
     let collected = Watched::new(body).collect().await.unwrap();
     assert_eq!(
         (collected.trailers().cloned(), collected.to_bytes()),

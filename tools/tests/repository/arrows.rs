@@ -64,7 +64,16 @@ const ARROWS: &[Arrow] = &[
     },
     Arrow {
         from: "bench",
-        to: &["core", "demo-upstream", "engine", "proto", "store-memory", "store-sql"],
+        to: &[
+            "core",
+            "demo-upstream",
+            "engine",
+            "proto",
+            "store-memory",
+            "store-redis",
+            "store-sql",
+            "test-servers",
+        ],
         to_in_tests: &[],
     },
     Arrow { from: "tools", to: &["grpc", "server"], to_in_tests: &[] },
@@ -95,7 +104,8 @@ const RESERVED: &[Reserved] = &[
     Reserved { library: "tokio-rustls", users: &["serving"] },
     // The benchmarks insert by hand what the store is compared with.
     Reserved { library: "sqlx", users: &["store-sql", "bench"] },
-    Reserved { library: "redis", users: &["store-redis"] },
+    // The benchmarks run the bare script that the store is compared with.
+    Reserved { library: "redis", users: &["store-redis", "bench"] },
     Reserved { library: "rdkafka", users: &[] },
     Reserved { library: "clickhouse", users: &[] },
 ];

@@ -18,7 +18,7 @@ use rateguard_proto::v1::{ErrorReason as R, Role};
 use tonic::{Code, Status};
 use tower::{Layer, ServiceExt};
 
-use super::world::{GATEWAY_TOKEN, START_MS, Transport, World, plain_key, reason};
+use super::world::{GATEWAY_TOKEN, Listener, START_MS, Transport, World, plain_key, reason};
 
 async fn check(transport: Transport) -> Result<(), Status> {
     QuotaServiceClient::new(transport).check_quota(v1::CheckQuotaRequest::default()).await.map(drop)
@@ -106,7 +106,7 @@ fn is_public(method: &Method) -> bool {
 }
 
 /// The router that has a method: the service that gateways ask is on theirs alone.
-fn router_of<'w>(world: &'w World, method: &Method) -> &'w axum::Router {
+fn router_of<'w>(world: &'w World, method: &Method) -> &'w Listener {
     if is_public(method) { &world.public } else { &world.gateways }
 }
 
@@ -278,7 +278,7 @@ async fn an_unknown_method_is_unimplemented_on_every_router() {
 }
 
 /// Calls a method with an empty message, as a peer would; the status of its answer.
-async fn raw_call(router: axum::Router, path: &str, key: &str, peer: Option<&str>) -> Status {
+async fn raw_call(router: Listener, path: &str, key: &str, peer: Option<&str>) -> Status {
     let mut request = empty_request(path, key);
     if let Some(peer) = peer {
         let address = SocketAddr::new(peer.parse::<IpAddr>().unwrap(), 1_234);
@@ -296,7 +296,7 @@ fn empty_request(path: &str, token: &str) -> http::Request<axum::body::Body> {
     request.body(axum::body::Body::from(vec![0_u8; 5])).unwrap()
 }
 
-async fn status_of(router: axum::Router, request: http::Request<axum::body::Body>) -> Status {
+async fn status_of(router: Listener, request: http::Request<axum::body::Body>) -> Status {
     let response = router.oneshot(request).await.unwrap();
     if let Some(status) = Status::from_header_map(response.headers()) {
         return status;

@@ -6,7 +6,6 @@ use std::iter;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use axum::Router;
 use axum::body::Body;
 use futures::StreamExt;
 use http::{Method, Request, Response, StatusCode, Version};
@@ -20,7 +19,7 @@ use tonic_health::pb::HealthCheckRequest;
 use tonic_types::StatusExt;
 use tower::ServiceExt;
 
-use super::world::{GATEWAY_TOKEN, ORIGIN, World, plain_key, told};
+use super::world::{GATEWAY_TOKEN, Listener, ORIGIN, World, plain_key, told};
 use crate::details::{MESSAGE_BYTES_MAX, OPEN_MESSAGE_BYTES_MAX};
 use crate::short_bodies::EVERYBODYS_MESSAGE_BYTES_MAX;
 use rateguard_engine::resources::Scope;
@@ -63,7 +62,7 @@ pub async fn status_of(response: Response<Body>) -> Option<Status> {
     Status::from_header_map(body.trailers()?)
 }
 
-async fn refusal(router: &Router, request: Request<Body>) -> (Code, R, String) {
+async fn refusal(router: &Listener, request: Request<Body>) -> (Code, R, String) {
     let response = router.clone().oneshot(request).await.unwrap();
     assert_eq!(response.status(), StatusCode::OK);
     told(&status_of(response).await.expect("a status"))

@@ -2,7 +2,8 @@
 
 use std::sync::{Arc, Mutex};
 
-use crate::server::{gateway_router, health, public_router};
+use crate::direct::Direct;
+use crate::server::{gateway_router, health, public_calls, public_router};
 use axum::Router;
 use rateguard_core::ids::{DisplayName, WorkspaceId};
 use rateguard_core::money::Currency;
@@ -83,15 +84,18 @@ impl Interceptor for Credentials {
     }
 }
 
+/// What answers on a listener.
+pub type Listener = Direct<Router>;
+
 /// What the generated clients speak through.
-pub type Transport = InterceptedService<Router, Credentials>;
+pub type Transport = InterceptedService<Listener, Credentials>;
 
 /// A server, its clock and its first key.
 pub struct World {
     pub engine: Arc<Engine>,
     pub clock: Arc<ManualClock>,
-    pub public: Router,
-    pub gateways: Router,
+    pub public: Listener,
+    pub gateways: Listener,
     pub drain: CancellationToken,
     /// A key that may do everything.
     pub key: String,
@@ -172,8 +176,10 @@ impl World {
             external,
         };
         let (people, people_background) = People::start(Arc::new(config.people()), setup).await.unwrap();
+        let origins = [ORIGIN.to_owned()];
+        let router = public_router(&engine, &people, health().1, &origins, &drain).unwrap();
         Self {
-            public: public_router(&engine, &people, health().1, &[ORIGIN.to_owned()], &drain).unwrap(),
+            public: public_calls(&engine, &people, &origins, &drain).before(router),
             gateways: gateway_router(&engine, &drain),
             engine,
             clock,
