@@ -196,7 +196,7 @@ impl CounterStore for MemoryCounterStore {
             self.writes.write_through(&workspace, buckets).await?;
         }
         if !uncovered.is_empty() {
-            self.cover(&workspace, uncovered).await?;
+            self.writes.cover(&workspace, uncovered).await?;
         }
         Ok(outcomes)
     }
