@@ -125,6 +125,8 @@ impl Undo {
             let is_alive = self.lives.get(&attempt).is_some_and(|life| !self.gone.contains(life));
             is_alive && !self.heard.contains(&attempt)
         };
-        !made.attempts.is_empty() && made.attempts.iter().all(is_open)
+        // What is reserved ends by itself, also where it arrives after its cancel is forgotten.
+        let lasts = made.reservation.is_none() && !made.attempts.is_empty();
+        lasts && made.attempts.iter().all(is_open)
     }
 }
