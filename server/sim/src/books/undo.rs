@@ -114,9 +114,9 @@ impl Undo {
 
     /// The first decision that nobody was told of and that nobody has undone, though everybody who made an
     /// attempt at it is still there.
-    pub fn forgotten(&self) -> Option<(u128, &Made)> {
+    pub fn forgotten(&self) -> Option<&Made> {
         let left = self.made.iter().filter(|(id, made)| self.is_forgotten(**id, made));
-        left.min_by_key(|(_, made)| made.number).map(|(id, made)| (*id, made))
+        left.map(|(_, made)| made).min_by_key(|made| made.number)
     }
 
     fn is_forgotten(&self, id: u128, made: &Made) -> bool {
@@ -130,3 +130,6 @@ impl Undo {
         lasts && made.attempts.iter().all(is_open)
     }
 }
+
+#[cfg(test)]
+mod tests;
