@@ -84,9 +84,12 @@ fn partly_taken(books: &Books, facts: &Facts) -> Option<String> {
         return Some("a check was decided that had been cancelled before".to_owned());
     }
     if facts.kind == Kind::Ended
-        && let Some((id, made)) = books.undo.forgotten()
+        && let Some(made) = books.undo.forgotten()
     {
-        return Some(format!("nobody was told of the decision {id:x}, or undid it: {made:?}"));
+        // Its id and its attempts are chance of the engine's own.
+        let taken: Vec<String> = made.takings.iter().map(|(counter, _)| brief(*counter)).collect();
+        let number = made.number;
+        return Some(format!("nobody was told of decision {number}, or undid it: it took of {taken:?}"));
     }
     let changes = matches!(facts.kind, Kind::Allowed | Kind::Denied | Kind::Refused | Kind::Cancelled);
     let wrong = facts.wrong.first().filter(|_| changes && facts.expired == 0)?;

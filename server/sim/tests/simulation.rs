@@ -4,6 +4,8 @@
 use std::io::Write as _;
 use std::ops::Range;
 
+use rateguard_engine::degraded::Degraded;
+use rateguard_sim::books::facts::Kind;
 use rateguard_sim::many::{Summary, run_many};
 use rateguard_sim::run::{Options, Outcome, run};
 use rateguard_sim::stores::flaws::Flaw;
@@ -49,6 +51,17 @@ fn every_invariant_holds_after_every_step_of_every_seed() {
     assert!(failed.is_empty(), "{failed:#?}");
     let seen = [coverage.crashes, coverage.expired, coverage.hints_kept, coverage.hints_early];
     assert!(seen.iter().all(|count| *count > 0), "the runs saw too little: {coverage:?}");
+    let kinds = [Kind::Refused, Kind::Cancelled, Kind::Leased, Kind::Renewed, Kind::Reset];
+    let unseen: Vec<_> = kinds.iter().filter(|kind| !coverage.steps.contains_key(kind)).collect();
+    assert!(unseen.is_empty(), "the runs never saw {unseen:?}");
+    let answers = [
+        (Degraded::Open, true),
+        (Degraded::Local, true),
+        (Degraded::Local, false),
+        (Degraded::Closed, false),
+    ];
+    let unseen: Vec<_> = answers.iter().filter(|answer| !coverage.degraded.contains_key(answer)).collect();
+    assert!(unseen.is_empty(), "the runs were never answered {unseen:?}");
 }
 
 #[test]
@@ -90,6 +103,11 @@ fn a_record_that_is_settled_twice_after_a_lost_reply_is_found() {
 #[test]
 fn a_denial_that_keeps_the_first_counter_is_found() {
     finds(Flaw::DenialKeepsFirst, &["Q2"]);
+}
+
+#[test]
+fn a_lease_that_is_spent_past_its_window_is_found() {
+    finds(Flaw::LeaseOutlivesWindow, &["Q1"]);
 }
 
 #[test]

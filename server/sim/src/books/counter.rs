@@ -42,8 +42,8 @@ pub struct Entry {
 }
 
 impl Entry {
-    /// What surely stands of it in a bucket. One that has run dry may be forgotten, and what comes on
-    /// top of an amount later is then given back together with what had been given back before.
+    /// What surely stands of it in a bucket. One that has run dry may be forgotten with what others took
+    /// in it, and what comes on top of an amount later is then given back sooner.
     fn surely(&self) -> i64 {
         self.amount.min(self.taken)
     }
@@ -200,6 +200,7 @@ impl CounterBook {
     fn bucket(&self, refill: Refill, now: Millis) -> Range {
         let taken = self.entries.iter().filter(|entry| entry.taken > 0);
         let low = level(refill, taken.map(|entry| (entry.at, entry.surely())).collect(), now);
+        let low = low.max(self.alone(refill, now));
         // A bucket does not refill what is lent as long as it may be spent.
         let longest_ms = |place| if self.is_lent(place) { LENT_MS_MAX } else { 0 };
         let most = self.entries.iter().enumerate().flat_map(|(place, entry)| {
@@ -207,6 +208,17 @@ impl CounterBook {
             entry.added.iter().copied().chain((entry.taken > 0).then_some((at, entry.taken)))
         });
         Range { low, high: level(refill, most.collect(), now) }
+    }
+
+    /// What stands at least of the one amount that something came on top of: that is never given back by
+    /// the refill that gives back the amount. Of several, one may have been added before the bucket ran dry
+    /// by what is known of another.
+    fn alone(&self, refill: Refill, now: Millis) -> i128 {
+        let mut with_more = self.entries.iter().filter(|entry| !entry.added.is_empty());
+        match (with_more.next(), with_more.next()) {
+            (Some(entry), None) if entry.taken > 0 => level(refill, vec![(entry.at, entry.amount)], now),
+            _ => 0,
+        }
     }
 
     /// What checks and holders of leases were given from an instant on, and have not given back.

@@ -114,9 +114,9 @@ impl Undo {
 
     /// The first decision that nobody was told of and that nobody has undone, though everybody who made an
     /// attempt at it is still there.
-    pub fn forgotten(&self) -> Option<(u128, &Made)> {
+    pub fn forgotten(&self) -> Option<&Made> {
         let left = self.made.iter().filter(|(id, made)| self.is_forgotten(**id, made));
-        left.min_by_key(|(_, made)| made.number).map(|(id, made)| (*id, made))
+        left.map(|(_, made)| made).min_by_key(|made| made.number)
     }
 
     fn is_forgotten(&self, id: u128, made: &Made) -> bool {
@@ -125,6 +125,11 @@ impl Undo {
             let is_alive = self.lives.get(&attempt).is_some_and(|life| !self.gone.contains(life));
             is_alive && !self.heard.contains(&attempt)
         };
-        !made.attempts.is_empty() && made.attempts.iter().all(is_open)
+        // What is reserved ends by itself, also where it arrives after its cancel is forgotten.
+        let lasts = made.reservation.is_none() && !made.attempts.is_empty();
+        lasts && made.attempts.iter().all(is_open)
     }
 }
+
+#[cfg(test)]
+mod tests;

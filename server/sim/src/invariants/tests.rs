@@ -51,3 +51,13 @@ fn a_step_after_which_all_stands_as_it_must_violates_nothing() {
         assert_eq!(ids(&Books::default(), &Facts::of(kind)), Vec::<&str>::new());
     }
 }
+
+#[test]
+fn a_check_that_is_refused_without_a_cancel_or_undone_after_its_answer_violates_q2() {
+    for breach in [Breach::RefusedUncancelled, Breach::CancelledHeard] {
+        let facts = Facts { breach: Some(breach), ..Facts::of(Kind::Cancelled) };
+        assert_eq!(ids(&Books::default(), &facts), ["Q2"], "{breach:?}");
+    }
+    let facts = Facts { breach: Some(Breach::RenewedWrongly), ..Facts::of(Kind::Renewed) };
+    assert_eq!(ids(&Books::default(), &facts), ["Q4"]);
+}

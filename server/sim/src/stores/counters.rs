@@ -118,7 +118,7 @@ impl CounterServer {
         &self.workspace
     }
 
-    /// Takes its turn. Says what the clock shows, which may be earlier than before: the store itself
+    /// Takes its turn, for something that the store within learns the time by. Says what the clock shows, which may be earlier than before: the store itself
     /// has to hold still then.
     async fn begin(&self) -> (MutexGuard<'_, Turn>, Millis) {
         let mut turn = self.turn.lock().await;
@@ -270,8 +270,9 @@ impl CounterServer {
     /// # Errors
     /// Those of the store within.
     pub async fn hold_slot(&self, claim: &SlotClaim) -> Result<Option<Slot>, StoreError> {
-        let (_turn, shown) = self.begin().await;
-        self.inner.hold_slot(&SlotClaim { now: shown, ..*claim }).await
+        let turn = self.turn.lock().await;
+        let now = turn.now.max(self.clock.shows());
+        self.inner.hold_slot(&SlotClaim { now, ..*claim }).await
     }
 
     /// Gives a slot up.
@@ -279,7 +280,7 @@ impl CounterServer {
     /// # Errors
     /// Those of the store within.
     pub async fn free_slot(&self, holder: SlotHolder, number: u16) -> Result<(), StoreError> {
-        let (_turn, _) = self.begin().await;
+        let _turn = self.turn.lock().await;
         self.inner.free_slot(holder, number).await
     }
 
@@ -332,7 +333,7 @@ impl CounterServer {
     /// # Errors
     /// Those of the store within.
     pub async fn reservation(&self, id: &ReservationId) -> Result<Option<Reservation>, StoreError> {
-        let (_turn, _) = self.begin().await;
+        let _turn = self.turn.lock().await;
         self.inner.reservation(&self.workspace, id).await
     }
 

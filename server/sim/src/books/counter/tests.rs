@@ -107,10 +107,13 @@ fn what_was_only_reported_is_debt_and_no_admission() {
 }
 
 #[test]
-fn what_comes_on_top_may_have_been_given_back_in_a_bucket_that_was_forgotten() {
+fn what_comes_on_top_stands_with_its_amount_and_of_several_maybe_not() {
     let refill = Refill::new(1, 100, 10).expect("a bucket within bounds");
     let mut book = CounterBook::new(Limit::TokenBucket { capacity: 10, refill });
     let place = book.take(at(0), 1);
     book.correct(place, 7, at(300));
-    assert_eq!(book.range(at(300)), Range { low: 0, high: 6 });
+    assert_eq!(book.range(at(300)), Range { low: 4, high: 6 });
+    let other = book.take(at(300), 1);
+    book.correct(other, 2, at(300));
+    assert_eq!(book.range(at(300)).low, 1);
 }

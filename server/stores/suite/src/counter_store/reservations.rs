@@ -82,7 +82,8 @@ pub async fn keeps_an_overshoot_of_a_bucket_that_was_full_again(backend: &impl C
         world.sweep(at(2 * MINUTE_MS)).await;
     }
     world.report(Report::settling(&open, 0).used(Unit::Tokens, 1_010), at(2 * MINUTE_MS)).await;
-    assert_eq!(world.used(&tokens, at(2 * MINUTE_MS)).await, 1_000 - 20);
+    let used = world.used(&tokens, at(2 * MINUTE_MS)).await;
+    assert_eq!(used, 1_010 - 20, "as if all had been taken at once: the refill gives it back once");
 }
 
 /// A release gives everything back, once, and answers the same again; what is over is not released.
