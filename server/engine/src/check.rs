@@ -5,6 +5,8 @@ mod asked;
 pub mod lending;
 mod without_counters;
 
+pub(crate) use asked::unnamed;
+
 use std::net::IpAddr;
 use std::sync::Arc;
 

@@ -9,7 +9,8 @@ use std::sync::Arc;
 
 use rateguard_core::counter::{Counter, Limit, Reading, RetryAfter};
 use rateguard_core::decision::{Charge, Mode, Verdict};
-use rateguard_core::limits::LIMITS_PER_CALL_MAX;
+use rateguard_core::limits::{LIMITS_PER_CALL_MAX, REQUEST_ID_LIFE_MS};
+use rateguard_core::plan::PlannedLimit;
 use rateguard_core::rule::Enforcement;
 use rateguard_core::time::Millis;
 use rateguard_core::unit::Unit;
@@ -17,6 +18,7 @@ use smallvec::SmallVec;
 
 use self::charges::{Asked, Limited, drop_overridden};
 use crate::caller::Caller;
+use crate::check::unnamed;
 use crate::degraded::{Degraded, LocalCall, LocalDecision, RETRY_MIN, Ruling, local_mode, rule};
 use crate::engine::Engine;
 use crate::error::{EngineError, Reason};
@@ -116,7 +118,8 @@ impl Engine {
     ///
     /// # Errors
     /// A key that is restricted to APIs, models or addresses, which descriptors do not name; more limits than one
-    /// decision holds; a store that is away. A denial is no error.
+    /// decision holds; [`Reason::FieldConflict`] for hits given back to a limit that takes none back; a store that
+    /// is away. A denial is no error.
     pub async fn check_described(
         &self,
         caller: &Caller,
@@ -129,13 +132,15 @@ impl Engine {
         let ask = |descriptor| Asked::of(caller, &view.plan, &call.domain, descriptor, is_shared, now);
         let mut asked: Vec<Asked<'_>> = call.descriptors.iter().map(ask).collect::<Result<_, _>>()?;
         drop_overridden(&mut asked);
+        check_give_backs(&call.descriptors, &asked)?;
         let charges = charges_of(&asked)?;
         let lacks_value = asked.iter().any(|asked| asked.denied_by_missing.is_some());
         // Whoever lacks a value is denied without its counter: the others are only read.
         let mode = if lacks_value { Mode::Peek } else { Mode::Consume };
-        match self.decide_described(caller, &asked, &charges, mode, now).await {
+        let command = self.described_command(caller, charges, mode, now)?;
+        match self.decide_described(&command, &asked).await {
             Err(error) if is_shared && is_away(&error) => Ok(self.described_alone(&asked, mode, now)),
-            verdict => Ok(answer(&asked, &charges, &verdict?, now)),
+            verdict => Ok(answer(&asked, &command.charges, &verdict?, now)),
         }
     }
 
@@ -160,28 +165,39 @@ impl Engine {
         DescribedAnswer { allowed, retry_after_ms, now, descriptors }
     }
 
-    async fn decide_described(
+    fn described_command(
         &self,
         caller: &Caller,
-        asked: &[Asked<'_>],
-        charges: &[Charge],
+        charges: SmallVec<[Charge; 8]>,
         mode: Mode,
         now: Millis,
-    ) -> Result<Verdict, StoreError> {
-        if charges.is_empty() {
-            return Ok(Verdict { allowed: true, readings: SmallVec::new(), marks: SmallVec::new() });
-        }
-        let command = CheckCommand {
+    ) -> Result<CheckCommand, EngineError> {
+        // What was given back depends on what there was, and what a denial has counted is not remembered: neither
+        // can be undone.
+        let is_undoable = |charge: &Charge| charge.demand.take >= 0 && !charge.counts_denied;
+        let may_be_unknown = self.gate.is_guarded() && mode == Mode::Consume;
+        let is_undone = may_be_unknown && charges.iter().all(is_undoable);
+        Ok(CheckCommand {
             workspace: caller.workspace.clone(),
             now,
             mode,
-            charges: charges.into(),
+            charges,
             units: SmallVec::new(),
-            request: None,
+            request: is_undone.then(|| unnamed(now.plus(REQUEST_ID_LIFE_MS))).transpose()?,
             reservation: None,
-        };
+        })
+    }
+
+    async fn decide_described(
+        &self,
+        command: &CheckCommand,
+        asked: &[Asked<'_>],
+    ) -> Result<Verdict, StoreError> {
+        if command.charges.is_empty() {
+            return Ok(Verdict { allowed: true, readings: SmallVec::new(), marks: SmallVec::new() });
+        }
         let leased: Leased = asked.iter().flat_map(|asked| &asked.limits).map(Limited::is_leased).collect();
-        match self.leases.check(&command, &leased).await? {
+        match self.leases.check(command, &leased).await? {
             CheckOutcome::Decided(decided) => Ok(decided.verdict),
             CheckOutcome::ContentDiffers => {
                 let detail = "a check without an id was taken for another".to_owned();
@@ -189,6 +205,25 @@ impl Engine {
             }
         }
     }
+}
+
+/// Whoever may call may not lift limits: only one that is charged after the fact takes back what it was charged,
+/// or one that the caller has set itself.
+fn check_give_backs(descriptors: &[Descriptor], asked: &[Asked<'_>]) -> Result<(), EngineError> {
+    for (place, (descriptor, asked)) in descriptors.iter().zip(asked).enumerate() {
+        let refuses = |planned: &&PlannedLimit| planned.unit != Unit::Cost && !planned.policies.counts_denied;
+        let planned = asked.limits.iter().filter_map(|limited| limited.planned).find(refuses);
+        if let (Hits::GiveBack(_), Some(planned)) = (descriptor.hits, planned) {
+            let field = format!("descriptors[{place}].is_negative_hits");
+            let message = format!(
+                "must not be set: the limit {:?} is not charged after the fact (counts_denied), so that it takes \
+                 nothing back",
+                planned.id.as_str()
+            );
+            return Err(EngineError::field(Reason::FieldConflict, field, message));
+        }
+    }
+    Ok(())
 }
 
 fn charges_of(asked: &[Asked<'_>]) -> Result<SmallVec<[Charge; 8]>, EngineError> {

@@ -61,6 +61,10 @@ pub(crate) fn is_away(error: &StoreError) -> bool {
     matches!(error, StoreError::Unavailable { .. } | StoreError::OutcomeUnknown { .. })
 }
 
+/// An answer is due after this part of the deadline: a caller that leaves later has waited in vain. One that leaves
+/// before says nothing of the counters, or whoever hangs up at once could let them count as away.
+const DUE_PART: u32 = 2;
+
 /// Whether an error means that nothing was done.
 pub(crate) fn is_surely_not_done(error: &StoreError) -> bool {
     matches!(error, StoreError::Unavailable { .. } | StoreError::Full { .. })
@@ -81,10 +85,9 @@ impl Gate {
     /// As [`CounterStore::check`]. One whose outcome is not known is undone.
     pub(crate) async fn check(&self, command: &CheckCommand) -> Result<CheckOutcome, StoreError> {
         let Some(guard) = &self.guard else { return self.counters.check(command).await };
+        let mut unheard = Unheard { cancels: &guard.cancels, command, is_unknown: true };
         let outcome = guard.pass(self.counters.check(command)).await;
-        if matches!(outcome, Err(StoreError::OutcomeUnknown { .. })) && command.mode != Mode::Peek {
-            guard.cancels.queue(command);
-        }
+        unheard.is_unknown = matches!(outcome, Err(StoreError::OutcomeUnknown { .. }));
         outcome
     }
 
@@ -191,6 +194,21 @@ impl Gate {
     }
 }
 
+/// A check under way, to be undone where its outcome is not heard: also where whoever asked is gone before.
+struct Unheard<'c> {
+    cancels: &'c Cancels,
+    command: &'c CheckCommand,
+    is_unknown: bool,
+}
+
+impl Drop for Unheard<'_> {
+    fn drop(&mut self) {
+        if self.is_unknown && self.command.mode != Mode::Peek {
+            self.cancels.queue(self.command);
+        }
+    }
+}
+
 /// Cancels under way; those that are left go back to the others.
 struct Taken<'c> {
     cancels: &'c Cancels,
@@ -206,7 +224,7 @@ impl Drop for Taken<'_> {
 impl Guard {
     /// Makes a call under the deadline, or refuses it while calls are not answered.
     async fn pass<T>(&self, call: impl Future<Output = Result<T, StoreError>>) -> Result<T, StoreError> {
-        let Some(pass) = self.breaker.enter() else {
+        let Some(pass) = self.breaker.enter(self.deadline / DUE_PART) else {
             let detail = "calls are refused while it does not answer".to_owned();
             return Err(StoreError::Unavailable { store: STORE, detail });
         };

@@ -350,7 +350,13 @@ impl Leases {
         for local in held {
             local.give_all_back(now, &mut returns);
         }
-        !returns.is_empty() && self.exchange(&command.workspace, &[], returns).await
+        if returns.is_empty() {
+            return false;
+        }
+        // In a task of its own: what was taken out here must arrive there, also where the caller is gone.
+        let (leases, workspace) = (self.clone(), command.workspace.clone());
+        let giving_back = async move { leases.exchange(&workspace, &[], returns).await };
+        self.workers.spawn(giving_back).await.unwrap_or(false)
     }
 
     /// A reading of the shared counter leaves out what is held here. Whoever was denied for that is not

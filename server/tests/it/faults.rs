@@ -17,7 +17,7 @@ use tokio::time::sleep;
 
 use self::callers::{Callers, now_ms};
 use self::rules::{Kind, LIMIT, REPLICAS, WINDOW_MS};
-use self::tally::{Tally, window_of};
+use self::tally::{Cell, Tally, window_of};
 use crate::clients::{Clients, eventually};
 use crate::database::Database;
 use crate::process::{Installation, Server};
@@ -262,9 +262,14 @@ async fn one_round(counters: Counters, round: &[Weather]) {
     eprintln!("{table}");
     for kind in &kinds {
         for (window, weather) in &windows {
-            let admitted = tally.cell(*kind, *window).admitted;
+            let Cell { admitted, admitted_untold, let_through, .. } = tally.cell(*kind, *window);
             if kind.is_bounded() {
-                assert!(admitted <= LIMIT, "{kind} admitted {admitted} of {LIMIT}: {weather:?}\n{table}");
+                let all = admitted + admitted_untold;
+                assert!(all <= LIMIT, "{kind} admitted {all} of {LIMIT}: {weather:?}\n{table}");
+                assert_eq!(
+                    let_through, 0,
+                    "{kind} let calls through that nobody counted: {weather:?}\n{table}"
+                );
             }
             if weather.counters_were_there() {
                 let enough = admitted * 100 >= LIMIT * ADMITTED_PERCENT_MIN;

@@ -179,16 +179,16 @@ pub(super) fn attempted(
     if request.mode == Mode::Peek {
         return Ok(None);
     }
+    let drawn = unnamed(now.plus(life_ms(request)))?;
+    Ok(Some(known.map_or(drawn, |known| RequestFingerprint { attempt: drawn.attempt, ..known })))
+}
+
+/// A number of an attempt at a check without an id, which can be undone until then.
+pub(crate) fn unnamed(expires_at: Millis) -> Result<RequestFingerprint, EngineError> {
     let drawn: [u8; ATTEMPT_BYTES] = random().map_err(|error| EngineError::internal(&error.to_string()))?;
     let [a, b, c, d, id @ ..] = drawn;
     let attempt = Some(Attempt(u32::from_be_bytes([a, b, c, d])));
-    let unnamed = || RequestFingerprint {
-        id: u128::from_be_bytes(id),
-        content: 0,
-        expires_at: now.plus(life_ms(request)),
-        attempt: None,
-    };
-    Ok(Some(RequestFingerprint { attempt, ..known.unwrap_or_else(unnamed) }))
+    Ok(RequestFingerprint { id: u128::from_be_bytes(id), content: 0, expires_at, attempt })
 }
 
 /// How long a decision is given again.

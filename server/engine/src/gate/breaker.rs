@@ -43,10 +43,12 @@ impl Default for State {
     }
 }
 
-/// Leave for one call. Dropped without an end it has found nothing out.
+/// Leave for one call. Dropped without an end it has found nothing out, unless its caller had waited for so long
+/// that an answer was due.
 pub(super) struct Pass<'b> {
     breaker: &'b Breaker,
     epoch: u64,
+    answer_due: Instant,
     has_ended: bool,
 }
 
@@ -67,15 +69,16 @@ impl Breaker {
         Self { seen: Mutex::default(), clock }
     }
 
-    /// Leave for a call; `None` while calls are refused.
-    pub(super) fn enter(&self) -> Option<Pass<'_>> {
+    /// Leave for a call whose answer is due within so long; `None` while calls are refused.
+    pub(super) fn enter(&self, due_within: Duration) -> Option<Pass<'_>> {
         let mut seen = self.seen.lock();
         match seen.state {
             State::Closed { .. } => {}
             State::Open { until, pause } if Instant::now() >= until => seen.turn(State::HalfOpen { pause }),
             State::Open { .. } | State::HalfOpen { .. } => return None,
         }
-        Some(Pass { breaker: self, epoch: seen.epoch, has_ended: false })
+        let answer_due = Instant::now() + due_within;
+        Some(Pass { breaker: self, epoch: seen.epoch, answer_due, has_ended: false })
     }
 
     /// How long calls will be refused yet.
@@ -146,10 +149,18 @@ impl Drop for Pass<'_> {
         if self.has_ended {
             return;
         }
+        let now = Instant::now();
         let mut seen = self.breaker.seen.lock();
-        // The next call may probe at once.
-        if let (State::HalfOpen { pause }, true) = (seen.state, seen.epoch == self.epoch) {
-            seen.turn(State::Open { until: Instant::now(), pause });
+        if seen.epoch != self.epoch {
+            return;
+        }
+        match seen.state {
+            _ if now >= self.answer_due => {
+                seen.failed(self.breaker.clock.as_ref());
+            }
+            // The next call may probe at once.
+            State::HalfOpen { pause } => seen.turn(State::Open { until: now, pause }),
+            State::Closed { .. } | State::Open { .. } => {}
         }
     }
 }
@@ -159,12 +170,14 @@ mod tests {
     use super::*;
     use crate::clock::SystemClock;
 
+    const DUE_WITHIN: Duration = Duration::from_millis(10);
+
     fn closed() -> Breaker {
         Breaker::new(Arc::new(SystemClock::default()))
     }
 
     fn fail(breaker: &Breaker) -> Change {
-        breaker.enter().expect("calls go through").end(false)
+        breaker.enter(DUE_WITHIN).expect("calls go through").end(false)
     }
 
     fn open(breaker: &Breaker) {
@@ -178,10 +191,10 @@ mod tests {
         let breaker = closed();
         for _ in 0..10 {
             (1..FAILURES_MAX).for_each(|_| assert_eq!(fail(&breaker), Change::None));
-            assert_eq!(breaker.enter().expect("closed").end(true), Change::None);
+            assert_eq!(breaker.enter(DUE_WITHIN).expect("closed").end(true), Change::None);
         }
         open(&breaker);
-        assert!(breaker.enter().is_none());
+        assert!(breaker.enter(DUE_WITHIN).is_none());
         assert!(breaker.refuses_for() <= OPEN_MIN * 2);
     }
 
@@ -190,10 +203,10 @@ mod tests {
         let breaker = closed();
         open(&breaker);
         tokio::time::advance(OPEN_MIN * 2).await;
-        let probe = breaker.enter().expect("one may probe");
-        assert!(breaker.enter().is_none(), "one at a time");
+        let probe = breaker.enter(DUE_WITHIN).expect("one may probe");
+        assert!(breaker.enter(DUE_WITHIN).is_none(), "one at a time");
         assert_eq!(probe.end(true), Change::Closed);
-        let both = [breaker.enter(), breaker.enter()];
+        let both = [breaker.enter(DUE_WITHIN), breaker.enter(DUE_WITHIN)];
         assert!(both.iter().all(Option::is_some));
     }
 
@@ -214,18 +227,18 @@ mod tests {
         let breaker = closed();
         open(&breaker);
         tokio::time::advance(OPEN_MIN * 2).await;
-        drop(breaker.enter().expect("one may probe"));
-        assert_eq!(breaker.enter().expect("the next one may").end(true), Change::Closed);
+        drop(breaker.enter(DUE_WITHIN).expect("one may probe"));
+        assert_eq!(breaker.enter(DUE_WITHIN).expect("the next one may").end(true), Change::Closed);
     }
 
     #[tokio::test(start_paused = true)]
     async fn what_calls_from_before_find_counts_no_more() {
         let breaker = closed();
-        let early: Vec<_> = (0..20).map(|_| breaker.enter().expect("closed")).collect();
+        let early: Vec<_> = (0..20).map(|_| breaker.enter(DUE_WITHIN).expect("closed")).collect();
         open(&breaker);
         tokio::time::advance(OPEN_MIN * 2).await;
-        assert_eq!(breaker.enter().expect("one may probe").end(true), Change::Closed);
+        assert_eq!(breaker.enter(DUE_WITHIN).expect("one may probe").end(true), Change::Closed);
         assert!(early.into_iter().all(|pass| pass.end(false) == Change::None));
-        assert!(breaker.enter().is_some());
+        assert!(breaker.enter(DUE_WITHIN).is_some());
     }
 }

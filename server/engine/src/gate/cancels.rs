@@ -54,9 +54,12 @@ pub struct CancelFigures {
 }
 
 impl Cancels {
-    /// Queues a check to be undone.
+    /// Queues a check to be undone. One that has no number of its attempt cannot be.
     pub(super) fn queue(&self, command: &CheckCommand) {
         self.counts.queued.fetch_add(1, Ordering::Relaxed);
+        if command.request.is_none_or(|request| request.attempt.is_none()) {
+            return self.give_up(1);
+        }
         let mut waiting = self.waiting.lock();
         if waiting.len() >= CANCELS_MAX {
             drop(waiting);

@@ -30,10 +30,13 @@ enum Part {
     Lacking(Arc<Local>),
 }
 
+/// What it has spent here goes back when it ends without a decision, also where its caller is gone.
 pub(super) struct Attempt<'a> {
     command: &'a CheckCommand,
     leased: &'a Leased,
     parts: SmallVec<[Part; 8]>,
+    /// Whether what was spent is still this attempt's to put back.
+    is_open: bool,
 }
 
 impl<'a> Attempt<'a> {
@@ -42,7 +45,8 @@ impl<'a> Attempt<'a> {
         let now = Instant::now();
         let take = |(charge, leased): (&Charge, &bool)| {
             let ids = [charge.counter, charge.overflow];
-            let is_lent = *leased && lent_max(&charge.limit) >= charge.demand.need;
+            // What is given back was taken from the shared counter, which alone knows how much of it there is.
+            let is_lent = *leased && charge.demand.take >= 0 && lent_max(&charge.limit) >= charge.demand.need;
             let local =
                 is_lent.then(|| leases.table.get_or_insert(&command.workspace, ids, &charge.limit, now));
             let Some(local) = local.flatten() else { return Part::Store };
@@ -57,12 +61,13 @@ impl<'a> Attempt<'a> {
                 Taken::Lacking => Part::Lacking(local),
             }
         };
-        Self { command, leased, parts: command.charges.iter().zip(leased).map(take).collect() }
+        let parts = command.charges.iter().zip(leased).map(take).collect();
+        Self { command, leased, parts, is_open: true }
     }
 
     /// Waits for the leases that are lacking, if all of them are on their way, and puts back what was
     /// spent: the call tries again.
-    pub(super) async fn wait_for_leases(&self, leases: &Arc<Leases>) -> bool {
+    pub(super) async fn wait_for_leases(&mut self, leases: &Arc<Leases>) -> bool {
         if self.is_denied() {
             return false;
         }
@@ -91,7 +96,7 @@ impl<'a> Attempt<'a> {
     }
 
     /// The decision, where nothing else is needed for it. What a denied call has spent is put back.
-    pub(super) fn decided_here(&self) -> Option<CheckOutcome> {
+    pub(super) fn decided_here(&mut self) -> Option<CheckOutcome> {
         let is_denied = self.is_denied();
         let readings: Option<SmallVec<[Reading; 8]>> = self
             .command
@@ -104,12 +109,13 @@ impl<'a> Attempt<'a> {
         if is_denied {
             self.put_back();
         }
+        self.is_open = false;
         Some(decided(!is_denied, readings, false))
     }
 
     /// Lets the shared store decide what is not decided here, and everything with it.
     pub(super) async fn decide_with_rest(
-        self,
+        mut self,
         leases: &Arc<Leases>,
         command: &CheckCommand,
     ) -> Result<CheckOutcome, StoreError> {
@@ -122,6 +128,8 @@ impl<'a> Attempt<'a> {
         let rest = CheckCommand { charges: self.of_rest(&command.charges, is_rest), ..command.clone() };
         let leased: Leased =
             self.leased.iter().zip(&self.parts).filter(|(_, part)| is_rest(part)).map(|(l, _)| *l).collect();
+        // From here on it may be done, whoever hears of it.
+        self.is_open = false;
         let outcome = leases.by_store(&rest, &leased).await;
         let goes_ahead = match &outcome {
             Ok(CheckOutcome::Decided(decided)) => decided.verdict.allowed && !decided.replayed,
@@ -129,9 +137,8 @@ impl<'a> Attempt<'a> {
             // It may have been done, so what was spent stays spent.
             Err(error) => matches!(error, StoreError::OutcomeUnknown { .. }),
         };
-        if !goes_ahead {
-            self.put_back();
-        }
+        self.is_open = !goes_ahead;
+        self.put_back();
         Ok(match outcome? {
             CheckOutcome::Decided(decided) => CheckOutcome::Decided(self.with_rest(decided, goes_ahead)),
             CheckOutcome::ContentDiffers => CheckOutcome::ContentDiffers,
@@ -172,12 +179,22 @@ impl<'a> Attempt<'a> {
         self.command.charges.iter().zip(&self.parts).any(denies)
     }
 
-    fn put_back(&self) {
+    /// Puts back what was spent, once.
+    fn put_back(&mut self) {
+        if !std::mem::take(&mut self.is_open) {
+            return;
+        }
         for part in &self.parts {
             if let Part::Served { local, spent, .. } = part {
                 local.put_back(spent);
             }
         }
+    }
+}
+
+impl Drop for Attempt<'_> {
+    fn drop(&mut self) {
+        self.put_back();
     }
 }
 

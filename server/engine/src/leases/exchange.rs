@@ -44,12 +44,16 @@ struct Queue {
 }
 
 impl Queue {
-    /// As much as one command may have.
+    /// As much as one command may have, the oldest first.
     fn next(&mut self) -> (Vec<Arc<Local>>, Vec<LeaseReturn>) {
         let room = LEASES_PER_COMMAND_MAX / PARTS_OF_COMMAND;
-        let refills = self.refills.split_off(self.refills.len().saturating_sub(room));
-        let returns = self.returns.split_off(self.returns.len().saturating_sub(room));
-        self.is_urgent = false;
+        let refills: Vec<_> = self.refills.drain(..room.min(self.refills.len())).collect();
+        let returns = self.returns.drain(..room.min(self.returns.len())).collect();
+        // A call may wait for one of those that are left.
+        self.is_urgent &= !self.refills.is_empty();
+        if self.is_urgent {
+            self.urgent.notify_one();
+        }
         (refills, returns)
     }
 }

@@ -191,14 +191,26 @@ async fn hits_are_those_of_the_descriptor_then_of_the_request_then_one() {
 }
 
 #[tokio::test]
-async fn negative_hits_give_back_what_was_taken_and_no_more() {
-    let world = with_rules(vec![rule("per user", "/user=*", 10)]).await;
-    let user = [("user", "ann")];
-    let back = |hits| RateLimitDescriptor { is_negative_hits: true, ..hitting(hits, &user) };
-    assert_eq!(remaining(&ask(&world, vec![hitting(8, &user)]).await), [2]);
-    assert_eq!(remaining(&ask(&world, vec![back(3)]).await), [5]);
-    assert_eq!(remaining(&ask(&world, vec![back(1_000)]).await), [10]);
-    assert_eq!(ask(&world, vec![hitting(11, &user)]).await.overall_code(), Code::OverLimit);
+async fn negative_hits_give_back_what_was_charged_afterwards_and_no_more() {
+    let charged = v1::Rule { counts_denied: true, ..rule("per user", "/user=*", 10) };
+    let world = with_rules(vec![charged, rule("per tenant", "/tenant=*", 10)]).await;
+    let back = |hits, whose| RateLimitDescriptor { is_negative_hits: true, ..hitting(hits, &[whose]) };
+    let user = ("user", "ann");
+    assert_eq!(remaining(&ask(&world, vec![hitting(8, &[user])]).await), [2]);
+    assert_eq!(remaining(&ask(&world, vec![back(3, user)]).await), [5]);
+    assert_eq!(remaining(&ask(&world, vec![back(1_000, user)]).await), [10]);
+    assert_eq!(ask(&world, vec![hitting(11, &[user])]).await.overall_code(), Code::OverLimit);
+
+    // Any other limit would be lifted by whoever may call.
+    let tenant = ("tenant", "acme");
+    assert_eq!(remaining(&ask(&world, vec![hitting(10, &[tenant])]).await), [0]);
+    let lifting = request(vec![hitting(0, &[user]), back(5, tenant)]);
+    let refused = client(&world).should_rate_limit(lifting).await.unwrap_err();
+    assert_eq!(
+        told(&refused),
+        (tonic::Code::InvalidArgument, R::FieldConflict, "descriptors[1].is_negative_hits".to_owned())
+    );
+    assert_eq!(remaining(&ask(&world, vec![hitting(0, &[tenant])]).await), [0]);
 }
 
 #[tokio::test]

@@ -21,6 +21,8 @@ pub struct Cell {
     pub failed: i64,
     /// Decisions that were taken without the shared counters.
     pub degraded: i64,
+    /// Of these, allowed by nobody's count.
+    pub let_through: i64,
 }
 
 /// All of it, shared by the callers.
@@ -59,6 +61,8 @@ impl Tally {
         }
         self.change(kind, told.unwrap_or(seen), |cell| {
             cell.degraded += i64::from(answer.degraded);
+            let is_counted = !answer.degraded || answer.failure_mode() == v1::FailureMode::Local;
+            cell.let_through += i64::from(allowed && !is_counted);
             match (allowed, told) {
                 (false, _) => cell.denied += 1,
                 (true, Some(_)) => cell.admitted += AMOUNT,

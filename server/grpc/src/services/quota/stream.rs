@@ -91,17 +91,19 @@ pub fn answers(
     let end = Instant::now() + STREAM_LIFE_MAX;
     let over = async move { drop(tokio::time::timeout_at(end, drain.cancelled_owned()).await) };
     let (sender, mut answers) = mpsc::channel(STREAM_CHECKS_MAX);
-    tokio::spawn(ask(Arc::new(asker), questions.take_until(Box::pin(over)), sender));
+    tokio::spawn(ask(Arc::new(asker), questions, over, sender));
     stream::poll_fn(move |context| answers.poll_recv(context))
 }
 
-/// Takes questions as long as there is room for their answers, and decides what it has taken. A refusal is
-/// the last that a stream says: what cannot be read would be refused for ever.
+/// Takes questions until it is over, as long as there is room for their answers, and decides what it has taken. A
+/// refusal is the last that a stream says: what cannot be read would be refused for ever.
 async fn ask(
     asker: Arc<Asker>,
     mut questions: impl Stream<Item = Result<v1::StreamCheckQuotaRequest, Status>> + Unpin,
+    over: impl Future<Output = ()>,
     sender: mpsc::Sender<Answered>,
 ) {
+    tokio::pin!(over);
     let mut under_way = FuturesUnordered::new();
     loop {
         let next = async {
@@ -109,6 +111,7 @@ async fn ask(
             Some((room, questions.next().await?))
         };
         tokio::select! {
+            () = &mut over => break,
             Some(is_refused) = under_way.next() => if is_refused {
                 break;
             },
