@@ -1,7 +1,7 @@
 use rateguard_core::decision::Charge;
 use rateguard_core::lease::{LeaseOutcome, LeaseRequest};
 use rateguard_core::time::Millis;
-use rateguard_engine::ports::{CounterStore, LeaseCommand, StoreError};
+use rateguard_engine::ports::{LeaseCommand, StoreError};
 use rateguard_store_suite::counter_store::Stop;
 use rateguard_store_suite::counter_store::world::{
     Ask, Caller, World, a_minute, an_hour, any_minute, ask, at, bucket,
