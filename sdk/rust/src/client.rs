@@ -130,7 +130,8 @@ impl Client {
         Self { answer_wait, ..self }
     }
 
-    /// The same, deciding by units taken in advance wherever the limits allow that.
+    /// The same, deciding by units taken in advance wherever the limits allow that. Has to be called in a
+    /// tokio runtime, which tends what is held.
     pub fn leasing(&self) -> LeasingClient {
         LeasingClient::new(self.clone())
     }

@@ -129,6 +129,11 @@ impl LeasingClient {
         Ok(decision)
     }
 
+    /// The client beneath, for what is never leased: reservations and reports.
+    pub fn client(&self) -> &Client {
+        &self.0.0.client
+    }
+
     /// What leases have done so far.
     pub fn figures(&self) -> LeaseFigures {
         let of = |count: &AtomicU64| count.load(Ordering::Relaxed);

@@ -66,7 +66,9 @@ impl Engine {
             ResetDraft::Of(values) => one_of(&view, &planned, values, now)?,
         };
         self.note_reset(identity, rule, now).await?;
-        Ok((now, self.counters.reset(identity.workspace()?, counters, now).await?))
+        let workspace = identity.workspace()?;
+        self.callers_leases.set_back(workspace, &counters);
+        Ok((now, self.counters.reset(workspace, counters, now).await?))
     }
 
     /// The rule as it is stored, whether or not it is active.

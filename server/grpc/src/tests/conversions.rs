@@ -8,6 +8,7 @@ use crate::convert::apis::{api_draft, api_message};
 use crate::convert::budgets::{budget, budget_message};
 use crate::convert::check::{check_request, quota_call};
 use crate::convert::keys::{KeyIdentity, key, key_message};
+use crate::convert::leases::{lease_question, lease_return};
 use crate::convert::prices::{place, place_text, price_filter, price_message, price_sheet};
 use crate::convert::rules::{rule, rule_message};
 use crate::convert::usage::{event_filter, usage_record};
@@ -60,6 +61,17 @@ fn usual_record() -> v1::UsageRecord {
     v1::UsageRecord { event_id: "event-1".to_owned(), ..v1::UsageRecord::default() }
 }
 
+fn usual_lease() -> v1::LeaseQuotaRequest {
+    let wish = v1::LeaseWish { unit: "requests".to_owned(), amount: 5, least: 1 };
+    let ended = vec![usual_end()];
+    v1::LeaseQuotaRequest { wishes: vec![wish], ended, ..v1::LeaseQuotaRequest::default() }
+}
+
+fn usual_end() -> v1::ReturnLeaseRequest {
+    let unspent = vec![v1::UnitAmount { unit: "requests".to_owned(), amount: 3 }];
+    v1::ReturnLeaseRequest { lease_id: "lease_1".to_owned(), unspent }
+}
+
 fn usual_query() -> v1::QueryTimeSeriesRequest {
     let at = |seconds: i64| Some(prost_types::Timestamp { seconds, nanos: 0 });
     v1::QueryTimeSeriesRequest {
@@ -89,6 +101,20 @@ proptest! {
         message in messages::disturbed("GetQuotaRequest", Just(v1::GetQuotaRequest::default())),
     ) {
         is_told(quota_call(message))?;
+    }
+
+    #[test]
+    fn any_question_for_a_lease_is_read_or_refused_by_name(
+        message in messages::disturbed("LeaseQuotaRequest", Just(usual_lease())),
+    ) {
+        is_told(lease_question(message))?;
+    }
+
+    #[test]
+    fn any_end_of_a_lease_is_read_or_refused_by_name(
+        message in messages::disturbed("ReturnLeaseRequest", Just(usual_end())),
+    ) {
+        is_told(lease_return(message))?;
     }
 
     #[test]

@@ -269,3 +269,17 @@ async fn a_question_ends_leases_before_another_is_lent() {
     let refused = lease(&world, many).await.unwrap_err();
     assert_eq!(told(&refused), (Code::InvalidArgument, R::FieldOutOfBounds, "ended".to_owned()));
 }
+
+#[tokio::test]
+async fn what_was_lent_before_a_reset_is_not_given_back_after_it() {
+    let world = World::new().await;
+    let rule_id = add(&world, leased("requests", 10_000)).await;
+    let (id, _) = requests(&world, 100).await;
+    let counters = Some(v1::reset_quota_request::Counters::All(v1::AllCounters {}));
+    quota(&world).reset_quota(v1::ResetQuotaRequest { rule_id, counters }).await.unwrap();
+    for _ in 0..10 {
+        quota(&world).check_quota(v1::CheckQuotaRequest::default()).await.unwrap();
+    }
+    give_back(&world, &id, 100).await.unwrap();
+    assert_eq!(used(&world).await, [10], "others have taken these since");
+}

@@ -19,7 +19,7 @@ use smallvec::SmallVec;
 use super::{CallersLease, Grant};
 use crate::caller::Caller;
 use crate::error::{EngineError, Reason};
-use crate::ports::Principal;
+use crate::ports::{Principal, ResetCounters};
 
 /// How long after its end a lease is still known, so that giving it back again gives the same answer.
 const KNOWN_MS: i64 = 10_000;
@@ -236,6 +236,15 @@ impl CallersLeases {
     pub(super) fn not_returned(&self, id: &LeaseId, surely: bool) {
         if let Some(record) = self.0.lock().leases.get_mut(id) {
             record.returned = (!surely).then(Amounts::default);
+        }
+    }
+
+    /// Counters are set back: what was lent of them counts in them no more, and is not given back, or it
+    /// would free what others take from now on.
+    pub(crate) fn set_back(&self, workspace: &WorkspaceId, counters: &ResetCounters) {
+        let mut book = self.0.lock();
+        for record in book.leases.values_mut().filter(|record| record.workspace == *workspace) {
+            record.parts.retain(|(_, lease)| !counters.holds(lease.counter));
         }
     }
 
