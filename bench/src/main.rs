@@ -8,6 +8,7 @@ mod insert;
 mod leased;
 mod load;
 mod machine;
+mod many;
 mod pair;
 mod process;
 mod quota;
@@ -40,7 +41,7 @@ struct Cli {
     /// Record the ratios of this run
     #[arg(long)]
     record: bool,
-    /// Run only this benchmark: P1b, P1, P3, P4, P5 or P6
+    /// Run only this benchmark: P1b, P1, P2, P3, P4, P5 or P6
     #[arg(long)]
     only: Option<String>,
 }
@@ -113,9 +114,10 @@ fn check(machine: &Machine, measured: &[Comparison]) -> anyhow::Result<()> {
 
 type Benchmark = fn(&Machine) -> anyhow::Result<Vec<Comparison>>;
 
-const BENCHMARKS: [(&str, Benchmark); 6] = [
+const BENCHMARKS: [(&str, Benchmark); 7] = [
     ("P1b", in_process::measure),
     ("P1", quota::measure),
+    ("P2", many::measure),
     ("P3", strict::measure),
     ("P4", leased::measure),
     ("P5", envoy::measure),

@@ -9,10 +9,11 @@ use crate::load::{Calls, Target, Throughput, closed, open};
 use crate::table::say;
 
 /// How often subject and baseline take turns.
-const ROUNDS: usize = 5;
+pub const ROUNDS: usize = 5;
 /// Before each turn, unmeasured.
 pub const WARM_UP: Duration = Duration::from_millis(300);
-const CLOSED: Duration = Duration::from_millis(1_500);
+/// A turn of calls that follow each other at once.
+pub const CLOSED: Duration = Duration::from_millis(1_500);
 const OPEN: Duration = Duration::from_millis(2_000);
 
 /// What is measured beside what.
@@ -75,7 +76,11 @@ impl Pair<'_> {
     }
 }
 
-fn note(
+/// Adds what was found, where each call counts for so many.
+///
+/// # Errors
+/// When nobody reads any more.
+pub fn note(
     found: &Throughput,
     each: u64,
     rates: &mut Series,

@@ -71,6 +71,11 @@ pub struct Checks {
 }
 
 impl Checks {
+    /// Checks whose ids no others have that begin far from here.
+    pub fn numbered_from(number: u64) -> Self {
+        Self { made: number, ..Self::default() }
+    }
+
     /// The next of them.
     pub fn next_request(&mut self) -> &v1::CheckQuotaRequest {
         self.made += 1;

@@ -190,8 +190,14 @@ fn answering<A: Answers>(
     peer: SocketAddr,
     first_call: CancellationToken,
 ) -> impl Service<Request<Incoming>, Response = Response<A::Body>, Error = Infallible, Future: Send> + Clone {
+    // Every call clones the service and looks here, so that neither may take the token's lock.
+    let first_call = Arc::new((AtomicBool::new(false), first_call));
     answers.map_request(move |mut request: Request<Incoming>| {
-        first_call.cancel();
+        let (called, first_call) = &*first_call;
+        if !called.load(Ordering::Relaxed) {
+            called.store(true, Ordering::Relaxed);
+            first_call.cancel();
+        }
         request.extensions_mut().insert(ConnectInfo(peer));
         request
     })

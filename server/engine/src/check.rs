@@ -147,7 +147,7 @@ impl Engine {
     /// is no error.
     pub async fn check(&self, caller: &Caller, request: &CheckRequest) -> Result<CheckResponse, EngineError> {
         let now = self.now();
-        let view = self.view(&caller.workspace)?;
+        let view = self.view_at(&caller.workspace, now)?;
         let addressed = Addressed::of(caller, &view, &request.call)?;
         let facts = addressed.facts();
         let asking = Asking {
@@ -162,7 +162,8 @@ impl Engine {
             Ok(demanded) if asking.selection.denied_by_missing.is_none() => {
                 self.decide(&asking, &demanded).await?
             }
-            refused => match self.repeated(&asking).await? {
+            // On the heap: it is rare, and what every check carries is moved.
+            refused => match Box::pin(self.repeated(&asking)).await? {
                 Some(repeated) => repeated,
                 None => asking.refusal(refused.err())?,
             },
@@ -213,7 +214,7 @@ impl Engine {
     /// As [`Engine::check`].
     pub async fn quota(&self, caller: &Caller, call: &Call) -> Result<Vec<LimitStatus>, EngineError> {
         let now = self.now();
-        let view = self.view(&caller.workspace)?;
+        let view = self.view_at(&caller.workspace, now)?;
         let addressed = Addressed::unchecked(caller, &view, call)?;
         addressed.check_api()?;
         let selection = self.select(&view.plan, &addressed.facts(), now)?;

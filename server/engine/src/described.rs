@@ -126,7 +126,7 @@ impl Engine {
         call: &DescribedCall,
     ) -> Result<DescribedAnswer, EngineError> {
         let now = self.now();
-        let view = self.view(&caller.workspace)?;
+        let view = self.view_at(&caller.workspace, now)?;
         caller.check_restrictions(None, "", None)?;
         let is_shared = self.gate.is_guarded();
         let ask = |descriptor| Asked::of(caller, &view.plan, &call.domain, descriptor, is_shared, now);

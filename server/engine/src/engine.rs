@@ -227,7 +227,16 @@ impl Engine {
 
     /// A workspace to decide by, unless what is in memory is too old for that.
     pub(crate) fn view(&self, workspace: &WorkspaceId) -> Result<Arc<WorkspaceView>, EngineError> {
-        if self.configuration_age_ms() > self.config_stale_ms_max {
+        self.view_at(workspace, self.now())
+    }
+
+    /// The same for whoever has asked the clock already.
+    pub(crate) fn view_at(
+        &self,
+        workspace: &WorkspaceId,
+        now: Millis,
+    ) -> Result<Arc<WorkspaceView>, EngineError> {
+        if self.directory.age_ms(now) > self.config_stale_ms_max {
             let message = "the configuration in memory is too old to decide by: its store is away";
             return Err(EngineError::new(Reason::ConfigStale, message));
         }

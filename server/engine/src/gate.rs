@@ -84,7 +84,14 @@ impl Gate {
 
     /// As [`CounterStore::check`]. One whose outcome is not known is undone.
     pub(crate) async fn check(&self, command: &CheckCommand) -> Result<CheckOutcome, StoreError> {
-        let Some(guard) = &self.guard else { return self.counters.check(command).await };
+        match &self.guard {
+            None => self.counters.check_promptly(command).answer().await,
+            // On the heap, so that a check by counters of this process does not carry room for it.
+            Some(guard) => Box::pin(self.check_shared(guard, command)).await,
+        }
+    }
+
+    async fn check_shared(&self, guard: &Guard, command: &CheckCommand) -> Result<CheckOutcome, StoreError> {
         let mut unheard = Unheard { cancels: &guard.cancels, command, is_unknown: true };
         let outcome = guard.pass(self.counters.check(command)).await;
         unheard.is_unknown = matches!(outcome, Err(StoreError::OutcomeUnknown { .. }));

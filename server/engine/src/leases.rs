@@ -134,10 +134,11 @@ impl Leases {
         if !leased.contains(&true) || self.is_closed() || !self.gate.is_guarded() {
             return self.gate.check(command).await;
         }
+        // On the heap, since every check's own state would be as large as this otherwise, and is moved.
         match command.mode {
-            Mode::Consume => self.consume(command, leased).await,
-            Mode::Peek => self.peek(command, leased).await,
-            Mode::Reserve => self.by_store(command, leased).await,
+            Mode::Consume => Box::pin(self.consume(command, leased)).await,
+            Mode::Peek => Box::pin(self.peek(command, leased)).await,
+            Mode::Reserve => Box::pin(self.by_store(command, leased)).await,
         }
     }
 

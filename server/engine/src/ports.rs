@@ -28,7 +28,7 @@ pub use config_store::{
 pub use counter_store::{
     ATTEMPTS_MAX, Attempt, BudgetOpening, CheckCommand, CheckOutcome, CounterHealth, CounterQuery,
     CounterStore, Decided, ExpiredReservation, LEASES_PER_COMMAND_MAX, LeaseCommand, LiveBudgets,
-    LostCounters, Overflowed, Principal, RESERVATION_RANDOM_BYTES, ReleaseOutcome, RenewOutcome,
+    LostCounters, Overflowed, Principal, Prompt, RESERVATION_RANDOM_BYTES, ReleaseOutcome, RenewOutcome,
     RequestFingerprint, ReservationRequest, ResetCounters, SLOT_MARGIN_MS, SettleCharge, SettleCommand,
     SettleReservation, Slot, SlotClaim, SlotHolder, Standing,
 };

@@ -18,6 +18,7 @@ use axum::extract::ConnectInfo;
 use futures::future::{Either, Ready, ready};
 use http::{HeaderMap, Request, Response};
 use rateguard_core::ids::RequestId;
+use rateguard_core::time::Millis;
 use rateguard_engine::audit::{Origin, user_agent};
 use rateguard_engine::caller::{Caller, Identity, ShownKey, key_needed};
 use rateguard_engine::engine::Engine;
@@ -64,9 +65,13 @@ pub enum GatewayAccess {
     Allowed,
 }
 
-/// Puts [`Authenticated`] in front of services.
+/// Puts [`Authenticated`] in front of services. Every call clones it.
 #[derive(Clone)]
-pub struct AuthLayer {
+pub struct AuthLayer(Arc<Door>);
+
+/// Who is let in, and whom that depends on.
+#[derive(Clone)]
+struct Door {
     engine: Arc<Engine>,
     gateways: GatewayAccess,
     people: Option<Arc<People>>,
@@ -77,13 +82,14 @@ pub struct AuthLayer {
 impl AuthLayer {
     /// A layer that asks this engine.
     pub fn new(engine: Arc<Engine>, gateways: GatewayAccess) -> Self {
-        Self { engine, gateways, people: None, origins: Arc::default() }
+        Self(Arc::new(Door { engine, gateways, people: None, origins: Arc::default() }))
     }
 
     /// The same, which lets people in too; in browsers also from these origins.
     #[must_use]
     pub fn with_people(self, people: Arc<People>, origins: &[String]) -> Self {
-        Self { people: Some(people), origins: origins.into(), ..self }
+        let door = Arc::unwrap_or_clone(self.0);
+        Self(Arc::new(Door { people: Some(people), origins: origins.into(), ..door }))
     }
 }
 
@@ -91,7 +97,7 @@ impl<S> Layer<S> for AuthLayer {
     type Service = Authenticated<S>;
 
     fn layer(&self, inner: S) -> Self::Service {
-        Authenticated { inner, auth: self.clone() }
+        Authenticated { inner, door: self.0.clone() }
     }
 }
 
@@ -99,7 +105,7 @@ impl<S> Layer<S> for AuthLayer {
 #[derive(Clone)]
 pub struct Authenticated<S> {
     inner: S,
-    auth: AuthLayer,
+    door: Arc<Door>,
 }
 
 impl<S, B, R> Service<Request<B>> for Authenticated<S>
@@ -120,9 +126,9 @@ where
             return Either::Right(ready(Ok(unknown_method().into_http())));
         };
         let peer = request.extensions().get().map(|ConnectInfo::<SocketAddr>(peer)| peer.ip());
-        match self.auth.admit(method.access, request.headers(), peer) {
+        match self.door.admit(method.access, request.headers(), peer) {
             Ok(admitted) => {
-                self.auth.introduce(admitted, origin(method, request.headers(), peer), &mut request);
+                self.door.introduce(admitted, origin(method, request.headers(), peer), &mut request);
                 Either::Left(self.inner.call(request))
             }
             Err(error) => Either::Right(ready(Ok(status(&error).into_http()))),
@@ -162,7 +168,7 @@ enum Admitted {
     Known(Identity),
 }
 
-impl AuthLayer {
+impl Door {
     /// Who asks, when they may.
     fn admit(
         &self,
@@ -185,9 +191,10 @@ impl AuthLayer {
             let app = self.gateway(named, headers)?;
             return Ok(app.map_or(Admitted::Gateway, |caller| Admitted::Known(caller.into())));
         }
-        let caller = self.key_holder(token, peer)?;
+        let now = self.engine.now();
+        let caller = self.key_holder(token, peer, now)?;
         check_scopes(&caller, named)?;
-        self.engine.authenticator().note_use(&caller, self.engine.now());
+        self.engine.authenticator().note_use(&caller, now);
         Ok(Admitted::Known(caller.into()))
     }
 
@@ -237,8 +244,8 @@ impl AuthLayer {
     }
 
     /// Whoever presents a key by themselves, from where the key may be used.
-    fn key_holder(&self, token: &str, peer: Option<IpAddr>) -> Result<Caller, EngineError> {
-        let caller = self.engine.authenticator().by_key(token, self.engine.now())?;
+    fn key_holder(&self, token: &str, peer: Option<IpAddr>, now: Millis) -> Result<Caller, EngineError> {
+        let caller = self.engine.authenticator().by_key(token, now)?;
         let ranges = &caller.key.ip_ranges;
         let holds = |ip: IpAddr| ranges.iter().any(|range| range.contains(&ip.to_canonical()));
         if ranges.is_empty() || peer.is_some_and(holds) {

@@ -1,11 +1,14 @@
 //! A deadline on every call: the caller's own, or the server's where it is shorter.
 
-use std::task::{Context, Poll};
+use std::future::Future;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use futures::future::BoxFuture;
 use http::{HeaderMap, Request, Response};
+use pin_project_lite::pin_project;
 use rateguard_engine::error::{EngineError, Reason};
+use tokio::time::{Sleep, sleep};
 use tower::{Layer, Service};
 
 use crate::status::status;
@@ -39,12 +42,11 @@ pub struct Timed<S> {
 impl<S, B, R> Service<Request<B>> for Timed<S>
 where
     S: Service<Request<B>, Response = Response<R>>,
-    S::Future: Send + 'static,
     R: Default,
 {
     type Response = Response<R>;
     type Error = S::Error;
-    type Future = BoxFuture<'static, Result<Self::Response, Self::Error>>;
+    type Future = InTime<S::Future>;
 
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
         self.inner.poll_ready(cx)
@@ -53,13 +55,36 @@ where
     fn call(&mut self, request: Request<B>) -> Self::Future {
         let duration =
             asked(request.headers()).map_or(CALL_DURATION_MAX, |asked| asked.min(CALL_DURATION_MAX));
-        let answer = self.inner.call(request);
-        Box::pin(async move {
-            match tokio::time::timeout(duration, answer).await {
-                Ok(answer) => answer,
-                Err(_) => Ok(status(&passed()).into_http()),
-            }
-        })
+        InTime { answer: self.inner.call(request), duration, passes: None }
+    }
+}
+
+pin_project! {
+    /// An answer, or a refusal when its time has passed. Most answers are there at once, so that the clock is
+    /// not asked before one has to be waited for.
+    pub struct InTime<F> {
+        #[pin]
+        answer: F,
+        duration: Duration,
+        passes: Option<Pin<Box<Sleep>>>,
+    }
+}
+
+impl<F, R, E> Future for InTime<F>
+where
+    F: Future<Output = Result<Response<R>, E>>,
+    R: Default,
+{
+    type Output = F::Output;
+
+    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        let this = self.project();
+        if let Poll::Ready(answer) = this.answer.poll(context) {
+            return Poll::Ready(answer);
+        }
+        let passes = this.passes.get_or_insert_with(|| Box::pin(sleep(*this.duration)));
+        ready!(passes.as_mut().poll(context));
+        Poll::Ready(Ok(status(&passed()).into_http()))
     }
 }
 

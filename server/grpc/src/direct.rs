@@ -10,7 +10,7 @@ use std::task::{Context, Poll};
 
 use axum::body::{Body, Bytes};
 use futures::TryFutureExt;
-use futures::future::{BoxFuture, Either, MapOk};
+use futures::future::{BoxFuture, Either, MapOk, Ready};
 use http::{Request, Response};
 use rateguard_proto::envoy::service::ratelimit::v3::rate_limit_service_server::{
     RateLimitServiceServer, SERVICE_NAME as ENVOY,
@@ -20,7 +20,7 @@ use rateguard_proto::v1::usage_service_server::{SERVICE_NAME as USAGE, UsageServ
 use tower::{Layer, Service};
 
 use crate::auth::{AuthLayer, Authenticated};
-use crate::deadline::{DeadlineLayer, Timed};
+use crate::deadline::{DeadlineLayer, InTime, Timed};
 use crate::details::{Detailed, DetailsLayer};
 use crate::front::is_plain_call;
 use crate::services::envoy::EnvoyRateLimits;
@@ -50,8 +50,11 @@ pub struct Called {
     pub envoy: Option<RateLimitServiceServer<EnvoyRateLimits>>,
 }
 
-/// What tonic's services answer.
+/// What tonic's services answer, on its way.
 type Boxed = BoxFuture<'static, Result<Response<tonic::body::Body>, Infallible>>;
+type Answered = MapOk<Boxed, fn(Response<tonic::body::Body>) -> Response<Body>>;
+type Answer = Ready<Result<Response<Body>, Infallible>>;
+type Admitted = MapOk<Either<Answered, Answer>, fn(Response<Body>) -> Response<Body>>;
 
 /// Which of the services a call is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -80,7 +83,7 @@ where
 {
     type Response = Response<Body>;
     type Error = Infallible;
-    type Future = Either<BoxFuture<'static, Result<Response<Body>, Infallible>>, R::Future>;
+    type Future = Either<InTime<Admitted>, R::Future>;
 
     fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
         self.rest.poll_ready(context)
@@ -101,7 +104,7 @@ where
 {
     type Response = Response<Body>;
     type Error = Infallible;
-    type Future = MapOk<Boxed, fn(Response<tonic::body::Body>) -> Response<Body>>;
+    type Future = Answered;
 
     fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
         Poll::Ready(Ok(()))

@@ -1,6 +1,7 @@
 //! The store that decides: counters, reservations and the ids of decisions.
 
 mod attempts;
+mod prompt;
 mod settlement;
 mod slots;
 
@@ -21,6 +22,7 @@ use sha2::{Digest, Sha256};
 use smallvec::SmallVec;
 
 pub use attempts::{ATTEMPTS_MAX, Attempt};
+pub use prompt::Prompt;
 pub use settlement::{SettleCharge, SettleCommand, SettleReservation, Standing};
 pub use slots::{SLOT_MARGIN_MS, Slot, SlotClaim, SlotHolder};
 
@@ -280,6 +282,11 @@ pub trait CounterStore: Send + Sync + 'static {
     /// # Errors
     /// [`StoreError::Unavailable`] and [`StoreError::Full`] when nothing was decided.
     async fn check(&self, command: &CheckCommand) -> Result<CheckOutcome, StoreError>;
+
+    /// The same, at once where the store need not wait.
+    fn check_promptly<'a>(&'a self, command: &'a CheckCommand) -> Prompt<'a> {
+        Prompt::Waiting(self.check(command))
+    }
 
     /// What [`CounterStore::check`] answers when the command repeats a decision that stands; `None`
     /// when it would have to decide. Takes nothing.

@@ -13,8 +13,9 @@ use rateguard_core::reservation::Reservation;
 use rateguard_core::time::Millis;
 use rateguard_engine::ports::{
     BudgetOpening, CheckCommand, CheckOutcome, CheckpointBatch, CheckpointStore, CounterHealth, CounterQuery,
-    CounterStore, ExpiredReservation, LeaseCommand, LiveBudgets, Overflowed, Principal, ReleaseOutcome,
-    RenewOutcome, ResetCounters, SettleCharge, SettleCommand, Slot, SlotClaim, SlotHolder, StoreError,
+    CounterStore, ExpiredReservation, LeaseCommand, LiveBudgets, Overflowed, Principal, Prompt,
+    ReleaseOutcome, RenewOutcome, ResetCounters, SettleCharge, SettleCommand, Slot, SlotClaim, SlotHolder,
+    StoreError,
 };
 
 use crate::checkpointing::{BATCH_COUNTERS_MAX, Disk};
@@ -135,6 +136,29 @@ impl MemoryCounterStore {
         }
     }
 
+    /// Goes on with a check that has to wait for the disk.
+    async fn finish(
+        &self,
+        workspace: Arc<Workspace>,
+        command: &CheckCommand,
+        mut step: Step,
+    ) -> Result<CheckOutcome, StoreError> {
+        for _ in 0..RAISE_ROUNDS_MAX {
+            match step {
+                Step::Break(outcome) => return self.tell(&workspace, outcome).await,
+                Step::Continue(wants) => self.writes.raise(&workspace, wants).await?,
+            }
+            step = workspace.check(command, &self.shared)?;
+        }
+        match step {
+            Step::Break(outcome) => self.tell(&workspace, outcome).await,
+            Step::Continue(_) => {
+                let detail = "others took what a budget's ceiling was raised by".to_owned();
+                Err(StoreError::Unavailable { store: STORE, detail })
+            }
+        }
+    }
+
     /// Tells the end of a check, once what it took is on disk as far as it has to be.
     async fn tell(&self, workspace: &Arc<Workspace>, outcome: Outcome) -> Result<CheckOutcome, StoreError> {
         if !outcome.uncovered.is_empty() {
@@ -147,15 +171,16 @@ impl MemoryCounterStore {
 #[async_trait]
 impl CounterStore for MemoryCounterStore {
     async fn check(&self, command: &CheckCommand) -> Result<CheckOutcome, StoreError> {
+        self.check_promptly(command).answer().await
+    }
+
+    fn check_promptly<'a>(&'a self, command: &'a CheckCommand) -> Prompt<'a> {
         let workspace = self.workspace(&command.workspace);
-        for _ in 0..RAISE_ROUNDS_MAX {
-            match workspace.check(command, &self.shared)? {
-                Step::Break(outcome) => return self.tell(&workspace, outcome).await,
-                Step::Continue(wants) => self.writes.raise(&workspace, wants).await?,
-            }
+        match workspace.check(command, &self.shared) {
+            Err(error) => Prompt::Answered(Err(error)),
+            Ok(Step::Break(told)) if told.uncovered.is_empty() => Prompt::Answered(Ok(told.outcome)),
+            Ok(step) => Prompt::Waiting(Box::pin(self.finish(workspace, command, step))),
         }
-        let detail = "others took what a budget's ceiling was raised by".to_owned();
-        Err(StoreError::Unavailable { store: STORE, detail })
     }
 
     async fn recall(&self, command: &CheckCommand) -> Result<Option<CheckOutcome>, StoreError> {
