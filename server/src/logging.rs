@@ -18,6 +18,9 @@ pub fn start(log: &Log) -> anyhow::Result<()> {
     let subscriber = tracing_subscriber::fmt()
         .with_env_filter(filter(&log.filter)?)
         .with_ansi(is_coloured)
+        // A message that cannot be written is lost. The library would say so where it could not write, and panic in
+        // whatever call it was about.
+        .log_internal_errors(false)
         .with_writer(stderr);
     let started = match log.format {
         LogFormat::Text => subscriber.with_target(false).try_init(),

@@ -142,6 +142,8 @@ async fn main() -> anyhow::Result<()> {
     tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_ansi(std::io::stderr().is_terminal())
+        // Else a message that cannot be written panics in the call that it is about.
+        .log_internal_errors(false)
         .with_writer(std::io::stderr)
         .init();
     let arguments = Arguments::parse();

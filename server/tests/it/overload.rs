@@ -16,6 +16,8 @@ const RECORDS_MAX: usize = 10_000;
 const COST_NANOS: i64 = 3;
 /// How far the files may still grow: some tens of records.
 const ROOM_BYTES: u64 = 256 * 1024;
+/// How long the file of messages is: longer than any file may be then.
+const LOG_BYTES: u64 = 1 << 30;
 /// Runs a program for which a file that may not grow is an error and not its end.
 const IGNORING_THE_SIGNAL: [&str; 4] = ["-c", r#"trap "" XFSZ; exec "$@""#, "sh", PROGRAM];
 
@@ -30,6 +32,13 @@ async fn bound_files(server: &Server, bytes: &str) {
 fn nearly_full(folder: &Path) -> String {
     let log = std::fs::metadata(folder.join("events.db-wal")).unwrap();
     (log.len() + ROOM_BYTES).to_string()
+}
+
+/// Where the server's messages go: longer than any file may be once the disk is full.
+fn full_log(folder: &Path) -> std::fs::File {
+    let log = std::fs::OpenOptions::new().append(true).create(true).open(folder.join("log")).unwrap();
+    log.set_len(LOG_BYTES).unwrap();
+    log
 }
 
 /// Reports one record after the other until one is refused, and returns what was accepted and the
@@ -53,7 +62,7 @@ async fn report_until_refused(client: &Clients) -> (BTreeSet<String>, v1::UsageR
 async fn a_full_disk_answers_unavailable_and_loses_nothing_accepted() {
     let installation = Installation::make().await;
     let mut shell = command("sh");
-    shell.args(IGNORING_THE_SIGNAL);
+    shell.args(IGNORING_THE_SIGNAL).stderr(full_log(installation.path()));
     let server = installation.serve_under(shell).await;
     let first = installation.administer(&server).await;
     let budget = first.make_budget("disk", 1_000_000_000).await;

@@ -22,6 +22,20 @@ pub(crate) fn free_port() -> io::Result<u16> {
     Err(io::Error::new(io::ErrorKind::AddrInUse, "no port is free"))
 }
 
+/// The same where the port so far above it is free as well, and is not one for outgoing connections either.
+pub(crate) fn free_port_with(above: u16) -> io::Result<u16> {
+    for _ in 0..PORTS {
+        let port = next_candidate();
+        let both = [port, port + above];
+        if both[1] < PORT_MIN + PORTS
+            && both.iter().all(|port| TcpListener::bind(on_this_machine(*port)).is_ok())
+        {
+            return Ok(port);
+        }
+    }
+    Err(io::Error::new(io::ErrorKind::AddrInUse, "no two ports are free"))
+}
+
 /// The address of a port on 127.0.0.1.
 pub(crate) fn on_this_machine(port: u16) -> SocketAddr {
     SocketAddr::from((Ipv4Addr::LOCALHOST, port))

@@ -11,7 +11,7 @@ pub const WINDOW_MS: i64 = 5_000;
 /// What a window admits, in units.
 pub const LIMIT: i64 = 1_000;
 /// Units that each call asks for.
-pub const AMOUNT: i64 = 5;
+pub const AMOUNT: i64 = 10;
 /// What a rule with a local share keeps back for bad times: so little that a good window still admits
 /// 95 percent.
 const LOCAL_SHARE_PERCENT: i32 = 4;

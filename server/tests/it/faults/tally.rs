@@ -15,14 +15,22 @@ pub struct Cell {
     pub admitted: i64,
     /// Units allowed by answers that tell no window, and that were asked for and answered in this one.
     pub admitted_untold: i64,
-    /// Checks that were denied.
-    pub denied: i64,
+    /// Checks that were decided, whatever the decision.
+    pub decided: i64,
     /// Checks that got no decision.
     pub failed: i64,
     /// Decisions that were taken without the shared counters.
     pub degraded: i64,
     /// Of these, allowed by nobody's count.
     pub let_through: i64,
+}
+
+impl Cell {
+    /// What a limit should have admitted: all of itself, or what was asked where the machine let callers ask for
+    /// less.
+    pub fn due(&self) -> i64 {
+        LIMIT.min(self.decided * AMOUNT)
+    }
 }
 
 /// All of it, shared by the callers.
@@ -60,11 +68,12 @@ impl Tally {
             self.books().degraded_ms.push(answered_ms - sent_ms);
         }
         self.change(kind, told.unwrap_or(seen), |cell| {
+            cell.decided += 1;
             cell.degraded += i64::from(answer.degraded);
             let is_counted = !answer.degraded || answer.failure_mode() == v1::FailureMode::Local;
             cell.let_through += i64::from(allowed && !is_counted);
             match (allowed, told) {
-                (false, _) => cell.denied += 1,
+                (false, _) => {}
                 (true, Some(_)) => cell.admitted += AMOUNT,
                 (true, None) if window_of(sent_ms) == seen => cell.admitted_untold += AMOUNT,
                 // On an edge nobody can say which window it was.

@@ -8,13 +8,15 @@ use rustix::process::Signal;
 use super::folder::Folder;
 use super::node::Node;
 use crate::ServerError;
-use crate::ports::free_port;
+use crate::ports::free_port_with;
 use crate::postgres::blocking;
 
 const MASTERS: usize = 3;
 const NODES: usize = 2 * MASTERS;
 /// A node also listens so far above its port.
 const BUS_OFFSET: u16 = 10_000;
+/// Others may take a node's ports between their choice and their use.
+const STARTS_MAX: usize = 8;
 const FORMED_WITHIN: Duration = Duration::from_secs(60);
 const FORMED_POLL: Duration = Duration::from_millis(50);
 /// A node that is silent for two seconds has failed, so that tests need not wait for the fifteen that
@@ -164,11 +166,19 @@ fn leads(node: &Node) -> bool {
 }
 
 fn start_node(folder: &Folder, number: usize) -> Result<Node, ServerError> {
-    let port = free_port().map_err(ServerError::system("find a free port"))?;
-    let bus = (port + BUS_OFFSET).to_string();
-    let mut settings = SETTINGS.to_vec();
-    settings.extend(["--cluster-port", &bus]);
-    Node::start_on(folder, &format!("node{number}"), port, &settings)
+    let mut last = ServerError::NotRunning;
+    for _ in 0..STARTS_MAX {
+        let port = free_port_with(BUS_OFFSET).map_err(ServerError::system("find two free ports"))?;
+        let bus = (port + BUS_OFFSET).to_string();
+        let mut settings = SETTINGS.to_vec();
+        settings.extend(["--cluster-port", &bus]);
+        match Node::start_on(folder, &format!("node{number}-{port}"), port, &settings) {
+            Ok(node) => return Ok(node),
+            Err(error @ ServerError::ProgramMissing { .. }) => return Err(error),
+            Err(error) => last = error,
+        }
+    }
+    Err(last)
 }
 
 fn form(nodes: &[Node]) -> Result<(), ServerError> {
