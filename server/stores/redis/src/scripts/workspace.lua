@@ -13,6 +13,8 @@ local GENERATION, CLOCK, SETTLED, SEQUENCE, NEXT_DUE, OVERFLOWED = 1, 2, 3, 4, 5
 local FORGOTTEN, LOST_AT, ENDED, KEPT_AT, SCAN, UNSURE, BEFORE, RESET_AT = 7, 8, 9, 10, 11, 12, 13, 14
 local NOT_LOST, LOST, WENT_BACK, NOT_REBUILT = 0, 1, 2, 3
 local LOSS_KINDS = 4
+-- Most values that one command is given: Lua's stack takes some 8,000.
+local VALUES_PER_COMMAND = 1000
 
 local meta, now
 local loss = NOT_LOST
@@ -23,17 +25,43 @@ local function key(kind)
   return string.sub(KEY, 1, -2) .. kind
 end
 
+-- Gives a command on the workspace all of a list, a part at a time.
+local function in_parts(command, list)
+  for first = 1, #list, VALUES_PER_COMMAND do
+    redis.call(command, KEY, unpack(list, first, math.min(first + VALUES_PER_COMMAND - 1, #list)))
+  end
+end
+
+local function load_counters(ids)
+  for first = 1, #ids, VALUES_PER_COMMAND do
+    local last = math.min(first + VALUES_PER_COMMAND - 1, #ids)
+    local raw = redis.call('HMGET', KEY, unpack(ids, first, last))
+    for place = first, last do counters[ids[place]] = raw[place - first + 1] or false end
+  end
+end
+
+-- The workspace itself, with so many counters as go along with it.
+local function load_workspace(ids)
+  if #ids < VALUES_PER_COMMAND then
+    local raw = redis.call('HMGET', KEY, 'm', unpack(ids))
+    for place = 1, #ids do counters[ids[place]] = raw[place + 1] or false end
+    return raw[1]
+  end
+  load_counters(ids)
+  return redis.call('HGET', KEY, 'm')
+end
+
 -- Reads the workspace with the counters named. `head` is: now (0: the server's clock), a generation
 -- to begin with, the generation and the sequence number that the caller has seen.
 local function begin(head, ids)
-  local raw = redis.call('HMGET', KEY, 'm', unpack(ids))
+  local raw = load_workspace(ids)
   now = head[1]
   if now == 0 then
     local time = redis.call('TIME')
     now = time[1] * 1000 + floor(time[2] / 1000)
   end
-  if raw[1] then
-    meta = { cmsgpack.unpack(raw[1]) }
+  if raw then
+    meta = { cmsgpack.unpack(raw) }
     -- Nothing was set back, and nothing lost, in workspaces from before this was kept.
     meta[BEFORE], meta[RESET_AT] = meta[BEFORE] or '', meta[RESET_AT] or 0
     if now < meta[CLOCK] then now = meta[CLOCK] end
@@ -53,9 +81,6 @@ local function begin(head, ids)
     loss = NOT_REBUILT
   end
   meta[CLOCK], lost_at, is_unsure = now, meta[LOST_AT], meta[UNSURE] ~= 0
-  for place = 1, #ids do
-    counters[ids[place]] = raw[place + 1] or false
-  end
 end
 
 -- Whether a counter was set back after an instant: what was decided by then counts in it no more.
@@ -162,8 +187,8 @@ local function finish()
       gone[#gone + 1] = id
     end
   end
-  redis.call('HSET', KEY, unpack(fields))
-  if #gone > 0 then redis.call('HDEL', KEY, unpack(gone)) end
+  in_parts('HSET', fields)
+  in_parts('HDEL', gone)
   if renewed then redis.call('PEXPIRE', KEY, KEPT_MS) end
 end
 
