@@ -389,7 +389,8 @@ impl Counters for CounterTable {
         let fresh = || Slot::fresh(counter, limit, leads, *settled_through, now);
         let slot = slots.changing(counter, leads, fresh);
         if !matches!(limit, Limit::Budget { .. } | Limit::Concurrency { .. }) {
-            slot.taken = slot.taken.saturating_add(demand.take);
+            // What is given back may be more than the counter has: it makes no room for later calls.
+            slot.taken = slot.taken.saturating_add(demand.take.max(0));
             if !leads.covers(counter.family(), limit, slot.taken) {
                 uncovered.push(Uncovered { counter, limit: *limit });
             }

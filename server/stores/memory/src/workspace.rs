@@ -395,8 +395,10 @@ impl State {
 
     fn reserve(&mut self, check: &Check<'_>) -> Result<Step, StoreError> {
         let request = self.reservation_request(check)?;
+        let reservations_max = check.shared.config.reservations_max;
         let mut wants = self.wants(check.charges);
-        if !wants.is_empty() {
+        // What is denied needs no room.
+        if !wants.is_empty() || self.reservations.is_full(reservations_max) {
             let verdict = decide(&mut self.counters, check.charges, Mode::Peek, check.now);
             if !verdict.allowed {
                 return Ok(self.ended(decided(verdict)));
@@ -406,7 +408,7 @@ impl State {
         if !wants.is_empty() {
             return Ok(Step::Continue(wants));
         }
-        if !self.reservations.make_room(check.shared.config.reservations_max) {
+        if !self.reservations.make_room(reservations_max) {
             return Err(StoreError::Full { what: "the table of reservations" });
         }
         let verdict = decide(&mut self.counters, check.charges, Mode::Reserve, check.now);

@@ -279,3 +279,18 @@ async fn the_clean_mark_is_taken_back_by_the_next_call() {
     world.reopen(Stop::Crash, at(2)).await;
     assert!(world.used(&limited, at(3)).await >= 2);
 }
+
+#[tokio::test]
+async fn what_is_given_back_in_vain_makes_no_room_in_a_lead() {
+    let backend = MemoryBackend::default();
+    let mut world = World::open(&backend).await;
+    let limited = ask(1, an_hour(100), 1);
+    assert!(world.consume(std::slice::from_ref(&limited), at(0)).await);
+    assert!(world.consume(&[limited.clone().giving_back(1_000)], at(0)).await);
+    for call in 1..=50 {
+        assert!(world.consume(std::slice::from_ref(&limited), at(call)).await);
+    }
+    world.reopen(Stop::Crash, at(100)).await;
+    let used = world.used(&limited, at(101)).await;
+    assert!(used >= 50, "50 were admitted, and {used} are used");
+}
