@@ -13,12 +13,17 @@ local GENERATION, CLOCK, SETTLED, SEQUENCE, NEXT_DUE, OVERFLOWED = 1, 2, 3, 4, 5
 local FORGOTTEN, LOST_AT, ENDED, KEPT_AT, SCAN, UNSURE, BEFORE, RESET_AT = 7, 8, 9, 10, 11, 12, 13, 14
 local NOT_LOST, LOST, WENT_BACK, NOT_REBUILT = 0, 1, 2, 3
 local LOSS_KINDS = 4
+-- How many kinds of counters there may be: a counter's kind stands with the instant of the workspace's
+-- last reset at which it was written.
+local KINDS = 8
 -- Most values that one command is given: Lua's stack takes some 8,000.
 local VALUES_PER_COMMAND = 1000
 
 local meta, now
 local loss = NOT_LOST
 local counters, changed, is_changed = {}, {}, {}
+-- Counters that this command was the first to look at after they were set back.
+local is_set_back = {}
 local created, stored_live = 0, nil
 
 local function key(kind)
@@ -90,18 +95,50 @@ local function was_reset(id, at)
   return at <= math.max(tonumber(found[1] or -1), tonumber(found[2] or -1))
 end
 
+-- Nothing used from here on; budgets stay.
+local function set_back(counter)
+  local kind = counter[1]
+  if kind == BUDGET then return false end
+  if kind == BUCKET then
+    counter[3], counter[4], counter[5], counter[6], counter[7], counter[8] = 0, 0, 1, 1, 0, 0
+  elseif kind == WINDOW then
+    counter[5] = 0
+  elseif kind == CONCURRENCY then
+    counter[3], counter[4], counter[5] = 0, 0, 0
+  else
+    for place = #counter, 5, -1 do counter[place] = nil end
+    counter[3] = 0
+  end
+  return true
+end
+
+-- A counter as it was written, and as the resets since have left it.
+local function decoded(id, raw)
+  local counter = { cmsgpack.unpack(raw) }
+  for place = 3, #counter do
+    if type(counter[place]) == 'string' then counter[place] = integer(counter[place]) end
+  end
+  local written_at = floor(counter[1] / KINDS)
+  counter[1] = fmod(counter[1], KINDS)
+  if written_at < meta[RESET_AT] and was_reset(id, written_at + 1) then
+    is_set_back[id] = set_back(counter)
+  end
+  return counter
+end
+
 -- A counter that exists, or false.
 local function get(id)
   local counter = counters[id]
   if counter == nil then counter = redis.call('HGET', KEY, id) end
-  if type(counter) == 'string' then
-    counter = { cmsgpack.unpack(counter) }
-    for place = 3, #counter do
-      if type(counter[place]) == 'string' then counter[place] = integer(counter[place]) end
-    end
-  end
+  if type(counter) == 'string' then counter = decoded(id, counter) end
   counters[id] = counter
   return counter
+end
+
+-- A counter that is missing. What was lost before it was set back is nothing that it owes.
+local function begun(id, limit, at)
+  if lost_at > 0 and was_reset(id, lost_at) then return fresh(limit, at, meta[SETTLED]) end
+  return missing(limit, at, meta[SETTLED])
 end
 
 local function change(id)
@@ -123,7 +160,7 @@ end
 local function get_or_insert(id, limit, at)
   local counter = get(id)
   if not counter then
-    counter = missing(limit, at, meta[SETTLED])
+    counter = begun(id, limit, at)
     counters[id], created = counter, created + 1
   end
   change(id)
@@ -141,7 +178,7 @@ local function get_to_take(id, limit)
 end
 
 local function get_or_fresh(id, limit)
-  return get(id) or missing(limit, now, meta[SETTLED])
+  return get(id) or begun(id, limit, now)
 end
 
 -- The counter that a charge falls on: its own, or the overflow counter when its own would be one too
@@ -169,6 +206,7 @@ end
 local function pack_state(state)
   local packed = {}
   for place = 1, #state do packed[place] = shown(state[place]) end
+  packed[1] = state[1] + KINDS * meta[RESET_AT]
   return cmsgpack.pack(unpack(packed))
 end
 

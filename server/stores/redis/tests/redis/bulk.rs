@@ -103,3 +103,34 @@ async fn ids_of_a_full_bucket_go_when_their_time_is_over() {
 fn ms_of(round: u128) -> i64 {
     i64::try_from(round).unwrap() * 2 * MINUTE_MS
 }
+
+/// Many counters of a limit are set back a few at a time, and what others do in between counts as if all
+/// had been set back at once.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_great_many_counters_are_set_back_beside_other_calls() {
+    let server = RedisServer::start(Keeping::Nothing).await.unwrap();
+    let (caller, _) = caller(&server).await;
+    for number in 0..TOGETHER {
+        assert!(caller.consume(&part(number), at(0)).await);
+    }
+    server.ask(&["CONFIG", "RESETSTAT"]).await.unwrap();
+    let reserving = async {
+        let mut open = Vec::new();
+        for number in 0..TOGETHER {
+            open.extend(caller.reserve(&part(number), at(1)).await);
+        }
+        open
+    };
+    let first = ask(1, an_hour(10), 2);
+    let (_, open) = tokio::join!(caller.reset_all(&first, at(1)), reserving);
+    assert_eq!(open.len() as u128, TOGETHER);
+    let stats = server.ask(&["INFO", "commandstats"]).await.unwrap();
+    assert!(stats.contains("cmdstat_hscan:") && !stats.contains("cmdstat_hkeys:"), "{stats}");
+    for number in 0..TOGETHER {
+        assert!(caller.consume(&part(number), at(2)).await);
+    }
+    for reservation in &open {
+        caller.release(&reservation.id, at(3)).await;
+    }
+    assert_eq!(used_of_all(&caller, 4).await, [2], "what was consumed since, and nothing else");
+}
