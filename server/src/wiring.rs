@@ -337,13 +337,14 @@ pub fn database_server(config: &Config) -> anyhow::Result<PostgresDatabase> {
     Ok(server)
 }
 
-/// Lost counters: budgets are counted again from the log, plain limits begin anew.
+/// Lost counters: budgets are counted again from the log, plain limits begin anew. While Redis counts they
+/// stay lost.
 async fn begin_counters(stores: &mut SqlStores, config: &Config, recount: Recount) -> anyhow::Result<()> {
-    let end = stores.events.end().await?;
     if config.stores.redis.topology != RedisTopology::Off {
-        // Nothing is counted here.
-        return Ok(stores.begin_counters(end).await?);
+        // Nothing is counted here. A later start that counts here finds them lost still, and counts again.
+        return Ok(());
     }
+    let end = stores.events.end().await?;
     let from = match config.stores.kind {
         StoresKind::Sqlite => {
             prepare_recount(&stores.config, end, recount, SystemClock::default().now()).await

@@ -131,6 +131,11 @@ impl Redis {
             "{} must hold URLs that begin with redis:// or rediss://",
             named()
         );
+        anyhow::ensure!(
+            self.topology != RedisTopology::Single || urls.len() == 1,
+            "{} must hold one URL, since stores.redis.topology is single",
+            named()
+        );
         Ok(urls)
     }
 }

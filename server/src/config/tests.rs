@@ -3,6 +3,7 @@
 use rateguard_serving::tls::ClientCertificates;
 
 use super::{Config, ConfigError, reference};
+use crate::keyfile;
 
 fn environment(pairs: &[(&str, &str)]) -> Vec<(String, String)> {
     pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
@@ -297,6 +298,21 @@ fn redis_is_configured_by_its_servers() {
     assert!(!format!("{config:?}").contains("hidden"));
     let store = config.stores.redis.store().unwrap().unwrap();
     assert_eq!(store.deadline, std::time::Duration::from_millis(15));
+}
+
+#[test]
+fn a_file_with_the_url_of_a_single_redis_holds_one() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = |name: &str, topology: &str, urls: &str| {
+        let file = folder.path().join(name);
+        keyfile::create(&file, urls).unwrap();
+        let section = format!("[stores.redis]\ntopology = {topology:?}\nurls_file = {file:?}\n");
+        load_text(&section).unwrap().stores.redis.store()
+    };
+    assert!(store("one", "single", "redis://a\n").unwrap().is_some());
+    let refused = format!("{:#}", store("two", "single", "redis://a\nredis://b\n").map(drop).unwrap_err());
+    assert!(refused.contains("must hold one URL"), "{refused}");
+    assert!(store("nodes", "cluster", "redis://a\nredis://b\n").unwrap().is_some());
 }
 
 #[test]

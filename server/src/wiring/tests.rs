@@ -180,6 +180,38 @@ async fn lost_counters_are_counted_again_exactly() {
     }
 }
 
+/// Counters that are missing while Redis counts are missing still when it does no more.
+#[tokio::test]
+async fn what_was_spent_is_counted_again_after_redis_counted() {
+    let world = World::new().await;
+    let running = world.start().await.unwrap();
+    let engine = running.engine.clone();
+    let prepaid = world.make(&engine, budget("bud_prepaid", BudgetPeriod::Prepaid)).await;
+    let month = world.make(&engine, budget("bud_month", monthly())).await;
+    world.report(&engine, "spent", 5, 100).await;
+    drop(engine);
+    running.stop().await.unwrap();
+    world.remove("counters.db");
+    let urls = world.folder.path().join("redis-urls");
+    keyfile::create(&urls, "redis://redis.invalid").unwrap();
+    let flags = [
+        ("data.folder", world.folder.path().display().to_string()),
+        ("stores.redis.topology", "single".to_owned()),
+        ("stores.redis.urls_file", urls.display().to_string()),
+    ];
+    let with_redis = Config::load(None, &[], &flags).unwrap();
+    for _ in 0..2 {
+        OpenStores::open(&with_redis, Opening::Existing, Recount::Exact).await.unwrap().close().await;
+    }
+    let running = world.start().await.unwrap();
+    let engine = running.engine.clone();
+    for budget in [&prepaid, &month] {
+        assert_eq!(world.spent(&engine, budget).await, 500, "{}", budget.id);
+    }
+    drop(engine);
+    running.stop().await.unwrap();
+}
+
 /// Whatever a budget matches by, and whether sums or events give it: what its period has seen.
 #[tokio::test]
 async fn a_new_budget_begins_with_what_its_period_has_seen_whatever_it_matches_by() {

@@ -1,5 +1,7 @@
 //! The counters of one workspace, and which of them changed since they were written down.
 
+use std::ops::Range;
+
 use hashbrown::HashMap;
 use hashbrown::hash_map::Entry as Place;
 use rateguard_core::counter::{Counter, CounterFamily, CounterId, Limit, Position};
@@ -30,6 +32,8 @@ struct Slot {
     sent: i64,
     /// The number of the last crash whose loss is in it.
     crashes: u32,
+    /// Whether it may have been set back since a crash: were it dropped, it would owe again what that lost.
+    stays: bool,
 }
 
 /// What a sweep may drop besides counters that are idle by themselves.
@@ -92,6 +96,33 @@ impl Slots {
     }
 }
 
+/// A reset on its way.
+pub(crate) struct Reset<'a> {
+    pub(crate) which: &'a ResetCounters,
+    /// The instant.
+    pub(crate) now: Millis,
+    /// Counters that there may be.
+    pub(crate) live_max: usize,
+}
+
+/// Maps whose counters are set back at once.
+const SET_BACK_MAPS: usize = 16;
+
+/// The parts in which counters are set back, others having their turn in between: the maps that may have
+/// any, a few at a time.
+pub(crate) fn parts_of(which: &ResetCounters) -> impl Iterator<Item = Range<usize>> {
+    let (first, last) = match which {
+        ResetCounters::One(id, _) => (map_of(*id), map_of(*id)),
+        ResetCounters::All(_) => (0, MAPS - 1),
+    };
+    (first..=last).step_by(SET_BACK_MAPS).map(move |from| from..(from + SET_BACK_MAPS).min(last + 1))
+}
+
+/// Whether a counter is in one of these maps.
+pub(crate) fn is_in(id: CounterId, maps: &Range<usize>) -> bool {
+    maps.contains(&map_of(id))
+}
+
 pub(crate) struct CounterTable {
     slots: Slots,
     swept: u8,
@@ -123,7 +154,8 @@ impl CounterTable {
         let is_plain = !matches!(entry.counter, Counter::Budget(_) | Counter::Concurrency(_));
         let owes = is_plain && self.leads.owes(id.family(), included);
         let crashes = if owes { included } else { self.leads.crashes() };
-        let slot = Slot { entry, dirty: false, taken: 0, sent: 0, crashes };
+        let stays = is_plain && !owes && self.leads.owes(id.family(), 0);
+        let slot = Slot { entry, dirty: false, taken: 0, sent: 0, crashes, stays };
         if self.slots.maps[map_of(id)].insert(id, slot).is_none() {
             self.slots.live += 1;
             self.slots.owing += usize::from(owes);
@@ -291,41 +323,60 @@ impl CounterTable {
         self.slots.changed.extend_from_slice(ids);
     }
 
-    /// Sets counters back and says how many there were.
-    pub(crate) fn set_back(&mut self, which: &ResetCounters) -> u64 {
-        let ids: Vec<CounterId> = match which {
-            ResetCounters::One(id, _) => vec![*id],
-            ResetCounters::All(_) => self
-                .slots
-                .maps
-                .iter()
-                .flat_map(HashMap::keys)
-                .copied()
-                .filter(|id| which.holds(*id))
-                .collect(),
-        };
-        let mut set_back = 0;
-        for id in ids {
-            let is_budget = self.get(id).is_none_or(|entry| matches!(entry.counter, Counter::Budget(_)));
-            if let Some(entry) = self.get_mut(id).filter(|_| !is_budget) {
-                set_back += u64::from(entry.counter.set_back());
+    /// Sets counters of some maps back and says how many there were. What crashes have lost of them before
+    /// is not owed any more.
+    pub(crate) fn set_back(&mut self, reset: &Reset<'_>, maps: &Range<usize>) -> u64 {
+        match reset.which {
+            ResetCounters::One(id, limit) => {
+                self.begin_set_back(*id, limit, reset);
+                u64::from(self.set_one_back(*id))
+            }
+            ResetCounters::All(family) => {
+                self.leads.forgive(*family);
+                let ids = self.slots.maps[maps.clone()].iter().flat_map(HashMap::keys).copied();
+                let ids: Vec<CounterId> = ids.filter(|id| reset.which.holds(*id)).collect();
+                ids.into_iter().map(|id| u64::from(self.set_one_back(id))).sum()
             }
         }
-        set_back
+    }
+
+    /// Makes a counter that does not exist where it would owe something when it is made later.
+    fn begin_set_back(&mut self, id: CounterId, limit: &Limit, reset: &Reset<'_>) {
+        let Self { slots, leads, settled_through, .. } = self;
+        let is_full = slots.live >= reset.live_max;
+        if is_full || slots.get(id).is_some() || !leads.may_owe(id.family(), reset.now) {
+            return;
+        }
+        let entry = Entry { counter: Counter::fresh(limit, reset.now), included: *settled_through };
+        let crashes = leads.crashes();
+        let fresh = || Slot { entry, dirty: false, taken: 0, sent: 0, crashes, stays: true };
+        slots.changing(id, leads, fresh);
+    }
+
+    fn set_one_back(&mut self, id: CounterId) -> bool {
+        let Self { slots, leads, .. } = self;
+        let is_plain = |slot: &&mut Slot| !matches!(slot.entry.counter, Counter::Budget(_));
+        let Some(slot) = slots.get_mut(id).filter(is_plain) else { return false };
+        slot.stays = true;
+        let owed = std::mem::replace(&mut slot.crashes, leads.crashes()) < leads.crashes();
+        slots.owing -= usize::from(owed);
+        self.get_mut(id).is_some_and(|entry| entry.counter.set_back())
     }
 
     /// Drops what the sweep may drop of the next map.
     pub(crate) fn sweep_next(&mut self, mut sweep: Sweep<'_>) {
+        let (leads, now) = (&self.leads, sweep.now);
         let map = &mut self.slots.maps[usize::from(self.swept)];
         self.swept = self.swept.wrapping_add(1);
         let before = map.len();
         map.retain(|id, slot| {
-            let drops = sweep.drops(*id, &slot.entry);
+            let stays = slot.stays && leads.may_owe(id.family(), now);
+            let drops = !stays && sweep.drops(*id, &slot.entry);
             if drops && !slot.dirty {
                 self.slots.changed.push(*id);
             }
             // What is in no row owes as much.
-            self.slots.owing -= usize::from(drops && slot.crashes < self.leads.crashes());
+            self.slots.owing -= usize::from(drops && slot.crashes < leads.crashes());
             !drops
         });
         self.slots.live -= before - map.len();
@@ -343,7 +394,7 @@ impl Slot {
         let owes = is_plain && limit.size() == 0 && leads.owes(id.family(), 0);
         let entry = Entry { counter: leads.fresh(id.family(), limit, now), included };
         let crashes = if owes { 0 } else { leads.crashes() };
-        Self { entry, dirty: false, taken: 0, sent: 0, crashes }
+        Self { entry, dirty: false, taken: 0, sent: 0, crashes, stays: false }
     }
 
     fn write_down(&mut self, workspace: &WorkspaceId, id: CounterId) -> CounterRow {
@@ -389,7 +440,8 @@ impl Counters for CounterTable {
         let fresh = || Slot::fresh(counter, limit, leads, *settled_through, now);
         let slot = slots.changing(counter, leads, fresh);
         if !matches!(limit, Limit::Budget { .. } | Limit::Concurrency { .. }) {
-            slot.taken = slot.taken.saturating_add(demand.take);
+            // What is given back may be more than the counter has: it makes no room for later calls.
+            slot.taken = slot.taken.saturating_add(demand.take.max(0));
             if !leads.covers(counter.family(), limit, slot.taken) {
                 uncovered.push(Uncovered { counter, limit: *limit });
             }

@@ -35,6 +35,8 @@ struct Lead {
     peak: i64,
     /// Whether the round under way writes the lower lead.
     falls: bool,
+    /// Whether losses stand on disk that are not owed any more.
+    forgiven: bool,
 }
 
 impl Lead {
@@ -51,6 +53,16 @@ impl Lead {
         if is_quiet && self.in_force < i64::MAX {
             self.in_force = enough.max(self.in_force / 2);
         }
+    }
+
+    /// For how long a loss may count.
+    fn kept_ms(&self) -> i64 {
+        kept_ms(self.span_ms)
+    }
+
+    /// Whether the round under way lowers it on disk.
+    fn falls_now(&self) -> bool {
+        self.falls && self.in_force < self.on_disk
     }
 
     fn row(&self, workspace: &WorkspaceId, family: CounterFamily, units: i64) -> LeadRow {
@@ -95,6 +107,20 @@ impl Leads {
     pub(crate) fn owes(&self, family: CounterFamily, included: u32) -> bool {
         let lead = self.by_family.get(&family);
         lead.is_some_and(|lead| lead.losses.iter().any(|loss| loss.crash > included))
+    }
+
+    /// Whether a counter that is made now owes something, or may when its limit has changed.
+    pub(crate) fn may_owe(&self, family: CounterFamily, now: Millis) -> bool {
+        let lead = self.by_family.get(&family);
+        lead.is_some_and(|lead| lead.losses.iter().any(|loss| now < loss.at.plus(lead.kept_ms())))
+    }
+
+    /// Lets no counter of a limit owe what crashes have lost so far; on disk with the end of the next round.
+    pub(crate) fn forgive(&mut self, family: CounterFamily) {
+        if let Some(lead) = self.by_family.get_mut(&family) {
+            lead.forgiven |= !lead.losses.is_empty();
+            lead.losses.clear();
+        }
     }
 
     /// Counts as taken what crashes have lost after those that the counter includes.
@@ -157,6 +183,7 @@ impl Leads {
         for row in rows.iter().filter(|row| row.workspace == *workspace) {
             if let Some(lead) = self.by_family.get_mut(&row.family) {
                 lead.on_disk = row.units;
+                lead.forgiven = false;
             }
         }
     }
@@ -176,7 +203,7 @@ impl Leads {
         for lead in self.by_family.values_mut() {
             lead.shrink();
             lead.falls = lead.in_force < lead.on_disk;
-            any |= lead.falls;
+            any |= lead.falls || lead.forgiven;
         }
         any
     }
@@ -186,11 +213,17 @@ impl Leads {
         self.by_family.values_mut().for_each(|lead| lead.falls = false);
     }
 
-    /// The leads that fall with the end of the round, unless they were raised since it began.
+    /// The leads that fall with the end of the round, unless they were raised since it began; and those whose
+    /// losses are forgiven.
     pub(crate) fn fallen(&self, workspace: &WorkspaceId) -> Vec<LeadRow> {
-        let falling = self.by_family.iter().filter(|(_, lead)| lead.falls && lead.in_force < lead.on_disk);
-        falling.map(|(family, lead)| lead.row(workspace, *family, lead.in_force)).collect()
+        let written = self.by_family.iter().filter(|(_, lead)| lead.falls_now() || lead.forgiven);
+        let units = |lead: &Lead| if lead.falls_now() { lead.in_force } else { lead.on_disk };
+        written.map(|(family, lead)| lead.row(workspace, *family, units(lead))).collect()
     }
+}
+
+fn kept_ms(span_ms: i64) -> i64 {
+    span_ms.saturating_mul(KEPT_SPANS).max(KEPT_MS_MIN)
 }
 
 /// What a start makes of a lead that it finds: after a crash it is lost, and nothing is in force.
@@ -199,7 +232,7 @@ pub(crate) fn at_start(row: &mut LeadRow, crash: Option<(u32, Millis)>, now: Mil
     if let Some((crash, at)) = crash.filter(|_| units > 0) {
         row.losses.push(Loss { crash, at, units });
     }
-    let kept_ms = row.span_ms.saturating_mul(KEPT_SPANS).max(KEPT_MS_MIN);
+    let kept_ms = kept_ms(row.span_ms);
     row.losses.retain(|loss| now < loss.at.plus(kept_ms));
     if row.losses.len() > LOSSES_MAX {
         // Both count as late and in as many counters as the later one.

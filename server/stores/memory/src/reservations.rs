@@ -78,9 +78,14 @@ impl ReservationTable {
         self.by_id.insert(bits, Box::new(kept));
     }
 
+    /// Whether there is no room for one more, unless another is dropped.
+    pub(crate) fn is_full(&self, count_max: usize) -> bool {
+        self.by_id.len() >= count_max
+    }
+
     /// Makes room for one more, dropping the record that ended first. False when all are open.
     pub(crate) fn make_room(&mut self, count_max: usize) -> bool {
-        while self.by_id.len() >= count_max {
+        while self.is_full(count_max) {
             let Some(oldest) = self.over.pop_front() else { return false };
             self.by_id.remove(&oldest);
         }

@@ -274,7 +274,7 @@ impl CounterStore for MemoryCounterStore {
         counters: ResetCounters,
         now: Millis,
     ) -> Result<u64, StoreError> {
-        let set_back = self.workspace(workspace).reset(&counters, now);
+        let set_back = self.workspace(workspace).reset(&counters, now, &self.shared);
         // Or a crash would bring back what was used.
         self.write_down(false).await?;
         Ok(set_back)

@@ -174,4 +174,8 @@ impl CounterBackend for MemoryBackend {
     fn live_counters_max(&self) -> usize {
         small().live_counters_max
     }
+
+    fn reservations_max(&self) -> usize {
+        small().reservations_max
+    }
 }

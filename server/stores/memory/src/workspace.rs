@@ -7,7 +7,7 @@ mod settle;
 
 use std::collections::HashSet;
 use std::hash::BuildHasher;
-use std::ops::ControlFlow;
+use std::ops::{ControlFlow, Range};
 
 use hashbrown::DefaultHashBuilder;
 use parking_lot::{Mutex, MutexGuard};
@@ -27,7 +27,7 @@ use self::retired::Retired;
 use crate::attempts::{Attempts, Decision};
 use crate::ceilings::{Want, Wants};
 use crate::config::MemoryCounterStoreConfig;
-use crate::counters::{CounterTable, Sweep};
+use crate::counters::{CounterTable, Reset, Sweep, is_in, parts_of};
 use crate::covering::UncoveredCounters;
 use crate::leads::Leads;
 use crate::reservations::{Kept, ReservationTable};
@@ -225,16 +225,29 @@ impl Workspace {
         }
     }
 
-    /// Sets counters back. Time steps on by a millisecond, so that whatever is decided from here on was
-    /// decided later than the reset, for everybody who compares the two.
-    pub(crate) fn reset(&self, which: &ResetCounters, now: Millis) -> u64 {
+    /// Sets counters back, a part of them under one lock: each is forgotten in the same step by whatever took
+    /// of it before. Time steps on by a millisecond, so that whatever is decided from here on was decided
+    /// later than the reset, for everybody who compares the two.
+    pub(crate) fn reset(&self, which: &ResetCounters, now: Millis, shared: &Shared) -> u64 {
+        let now = {
+            let mut state = self.lock();
+            let now = state.tick(now);
+            state.tick(now.plus(1));
+            now
+        };
+        let reset = Reset { which, now, live_max: shared.config.live_counters_max };
+        parts_of(which).map(|maps| self.reset_part(&reset, &maps)).sum()
+    }
+
+    fn reset_part(&self, reset: &Reset<'_>, maps: &Range<usize>) -> u64 {
         let mut state = self.lock();
-        let now = state.tick(now);
-        state.tick(now.plus(1));
         let State { counters, reservations, attempts, .. } = &mut *state;
-        reservations.forget(|id| which.holds(id));
-        attempts.forget(|id| which.holds(id));
-        counters.set_back(which)
+        let is_set_back = |id| reset.which.holds(id) && is_in(id, maps);
+        reservations.forget(is_set_back);
+        attempts.forget(is_set_back);
+        let set_back = counters.set_back(reset, maps);
+        MutexGuard::unlock_fair(state);
+        set_back
     }
 
     pub(crate) fn release(&self, id: &ReservationId, principal: &Principal, now: Millis) -> ReleaseOutcome {
@@ -395,8 +408,10 @@ impl State {
 
     fn reserve(&mut self, check: &Check<'_>) -> Result<Step, StoreError> {
         let request = self.reservation_request(check)?;
+        let reservations_max = check.shared.config.reservations_max;
         let mut wants = self.wants(check.charges);
-        if !wants.is_empty() {
+        // What is denied needs no room.
+        if !wants.is_empty() || self.reservations.is_full(reservations_max) {
             let verdict = decide(&mut self.counters, check.charges, Mode::Peek, check.now);
             if !verdict.allowed {
                 return Ok(self.ended(decided(verdict)));
@@ -406,7 +421,7 @@ impl State {
         if !wants.is_empty() {
             return Ok(Step::Continue(wants));
         }
-        if !self.reservations.make_room(check.shared.config.reservations_max) {
+        if !self.reservations.make_room(reservations_max) {
             return Err(StoreError::Full { what: "the table of reservations" });
         }
         let verdict = decide(&mut self.counters, check.charges, Mode::Reserve, check.now);

@@ -360,21 +360,19 @@ impl CounterStore for RedisCounterStore {
         let mut packer = self.head(&known, 3, now);
         packer.text("reset");
         match counters {
-            ResetCounters::One(counter, limit) => {
-                packer.text(counter_bytes(counter));
-                let charge = SettleCharge { counter, overflow: counter, limit, amount: 0 };
-                encode::limit(&mut packer, &charge);
-            }
-            ResetCounters::All(family) => {
-                packer.text(family.0.to_be_bytes()).none();
-            }
-        }
+            ResetCounters::One(counter, _) => packer.text(counter_bytes(counter)).flag(false),
+            ResetCounters::All(family) => packer.text(family.0.to_be_bytes()).flag(true),
+        };
         let keys = [self.key(workspace)];
         let (head, mut reply) = self.run(&TEND, &known, &keys, packer, self.config.batch_deadline).await?;
         if head.code == code::RESETS_FULL {
             return Err(StoreError::Full { what: "the list of counters that were set back" });
         }
-        Ok(reply.small()?.unsigned_abs())
+        let set_back = reply.small()?.unsigned_abs();
+        Ok(match counters {
+            ResetCounters::One(..) => set_back,
+            ResetCounters::All(family) => self.set_back(&known, family, now).await?,
+        })
     }
 
     async fn expire_due(&self, now: Millis, limit: usize) -> Result<Vec<ExpiredReservation>, StoreError> {

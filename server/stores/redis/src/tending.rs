@@ -26,6 +26,8 @@ const WORKSPACES_PER_ROUND: usize = 256;
 const LEARNT_AT_ONCE: usize = 1_000;
 /// Counters that a sweep looks at, about, in one workspace.
 const SWEPT_COUNTERS: usize = 200;
+/// Counters that one step of a reset looks at, about.
+const SET_BACK_COUNTERS: usize = 300;
 /// Records of old reservations dropped by one script.
 const DROPPED_RESERVATIONS: usize = 100;
 /// How long what all workspaces have in common is kept when nobody touches it: 500 days.
@@ -148,6 +150,27 @@ impl RedisCounterStore {
             }
             if is_all {
                 return Ok(expired);
+            }
+        }
+    }
+
+    /// Writes down, step by step, what a reset of a family has set back, and says how many there were. Until
+    /// then its counters are set back by whoever looks at them.
+    pub(crate) async fn set_back(
+        &self,
+        known: &Known,
+        family: CounterFamily,
+        now: Millis,
+    ) -> Result<u64, StoreError> {
+        let (mut cursor, mut set_back) = (b"0".to_vec(), 0);
+        loop {
+            let mut packer = self.head(known, 4, now);
+            packer.text("set_back").text(family.0.to_be_bytes()).text(&cursor).count(SET_BACK_COUNTERS);
+            let mut reply = self.tend(known, packer, self.config.batch_deadline).await?;
+            set_back += reply.small()?.unsigned_abs();
+            cursor = reply.bytes()?;
+            if cursor == b"0" {
+                return Ok(set_back);
             }
         }
     }

@@ -3,6 +3,8 @@
 
 #[path = "redis/backend.rs"]
 mod backend;
+#[path = "redis/bulk.rs"]
+mod bulk;
 #[path = "redis/differential.rs"]
 mod differential;
 #[path = "redis/dump.rs"]

@@ -52,6 +52,9 @@ pub trait CounterBackend: Send + Sync {
 
     /// Live counters that a workspace of these stores may have.
     fn live_counters_max(&self) -> usize;
+
+    /// Reservations that such a workspace may have.
+    fn reservations_max(&self) -> usize;
 }
 
 /// Makes a test of every promise. `$backend` is an expression that gives a fresh
@@ -95,6 +98,7 @@ macro_rules! counter_store_suite {
             keeps_an_overshoot_as_debt,
             keeps_an_overshoot_of_a_bucket_that_was_full_again,
             releases_a_reservation_once,
+            denies_also_where_there_is_no_room_for_a_reservation,
             lets_only_its_holder_release,
             expires_into_the_floor,
             expires_into_what_is_left_of_the_floor,

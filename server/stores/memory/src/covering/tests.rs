@@ -279,3 +279,48 @@ async fn the_clean_mark_is_taken_back_by_the_next_call() {
     world.reopen(Stop::Crash, at(2)).await;
     assert!(world.used(&limited, at(3)).await >= 2);
 }
+
+#[tokio::test]
+async fn what_is_given_back_in_vain_makes_no_room_in_a_lead() {
+    let backend = MemoryBackend::default();
+    let mut world = World::open(&backend).await;
+    let limited = ask(1, an_hour(100), 1);
+    assert!(world.consume(std::slice::from_ref(&limited), at(0)).await);
+    assert!(world.consume(&[limited.clone().giving_back(1_000)], at(0)).await);
+    for call in 1..=50 {
+        assert!(world.consume(std::slice::from_ref(&limited), at(call)).await);
+    }
+    world.reopen(Stop::Crash, at(100)).await;
+    let used = world.used(&limited, at(101)).await;
+    assert!(used >= 50, "50 were admitted, and {used} are used");
+}
+
+/// What a crash has lost of a counter before it was set back is never owed again, whether the counter
+/// existed then or not, and whatever is swept and whoever starts again.
+#[tokio::test]
+async fn what_was_set_back_after_a_crash_owes_nothing_of_it() {
+    let backend = MemoryBackend::default();
+    let mut world = World::open(&backend).await;
+    let one = ask(1, an_hour(1_000), 1);
+    let (missing, other) = (one.clone().scoped(8), one.clone().scoped(9));
+    assert!(world.consume(std::slice::from_ref(&one), at(0)).await);
+    world.reopen(Stop::Crash, at(1)).await;
+    world.reset(&one, at(2)).await;
+    world.reset(&missing, at(2)).await;
+    for stop in [None, Some(Stop::Clean)] {
+        if let Some(stop) = stop {
+            world.reopen(stop, at(4)).await;
+        }
+        world.sweep(at(5)).await;
+        assert_eq!((world.used(&one, at(6)).await, world.used(&missing, at(6)).await), (0, 0));
+        assert_eq!(world.used(&other, at(6)).await, 4, "the lead was lost of every counter");
+    }
+    world.reset_all(&one, at(7)).await;
+    for stop in [None, Some(Stop::Clean)] {
+        if let Some(stop) = stop {
+            world.reopen(stop, at(8)).await;
+        }
+        world.sweep(at(9)).await;
+        assert_eq!((world.used(&one, at(10)).await, world.used(&other, at(10)).await), (0, 0));
+    }
+}

@@ -7,7 +7,8 @@
 local CONSUME, PEEK, RESERVE = 0, 1, 2
 local ENFORCED, SHADOW = 0, 2
 local DECIDED, CONTENT_DIFFERS, UNDECIDED, FULL, TAKEN, CANCELLED = 0, 1, 2, 3, 4, 5
--- One of so many new ids looks whether its bucket has too many.
+-- One of so many new ids looks whether its bucket has too many. It is told by the first byte of the id:
+-- the bucket is told by the last ones, and all of its ids agree in these.
 local ID_PURGE_EVERY = 16
 
 local command = cmsgpack.unpack(ARGV[1])
@@ -129,7 +130,7 @@ end
 
 local function remember(id, readings)
   local expires_at = in_workspace_time(request[3])
-  if string.byte(request[1], 16) % ID_PURGE_EVERY == 0 and redis.call('HLEN', KEYS[2]) >= command[9] then
+  if string.byte(request[1], 1) % ID_PURGE_EVERY == 0 and redis.call('HLEN', KEYS[2]) >= command[9] then
     purge_ids(command[9])
   end
   local record

@@ -85,23 +85,6 @@ function does.renew(id, holder, by_gateway, until_when)
   return reply
 end
 
--- Nothing used from here on; budgets stay.
-local function set_back(counter)
-  local kind = counter[1]
-  if kind == BUDGET then return false end
-  if kind == BUCKET then
-    counter[3], counter[4], counter[5], counter[6], counter[7], counter[8] = 0, 0, 1, 1, 0, 0
-  elseif kind == WINDOW then
-    counter[5] = 0
-  elseif kind == CONCURRENCY then
-    counter[3], counter[4], counter[5] = 0, 0, 0
-  else
-    for place = #counter, 5, -1 do counter[place] = nil end
-    counter[3] = 0
-  end
-  return true
-end
-
 -- Whether there is room to remember one more reset: as long as reservations from before it may be open.
 local function may_remember_reset()
   if redis.call('HLEN', key('z')) < RESETS_KEPT_MAX then return true end
@@ -114,32 +97,18 @@ local function may_remember_reset()
   return redis.call('HLEN', key('z')) < RESETS_KEPT_MAX
 end
 
--- The counter of an id, or all whose ids end like a family. Each is written by itself: there may be more
--- than one command takes.
-function does.reset(name, limit)
+-- Sets back the counter of an id, or all whose ids end like a family: these as they are next looked at, by
+-- whomever, and by the steps below.
+function does.reset(name, is_family)
   begin(command, {})
   if not may_remember_reset() then
     finish()
     return answer(FULL)
   end
-  local ids = { name }
-  if not limit then
-    ids = {}
-    for _, id in ipairs(redis.call('HKEYS', KEY)) do
-      if id ~= 'm' and string.sub(id, -4) == name then ids[#ids + 1] = id end
-    end
-  end
-  local count = 0
-  for _, id in ipairs(ids) do
-    local counter = get(id)
-    counters[id] = nil
-    if counter and set_back(counter) then
-      count = count + 1
-      redis.call('HSET', KEY, id, pack_state(counter))
-    elseif not counter and limit and lost_at > 0 then
-      -- Else it would come back as used up.
-      redis.call('HSET', KEY, id, pack_state(fresh(limit, now, meta[SETTLED])))
-    end
+  local counter, count = not is_family and get(name), 0
+  if counter and set_back(counter) then
+    count = 1
+    change(name)
   end
   redis.call('HSET', key('z'), name, now)
   redis.call('PEXPIRE', key('z'), RECORD_KEPT_MS)
@@ -148,6 +117,28 @@ function does.reset(name, limit)
   finish()
   local reply = answer(DONE)
   reply[6] = count
+  return reply
+end
+
+-- Writes some counters down that were set back with their family. Says how many there were, and where to
+-- go on.
+function does.set_back(family, cursor, looked_at)
+  begin(command, {})
+  local scanned, count = redis.call('HSCAN', KEY, cursor, 'COUNT', looked_at), 0
+  for place = 1, #scanned[2], 2 do
+    local id = scanned[2][place]
+    if id ~= 'm' and string.sub(id, -4) == family then
+      counters[id] = counters[id] or scanned[2][place + 1]
+      get(id)
+      if is_set_back[id] and not is_changed[id] then
+        count = count + 1
+        change(id)
+      end
+    end
+  end
+  finish()
+  local reply = answer(DONE)
+  reply[6], reply[7] = count, scanned[1]
   return reply
 end
 

@@ -13,27 +13,60 @@ local GENERATION, CLOCK, SETTLED, SEQUENCE, NEXT_DUE, OVERFLOWED = 1, 2, 3, 4, 5
 local FORGOTTEN, LOST_AT, ENDED, KEPT_AT, SCAN, UNSURE, BEFORE, RESET_AT = 7, 8, 9, 10, 11, 12, 13, 14
 local NOT_LOST, LOST, WENT_BACK, NOT_REBUILT = 0, 1, 2, 3
 local LOSS_KINDS = 4
+-- How many kinds of counters there may be: a counter's kind stands with the instant of the workspace's
+-- last reset at which it was written.
+local KINDS = 8
+-- Most values that one command is given: Lua's stack takes some 8,000.
+local VALUES_PER_COMMAND = 1000
 
 local meta, now
 local loss = NOT_LOST
 local counters, changed, is_changed = {}, {}, {}
+-- Counters that this command was the first to look at after they were set back.
+local is_set_back = {}
 local created, stored_live = 0, nil
 
 local function key(kind)
   return string.sub(KEY, 1, -2) .. kind
 end
 
+-- Gives a command on the workspace all of a list, a part at a time.
+local function in_parts(command, list)
+  for first = 1, #list, VALUES_PER_COMMAND do
+    redis.call(command, KEY, unpack(list, first, math.min(first + VALUES_PER_COMMAND - 1, #list)))
+  end
+end
+
+local function load_counters(ids)
+  for first = 1, #ids, VALUES_PER_COMMAND do
+    local last = math.min(first + VALUES_PER_COMMAND - 1, #ids)
+    local raw = redis.call('HMGET', KEY, unpack(ids, first, last))
+    for place = first, last do counters[ids[place]] = raw[place - first + 1] or false end
+  end
+end
+
+-- The workspace itself, with so many counters as go along with it.
+local function load_workspace(ids)
+  if #ids < VALUES_PER_COMMAND then
+    local raw = redis.call('HMGET', KEY, 'm', unpack(ids))
+    for place = 1, #ids do counters[ids[place]] = raw[place + 1] or false end
+    return raw[1]
+  end
+  load_counters(ids)
+  return redis.call('HGET', KEY, 'm')
+end
+
 -- Reads the workspace with the counters named. `head` is: now (0: the server's clock), a generation
 -- to begin with, the generation and the sequence number that the caller has seen.
 local function begin(head, ids)
-  local raw = redis.call('HMGET', KEY, 'm', unpack(ids))
+  local raw = load_workspace(ids)
   now = head[1]
   if now == 0 then
     local time = redis.call('TIME')
     now = time[1] * 1000 + floor(time[2] / 1000)
   end
-  if raw[1] then
-    meta = { cmsgpack.unpack(raw[1]) }
+  if raw then
+    meta = { cmsgpack.unpack(raw) }
     -- Nothing was set back, and nothing lost, in workspaces from before this was kept.
     meta[BEFORE], meta[RESET_AT] = meta[BEFORE] or '', meta[RESET_AT] or 0
     if now < meta[CLOCK] then now = meta[CLOCK] end
@@ -53,9 +86,6 @@ local function begin(head, ids)
     loss = NOT_REBUILT
   end
   meta[CLOCK], lost_at, is_unsure = now, meta[LOST_AT], meta[UNSURE] ~= 0
-  for place = 1, #ids do
-    counters[ids[place]] = raw[place + 1] or false
-  end
 end
 
 -- Whether a counter was set back after an instant: what was decided by then counts in it no more.
@@ -65,18 +95,50 @@ local function was_reset(id, at)
   return at <= math.max(tonumber(found[1] or -1), tonumber(found[2] or -1))
 end
 
+-- Nothing used from here on; budgets stay.
+local function set_back(counter)
+  local kind = counter[1]
+  if kind == BUDGET then return false end
+  if kind == BUCKET then
+    counter[3], counter[4], counter[5], counter[6], counter[7], counter[8] = 0, 0, 1, 1, 0, 0
+  elseif kind == WINDOW then
+    counter[5] = 0
+  elseif kind == CONCURRENCY then
+    counter[3], counter[4], counter[5] = 0, 0, 0
+  else
+    for place = #counter, 5, -1 do counter[place] = nil end
+    counter[3] = 0
+  end
+  return true
+end
+
+-- A counter as it was written, and as the resets since have left it.
+local function decoded(id, raw)
+  local counter = { cmsgpack.unpack(raw) }
+  for place = 3, #counter do
+    if type(counter[place]) == 'string' then counter[place] = integer(counter[place]) end
+  end
+  local written_at = floor(counter[1] / KINDS)
+  counter[1] = fmod(counter[1], KINDS)
+  if written_at < meta[RESET_AT] and was_reset(id, written_at + 1) then
+    is_set_back[id] = set_back(counter)
+  end
+  return counter
+end
+
 -- A counter that exists, or false.
 local function get(id)
   local counter = counters[id]
   if counter == nil then counter = redis.call('HGET', KEY, id) end
-  if type(counter) == 'string' then
-    counter = { cmsgpack.unpack(counter) }
-    for place = 3, #counter do
-      if type(counter[place]) == 'string' then counter[place] = integer(counter[place]) end
-    end
-  end
+  if type(counter) == 'string' then counter = decoded(id, counter) end
   counters[id] = counter
   return counter
+end
+
+-- A counter that is missing. What was lost before it was set back is nothing that it owes.
+local function begun(id, limit, at)
+  if lost_at > 0 and was_reset(id, lost_at) then return fresh(limit, at, meta[SETTLED]) end
+  return missing(limit, at, meta[SETTLED])
 end
 
 local function change(id)
@@ -98,7 +160,7 @@ end
 local function get_or_insert(id, limit, at)
   local counter = get(id)
   if not counter then
-    counter = missing(limit, at, meta[SETTLED])
+    counter = begun(id, limit, at)
     counters[id], created = counter, created + 1
   end
   change(id)
@@ -116,7 +178,7 @@ local function get_to_take(id, limit)
 end
 
 local function get_or_fresh(id, limit)
-  return get(id) or missing(limit, now, meta[SETTLED])
+  return get(id) or begun(id, limit, now)
 end
 
 -- The counter that a charge falls on: its own, or the overflow counter when its own would be one too
@@ -144,6 +206,7 @@ end
 local function pack_state(state)
   local packed = {}
   for place = 1, #state do packed[place] = shown(state[place]) end
+  packed[1] = state[1] + KINDS * meta[RESET_AT]
   return cmsgpack.pack(unpack(packed))
 end
 
@@ -162,8 +225,8 @@ local function finish()
       gone[#gone + 1] = id
     end
   end
-  redis.call('HSET', KEY, unpack(fields))
-  if #gone > 0 then redis.call('HDEL', KEY, unpack(gone)) end
+  in_parts('HSET', fields)
+  in_parts('HDEL', gone)
   if renewed then redis.call('PEXPIRE', KEY, KEPT_MS) end
 end
 

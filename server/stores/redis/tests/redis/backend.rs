@@ -16,6 +16,8 @@ use tokio::sync::OnceCell;
 pub const PATIENCE: Duration = Duration::from_secs(30);
 /// Small enough for a test to reach.
 pub const LIVE_COUNTERS_MAX: usize = 100;
+/// So are these.
+const RESERVATIONS_MAX: usize = 500;
 
 /// Where the stores are.
 #[derive(Clone, Copy, Debug)]
@@ -73,7 +75,7 @@ pub fn config(topology: Topology, prefix: &str) -> RedisCounterStoreConfig {
         batch_deadline: PATIENCE,
         clock: ScriptClock::Command,
         live_counters_max: LIVE_COUNTERS_MAX,
-        reservations_max: 500,
+        reservations_max: RESERVATIONS_MAX,
         ..RedisCounterStoreConfig::new(topology)
     }
 }
@@ -87,5 +89,9 @@ impl CounterBackend for RedisBackend {
 
     fn live_counters_max(&self) -> usize {
         LIVE_COUNTERS_MAX
+    }
+
+    fn reservations_max(&self) -> usize {
+        RESERVATIONS_MAX
     }
 }

@@ -61,6 +61,9 @@ impl CheckpointStore for Rows {
     }
 }
 
+/// Kinds of counters that there may be.
+const KINDS: i128 = 8;
+
 /// Every counter as a list of texts: its id, then its state.
 const UNPACK: &str = "
 local all = {}
@@ -102,7 +105,8 @@ fn counter(parts: Vec<Value>) -> (CounterId, (Position, Counter)) {
         |value: &Value| String::from_utf8(bytes(value)).expect("text").parse::<i128>().expect("a number");
     let numbers: Vec<i128> = parts[1..].iter().map(number).collect();
     let position = Position(u64::try_from(numbers[1]).expect("a position"));
-    (CounterId(u128::from_be_bytes(id)), (position, state(numbers[0], &numbers[2..])))
+    // The kind stands with the instant of the workspace's last reset.
+    (CounterId(u128::from_be_bytes(id)), (position, state(numbers[0] % KINDS, &numbers[2..])))
 }
 
 fn state(kind: i128, of: &[i128]) -> Counter {

@@ -227,6 +227,26 @@ async fn lost_memory_is_noticed_and_gives_nothing_twice() {
     }
 }
 
+/// Counters that count as used up after a loss are free once they were set back, and stay so.
+#[tokio::test]
+async fn what_was_set_back_after_a_loss_is_free() {
+    let server = RedisServer::start(Keeping::Nothing).await.unwrap();
+    let caller = caller(store(alone(server.url())));
+    let limited = [ask(1, a_minute(10), 1), ask(2, any_minute(10), 1), ask(3, bucket(10, 1), 1)];
+    assert!(caller.consume(&limited, at(0)).await);
+    server.ask(&["FLUSHALL"]).await.unwrap();
+    for (place, one) in limited.iter().enumerate() {
+        let other = one.clone().scoped(7);
+        assert_eq!((caller.used(one, at(1)).await, caller.used(&other, at(1)).await), (10, 10), "{one:?}");
+        caller.reset(one, at(2)).await;
+        caller.sweep_without_budgets(at(3)).await;
+        assert_eq!((caller.used(one, at(4)).await, caller.used(&other, at(4)).await), (0, 10), "{one:?}");
+        caller.reset_all(one, at(5)).await;
+        assert_eq!(caller.used(&other, at(6)).await, 0, "limit {place}");
+        assert!(caller.consume(&[other], at(7)).await);
+    }
+}
+
 /// The engine counts budgets from the log; then they decide again, by what they have spent.
 #[tokio::test]
 async fn budgets_of_lost_memory_deny_until_they_are_counted_again() {

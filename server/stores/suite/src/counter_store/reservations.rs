@@ -1,12 +1,15 @@
 //! A reservation's life: settled, released or expired, and reported late.
 
+use rateguard_core::decision::Mode;
 use rateguard_core::ids::{KeyId, ReservationId};
 use rateguard_core::reservation::ReservationState;
 use rateguard_core::unit::Unit;
-use rateguard_engine::ports::{ExpiredReservation, Principal, ReleaseOutcome, Standing};
+use rateguard_engine::ports::{ExpiredReservation, Principal, ReleaseOutcome, Standing, StoreError};
 
 use super::CounterBackend;
-use super::world::{Ask, MINUTE_MS, RESERVATION_MS, Report, World, an_hour, ask, at, bucket, hourly};
+use super::world::{
+    Ask, MINUTE_MS, RESERVATION_MS, Report, World, a_minute, an_hour, ask, at, bucket, hourly,
+};
 
 /// Reservations named at once.
 const NAMED: usize = 100;
@@ -230,4 +233,23 @@ pub async fn charges_what_was_used_of_a_limit_that_was_only_tested(backend: &imp
     assert!(world.reserve(&asks, at(3)).await.is_none(), "the debt denies the next one");
     world.release(&open.id, at(4)).await;
     assert_eq!((world.used(&tokens, at(5)).await, world.used(&budget, at(5)).await), (120, 70));
+}
+
+/// A call that its limit denies needs no room: it is denied also where every reservation is open, and
+/// drops the record of none.
+pub async fn denies_also_where_there_is_no_room_for_a_reservation(backend: &impl CounterBackend) {
+    let world = World::open(backend).await;
+    let count_max = backend.reservations_max();
+    let amount = i64::try_from(count_max).expect("the suite's stores are small");
+    let (limited, other) = ([ask(1, a_minute(amount), 1)], [ask(2, a_minute(amount), 1)]);
+    let first = world.reserve(&limited, at(0)).await.expect("there is room");
+    assert_eq!(world.reserve_until_denied(&limited, 2 * count_max, at(0)).await, count_max - 1);
+    let full = world.store.check(&world.command(Mode::Reserve, &other, at(1))).await;
+    assert!(matches!(full, Err(StoreError::Full { .. })), "{full:?}");
+    assert!(matches!(world.release(&first.id, at(2)).await, ReleaseOutcome::State(_)));
+    assert!(world.consume(&limited, at(2)).await);
+    assert_eq!(world.reserve(&limited, at(3)).await, None);
+    assert!(world.reservation(&first.id).await.is_some());
+    assert!(world.reserve(&other, at(4)).await.is_some());
+    assert_eq!(world.reservation(&first.id).await, None);
 }

@@ -315,8 +315,8 @@ impl Caller {
     }
 
     /// Logs a record that a crash keeps from being settled.
-    pub async fn log_only(&self, report: Report, now: Millis) {
-        self.append(&mut *self.log.lock().await, report, now);
+    pub async fn log_only(&self, report: Report, now: Millis) -> SettleCommand {
+        self.append(&mut *self.log.lock().await, report, now)
     }
 
     fn append(&self, log: &mut Vec<SettleCommand>, report: Report, now: Millis) -> SettleCommand {
