@@ -35,8 +35,8 @@ pub const ADMITTED_MAX: i64 = 25_000;
 /// The domain of descriptors.
 pub const DOMAIN: &str = "bench";
 
-/// Above what a run uses, so that every call passes, in Redis: its scripts reckon with doubles as long as nothing
-/// exceeds 2^53, and limits of a size that people have stay below.
+/// Above what a run uses, so that every call passes, in Redis: its scripts reckon with doubles as long as
+/// nothing exceeds 2^53, and limits of a size that people have stay below.
 pub const SHARED_REQUESTS_MAX: i64 = 1_000_000;
 /// Far above what a run uses.
 const REQUESTS_MAX: i64 = 1_000_000_000;
@@ -58,7 +58,8 @@ pub enum Limits {
         /// Requests of a subject in a day.
         limit: i64,
     },
-    /// A minute for each value of `user` and a day of [`ADMITTED_MAX`] for each of `counted`, as a proxy tells them.
+    /// A minute for each value of `user` and a day of [`ADMITTED_MAX`] for each of `counted`, as a proxy
+    /// tells them.
     Descriptors {
         /// By which counters it is decided.
         consistency: Consistency,

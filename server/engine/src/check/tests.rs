@@ -25,7 +25,8 @@ const WINDOW_MS: i64 = 10_000;
 /// Longer than any pause before it is tried again whether the counters answer.
 const LONG: Duration = Duration::from_secs(2);
 
-/// Largest that a check may be before it is begun, in bytes: it is moved some times on its way through the adapter.
+/// Largest that a check may be before it is begun, in bytes: it is moved some times on its way through the
+/// adapter.
 const CHECK_BYTES_MAX: usize = 8 * 1_024;
 
 #[tokio::test]
