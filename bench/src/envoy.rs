@@ -1,5 +1,5 @@
-//! P5: Envoy's `ShouldRateLimit` with one descriptor, by counters in memory, in Redis, and by leases from there,
-//! beside a bare tonic echo of the same call.
+//! P5: Envoy's `ShouldRateLimit` with one descriptor, by counters in memory, in Redis, and by leases from
+//! there, beside a bare tonic echo of the same call.
 
 use std::fmt::Write as _;
 use std::fs;

@@ -26,6 +26,7 @@ use crate::figures::{Comparison, Unit, nanos_each, per_second};
 use crate::load::runtime;
 use crate::machine::Machine;
 use crate::process::data_folder;
+use crate::redis_server::REDIS_DEADLINE;
 use crate::seed::{API, Limits, MODEL, SUBJECTS, install};
 use crate::table::say;
 
@@ -36,8 +37,6 @@ const ENGINE_DECISIONS: u64 = 300_000;
 const CORE_DECISIONS: u64 = 3_000_000;
 /// Far above what a run uses.
 const REQUESTS_MAX: u32 = 1_000_000_000;
-/// Longer than by default: on a shared machine a neighbour's turn must not end a benchmark.
-const REDIS_DEADLINE: Duration = Duration::from_secs(2);
 const BOUNDS: MemoryCounterStoreConfig = MemoryCounterStoreConfig {
     live_counters_max: 1_000_000,
     request_ids_bytes_max: 128 * 1024 * 1024,

@@ -16,7 +16,7 @@ use crate::pair::{Pair, WARM_UP};
 use crate::process::{Server, data_folder};
 use crate::quota::{ADMITTED_OF_PERCENT, Checks, FIRST_WARM_UP, IN_FLIGHT, PATH};
 use crate::redis_server::Redis;
-use crate::seed::{ADMITTED_MAX, Limits, REQUESTS_MAX, install};
+use crate::seed::{ADMITTED_MAX, Limits, SHARED_REQUESTS_MAX, install};
 use crate::table::say;
 use crate::zipf::Zipf;
 
@@ -35,7 +35,7 @@ const ALLOWED: [u8; 2] = [0x08, 0x01];
 /// When a server or a call fails, or more pass than may.
 pub fn measure(machine: &Machine) -> anyhow::Result<Vec<Comparison>> {
     let redis = Redis::start(machine)?;
-    let replicas = Replicas::start(machine, &redis, REQUESTS_MAX)?;
+    let replicas = Replicas::start(machine, &redis, SHARED_REQUESTS_MAX)?;
     let folder = data_folder()?;
     let key = install(folder.path(), Limits::Usual)?;
     let embedded = Server::rateguard(machine, folder.path(), &[])?;

@@ -23,7 +23,8 @@ use crate::seed::{Limits, install};
 const BATCH_PATH: &str = "/rateguard.v1.QuotaService/BatchCheckQuota";
 /// Checks of one batch.
 const BATCH_CHECKS: u64 = 100;
-/// Of so many batches one is looked at as a whole: looking at all would be the client's work that is measured.
+/// Of so many batches one is looked at as a whole: looking at all would be the client's work that is
+/// measured.
 const LOOKED_AT_EVERY: u64 = 256;
 /// Where the numbers of other checks begin, so that no id comes twice.
 const ELSEWHERE: u64 = 1_000_000_000;

@@ -29,8 +29,8 @@ const DECISIONS: u64 = 60_000;
 /// Scripts beside decisions that may be the store's own: what expires, who is there. Of a thousand.
 const OWN_SCRIPTS_PERMILLE_MAX: u64 = 5;
 
-/// A token bucket, a counter of a minute, and a look at a third: what a check does where a budget is only looked
-/// at. It knows no rules, no ids and no workspaces.
+/// A token bucket, a counter of a minute, and a look at a third: what a check does where a budget is only
+/// looked at. It knows no rules, no ids and no workspaces.
 const BARE: &str = "
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)

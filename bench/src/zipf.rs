@@ -42,7 +42,8 @@ impl Zipf {
     }
 }
 
-/// `FIRST_WEIGHT / place^1.1` in whole numbers, to a few thousandths: `place^1.1` is `place` times its tenth root.
+/// `FIRST_WEIGHT / place^1.1` in whole numbers, to a few thousandths: `place^1.1` is `place` times its tenth
+/// root.
 fn weight(place: u64) -> u64 {
     (FIRST_WEIGHT << ROOT_BITS) / (place * tenth_root(place))
 }

@@ -1,5 +1,5 @@
-//! Accepts connections and serves a router, or whatever else answers, on them: HTTP/1.1 and HTTP/2, under TLS or in clear, where
-//! HTTP/2 needs prior knowledge.
+//! Accepts connections and serves a router, or whatever else answers, on them: HTTP/1.1 and HTTP/2, under TLS
+//! or in clear, where HTTP/2 needs prior knowledge.
 //!
 //! The loop is our own because `axum::serve` knows no wait for a request's head, without which a client
 //! that sends nothing keeps its connection for ever, and no end to its drain. What a single connection

@@ -277,8 +277,8 @@ impl Background {
         }
     }
 
-    /// Stops in order: first what makes new events, then the recorder with all that it holds, then
-    /// leases go back and the counters are written down for a start that forgets nothing. The last uses of keys are
+    /// Stops in order: first what makes new events, then the recorder with all that it holds, then leases go
+    /// back and the counters are written down for a start that forgets nothing. The last uses of keys are
     /// written as far as their store answers soon.
     ///
     /// # Errors

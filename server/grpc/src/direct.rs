@@ -1,9 +1,10 @@
 //! The short way of calls that programs make all the time: checks, reports, and Envoy's questions.
 //!
-//! A router looks a path up among many and holds every service in a box, and what browsers need stands before it.
-//! A plain gRPC call of one of these services needs neither: it is told apart by its path alone and goes past both.
-//! Whatever else comes takes the long way, and so does every call of these services that is not plain gRPC, so
-//! that there is one place that answers it. The layers that a call has to pass are the same ones on both ways.
+//! A router looks a path up among many and holds every service in a box, and what browsers need stands before
+//! it. A plain gRPC call of one of these services needs neither: it is told apart by its path alone and goes
+//! past both. Whatever else comes takes the long way, and so does every call of these services that is not
+//! plain gRPC, so that there is one place that answers it. The layers that a call has to pass are the same
+//! ones on both ways.
 
 use std::convert::Infallible;
 use std::task::{Context, Poll};

@@ -214,8 +214,8 @@ fn gateway_services(engine: &Arc<Engine>, drain: &CancellationToken) -> Routes {
     services.routes().prepare()
 }
 
-/// Whether browsers send this as the origin of a page: scheme, host and perhaps a port, in lower case and with
-/// nothing behind them. With anything else it would be none that ever matches.
+/// Whether browsers send this as the origin of a page: scheme, host and perhaps a port, in lower case and
+/// with nothing behind them. With anything else it would be none that ever matches.
 fn is_origin(text: &str) -> bool {
     let Ok(parts) = text.parse::<Uri>().map(Uri::into_parts) else { return false };
     let (Some(scheme), Some(authority)) = (parts.scheme, parts.authority) else { return false };

@@ -29,8 +29,8 @@ const ATTEMPT_BYTES: usize = 4 + 16;
 /// Room for what usual calls are hashed of; longer ones take memory of their own.
 const GATHERED_BYTES: usize = 256;
 
-/// What is hashed, one piece behind the other: hashed at once in the end, which for so little costs a fraction of
-/// a hash that takes pieces, and is the same.
+/// What is hashed, one piece behind the other: hashed at once in the end, which for so little costs a
+/// fraction of a hash that takes pieces, and is the same.
 #[derive(Default)]
 struct Gathered(SmallVec<[u8; GATHERED_BYTES]>);
 

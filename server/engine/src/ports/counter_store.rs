@@ -352,8 +352,8 @@ pub trait CounterStore: Send + Sync + 'static {
     ) -> Result<ReleaseOutcome, StoreError>;
 
     /// Lets an open reservation expire later: at `expires_at`, but never before it would have, and at most
-    /// [`RESERVATION_LIFE_MS_MAX`](rateguard_core::limits::RESERVATION_LIFE_MS_MAX) after its decision. The id of its check is remembered as long. Again is
-    /// harmless.
+    /// [`RESERVATION_LIFE_MS_MAX`](rateguard_core::limits::RESERVATION_LIFE_MS_MAX) after its decision. The
+    /// id of its check is remembered as long. Again is harmless.
     ///
     /// # Errors
     /// [`StoreError::Unavailable`].

@@ -36,9 +36,9 @@ pub(crate) const SCHEMA: Schema = Schema {
     writing: Writing::Seldom,
     remedy: crate::installation::REBUILD_COUNTERS,
 };
-/// Rows of one statement. SQLite runs a statement without a pause, on a thread that shares its core with checks
-/// where there is no other: so many take about as long as a few checks do, and a check that comes in between does
-/// not wait for a whole batch.
+/// Rows of one statement. SQLite runs a statement without a pause, on a thread that shares its core with
+/// checks where there is no other: so many take about as long as a few checks do, and a check that comes in
+/// between does not wait for a whole batch.
 const ROWS_PER_STATEMENT: usize = 16;
 /// Longest wait for a batch, whose size is the caller's: a million counters on a slow disk.
 const SAVE_MS_MAX: u64 = 60_000;

@@ -5,8 +5,8 @@ use futures::future::BoxFuture;
 use super::CheckOutcome;
 use crate::ports::StoreError;
 
-/// A decision, or the way to it. A store in this process decides without waiting, and its decision need not be
-/// carried through a future of its own.
+/// A decision, or the way to it. A store in this process decides without waiting, and its decision need not
+/// be carried through a future of its own.
 pub enum Prompt<'a> {
     /// It was decided, or refused.
     Answered(Result<CheckOutcome, StoreError>),
