@@ -122,8 +122,12 @@ impl Held {
         {
             return Taken::Strict;
         }
+        // A call of nothing has no need of a lease, but only the server knows whether it may be made.
+        if amounts.values().all(|amount| *amount == 0) {
+            return Taken::Strict;
+        }
         self.note(amounts, waits, now);
-        if (0..self.wanted.len()).all(|unit| self.left(unit, now) >= self.wanted[unit].by_call) {
+        if self.suffices(now) {
             self.spend(now);
             let asks_more = self.is_low(now);
             self.is_asking |= asks_more;
@@ -167,6 +171,11 @@ impl Held {
             }
             !is_spent
         });
+    }
+
+    /// Whether the last call can be served. Where it takes something, that takes a lease that is alive.
+    fn suffices(&self, now: Instant) -> bool {
+        (0..self.wanted.len()).all(|unit| self.left(unit, now) >= self.wanted[unit].by_call)
     }
 
     fn left(&self, unit: usize, now: Instant) -> i64 {

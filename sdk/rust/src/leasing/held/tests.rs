@@ -94,6 +94,29 @@ fn a_call_of_other_units_is_the_servers() {
 }
 
 #[test]
+fn a_call_of_nothing_is_the_servers_whatever_is_held() {
+    let now = Instant::now();
+    let mut nothing_held = held(now);
+    for _ in 0..3 {
+        assert_eq!(nothing_held.take(&amounts(0), true, now), Taken::Strict);
+    }
+    assert_eq!(holding(10, 1_000, now).take(&amounts(0), true, now), Taken::Strict);
+}
+
+#[test]
+fn a_call_that_takes_nothing_of_one_unit_is_served_only_by_a_lease_that_is_alive() {
+    let now = Instant::now();
+    let units = ["requests", "tokens"].map(str::to_owned);
+    let call = Amounts::from(units.clone().map(|unit| (unit.clone(), i64::from(unit == "requests"))));
+    let mut held = Held::new(units.into(), now);
+    assert_eq!(held.take(&call, false, now), Taken::Strict);
+    drop(held.ask(now));
+    held.answer(&lease("one", 10, 1_000), now, now);
+    assert!(matches!(held.take(&call, false, now + ms(999)), Taken::Served { .. }));
+    assert_eq!(held.take(&call, false, now + ms(1_000)), Taken::Strict);
+}
+
+#[test]
 fn after_nothing_was_lent_the_server_decides_for_a_while() {
     let now = Instant::now();
     let mut held = held(now);
