@@ -42,7 +42,7 @@ pub struct FirstWorkspace {
 pub struct Installed {
     /// The first workspace.
     pub workspace: WorkspaceId,
-    /// The first key, which may manage and read.
+    /// The first key, which may do everything.
     pub key: Key,
     /// Its secret: the only copy.
     pub secret: SecretText,

@@ -23,8 +23,8 @@ pub use self::cancels::CancelFigures;
 use self::cancels::{Cancels, Due};
 use crate::clock::Clock;
 use crate::ports::{
-    CheckCommand, CheckOutcome, CounterQuery, CounterStore, LeaseCommand, Principal, ReleaseOutcome,
-    RenewOutcome, StoreError,
+    CancelOutcome, CheckCommand, CheckOutcome, CounterQuery, CounterStore, LeaseCommand, Principal,
+    ReleaseOutcome, RenewOutcome, StoreError,
 };
 
 /// Longest wait for shared counters, by default: a multiple of what they take, and little for a caller.
@@ -186,10 +186,11 @@ impl Gate {
         let now = self.clock.now();
         let tries = taken.due.iter().map(|due| guard.pass(self.counters.cancel(&due.command, now)));
         let outcomes = join_all(tries).await;
-        let before = taken.due.len();
+        let count = |of| outcomes.iter().flatten().filter(|outcome| **outcome == of).count();
+        guard.cancels.done(count(CancelOutcome::Undone));
+        guard.cancels.too_late(count(CancelOutcome::TooLate));
         let mut outcomes = outcomes.iter();
         taken.due.retain(|_| outcomes.next().is_none_or(Result::is_err));
-        guard.cancels.done(before - taken.due.len());
         taken.due.is_empty()
     }
 

@@ -26,9 +26,9 @@ pub use config_store::{
     Snapshot, Stored, WorkspaceState, has_gap,
 };
 pub use counter_store::{
-    ATTEMPTS_MAX, Attempt, BudgetOpening, CheckCommand, CheckOutcome, CounterHealth, CounterQuery,
-    CounterStore, Decided, ExpiredReservation, LEASES_PER_COMMAND_MAX, LeaseCommand, LiveBudgets,
-    LostCounters, Overflowed, Principal, Prompt, RESERVATION_RANDOM_BYTES, ReleaseOutcome, RenewOutcome,
+    ATTEMPTS_MAX, Attempt, BudgetOpening, CancelOutcome, CheckCommand, CheckOutcome, CounterHealth,
+    CounterQuery, CounterStore, Decided, ExpiredReservation, LEASES_PER_COMMAND_MAX, LeaseCommand,
+    LiveBudgets, LostCounters, Overflowed, Principal, Prompt, RESERVATION_RANDOM_BYTES, ReleaseOutcome, RenewOutcome,
     RequestFingerprint, ReservationRequest, ResetCounters, SLOT_MARGIN_MS, SettleCharge, SettleCommand,
     SettleReservation, Slot, SlotClaim, SlotHolder, Standing,
 };

@@ -41,7 +41,7 @@ impl Init {
         let folder = config.data.folder.display();
         // The secrets are shown here and nowhere else: only their hashes are kept.
         super::print(&format!(
-            "Made workspace {} in {}.\nIts first key may manage and read. It is shown only now:\n\n    {}\n\n\
+            "Made workspace {} in {}.\nIts first key may do everything. It is shown only now:\n\n    {}\n\n\
              Its owner logs in with this password, which is shown only now too:\n\n    {}   {}\n\n\
              Start the server with: rateguard serve --data-dir {folder}",
             installed.workspace,

@@ -265,6 +265,25 @@ async fn what_a_check_took_whose_answer_was_lost_is_given_back() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_cancel_of_which_the_counters_know_nothing_any_more_counts_as_given_up() {
+    let world = World::with(vec![closed(1)]).await;
+    world.counters.set_road(Road::LosesAnswers);
+    assert!(!world.consume().await.allowed);
+    world.counters.set_road(Road::Closed);
+    // Longer than the id of a CONSUME stands.
+    world.pass(Duration::from_secs(61)).await;
+    world.counters.set_road(Road::Fine);
+    let ended = async {
+        while world.engine().cancel_figures().dropped == 0 {
+            sleep(Duration::from_millis(1)).await;
+        }
+    };
+    assert!(timeout(LONG, ended).await.is_ok(), "{:?}", world.engine().cancel_figures());
+    assert_eq!(world.engine().cancel_figures(), CancelFigures { queued: 1, done: 0, dropped: 1 });
+    world.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_check_that_arrives_after_it_was_given_up_takes_nothing() {
     let world = World::with(vec![closed(1)]).await;
     world.counters.set_road(Road::Holds);

@@ -15,7 +15,9 @@ use crate::telling::Seldom;
 /// Cancels that wait at most. The breaker lets few calls go unanswered, so that this is more than any
 /// outage makes.
 pub(super) const CANCELS_MAX: usize = 10_000;
-/// How long one is tried: as long as the longest reservation lives. What it held has gone by then.
+/// How long one is tried: as long as a reservation lives that nobody renews. What it held has gone by then. Of
+/// a check that reserved nothing the store knows nothing any more when the time of its request id is over,
+/// which is sooner; it says so, and the cancel counts as given up.
 const CANCEL_LIFE: Duration = Duration::from_secs(60 * 60);
 
 /// What waits.
@@ -48,7 +50,7 @@ pub struct CancelFigures {
     pub queued: u64,
     /// Of these, undone.
     pub done: u64,
-    /// Of these, given up: what they took, if they arrived, is given back by its limits' windows and by
+    /// Of these, given up or too late: what they took, if they arrived, is given back by its limits' windows and by
     /// the reservation's expiry alone.
     pub dropped: u64,
 }
@@ -79,6 +81,11 @@ impl Cancels {
     /// Counts what was undone.
     pub(super) fn done(&self, count: usize) {
         self.counts.done.fetch_add(count as u64, Ordering::Relaxed);
+    }
+
+    /// Counts what the store knows nothing of any more.
+    pub(super) fn too_late(&self, count: usize) {
+        self.give_up(count);
     }
 
     /// Puts back what was not done, unless its time is over.

@@ -148,6 +148,16 @@ pub enum CheckOutcome {
     ContentDiffers,
 }
 
+/// What became of the cancel of an attempt.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CancelOutcome {
+    /// It is undone: nothing stands that it alone was answered with, and nothing will, should it arrive later.
+    Undone,
+    /// The time of its request id is over, and nothing is known of it any more: what it took, if it arrived,
+    /// stays taken until its windows are over.
+    TooLate,
+}
+
 /// A counter to read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct CounterQuery {
@@ -298,11 +308,12 @@ pub trait CounterStore: Send + Sync + 'static {
     /// Undoes the attempt of a command, as if it had never been made: what it took is given back and
     /// its reservation released, unless another attempt at the same request id was answered by the same
     /// decision. Should the attempt arrive later, it is refused as [`StoreError::Unavailable`]. Again
-    /// does nothing; neither does the cancel of a command without an attempt.
+    /// does nothing; neither does the cancel of a command without an attempt. Only while the time of the
+    /// request id lasts is it known what an attempt took.
     ///
     /// # Errors
     /// [`StoreError::Unavailable`] and [`StoreError::OutcomeUnknown`]; the caller cancels again.
-    async fn cancel(&self, command: &CheckCommand, now: Millis) -> Result<(), StoreError>;
+    async fn cancel(&self, command: &CheckCommand, now: Millis) -> Result<CancelOutcome, StoreError>;
 
     /// Reads the counters on which a check over all of them would fall, without a decision.
     ///

@@ -16,9 +16,9 @@ use smallvec::SmallVec;
 
 use super::stores::unavailable;
 use crate::ports::{
-    Attempt, BudgetOpening, CheckCommand, CheckOutcome, CounterHealth, CounterQuery, CounterStore, Decided,
-    ExpiredReservation, LeaseCommand, LiveBudgets, Principal, ReleaseOutcome, RenewOutcome, ResetCounters,
-    SettleCharge, SettleCommand, Slot, SlotClaim, SlotHolder, StoreError,
+    Attempt, BudgetOpening, CancelOutcome, CheckCommand, CheckOutcome, CounterHealth, CounterQuery,
+    CounterStore, Decided, ExpiredReservation, LeaseCommand, LiveBudgets, Principal, ReleaseOutcome,
+    RenewOutcome, ResetCounters, SettleCharge, SettleCommand, Slot, SlotClaim, SlotHolder, StoreError,
 };
 
 /// What the road is like.
@@ -122,16 +122,20 @@ impl State {
         Ok(CheckOutcome::Decided(Decided { verdict, reservation, reserved: None, replayed }))
     }
 
-    fn cancel(&mut self, command: &CheckCommand, now: Millis) {
+    fn cancel(&mut self, command: &CheckCommand, now: Millis) -> CancelOutcome {
         let request = command.request.expect("a check of shared counters has an id");
         let attempt = request.attempt.expect("and is an attempt");
         self.cancelled.insert((request.id, attempt));
-        let Some((attempts, _)) = self.decided.get_mut(&request.id) else { return };
+        if request.expires_at <= now {
+            return CancelOutcome::TooLate;
+        }
+        let Some((attempts, _)) = self.decided.get_mut(&request.id) else { return CancelOutcome::Undone };
         attempts.retain(|other| *other != attempt);
         if attempts.is_empty() {
             let (_, taken) = self.decided.remove(&request.id).expect("it is there");
             take_back(self, &taken, now);
         }
+        CancelOutcome::Undone
     }
 }
 
@@ -163,12 +167,8 @@ impl CounterStore for SharedCounters {
         self.arrive(|| Ok(None)).await
     }
 
-    async fn cancel(&self, command: &CheckCommand, now: Millis) -> Result<(), StoreError> {
-        self.arrive(|| {
-            self.state.lock().cancel(command, now);
-            Ok(())
-        })
-        .await
+    async fn cancel(&self, command: &CheckCommand, now: Millis) -> Result<CancelOutcome, StoreError> {
+        self.arrive(|| Ok(self.state.lock().cancel(command, now))).await
     }
 
     async fn lease(&self, command: &LeaseCommand) -> Result<Vec<LeaseOutcome>, StoreError> {

@@ -21,10 +21,10 @@ pub(crate) use config::FakeConfig;
 
 use super::workspace;
 use crate::ports::{
-    AppendOutcome, Appended, BudgetOpening, CheckCommand, CheckOutcome, CounterHealth, CounterQuery,
-    CounterStore, EventLog, EventPage, EventQuery, ExpiredReservation, LeaseCommand, LiveBudgets, Principal,
-    ReleaseOutcome, RenewOutcome, ResetCounters, SeriesPoint, SeriesQuery, SettleCharge, SettleCommand,
-    Standing, StoreError, Summary, UsageFilter, UsageStore,
+    AppendOutcome, Appended, BudgetOpening, CancelOutcome, CheckCommand, CheckOutcome, CounterHealth,
+    CounterQuery, CounterStore, EventLog, EventPage, EventQuery, ExpiredReservation, LeaseCommand,
+    LiveBudgets, Principal, ReleaseOutcome, RenewOutcome, ResetCounters, SeriesPoint, SeriesQuery,
+    SettleCharge, SettleCommand, Standing, StoreError, Summary, UsageFilter, UsageStore,
 };
 
 /// Appends that pass before the log is held up.
@@ -230,7 +230,7 @@ impl CounterStore for FakeCounters {
         Err(unavailable("counter"))
     }
 
-    async fn cancel(&self, _: &CheckCommand, _: Millis) -> Result<(), StoreError> {
+    async fn cancel(&self, _: &CheckCommand, _: Millis) -> Result<CancelOutcome, StoreError> {
         Err(unavailable("counter"))
     }
 

@@ -4,7 +4,9 @@ mod headers;
 mod units;
 
 use prost_types::Duration;
-use rateguard_core::limits::{AMOUNT_MAX, DESCRIPTOR_ENTRIES_MAX, DESCRIPTORS_MAX, WINDOW_MS_MAX};
+use rateguard_core::limits::{
+    AMOUNT_MAX, DESCRIPTOR_ENTRIES_MAX, DESCRIPTORS_MAX, TEXT_BYTES_MAX, WINDOW_MS_MAX,
+};
 use rateguard_core::time::Millis;
 use rateguard_engine::described::{
     DescribedAnswer, DescribedCall, DescribedLimit, DescribedStatus, Descriptor, Hits, OwnLimit,
@@ -20,8 +22,15 @@ use rateguard_proto::envoy::service::ratelimit::v3::rate_limit_response::{
 };
 use rateguard_proto::envoy::r#type::v3::RateLimitUnit;
 
+use sha2::{Digest, Sha256};
+
 use super::check::batch_size;
 use super::{enumeration, missing, out_of_bounds, text};
+
+/// What stays of the beginning of a value that is too long, so that rules for its beginning match.
+const VALUE_BEGINNING_BYTES: usize = 256;
+/// Bytes of the hash behind it: nobody finds two values with the same.
+const VALUE_HASH_BYTES: usize = 16;
 
 /// A call as Envoy describes it.
 ///
@@ -61,7 +70,20 @@ fn entry(field: &str, message: Entry) -> Result<(String, String), EngineError> {
     if message.key.is_empty() {
         return Err(missing(&key_field));
     }
-    Ok((text(&key_field, message.key)?, text(&format!("{field}.value"), message.value)?))
+    Ok((text(&key_field, message.key)?, told_apart(message.value)))
+}
+
+/// Keys come from the proxy's configuration, and values from whatever anybody sends. A refusal would let the
+/// request pass where the proxy lets errors pass, so every value counts: what no value may be stands by its
+/// beginning, without control characters, and a hash that tells it from others with the same.
+fn told_apart(value: String) -> String {
+    if value.len() <= TEXT_BYTES_MAX && !value.chars().any(char::is_control) {
+        return value;
+    }
+    let hash = hex::encode(&Sha256::digest(&value)[..VALUE_HASH_BYTES]);
+    let beginning = &value[..value.floor_char_boundary(VALUE_BEGINNING_BYTES)];
+    let beginning: String = beginning.chars().filter(|character| !character.is_control()).collect();
+    format!("{beginning}~{hash}")
 }
 
 fn hits(field: &str, hits: u64, gives_back: bool) -> Result<Hits, EngineError> {

@@ -191,6 +191,19 @@ async fn hits_are_those_of_the_descriptor_then_of_the_request_then_one() {
 }
 
 #[tokio::test]
+async fn whatever_value_anybody_sends_is_counted() {
+    let world = with_rules(vec![rule("per path", "/path=*", 2)]).await;
+    let long = |end: &str| format!("/{}{end}", "x".repeat(10_000));
+    for odd in [long(""), long("y"), "al\tice".to_owned(), "alice\u{7f}".to_owned()] {
+        let codes = [(); 3].map(|()| descriptor(&[("path", odd.as_str())]));
+        for (place, asked) in codes.into_iter().enumerate() {
+            let expected = if place < 2 { Code::Ok } else { Code::OverLimit };
+            assert_eq!(ask(&world, vec![asked]).await.overall_code(), expected, "{place} of {:.20}", odd);
+        }
+    }
+}
+
+#[tokio::test]
 async fn negative_hits_give_back_what_was_charged_afterwards_and_no_more() {
     let charged = v1::Rule { counts_denied: true, ..rule("per user", "/user=*", 10) };
     let world = with_rules(vec![charged, rule("per tenant", "/tenant=*", 10)]).await;

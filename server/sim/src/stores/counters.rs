@@ -13,9 +13,9 @@ use rateguard_core::lease::LeaseOutcome;
 use rateguard_core::reservation::{Reservation, ReservationState};
 use rateguard_core::time::Millis;
 use rateguard_engine::ports::{
-    BudgetOpening, CheckCommand, CheckOutcome, Checkpoint, CheckpointBatch, CheckpointStore, CounterQuery,
-    CounterStore, ExpiredReservation, LeaseCommand, LiveBudgets, Principal, ReleaseOutcome, RenewOutcome,
-    ResetCounters, SettleCharge, SettleCommand, Slot, SlotClaim, SlotHolder, StoreError,
+    BudgetOpening, CancelOutcome, CheckCommand, CheckOutcome, Checkpoint, CheckpointBatch, CheckpointStore,
+    CounterQuery, CounterStore, ExpiredReservation, LeaseCommand, LiveBudgets, Principal, ReleaseOutcome,
+    RenewOutcome, ResetCounters, SettleCharge, SettleCommand, Slot, SlotClaim, SlotHolder, StoreError,
 };
 use rateguard_store_memory::{MemoryCounterStore, MemoryCounterStoreConfig};
 use tokio::sync::{Mutex, MutexGuard};
@@ -221,11 +221,11 @@ impl CounterServer {
     ///
     /// # Errors
     /// Those of the store within.
-    pub async fn cancel(&self, replica: usize, command: CheckCommand) -> Result<(), StoreError> {
+    pub async fn cancel(&self, replica: usize, command: CheckCommand) -> Result<CancelOutcome, StoreError> {
         let (mut turn, shown) = self.begin().await;
-        self.inner.cancel(&at(&command, shown), shown).await?;
+        let outcome = self.inner.cancel(&at(&command, shown), shown).await?;
         let told = StoreDeed::Cancelled(Box::new(at(&command, turn.now)));
-        self.tell(&mut turn, replica, told).await
+        self.tell(&mut turn, replica, told).await.map(|()| outcome)
     }
 
     /// Lets a reservation go on for so long.

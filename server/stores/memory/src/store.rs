@@ -12,10 +12,10 @@ use rateguard_core::lease::LeaseOutcome;
 use rateguard_core::reservation::Reservation;
 use rateguard_core::time::Millis;
 use rateguard_engine::ports::{
-    BudgetOpening, CheckCommand, CheckOutcome, CheckpointBatch, CheckpointStore, CounterHealth, CounterQuery,
-    CounterStore, ExpiredReservation, LeaseCommand, LiveBudgets, Overflowed, Principal, Prompt,
-    ReleaseOutcome, RenewOutcome, ResetCounters, SettleCharge, SettleCommand, Slot, SlotClaim, SlotHolder,
-    StoreError,
+    BudgetOpening, CancelOutcome, CheckCommand, CheckOutcome, CheckpointBatch, CheckpointStore,
+    CounterHealth, CounterQuery, CounterStore, ExpiredReservation, LeaseCommand, LiveBudgets, Overflowed,
+    Principal, Prompt, ReleaseOutcome, RenewOutcome, ResetCounters, SettleCharge, SettleCommand, Slot, SlotClaim,
+    SlotHolder, StoreError,
 };
 
 use crate::checkpointing::{BATCH_COUNTERS_MAX, Disk};
@@ -191,9 +191,8 @@ impl CounterStore for MemoryCounterStore {
         }
     }
 
-    async fn cancel(&self, command: &CheckCommand, now: Millis) -> Result<(), StoreError> {
-        self.workspace(&command.workspace).cancel(command, now, &self.shared);
-        Ok(())
+    async fn cancel(&self, command: &CheckCommand, now: Millis) -> Result<CancelOutcome, StoreError> {
+        Ok(self.workspace(&command.workspace).cancel(command, now, &self.shared))
     }
 
     async fn hold_slot(&self, claim: &SlotClaim) -> Result<Option<Slot>, StoreError> {

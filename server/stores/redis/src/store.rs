@@ -15,9 +15,9 @@ use rateguard_core::limits::RESERVATION_LIFE_MS_MAX;
 use rateguard_core::reservation::{Reservation, ReservationState};
 use rateguard_core::time::Millis;
 use rateguard_engine::ports::{
-    BudgetOpening, CheckCommand, CheckOutcome, CounterHealth, CounterQuery, CounterStore, ExpiredReservation,
-    LeaseCommand, LiveBudgets, LostCounters, Principal, ReleaseOutcome, RenewOutcome, ResetCounters,
-    SettleCharge, SettleCommand, Slot, SlotClaim, SlotHolder, StoreError,
+    BudgetOpening, CancelOutcome, CheckCommand, CheckOutcome, CounterHealth, CounterQuery, CounterStore,
+    ExpiredReservation, LeaseCommand, LiveBudgets, LostCounters, Principal, ReleaseOutcome, RenewOutcome,
+    ResetCounters, SettleCharge, SettleCommand, Slot, SlotClaim, SlotHolder, StoreError,
 };
 
 use crate::config::{RedisCounterStoreConfig, ScriptClock};
@@ -53,6 +53,9 @@ mod code {
     /// An opening's, whose sums go less far than the counters.
     pub(super) const BEHIND: i64 = 1;
     pub(super) const CANCELLED: i64 = 5;
+    /// A cancel's.
+    pub(super) const UNDONE: i64 = 0;
+    pub(super) const TOO_LATE: i64 = 1;
     /// A reset's.
     pub(super) const RESETS_FULL: i64 = 2;
 }
@@ -236,16 +239,23 @@ impl CounterStore for RedisCounterStore {
         }
     }
 
-    async fn cancel(&self, command: &CheckCommand, now: Millis) -> Result<(), StoreError> {
-        let Some(request) = command.request.filter(|_| command.mode != Mode::Peek) else { return Ok(()) };
+    async fn cancel(&self, command: &CheckCommand, now: Millis) -> Result<CancelOutcome, StoreError> {
+        let Some(request) = command.request.filter(|_| command.mode != Mode::Peek) else {
+            return Ok(CancelOutcome::Undone);
+        };
         if request.attempt.is_none() {
-            return Ok(());
+            return Ok(CancelOutcome::Undone);
         }
         let known = self.enter(&command.workspace).await?;
         let mut packer = self.head(&known, 3, now);
         encode::cancel(&mut packer, command, &request);
         let keys = [self.key(&command.workspace), self.ids_key(&command.workspace, request.id)];
-        self.run(&CANCEL, &known, &keys, packer, self.config.deadline).await.map(drop)
+        let (head, _) = self.run(&CANCEL, &known, &keys, packer, self.config.deadline).await?;
+        match head.code {
+            code::UNDONE => Ok(CancelOutcome::Undone),
+            code::TOO_LATE => Ok(CancelOutcome::TooLate),
+            other => Err(corrupt(format!("the answer {other} to a cancel"))),
+        }
     }
 
     async fn hold_slot(&self, claim: &SlotClaim) -> Result<Option<Slot>, StoreError> {

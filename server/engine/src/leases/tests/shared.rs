@@ -18,9 +18,9 @@ use tokio::time::Instant;
 
 use crate::clock::Clock;
 use crate::ports::{
-    BudgetOpening, CheckCommand, CheckOutcome, CounterHealth, CounterQuery, CounterStore, Decided,
-    ExpiredReservation, LeaseCommand, LiveBudgets, Principal, ReleaseOutcome, RenewOutcome, ResetCounters,
-    SettleCharge, SettleCommand, StoreError,
+    BudgetOpening, CancelOutcome, CheckCommand, CheckOutcome, CounterHealth, CounterQuery, CounterStore,
+    Decided, ExpiredReservation, LeaseCommand, LiveBudgets, Principal, ReleaseOutcome, RenewOutcome,
+    ResetCounters, SettleCharge, SettleCommand, StoreError,
 };
 
 /// A clock that goes with the paused time of the test.
@@ -176,8 +176,8 @@ impl CounterStore for Shared {
         .await
     }
 
-    async fn cancel(&self, _: &CheckCommand, _: Millis) -> Result<(), StoreError> {
-        Ok(())
+    async fn cancel(&self, _: &CheckCommand, _: Millis) -> Result<CancelOutcome, StoreError> {
+        Ok(CancelOutcome::Undone)
     }
 
     async fn lease(&self, command: &LeaseCommand) -> Result<Vec<LeaseOutcome>, StoreError> {

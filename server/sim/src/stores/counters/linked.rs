@@ -12,9 +12,9 @@ use rateguard_core::lease::LeaseOutcome;
 use rateguard_core::reservation::Reservation;
 use rateguard_core::time::Millis;
 use rateguard_engine::ports::{
-    BudgetOpening, CheckCommand, CheckOutcome, CounterHealth, CounterQuery, CounterStore, ExpiredReservation,
-    LeaseCommand, LiveBudgets, Principal, ReleaseOutcome, RenewOutcome, ResetCounters, SettleCharge,
-    SettleCommand, Slot, SlotClaim, SlotHolder, StoreError,
+    BudgetOpening, CancelOutcome, CheckCommand, CheckOutcome, CounterHealth, CounterQuery, CounterStore,
+    ExpiredReservation, LeaseCommand, LiveBudgets, Principal, ReleaseOutcome, RenewOutcome, ResetCounters,
+    SettleCharge, SettleCommand, Slot, SlotClaim, SlotHolder, StoreError,
 };
 
 use super::CounterServer;
@@ -96,7 +96,7 @@ impl CounterStore for LinkedCounters {
         outcome
     }
 
-    async fn cancel(&self, command: &CheckCommand, _: Millis) -> Result<(), StoreError> {
+    async fn cancel(&self, command: &CheckCommand, _: Millis) -> Result<CancelOutcome, StoreError> {
         let (replica, command) = (self.replica(), command.clone());
         let work = move |server: Arc<CounterServer>| {
             let command = command.clone();

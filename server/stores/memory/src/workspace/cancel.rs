@@ -3,23 +3,27 @@
 use rateguard_core::decision::take_back;
 use rateguard_core::reservation::ReservationState;
 use rateguard_core::time::Millis;
-use rateguard_engine::ports::{CheckCommand, RequestFingerprint};
+use rateguard_engine::ports::{CancelOutcome, CheckCommand, RequestFingerprint};
 
 use super::{Shared, State, Workspace, end};
 
 impl Workspace {
     /// Undoes a command's attempt, and refuses it from now on.
-    pub(crate) fn cancel(&self, command: &CheckCommand, now: Millis, shared: &Shared) {
+    pub(crate) fn cancel(&self, command: &CheckCommand, now: Millis, shared: &Shared) -> CancelOutcome {
         let request = self.fingerprint(command).filter(|request| request.attempt.is_some());
-        let Some(request) = request else { return };
+        let Some(request) = request else { return CancelOutcome::Undone };
         let mut state = self.lock();
         let now = state.tick(now);
         let until = request.expires_at.plus(now.since(command.now));
         state.attempts.cancel(&request, until);
-        let known = shared.ids.recall(request.id, now).filter(|known| known.content == request.content);
-        if let Some(known) = known {
-            state.leave(&request, command, known.reservation(), now, shared);
+        match shared.ids.recall(request.id, now) {
+            Some(known) if known.content == request.content => {
+                state.leave(&request, command, known.reservation(), now, shared);
+            }
+            None if request.expires_at <= now => return CancelOutcome::TooLate,
+            _ => {}
         }
+        CancelOutcome::Undone
     }
 }
 

@@ -2,7 +2,7 @@
 --
 -- The command: now, generation offered, generation and sequence seen, the caller's now, charges, request.
 
-local CANCELLED = 0
+local UNDONE, TOO_LATE = 0, 1
 
 local command = cmsgpack.unpack(ARGV[1])
 local charges, request = command[6], command[7]
@@ -39,10 +39,12 @@ local function release(id)
   return true
 end
 
+-- Takes the attempt from the decision that stands for its id; says whether one does.
 local function leave(known)
   local content, expires_at, id, attempts, asked, life_ms, places = cmsgpack.unpack(known)
+  if expires_at <= now then return false end
   local place = attempts and place_of_attempt(attempts, request[4])
-  if not place or expires_at <= now or content ~= request[2] then return end
+  if not place or content ~= request[2] then return true end
   attempts = string.sub(attempts, 1, place - 1) .. string.sub(attempts, place + ATTEMPT_BYTES)
   local is_undone = attempts == ''
   if is_undone and id ~= '' then
@@ -58,11 +60,12 @@ local function leave(known)
     local record = cmsgpack.pack(content, expires_at, id, attempts, asked, life_ms, places)
     redis.call('HSET', KEYS[2], request[1], record)
   end
+  return true
 end
 
 local known = recalled(request)
 local until_when = instant(request[3] + since(now, command[5]))
 keep_id(request[1] .. request[4], cmsgpack.pack('', until_when, ''), until_when, command[1])
-if known then leave(known) end
+local stands = known and leave(known)
 finish()
-return answer(CANCELLED)
+return answer(not stands and request[3] <= now and TOO_LATE or UNDONE)

@@ -4,7 +4,8 @@ use rateguard_core::decision::Mode;
 use rateguard_core::ids::ReservationId;
 use rateguard_core::reservation::ReservationState;
 use rateguard_engine::ports::{
-    Attempt, CheckCommand, RequestFingerprint, SLOT_MARGIN_MS, Slot, SlotClaim, SlotHolder, StoreError,
+    Attempt, CancelOutcome, CheckCommand, RequestFingerprint, SLOT_MARGIN_MS, Slot, SlotClaim, SlotHolder,
+    StoreError,
 };
 
 use super::CounterBackend;
@@ -24,7 +25,8 @@ fn attempt(world: &World<'_>, mode: Mode, limited: &[Ask], number: u32, ms: i64)
 }
 
 async fn cancel(world: &World<'_>, command: &CheckCommand, ms: i64) {
-    world.store.cancel(command, at(ms)).await.expect("a store that is well undoes");
+    let outcome = world.store.cancel(command, at(ms)).await;
+    assert_eq!(outcome, Ok(CancelOutcome::Undone));
 }
 
 async fn used_of_all(world: &World<'_>, limited: &[Ask], ms: i64) -> Vec<i128> {
@@ -64,6 +66,22 @@ pub async fn gives_nothing_back_to_a_later_window(backend: &impl CounterBackend)
     assert!(world.consume(&limited, at(MINUTE_MS)).await);
     cancel(&world, &command, MINUTE_MS + 1).await;
     assert_eq!(used_of_all(&world, &limited, MINUTE_MS + 1).await, [4]);
+}
+
+/// When the time of its id is over nobody knows what an attempt took: the cancel says so, and the attempt is
+/// refused all the same.
+pub async fn says_that_a_cancel_comes_too_late(backend: &impl CounterBackend) {
+    let world = World::open(backend).await;
+    let limited = [ask(1, an_hour(10), 4)];
+    let [taken, unheard] = [1, 2].map(|number| attempt(&world, Mode::Consume, &limited, number, 0));
+    assert!(world.decide(taken.clone()).await.verdict.allowed);
+    for command in [&taken, &unheard] {
+        let outcome = world.store.cancel(command, at(MINUTE_MS)).await;
+        assert_eq!(outcome, Ok(CancelOutcome::TooLate));
+        let late = world.store.check(command).await;
+        assert!(matches!(late, Err(StoreError::Unavailable { .. })), "{late:?}");
+    }
+    assert_eq!(used_of_all(&world, &limited, MINUTE_MS + 1).await, [4], "it stays taken");
 }
 
 /// An attempt that arrives after its cancel takes nothing, for as long as its id would have stood.
