@@ -28,9 +28,9 @@ pub use config_store::{
 pub use counter_store::{
     ATTEMPTS_MAX, Attempt, BudgetOpening, CancelOutcome, CheckCommand, CheckOutcome, CounterHealth,
     CounterQuery, CounterStore, Decided, ExpiredReservation, LEASES_PER_COMMAND_MAX, LeaseCommand,
-    LiveBudgets, LostCounters, Overflowed, Principal, Prompt, RESERVATION_RANDOM_BYTES, ReleaseOutcome, RenewOutcome,
-    RequestFingerprint, ReservationRequest, ResetCounters, SLOT_MARGIN_MS, SettleCharge, SettleCommand,
-    SettleReservation, Slot, SlotClaim, SlotHolder, Standing,
+    LiveBudgets, LostCounters, Overflowed, Principal, Prompt, RESERVATION_RANDOM_BYTES, ReleaseOutcome,
+    RenewOutcome, RequestFingerprint, ReservationRequest, ResetCounters, SLOT_MARGIN_MS, SettleCharge,
+    SettleCommand, SettleReservation, Slot, SlotClaim, SlotHolder, Standing,
 };
 pub use event_log::{AppendOutcome, Appended, EventLog};
 pub use identity_store::{ExternalIdentity, IDENTITIES_FULL, IdentityStore};

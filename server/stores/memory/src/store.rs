@@ -14,8 +14,8 @@ use rateguard_core::time::Millis;
 use rateguard_engine::ports::{
     BudgetOpening, CancelOutcome, CheckCommand, CheckOutcome, CheckpointBatch, CheckpointStore,
     CounterHealth, CounterQuery, CounterStore, ExpiredReservation, LeaseCommand, LiveBudgets, Overflowed,
-    Principal, Prompt, ReleaseOutcome, RenewOutcome, ResetCounters, SettleCharge, SettleCommand, Slot, SlotClaim,
-    SlotHolder, StoreError,
+    Principal, Prompt, ReleaseOutcome, RenewOutcome, ResetCounters, SettleCharge, SettleCommand, Slot,
+    SlotClaim, SlotHolder, StoreError,
 };
 
 use crate::checkpointing::{BATCH_COUNTERS_MAX, Disk};
