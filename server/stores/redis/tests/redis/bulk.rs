@@ -102,7 +102,7 @@ async fn ids_of_a_full_bucket_go_when_their_time_is_over() {
 }
 
 fn ms_of(round: u128) -> i64 {
-    i64::try_from(round).unwrap() * 2 * MINUTE_MS
+    i64::try_from(round).expect("there are few rounds") * 2 * MINUTE_MS
 }
 
 /// Many counters of a limit are set back a few at a time, and what others do in between counts as if all
