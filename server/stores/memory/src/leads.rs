@@ -183,7 +183,8 @@ impl Leads {
         for row in rows.iter().filter(|row| row.workspace == *workspace) {
             if let Some(lead) = self.by_family.get_mut(&row.family) {
                 lead.on_disk = row.units;
-                lead.forgiven = false;
+                // Unless more was forgiven meanwhile.
+                lead.forgiven &= row.losses != lead.losses;
             }
         }
     }

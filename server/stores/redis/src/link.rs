@@ -207,8 +207,8 @@ impl Failure {
     }
 }
 
-/// Whether the server answered that it did not do what it was asked. A script that fails is a fault of ours,
-/// told as corrupt: it may have done a part, since only what it does to counters is written at its end.
+/// Whether the server said that it did nothing. Scripts write counters at their end, and reservations and ids
+/// after them, so that one that fails has done nothing either.
 fn was_refused(error: &RedisError) -> bool {
     error.is_connection_refusal() || error.code().is_some() || has_moved(error)
 }

@@ -21,6 +21,22 @@ fn raise(leads: &mut Leads, limit: &Limit, taken: i64) -> i64 {
 }
 
 #[test]
+fn what_is_forgiven_during_a_write_is_written_with_the_next_round() {
+    let mut leads = Leads::new(2);
+    let losses = vec![Loss { crash: 1, at: Millis::ZERO, units: 4 }];
+    let before = LeadRow { workspace: workspace(), family: FAMILY, units: 0, span_ms: 60_000, losses };
+    leads.load(before.clone());
+    assert!(leads.may_owe(FAMILY, Millis::ZERO) && !leads.begin_round());
+    leads.forgive(FAMILY);
+    leads.fell(&workspace(), std::slice::from_ref(&before));
+    assert!(!leads.may_owe(FAMILY, Millis::ZERO) && leads.begin_round());
+    let written = leads.fallen(&workspace());
+    assert_eq!(written, [LeadRow { losses: Vec::new(), ..before }]);
+    leads.fell(&workspace(), &written);
+    assert!(!leads.begin_round() && leads.fallen(&workspace()).is_empty());
+}
+
+#[test]
 fn a_lead_is_four_times_what_was_taken_and_a_twentieth_of_the_limit_at_most() {
     let mut leads = Leads::default();
     assert!(leads.covers(FAMILY, &LIMIT, 0) && !leads.covers(FAMILY, &LIMIT, 1));

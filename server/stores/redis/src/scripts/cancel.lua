@@ -55,7 +55,7 @@ local function leave(known)
     if is_undone then take_back(expires_at - life_ms, places) end
   end
   if is_undone then
-    redis.call('HDEL', KEYS[2], request[1])
+    afterwards(function() redis.call('HDEL', KEYS[2], request[1]) end)
   else
     local record = cmsgpack.pack(content, expires_at, id, attempts, asked, life_ms, places)
     redis.call('HSET', KEYS[2], request[1], record)

@@ -142,7 +142,7 @@ local function remember(id, readings)
     local life_ms, places = expires_at - now, places_of(readings)
     record = cmsgpack.pack(request[2], expires_at, id, request[4], request[5], life_ms, places)
   end
-  keep_id(request[1], record, expires_at, command[1])
+  afterwards(function() keep_id(request[1], record, expires_at, command[1]) end)
 end
 
 local function count_overflow()
@@ -188,9 +188,11 @@ local function insert(readings)
   record[REQUEST] = request and request[1] or ''
   local lib = reservations()
   lib.save(reserves[1], record)
-  redis.call('HSET', key('b'), reserves[1], reserves[7])
-  redis.call('PEXPIRE', key('r'), RECORD_KEPT_MS)
-  redis.call('PEXPIRE', key('b'), RECORD_KEPT_MS)
+  afterwards(function()
+    redis.call('HSET', key('b'), reserves[1], reserves[7])
+    redis.call('PEXPIRE', key('r'), RECORD_KEPT_MS)
+    redis.call('PEXPIRE', key('b'), RECORD_KEPT_MS)
+  end)
   lib.enter(record, reserves[1])
   return { reserves[1], expires_at, cost or '' }
 end

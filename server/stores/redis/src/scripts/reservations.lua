@@ -37,7 +37,7 @@ local function reservations()
   end
 
   function lib.load(id)
-    local raw = redis.call('HGET', key('r'), id)
+    local raw = staged[id] or redis.call('HGET', key('r'), id)
     if not raw then return nil end
     local record = cmsgpack.unpack(raw)
     if record[DECIDED_AT] <= meta[RESET_AT] then forget_reset(record) end
@@ -56,7 +56,9 @@ local function reservations()
       kept[CAPTURED][place] =
         { captured[1], captured[2], shown(captured[3]), shown(captured[4]), captured[5] }
     end
-    redis.call('HSET', key('r'), id, cmsgpack.pack(kept))
+    local packed = cmsgpack.pack(kept)
+    staged[id] = packed
+    afterwards(function() redis.call('HSET', key('r'), id, packed) end)
   end
 
   function lib.enter(record, id)
@@ -70,14 +72,22 @@ local function reservations()
       score = meta[ENDED]
     end
     list = key(at)
-    redis.call('ZADD', list, score, id)
-    redis.call('PEXPIRE', list, RECORD_KEPT_MS)
+    afterwards(function()
+      redis.call('ZADD', list, score, id)
+      redis.call('PEXPIRE', list, RECORD_KEPT_MS)
+    end)
+  end
+
+  -- Takes a record out of the list that it stood in.
+  local function leave(id, before)
+    if before == 'd' and not left_due[id] then left_due[id], left_count = true, left_count + 1 end
+    afterwards(function() redis.call('ZREM', key(before), id) end)
   end
 
   -- Puts a record where it belongs after a change.
   function lib.moved(record, id, before)
     if stage(record) ~= before then
-      if before ~= 'o' then redis.call('ZREM', key(before), id) end
+      if before ~= 'o' then leave(id, before) end
       lib.enter(record, id)
     end
     lib.save(id, record)
@@ -124,20 +134,34 @@ local function reservations()
     record[STATE] = EXPIRED
   end
 
+  local function expire_one(id)
+    leave(id, 'd')
+    local record = lib.load(id)
+    if record then
+      lib.expire(record)
+      lib.enter(record, id)
+      lib.save(id, record)
+    end
+  end
+
   -- Expires at most `limit` of those that are due; says whether that were all.
   function lib.expire_due(limit)
-    local due = redis.call('ZRANGEBYSCORE', key('d'), '-inf', now, 'LIMIT', 0, limit)
+    local due = redis.call('ZRANGEBYSCORE', key('d'), '-inf', now, 'LIMIT', 0, limit + left_count)
+    local expired = 0
     for _, id in ipairs(due) do
-      redis.call('ZREM', key('d'), id)
-      local record = lib.load(id)
-      if record then
-        lib.expire(record)
-        lib.enter(record, id)
-        lib.save(id, record)
+      if expired < limit and not left_due[id] then
+        expire_one(id)
+        expired = expired + 1
       end
     end
-    local first = redis.call('ZRANGE', key('d'), 0, 0, 'WITHSCORES')
-    meta[NEXT_DUE] = tonumber(first[2] or 0)
+    local first = redis.call('ZRANGE', key('d'), 0, left_count, 'WITHSCORES')
+    meta[NEXT_DUE] = 0
+    for place = 1, #first, 2 do
+      if not left_due[first[place]] then
+        meta[NEXT_DUE] = tonumber(first[place + 1])
+        break
+      end
+    end
     return meta[NEXT_DUE] == 0 or meta[NEXT_DUE] > now
   end
 
@@ -161,7 +185,7 @@ local function reservations()
     local wanted = math.min(expires_at, instant(record[DECIDED_AT] + life_ms))
     if wanted > record[EXPIRES_AT] then
       record[EXPIRES_AT] = wanted
-      redis.call('ZADD', key('d'), wanted, id)
+      afterwards(function() redis.call('ZADD', key('d'), wanted, id) end)
       lib.save(id, record)
     end
     remember_longer(record, id)
@@ -169,6 +193,8 @@ local function reservations()
 
   -- Makes room for one more, dropping the record that ended first. False when all are open.
   function lib.make_room(count_max)
+    -- What has just expired may go, too.
+    if #later > 0 then write_changes() end
     while redis.call('HLEN', key('r')) >= count_max do
       local oldest = redis.call('ZPOPMIN', key('o'))[1]
       if not oldest then return false end

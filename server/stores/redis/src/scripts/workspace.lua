@@ -25,6 +25,11 @@ local counters, changed, is_changed = {}, {}, {}
 -- Counters that this command was the first to look at after they were set back.
 local is_set_back = {}
 local created, stored_live = 0, nil
+-- What is written besides counters, and of reservations what that is: once the counters are written, so that
+-- a script that fails has done nothing.
+local later, staged = {}, {}
+-- Reservations that are due no more, where that is still to be written.
+local left_due, left_count = {}, 0
 
 local function key(kind)
   return string.sub(KEY, 1, -2) .. kind
@@ -148,6 +153,10 @@ local function change(id)
   end
 end
 
+local function afterwards(write)
+  later[#later + 1] = write
+end
+
 local function live()
   if not stored_live then
     stored_live = redis.call('HLEN', KEY)
@@ -210,9 +219,8 @@ local function pack_state(state)
   return cmsgpack.pack(unpack(packed))
 end
 
--- Writes everything that changed.
-local function finish()
-  meta[SEQUENCE] = meta[SEQUENCE] + 1
+-- Writes everything that changed so far.
+local function write_changes()
   local renewed = now - meta[KEPT_AT] >= KEPT_RENEWED_MS
   if renewed then meta[KEPT_AT] = now end
   local fields, gone = { 'm', cmsgpack.pack(unpack(meta)) }, {}
@@ -228,6 +236,13 @@ local function finish()
   in_parts('HSET', fields)
   in_parts('HDEL', gone)
   if renewed then redis.call('PEXPIRE', KEY, KEPT_MS) end
+  for place = 1, #later do later[place]() end
+  changed, is_changed, later, staged, left_due, left_count = {}, {}, {}, {}, {}, 0
+end
+
+local function finish()
+  meta[SEQUENCE] = meta[SEQUENCE] + 1
+  write_changes()
 end
 
 -- How every answer begins.

@@ -3,8 +3,9 @@
 use std::sync::Arc;
 
 use rateguard_core::decision::Mode;
+use rateguard_core::reservation::ReservationState;
 use rateguard_core::unit::Unit;
-use rateguard_engine::ports::{CheckCommand, RequestFingerprint, SettleCommand};
+use rateguard_engine::ports::{CheckCommand, RequestFingerprint, SettleCommand, StoreError};
 use rateguard_store_redis::{RedisCounterStore, RedisCounterStoreConfig, Topology};
 use rateguard_store_suite::counter_store::world::{
     Ask, Caller, MINUTE_MS, RESERVATION_MS, Report, a_minute, an_hour, ask, at,
@@ -133,4 +134,32 @@ async fn a_great_many_counters_are_set_back_beside_other_calls() {
         caller.release(&reservation.id, at(3)).await;
     }
     assert_eq!(used_of_all(&caller, 4).await, [2], "what was consumed since, and nothing else");
+}
+
+/// Makes all counters of a workspace unreadable.
+const BREAK: &str = "
+for _, id in ipairs(redis.call('HKEYS', KEYS[1])) do
+  if id ~= 'm' then redis.call('HSET', KEYS[1], id, '\\193') end
+end
+return 1
+";
+
+/// A script that fails in the middle has done nothing: once its cause is gone the same is done whole.
+#[tokio::test]
+async fn a_script_that_fails_has_done_nothing() {
+    let server = RedisServer::start(Keeping::Nothing).await.unwrap();
+    let (caller, prefix) = caller(&server).await;
+    let key = format!("{prefix}:{{{}}}:c", caller.workspace);
+    let asks = part(0);
+    let open = caller.reserve(&asks, at(0)).await.expect("there is room");
+    server.ask(&["COPY", &key, "kept"]).await.unwrap();
+    server.ask(&["EVAL", BREAK, "1", &key]).await.unwrap();
+    let failed = caller.store.expire_due(at(RESERVATION_MS), 1).await;
+    assert!(matches!(failed, Err(StoreError::Corrupt { .. })), "{failed:?}");
+    server.ask(&["COPY", "kept", &key, "REPLACE"]).await.unwrap();
+    assert_eq!(caller.reservation(&open.id).await.map(|r| r.state), Some(ReservationState::Open));
+    caller.expire(at(RESERVATION_MS)).await;
+    assert_eq!(caller.reservation(&open.id).await.map(|r| r.state), Some(ReservationState::Expired));
+    let used = caller.read(&asks, at(RESERVATION_MS)).await;
+    assert!(used.iter().all(|reading| reading.used == 0), "{used:?}");
 }

@@ -19,7 +19,7 @@ const SLOT_MS: i64 = 10_000;
 /// One attempt at a check, `ms` after the first instant.
 fn attempt(world: &World<'_>, mode: Mode, limited: &[Ask], number: u32, ms: i64) -> CheckCommand {
     let attempt = Some(Attempt(number));
-    let expires_at = at(if mode == Mode::Reserve { RESERVATION_MS } else { MINUTE_MS });
+    let expires_at = at(if mode == Mode::Reserve { RESERVATION_MS } else { ms + MINUTE_MS });
     let request = Some(RequestFingerprint { attempt, expires_at, ..request(1, 1) });
     CheckCommand { request, ..world.command(mode, limited, at(ms)) }
 }
