@@ -341,7 +341,7 @@ async fn what_is_wrong_with_a_request_is_named() {
         (of(descriptor(&[])), R::FieldOutOfBounds, "descriptors[0].entries"),
         (of(descriptor(&[("k", "v"); 11])), R::FieldOutOfBounds, "descriptors[0].entries"),
         (of(descriptor(&[("k", "v"), ("", "v")])), R::FieldMissing, "descriptors[0].entries[1].key"),
-        (of(descriptor(&[("k", &long)])), R::FieldOutOfBounds, "descriptors[0].entries[0].value"),
+        (of(descriptor(&[(&long, "v")])), R::FieldOutOfBounds, "descriptors[0].entries[0].key"),
         (of(hitting(u64::MAX, &user)), R::FieldOutOfBounds, "descriptors[0].hits_addend"),
         (of(hitting(1_000_000_000_001, &user)), R::FieldOutOfBounds, "descriptors[0].hits_addend"),
         (of(limit(0, None)), R::FieldMissing, "descriptors[0].limit.unit"),
