@@ -276,7 +276,7 @@ async fn one_round(counters: Counters, round: &[Weather]) {
                 );
             }
             if weather.counters_were_there() {
-                let (all, due) = (admitted + admitted_untold, cell.due());
+                let (all, due) = (admitted + admitted_untold, cell.due(*kind));
                 let enough = all * 100 >= due * ADMITTED_PERCENT_MIN;
                 assert!(enough, "{kind} admitted only {all} of {due}: {weather:?}\n{table}");
             }

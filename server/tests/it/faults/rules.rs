@@ -55,6 +55,14 @@ impl Kind {
         self.policy != Policy::Open
     }
 
+    /// What the shared counters admit in a window: a share is kept back for bad times.
+    pub fn shared_limit(self) -> i64 {
+        match self.policy {
+            Policy::Local => LIMIT * i64::from(100 - LOCAL_SHARE_PERCENT) / 100,
+            Policy::Open | Policy::Closed => LIMIT,
+        }
+    }
+
     /// The subject whose calls it counts.
     pub fn subject(self) -> String {
         self.to_string().replace(' ', "-")
