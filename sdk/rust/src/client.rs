@@ -12,7 +12,7 @@ use tonic::transport::{Channel, ClientTlsConfig, Endpoint};
 use tonic::{Request, Status};
 
 use crate::call::Call;
-use crate::error::{ConnectError, Error};
+use crate::error::{ConnectError, Error, ReportError};
 use crate::leasing::LeasingClient;
 use crate::retry::{ask, random_id};
 
@@ -169,7 +169,7 @@ impl Client {
             let mut quota = self.quota();
             async move { quota.check_quota(request).await }
         };
-        ask(request, self.answer_wait, send).await.map(Decision::by_server)
+        ask(&request, self.answer_wait, send).await.map(Decision::by_server)
     }
 
     /// Gives back what a reservation holds. Again is harmless.
@@ -182,17 +182,41 @@ impl Client {
             let mut quota = self.quota();
             async move { quota.release_reservation(request).await }
         };
-        ask(request, self.answer_wait, send).await.map(|answer| answer.state())
+        ask(&request, self.answer_wait, send).await.map(|answer| answer.state())
     }
 
     /// Reports what calls have used. A record without an `event_id` gets one, and one without an instant the
     /// one of now, before the first try: tried again, nothing is counted twice.
     ///
     /// # Errors
-    /// Where the report was not answered. Whether it was taken is not known then: reported again, records
-    /// count once as long as their `event_id` and `occur_time` are the same.
-    pub async fn report(&self, mut records: Vec<v1::UsageRecord>) -> Result<Vec<v1::RecordResult>, Error> {
-        for record in &mut records {
+    /// Where the report was not answered. Whether it was taken is not known then; the error hands back the
+    /// records as they were sent, which count once however often they are reported.
+    pub async fn report(&self, records: Vec<v1::UsageRecord>) -> Result<Vec<v1::RecordResult>, ReportError> {
+        let mut request = v1::ReportUsageRequest { records };
+        match self.report_identified(&mut request).await {
+            Ok(results) => Ok(results),
+            Err(error) => Err(ReportError { error, records: request.records }),
+        }
+    }
+
+    /// Reports what one call has used, which settles its reservation where the record names one.
+    ///
+    /// # Errors
+    /// As [`Client::report`].
+    pub async fn settle(&self, record: v1::UsageRecord) -> Result<v1::RecordResult, ReportError> {
+        let mut request = v1::ReportUsageRequest { records: vec![record] };
+        let settled = self.report_identified(&mut request).await;
+        let result =
+            settled.and_then(|mut results| results.pop().ok_or(Error::Incomplete("a record's result")));
+        result.map_err(|error| ReportError { error, records: request.records })
+    }
+
+    /// Completes the records, and reports them. They stay with the caller, who hands them back where that fails.
+    async fn report_identified(
+        &self,
+        request: &mut v1::ReportUsageRequest,
+    ) -> Result<Vec<v1::RecordResult>, Error> {
+        for record in &mut request.records {
             if record.event_id.is_empty() {
                 record.event_id = random_id()?;
             }
@@ -202,16 +226,7 @@ impl Client {
             let mut usage = UsageServiceClient::with_interceptor(self.channel.clone(), self.bearer.clone());
             async move { usage.report_usage(request).await }
         };
-        let answer = ask(v1::ReportUsageRequest { records }, self.answer_wait, send).await?;
-        Ok(answer.results)
-    }
-
-    /// Reports what one call has used, which settles its reservation where the record names one.
-    ///
-    /// # Errors
-    /// As [`Client::report`].
-    pub async fn settle(&self, record: v1::UsageRecord) -> Result<v1::RecordResult, Error> {
-        self.report(vec![record]).await?.pop().ok_or(Error::Incomplete("the result of the record"))
+        ask(request, self.answer_wait, send).await.map(|answer| answer.results)
     }
 
     pub(crate) fn answer_wait(&self) -> Duration {
@@ -226,7 +241,7 @@ impl Client {
             let mut quota = self.quota();
             async move { quota.lease_quota(request).await }
         };
-        ask(request, self.answer_wait, send).await
+        ask(&request, self.answer_wait, send).await
     }
 
     pub(crate) async fn return_lease(
@@ -237,7 +252,7 @@ impl Client {
             let mut quota = self.quota();
             async move { quota.return_lease(request).await }
         };
-        ask(request, self.answer_wait, send).await
+        ask(&request, self.answer_wait, send).await
     }
 
     fn quota(&self) -> QuotaServiceClient<Transport> {

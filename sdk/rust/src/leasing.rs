@@ -122,8 +122,7 @@ impl LeasingClient {
         }
         let decision = leasing.ask(call).await?;
         // It must not be denied for what is held here and does not suffice.
-        let held = if decision.is_allowed { Vec::new() } else { kind.end_all() };
-        if leasing.give_back(held).await {
+        if !decision.is_allowed && leasing.give_back_all(&kind).await {
             return leasing.ask(call).await;
         }
         Ok(decision)
@@ -240,6 +239,18 @@ impl Leasing {
         self.give_back(left.into_iter().chain(unended).collect()).await;
     }
 
+    /// Gives back what is held for a kind; says whether anything was. It goes on where the caller waits no longer,
+    /// since nobody else knows of the leases any more.
+    async fn give_back_all(self: &Arc<Self>, kind: &Kind) -> bool {
+        let held = kind.end_all();
+        if held.is_empty() {
+            return false;
+        }
+        let leasing = self.clone();
+        let returned = self.workers.spawn(async move { leasing.give_back(held).await });
+        returned.await.unwrap_or(false)
+    }
+
     /// Gives leases back; says whether any was. What fails counts as spent.
     async fn give_back(&self, returns: Vec<v1::ReturnLeaseRequest>) -> bool {
         let unspent = |returned: &v1::ReturnLeaseRequest| returned.unspent.iter().any(|unit| unit.amount > 0);
@@ -260,7 +271,8 @@ impl Leasing {
         self.kinds.lock().retain(|_, kind| {
             let mut held = kind.held.lock();
             ended.extend(held.end_over(now));
-            !held.is_idle(now)
+            // A call that has the kind already may have it filled next. While the map is locked no other gets it.
+            Arc::strong_count(kind) > 1 || !held.is_idle(now)
         });
         if !ended.is_empty() {
             let leasing = self.clone();

@@ -10,5 +10,5 @@ pub use rateguard_proto::v1;
 
 pub use crate::call::Call;
 pub use crate::client::{Client, DecidedBy, Decision};
-pub use crate::error::{ConnectError, Error};
+pub use crate::error::{ConnectError, Error, ReportError};
 pub use crate::leasing::{LeaseFigures, LeasingClient};

@@ -19,7 +19,7 @@ const JITTER_PARTS: u32 = 256;
 /// Asks until there is an answer, the server is at fault for good, or the time is over. Each question is the
 /// same, with the same id.
 pub(crate) async fn ask<M, T, F>(
-    message: M,
+    message: &M,
     within: Duration,
     mut send: impl FnMut(Request<M>) -> F,
 ) -> Result<T, Error>
@@ -37,6 +37,10 @@ where
             Ok(response) => return Ok(response.into_inner()),
             Err(status) => Error::from(status),
         };
+        // The transport and the server keep the same time, and break off by themselves.
+        if matches!(error, Error::Lost { .. }) && Instant::now() >= deadline {
+            return Err(Error::Deadline);
+        }
         let pause = pause(tries, &error)?;
         if !error.is_passing() || tries == TRIES_MAX || Instant::now() + pause >= deadline {
             return Err(error);

@@ -1,13 +1,18 @@
 //! The client for Rust, against the program.
 
+use std::cell::Cell;
+use std::future::poll_fn;
+use std::pin::pin;
+use std::task::Poll;
 use std::time::Duration;
 
 use rateguard::{Call, Client, DecidedBy, LeaseFigures, LeasingClient};
 use rateguard_proto::v1;
+use rateguard_test_servers::{Flow, Proxy};
 use tokio::runtime::Runtime;
 use tokio::task::JoinSet;
 
-use crate::clients::Clients;
+use crate::clients::{Clients, eventually};
 use crate::process::{Installation, Server};
 
 /// The window of rules: a year.
@@ -37,6 +42,21 @@ impl World {
 
     fn client(&self) -> Client {
         Client::connect(&self.server.address, &self.key).unwrap().waiting_at_most(ANSWER_WAIT_MAX)
+    }
+
+    /// A client behind a network that fails at will, with a connection that stands.
+    async fn client_behind_a_proxy(&self) -> (Client, Proxy) {
+        let address = self.server.address.strip_prefix("http://").unwrap().parse().unwrap();
+        let proxy = Proxy::to(address).await.unwrap();
+        let client = Client::connect(&format!("http://{}", proxy.address()), &self.key).unwrap();
+        let client = client.waiting_at_most(ANSWER_WAIT_MAX);
+        assert!(client.release("rsv_00").await.unwrap_err().reason().is_some());
+        (client, proxy)
+    }
+
+    /// Records that were counted.
+    async fn events(&self) -> usize {
+        self.server.connect(&self.key).await.all_events().await.len()
     }
 
     async fn leased_rule(&self, limit: i64) -> v1::Rule {
@@ -204,4 +224,87 @@ async fn what_is_reserved_is_settled_or_released_and_a_report_counts_once() {
     assert_eq!(world.used().await, 4);
     let refused = client.release("rsv_00").await.unwrap_err();
     assert_eq!(refused.reason(), Some(v1::ErrorReason::ResourceNotFound));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_was_done_when_the_connection_was_lost_is_asked_again_and_counts_once() {
+    let world = World::start().await;
+    world.manager.make_rule("all", 1_000).await;
+    let (client, proxy) = world.client_behind_a_proxy().await;
+    // Every question is done, and its connection is cut before the answer comes.
+    let lose_the_answer = async |used, events| {
+        let is_done = async || (world.used().await, world.events().await) == (used, events);
+        eventually("what was asked is done", is_done).await;
+        proxy.cut();
+        proxy.set(Flow::Pass);
+    };
+    proxy.set(Flow::HoldAnswers);
+    let call = call().taking("requests", 3);
+    let (checked, ()) = tokio::join!(client.check(&call), lose_the_answer(3, 0));
+    assert!(checked.unwrap().is_allowed);
+    proxy.set(Flow::HoldAnswers);
+    let (settled, ()) = tokio::join!(client.settle(v1::UsageRecord::default()), lose_the_answer(3, 1));
+    assert_eq!(settled.unwrap().status(), v1::RecordStatus::Duplicate, "it was counted by the first try");
+    assert_eq!((world.used().await, world.events().await), (3, 1));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_report_that_stays_without_an_answer_hands_back_what_can_be_reported_again() {
+    let world = World::start().await;
+    let (client, proxy) = world.client_behind_a_proxy().await;
+    proxy.set(Flow::HoldAnswers);
+    let is_over = Cell::new(false);
+    let report = async {
+        let answer = client.report(vec![v1::UsageRecord::default(); 2]).await;
+        is_over.set(true);
+        answer
+    };
+    let cut_every_try = async {
+        eventually("both are counted", async || world.events().await == 2).await;
+        while !is_over.get() {
+            proxy.cut();
+            tokio::task::yield_now().await;
+        }
+    };
+    let (unanswered, ()) = tokio::join!(report, cut_every_try);
+    let records = unanswered.unwrap_err().records;
+    assert!(records.iter().all(|record| !record.event_id.is_empty() && record.occur_time.is_some()));
+    proxy.set(Flow::Pass);
+    let results = client.report(records).await.unwrap();
+    assert!(results.iter().all(|result| result.status() == v1::RecordStatus::Duplicate), "{results:?}");
+    assert_eq!((results.len(), world.events().await), (2, 2));
+}
+
+/// Polls a future so often, and drops it. Whether it was done by then.
+async fn dropped_after(polls: usize, future: impl Future) -> bool {
+    let (mut future, mut left) = (pin!(future), polls);
+    poll_fn(|context| {
+        let is_done = future.as_mut().poll(context).is_ready();
+        left -= 1;
+        if is_done || left == 0 { Poll::Ready(is_done) } else { Poll::Pending }
+    })
+    .await
+}
+
+#[tokio::test]
+async fn a_denied_call_that_is_given_up_at_any_point_strands_no_lease() {
+    const LIMIT: i64 = 100_000;
+    let world = World::start().await;
+    world.leased_rule(LIMIT).await;
+    let all = call().taking("requests", LIMIT);
+    let mut admitted = 0;
+    for polls in 1.. {
+        let client = world.client().leasing();
+        let mut by = DecidedBy::Server;
+        while by == DecidedBy::Server {
+            by = client.check(&call()).await.unwrap().by;
+            admitted += 1;
+        }
+        let is_done = dropped_after(polls, client.check(&all)).await;
+        client.close().await;
+        assert_eq!(world.used().await, admitted, "given up after {polls} polls");
+        if is_done {
+            break;
+        }
+    }
 }

@@ -1,6 +1,7 @@
 use std::cell::RefCell;
 use std::future::{pending, ready};
 
+use rateguard_proto::ERROR_DOMAIN;
 use tonic::Code;
 use tonic_types::{ErrorDetails, StatusExt};
 
@@ -21,7 +22,7 @@ async fn asked(answers: Vec<Result<u8, Status>>) -> (Result<u8, Error>, usize) {
         ids.borrow_mut().push(request.into_inner());
         ready(left.borrow_mut().next().unwrap_or(Err(away(None))).map(Response::new))
     };
-    let answer = ask("the same id", WITHIN, send).await;
+    let answer = ask(&"the same id", WITHIN, send).await;
     assert!(ids.borrow().iter().all(|id| *id == "the same id"));
     let tries = ids.borrow().len();
     (answer, tries)
@@ -48,6 +49,28 @@ async fn what_the_server_refuses_is_not_asked_again() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_connection_that_is_lost_with_the_question_open_is_no_answer() {
+    for code in [Code::Unknown, Code::Cancelled, Code::Internal] {
+        assert_eq!(asked(vec![Err(Status::new(code, "reset")), Ok(7)]).await, (Ok(7), 2), "{code}");
+    }
+    let always = (0..TRIES_MAX).map(|_| Err(Status::unknown("reset"))).collect();
+    assert_eq!(asked(always).await, (Err(Error::Lost { message: "reset".to_owned() }), 4));
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_the_server_itself_says_with_the_same_codes_is_an_answer() {
+    for code in [Code::Unknown, Code::Cancelled, Code::Internal] {
+        let said = |domain| {
+            let details = ErrorDetails::with_error_info("INTERNAL", domain, []);
+            Status::with_error_details(code, "a mistake", details)
+        };
+        let (answer, tries) = asked(vec![Err(said(ERROR_DOMAIN)), Ok(7)]).await;
+        assert_eq!((answer.unwrap_err().to_string(), tries), ("a mistake".to_owned(), 1), "{code}");
+        assert_eq!(asked(vec![Err(said("balancer.example")), Ok(7)]).await, (Ok(7), 2), "{code}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn it_waits_as_long_as_the_server_says_or_does_not_wait_at_all() {
     let began = Instant::now();
     let second = Some(Duration::from_secs(1));
@@ -63,6 +86,15 @@ async fn it_waits_as_long_as_the_server_says_or_does_not_wait_at_all() {
 async fn no_answer_is_waited_for_longer_than_that() {
     let began = Instant::now();
     let never = |_: Request<()>| pending::<Result<Response<u8>, Status>>();
-    assert_eq!(ask((), WITHIN, never).await, Err(Error::Deadline));
+    assert_eq!(ask(&(), WITHIN, never).await, Err(Error::Deadline));
     assert_eq!(began.elapsed(), WITHIN);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_question_that_the_transport_breaks_off_at_the_deadline_had_no_answer_in_time() {
+    let breaks_off = async |_: Request<()>| {
+        sleep(WITHIN).await;
+        Err::<Response<u8>, _>(Status::cancelled("time is over"))
+    };
+    assert_eq!(ask(&(), WITHIN, breaks_off).await, Err(Error::Deadline));
 }

@@ -141,6 +141,8 @@ async fn serve(client: TcpStream, server: SocketAddr, mut weather: Weather) {
     weather.cuts.mark_unchanged();
     let mut cut = weather.cuts.clone();
     tokio::select! {
+        // What was held back when it was cut does not pass any more, even if the flow is changed next.
+        biased;
         _ = cut.changed() => {}
         // Either side's failure ends the connection, as it would without a proxy.
         _ = pass(client, server, weather) => {}
