@@ -7,11 +7,11 @@ use rateguard_proto::v1;
 use crate::clients::Clients;
 
 /// The windows' length: three edges fit into a round, and a fault lasts for a good part of one.
-pub const WINDOW_MS: i64 = 5_000;
+pub const WINDOW_MS: i64 = 8_000;
 /// What a window admits, in units.
-pub const LIMIT: i64 = 1_000;
+pub const LIMIT: i64 = 1_600;
 /// Units that each call asks for.
-pub const AMOUNT: i64 = 10;
+pub const AMOUNT: i64 = 8;
 /// What a rule with a local share keeps back for bad times: so little that a good window still admits
 /// 95 percent.
 const LOCAL_SHARE_PERCENT: i32 = 4;
