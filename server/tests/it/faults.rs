@@ -18,7 +18,7 @@ use tokio::time::sleep;
 use self::callers::{Callers, now_ms};
 use self::rules::{Kind, LIMIT, REPLICAS, WINDOW_MS};
 use self::tally::{Cell, Tally, window_of};
-use crate::clients::{Clients, eventually};
+use crate::clients::{Clients, eventually, tell};
 use crate::database::Database;
 use crate::process::{Installation, Server};
 
@@ -262,7 +262,7 @@ async fn one_round(counters: Counters, round: &[Weather]) {
     callers.stop().await;
     let named: Vec<_> = windows.iter().map(|(window, weather)| (*window, weather.name())).collect();
     let table = tally.table(&kinds, &named);
-    eprintln!("{table}");
+    tell(&table);
     for kind in &kinds {
         for (window, weather) in &windows {
             let cell = tally.cell(*kind, *window);

@@ -8,7 +8,7 @@ use rateguard_test_servers::RedisCluster;
 use tokio::time::{Instant, timeout};
 
 use super::{Counters, Scene};
-use crate::clients::{Clients, eventually};
+use crate::clients::{Clients, eventually, tell};
 use crate::faults::rules::{Kind, Policy};
 
 /// What the limit admits: in a window that no test sees the end of.
@@ -89,9 +89,9 @@ async fn a_failover_admits_at_most_again_what_it_lost_and_lost_memory_admits_not
     let rest = admit(&clients, ASKED_MAX).await;
 
     let excess = (BEFORE + lagging + rest - LIMIT).max(0);
-    eprintln!(
+    tell(&format!(
         "failover with a lag of {lasted:?}: {lagging} of {LIMIT} admitted within it, {excess} admitted beyond the limit"
-    );
+    ));
     assert!(excess <= lagging, "{excess} beyond the limit, and only {lagging} can have been lost");
 
     cluster.ask_masters(&["FLUSHALL"]).await.unwrap();

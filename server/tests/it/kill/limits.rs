@@ -12,7 +12,7 @@ use rateguard_proto::v1::rule::Algorithm;
 use tokio::task::JoinSet;
 
 use super::random::{Random, Told, first_seed};
-use crate::clients::{Clients, eventually};
+use crate::clients::{Clients, eventually, tell};
 use crate::process::{Installation, Server};
 
 const CALLERS: u64 = 48;
@@ -243,7 +243,7 @@ async fn use_up(client: &Clients, ledger: &Ledger) {
 fn judge(ledger: &Ledger, kills: i64) {
     let fullest = ledger.moments.lock().values().copied().max().unwrap_or(0);
     let limit = Kind::OfMoments.limit();
-    eprintln!("kills: {kills}; moments: at most {fullest} of {limit} admitted in a window");
+    tell(&format!("kills: {kills}; moments: at most {fullest} of {limit} admitted in a window"));
     assert!(fullest <= limit);
     for kind in KINDS.into_iter().filter(|kind| *kind != Kind::OfMoments) {
         let users = if kind == Kind::OfUser { 1..=USERS } else { 0..=0 };
@@ -252,11 +252,11 @@ fn judge(ledger: &Ledger, kills: i64) {
         let missing = calls.iter().map(|calls| kind.limit() - calls.allowed).sum::<i64>();
         let unanswered = calls.iter().map(|calls| calls.unanswered).sum::<i64>();
         let leases = kills * kind.lease();
-        eprintln!(
+        tell(&format!(
             "{kind:?}: admitted {most} of {}, forfeited {} to {missing}, kills × lease {leases}, unanswered {unanswered}",
             kind.limit(),
             (missing - unanswered).max(0),
-        );
+        ));
         assert!(most <= kind.limit(), "{kind:?} admitted more than its limit");
         assert!(missing <= leases + unanswered, "{kind:?} forfeited more than its leases");
     }
