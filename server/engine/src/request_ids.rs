@@ -87,6 +87,8 @@ impl RequestIds {
     pub fn remember(&self, id: u128, decision: Remembered, now: Millis) {
         let kind = usize::from(decision.reservation != NO_RESERVATION);
         let mut part = self.part(id).lock();
+        // One decision stands for an id: what a reservation left, which lives longer, is not to come back.
+        part[1 - kind].forget(id);
         let forgotten = part[kind].remember(id, decision, now, self.generation_entries);
         if forgotten > 0 {
             self.forgotten_early.fetch_add(forgotten, Ordering::Relaxed);
@@ -95,11 +97,7 @@ impl RequestIds {
 
     /// Forgets a decision that was undone.
     pub fn forget(&self, id: u128) {
-        for kind in self.part(id).lock().iter_mut() {
-            for generation in &mut kind.0 {
-                generation.entries.remove(&id);
-            }
-        }
+        self.part(id).lock().iter_mut().for_each(|kind| kind.forget(id));
     }
 
     /// Lets the id of a reservation stand as long as that does now. Says whether that is longer.
@@ -133,8 +131,15 @@ impl RequestIds {
 
 impl Generations {
     fn find(&self, id: u128, now: Millis) -> Option<Remembered> {
-        let stands = |decision: &&Remembered| decision.expires_at > now;
-        self.0.iter().rev().find_map(|generation| generation.entries.get(&id).filter(stands)).copied()
+        // The last one counts, also where it is over: an earlier one may have had longer.
+        let last = self.0.iter().rev().find_map(|generation| generation.entries.get(&id));
+        last.filter(|decision| decision.expires_at > now).copied()
+    }
+
+    fn forget(&mut self, id: u128) {
+        for generation in &mut self.0 {
+            generation.entries.remove(&id);
+        }
     }
 
     /// Says how many ids were forgotten early to make room.

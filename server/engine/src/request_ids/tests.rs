@@ -35,6 +35,25 @@ fn an_id_that_expired_is_replaced() {
 }
 
 #[test]
+fn what_stood_for_an_id_before_does_not_come_back_when_its_successor_is_over() {
+    let ids = RequestIds::new(BYTES);
+    // A reservation that was renewed for long, and ended early.
+    ids.remember(1, Remembered::new(7, at(10), Some(5)), NOW);
+    assert!(ids.extend(1, 5, at(1_000), NOW));
+    ids.remember(1, decision(7, at(20)), NOW);
+    assert_eq!(ids.recall(1, at(19)), Some(decision(7, at(20))));
+    assert_eq!(ids.recall(1, at(20)), None);
+
+    // The same in an earlier generation of its own kind.
+    ids.remember(2, decision(7, at(1_000)), NOW);
+    for number in 3..3 + ids.generation_entries {
+        ids.remember(in_one_part(number), decision(1, at(1_000)), NOW);
+    }
+    ids.remember(2, decision(7, at(20)), NOW);
+    assert_eq!(ids.recall(2, at(20)), None);
+}
+
+#[test]
 fn the_oldest_generation_is_dropped_whole_and_counted() {
     let ids = RequestIds::new(BYTES);
     let whole = ids.generation_entries * GENERATIONS_MAX;

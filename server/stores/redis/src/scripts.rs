@@ -11,71 +11,40 @@ pub(crate) struct NamedScript {
     hash: String,
 }
 
+/// A script of the parts that all decisions need, and others behind them.
+macro_rules! over_counters {
+    ($($part:literal),+) => {
+        LazyLock::new(|| {
+            NamedScript::new(concat!(
+                include_str!("scripts/numbers.lua"),
+                include_str!("scripts/counters.lua"),
+                include_str!("scripts/books.lua"),
+                include_str!("scripts/workspace.lua"),
+                include_str!("scripts/reservations.lua"),
+                $(include_str!($part)),+
+            ))
+        })
+    };
+}
+
 /// Decides a check.
-pub(crate) static CHECK: LazyLock<NamedScript> = LazyLock::new(|| {
-    NamedScript::new(concat!(
-        include_str!("scripts/numbers.lua"),
-        include_str!("scripts/counters.lua"),
-        include_str!("scripts/books.lua"),
-        include_str!("scripts/workspace.lua"),
-        include_str!("scripts/reservations.lua"),
-        include_str!("scripts/ids.lua"),
-        include_str!("scripts/check.lua"),
-    ))
-});
+pub(crate) static CHECK: LazyLock<NamedScript> = over_counters!("scripts/ids.lua", "scripts/check.lua");
 
 /// Ends and takes leases.
-pub(crate) static LEASE: LazyLock<NamedScript> = LazyLock::new(|| {
-    NamedScript::new(concat!(
-        include_str!("scripts/numbers.lua"),
-        include_str!("scripts/counters.lua"),
-        include_str!("scripts/books.lua"),
-        include_str!("scripts/workspace.lua"),
-        include_str!("scripts/reservations.lua"),
-        include_str!("scripts/lease.lua"),
-    ))
-});
+pub(crate) static LEASE: LazyLock<NamedScript> = over_counters!("scripts/lease.lua");
 
 /// Undoes an attempt at a check.
-pub(crate) static CANCEL: LazyLock<NamedScript> = LazyLock::new(|| {
-    NamedScript::new(concat!(
-        include_str!("scripts/numbers.lua"),
-        include_str!("scripts/counters.lua"),
-        include_str!("scripts/books.lua"),
-        include_str!("scripts/workspace.lua"),
-        include_str!("scripts/reservations.lua"),
-        include_str!("scripts/ids.lua"),
-        include_str!("scripts/cancel.lua"),
-    ))
-});
+pub(crate) static CANCEL: LazyLock<NamedScript> = over_counters!("scripts/ids.lua", "scripts/cancel.lua");
 
 /// Gives out the slots of replicas.
 pub(crate) static SLOTS: LazyLock<NamedScript> =
     LazyLock::new(|| NamedScript::new(include_str!("scripts/slots.lua")));
 
 /// Settles records.
-pub(crate) static SETTLE: LazyLock<NamedScript> = LazyLock::new(|| {
-    NamedScript::new(concat!(
-        include_str!("scripts/numbers.lua"),
-        include_str!("scripts/counters.lua"),
-        include_str!("scripts/books.lua"),
-        include_str!("scripts/workspace.lua"),
-        include_str!("scripts/reservations.lua"),
-        include_str!("scripts/settle.lua"),
-    ))
-});
+pub(crate) static SETTLE: LazyLock<NamedScript> = over_counters!("scripts/settle.lua");
 
 /// Does everything else.
-pub(crate) static TEND: LazyLock<NamedScript> = LazyLock::new(|| {
-    NamedScript::new(concat!(
-        include_str!("scripts/numbers.lua"),
-        include_str!("scripts/counters.lua"),
-        include_str!("scripts/books.lua"),
-        include_str!("scripts/workspace.lua"),
-        include_str!("scripts/reservations.lua"),
-        include_str!("scripts/tend.lua"),
-    ))
-});
+pub(crate) static TEND: LazyLock<NamedScript> = over_counters!("scripts/tend.lua");
 
 impl NamedScript {
     fn new(code: &'static str) -> Self {
