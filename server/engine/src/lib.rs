@@ -9,6 +9,7 @@ pub mod check;
 pub mod clock;
 mod consumer;
 pub mod costing;
+pub mod deadline;
 pub mod degraded;
 pub mod described;
 pub mod directory;
