@@ -82,6 +82,14 @@ impl Glob {
         &self.text
     }
 
+    /// What every text begins with that the pattern matches.
+    pub(crate) fn beginning(&self) -> &str {
+        let plain = self.text.find(['*', '?', '[', '{', '\\']).unwrap_or(self.text.len());
+        let beginning = &self.text[..plain];
+        // What stands before `/**` may end there.
+        if plain < self.text.len() { beginning.strip_suffix('/').unwrap_or(beginning) } else { beginning }
+    }
+
     /// Whether the pattern matches all of `text`.
     pub fn matches(&self, text: &str) -> bool {
         self.matcher.is_match(text)
@@ -170,25 +178,23 @@ impl Match {
     /// # Errors
     /// The [`Mismatch`], for `explain`.
     pub fn test(&self, facts: &CallFacts<'_>) -> Result<(), Mismatch> {
-        let checks = [
-            (any_or_empty(&self.apis, |api| Some(api) == facts.api), Mismatch::Api),
-            (any_or_empty(&self.keys, |key| key == facts.key), Mismatch::Key),
-            (any_or_empty(&self.methods, |m| m.eq_ignore_ascii_case(facts.method)), Mismatch::Method),
-            (any_or_empty(&self.subjects, |subject| subject == facts.subject), Mismatch::Subject),
-            (any_or_empty(&self.endpoints, |glob| glob.matches(facts.endpoint)), Mismatch::Endpoint),
-            (any_or_empty(&self.models, |glob| glob.matches(facts.model)), Mismatch::Model),
-            (
-                any_or_empty(&self.ip_ranges, |range| facts.ip.is_some_and(|ip| holds(range, ip))),
-                Mismatch::Ip,
-            ),
-            (self.attributes.iter().all(|(name, value)| facts.attribute(name) == value), Mismatch::Attribute),
-        ];
-        checks.into_iter().find(|(met, _)| !met).map_or(Ok(()), |(_, mismatch)| Err(mismatch))
+        meets(&self.apis, |api| Some(api) == facts.api, Mismatch::Api)?;
+        meets(&self.keys, |key| key == facts.key, Mismatch::Key)?;
+        meets(&self.methods, |m| m.eq_ignore_ascii_case(facts.method), Mismatch::Method)?;
+        meets(&self.subjects, |subject| subject == facts.subject, Mismatch::Subject)?;
+        meets(&self.endpoints, |glob| glob.matches(facts.endpoint), Mismatch::Endpoint)?;
+        meets(&self.models, |glob| glob.matches(facts.model), Mismatch::Model)?;
+        meets(&self.ip_ranges, |range| facts.ip.is_some_and(|ip| holds(range, ip)), Mismatch::Ip)?;
+        if self.attributes.iter().all(|(name, value)| facts.attribute(name) == value) {
+            Ok(())
+        } else {
+            Err(Mismatch::Attribute)
+        }
     }
 }
 
-fn any_or_empty<T>(values: &[T], meets: impl FnMut(&T) -> bool) -> bool {
-    values.is_empty() || values.iter().any(meets)
+fn meets<T>(values: &[T], is_met: impl FnMut(&T) -> bool, mismatch: Mismatch) -> Result<(), Mismatch> {
+    if values.is_empty() || values.iter().any(is_met) { Ok(()) } else { Err(mismatch) }
 }
 
 /// An IPv4 address that arrives mapped into IPv6 is the IPv4 address.

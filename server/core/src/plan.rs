@@ -1,16 +1,16 @@
 //! A workspace's rules and budgets, compiled: which of them apply to a call, and to which counters.
 
 mod identity;
+mod index;
 mod overrides;
 
 use std::cmp::Ordering;
-use std::collections::HashMap;
 use std::sync::Arc;
 
 use smallvec::SmallVec;
 
 use crate::counter::{CounterFamily, CounterId, Limit, Position};
-use crate::ids::{ApiId, BudgetId, RuleId, WorkspaceId};
+use crate::ids::{BudgetId, RuleId, WorkspaceId};
 use crate::matching::{CallFacts, Match, Mismatch, OnMissing, Scope};
 use crate::rule::{
     Algorithm, Budget, BudgetPeriod, Consistency, Enforcement, FailurePolicy, Rule, RulePolicies,
@@ -19,6 +19,7 @@ use crate::time::{Bounds, CalendarPeriod, Millis, Zone};
 use crate::unit::Unit;
 pub use identity::callers_counter;
 use identity::{counter_id, family, overflow, seed};
+use index::Index;
 use overrides::Overrides;
 
 /// Which rule or budget.
@@ -132,8 +133,7 @@ pub enum Unselected {
 #[derive(Clone, Debug, Default)]
 pub struct Plan {
     limits: Vec<PlannedLimit>,
-    by_api: HashMap<ApiId, Vec<usize>>,
-    for_any_api: Vec<usize>,
+    index: Index,
 }
 
 impl Plan {
@@ -153,24 +153,7 @@ impl Plan {
             .map(|budget| plan_budget(workspace, zone, budget, now));
         let mut limits: Vec<PlannedLimit> = rules.chain(budgets).collect();
         limits.sort_by(PlannedLimit::in_order);
-        Self::index(limits)
-    }
-
-    fn index(limits: Vec<PlannedLimit>) -> Self {
-        let mut plan = Self { limits, ..Self::default() };
-        for (place, limit) in plan.limits.iter().enumerate() {
-            if limit.matches.apis.is_empty() {
-                plan.for_any_api.push(place);
-            }
-            for api in &limit.matches.apis {
-                let places = plan.by_api.entry(api.clone()).or_default();
-                // An API that is named twice is still one.
-                if places.last() != Some(&place) {
-                    places.push(place);
-                }
-            }
-        }
-        plan
+        Self { index: Index::new(&limits), limits }
     }
 
     /// All limits, by falling priority.
@@ -191,7 +174,11 @@ impl Plan {
         is_meant: impl Fn(&PlannedLimit) -> bool,
     ) -> Selection<'p> {
         let mut selection = Selection::default();
-        for planned in self.candidates(facts.api).filter(|planned| is_meant(planned)) {
+        let candidates = self.index.candidates(facts);
+        for planned in candidates.iter().filter_map(|place| self.limits.get(*place)) {
+            if !is_meant(planned) {
+                continue;
+            }
             if planned.matches.test(facts).is_err() || is_overridden(&selection, planned) {
                 continue;
             }
@@ -212,23 +199,6 @@ impl Plan {
             .filter(|limit| !applies(limit) && !denies(limit))
             .map(|limit| (limit, selection.reason(limit, facts)))
             .collect()
-    }
-
-    /// Both index lists hold rising places, so merging them keeps the order of priority.
-    fn candidates<'p>(&'p self, api: Option<&ApiId>) -> impl Iterator<Item = &'p PlannedLimit> {
-        let mut own = api.and_then(|api| self.by_api.get(api)).map_or(&[][..], Vec::as_slice);
-        let mut any = self.for_any_api.as_slice();
-        std::iter::from_fn(move || {
-            let from_own = match (own.first(), any.first()) {
-                (Some(a), Some(b)) => a < b,
-                (first, _) => first.is_some(),
-            };
-            let list = if from_own { &mut own } else { &mut any };
-            let (place, rest) = list.split_first()?;
-            *list = rest;
-            Some(*place)
-        })
-        .filter_map(|place| self.limits.get(place))
     }
 }
 

@@ -5,12 +5,13 @@ use proptest::prelude::*;
 use super::*;
 use crate::counter::{Position, Refill};
 use crate::decision::tests::{NOON, cases};
-use crate::ids::{DisplayName, KeyId};
+use crate::ids::{ApiId, DisplayName, KeyId};
 use crate::matching::{Dimension, Glob};
 use crate::money::Nanos;
 use crate::rule::RulePolicies;
 
 mod identity;
+mod index;
 mod overrides;
 
 fn workspace() -> WorkspaceId {
