@@ -59,7 +59,7 @@ impl Redis {
             let said = value_of(&told, &format!("cmdstat_{command}:calls="));
             Ok(said.map(str::parse).transpose()?.unwrap_or(0))
         };
-        Ok(calls("evalsha")? + calls("eval")?)
+        Ok(calls("fcall")? + calls("eval")?)
     }
 }
 
@@ -75,8 +75,8 @@ mod tests {
 
     #[test]
     fn a_value_is_told_by_the_whole_name_before_it() {
-        let told = "# Commandstats\r\ncmdstat_evalsha:calls=12,usec=7\r\ncmdstat_eval:calls=1,usec=9\r\n";
-        assert_eq!(value_of(told, "cmdstat_evalsha:calls="), Some("12"));
+        let told = "# Commandstats\r\ncmdstat_fcall:calls=12,usec=7\r\ncmdstat_eval:calls=1,usec=9\r\n";
+        assert_eq!(value_of(told, "cmdstat_fcall:calls="), Some("12"));
         assert_eq!(value_of(told, "cmdstat_eval:calls="), Some("1"));
         assert_eq!(value_of(told, "cmdstat_get:calls="), None);
         assert_eq!(value_of("process_id:4711\r\n", "process_id:"), Some("4711"));

@@ -11,13 +11,14 @@ use arc_swap::ArcSwapOption;
 use futures::FutureExt;
 use futures::future::{BoxFuture, Shared};
 use parking_lot::Mutex;
+use rateguard_engine::deadline;
 use rateguard_engine::ports::StoreError;
 use redis::{Cmd, ErrorKind, RedisError, ServerErrorKind, Value};
 use tokio::time::{Instant, timeout_at};
 
-use self::wire::{Door, Wire};
+use self::wire::{Asked, Door, Wire};
 use crate::config::RedisCounterStoreConfig;
-use crate::scripts::NamedScript;
+use crate::scripts::{self, Function};
 
 /// The name by which errors know the store.
 pub(crate) const STORE: &str = "counter";
@@ -67,20 +68,30 @@ impl Link {
         })
     }
 
-    /// Runs a script, and teaches it to a server that does not know it.
+    /// Runs a function, and teaches all of them to a server that does not know it.
     pub(crate) async fn run(
         &self,
-        script: &NamedScript,
+        function: &Function,
         keys: &[String],
-        arguments: &[&[u8]],
+        command: &[u8],
         within: Duration,
     ) -> Result<Value, StoreError> {
-        let deadline = Instant::now() + within;
-        match self.ask_again(&script.by_name(keys, arguments), deadline).await {
-            Err(Failure::Refused(error)) if is_unknown_script(&error) => {
-                self.ask_again(&script.by_code(keys, arguments), deadline).await.map_err(Failure::into_error)
-            }
-            outcome => outcome.map_err(Failure::into_error),
+        let (call, deadline) = (function.call(keys, command), Instant::now() + within);
+        let mut outcome = self.ask_again(&call, deadline).await;
+        if matches!(&outcome, Err(Failure::Refused(error)) if is_unknown_function(error)) {
+            self.teach(keys, deadline).await.map_err(Failure::into_error)?;
+            outcome = self.ask_again(&call, deadline).await;
+        }
+        outcome.map_err(Failure::into_error)
+    }
+
+    /// Teaches the functions to the server of some keys.
+    async fn teach(&self, keys: &[String], deadline: Instant) -> Result<(), Failure> {
+        let key = keys.first().map_or("", String::as_str);
+        match self.ask(Asked::ServerOf(key, &scripts::load()), deadline).await {
+            // Another caller was faster.
+            Err(Failure::Refused(error)) if is_loaded_already(&error) => Ok(()),
+            outcome => outcome.map(drop),
         }
     }
 
@@ -93,7 +104,7 @@ impl Link {
     /// nothing was done.
     async fn ask_again(&self, command: &Cmd, deadline: Instant) -> Result<Value, Failure> {
         loop {
-            match self.ask(command, deadline).await {
+            match self.ask(Asked::ByItsKeys(command), deadline).await {
                 Err(Failure::Refused(error))
                     if has_moved(&error) && Instant::now() + MOVED_PAUSE < deadline =>
                 {
@@ -104,17 +115,17 @@ impl Link {
         }
     }
 
-    async fn ask(&self, command: &Cmd, deadline: Instant) -> Result<Value, Failure> {
+    async fn ask(&self, asked: Asked<'_>, deadline: Instant) -> Result<Value, Failure> {
         let wire = match timeout_at(deadline, self.wire()).await {
             Ok(wire) => wire.map_err(Failure::NotSent)?,
             Err(_) => return Err(Failure::NotSent("there was no connection in time".to_owned())),
         };
-        match timeout_at(deadline, wire.send(command)).await {
-            Ok(outcome) => {
+        match deadline::by(deadline, wire.send(asked)).await {
+            Some(outcome) => {
                 self.silent_calls.store(0, Ordering::Relaxed);
                 outcome.map_err(|error| self.broken(&wire, error))
             }
-            Err(_) => {
+            None => {
                 if self.is_silent_for_long() {
                     self.drop_wire(&wire);
                 }
@@ -199,7 +210,7 @@ impl Failure {
         match self {
             Self::NotSent(detail) => unavailable(detail),
             Self::Silent(detail) => unknown(detail),
-            Self::Refused(error) if is_script_failure(&error) => {
+            Self::Refused(error) if is_script_failure(&error) && !is_unknown_function(&error) => {
                 StoreError::Corrupt { store: STORE, detail: error.to_string() }
             }
             Self::Refused(error) => unavailable(error.to_string()),
@@ -213,8 +224,12 @@ fn was_refused(error: &RedisError) -> bool {
     error.is_connection_refusal() || error.code().is_some() || has_moved(error)
 }
 
-fn is_unknown_script(error: &RedisError) -> bool {
-    error.kind() == ErrorKind::Server(ServerErrorKind::NoScript)
+fn is_unknown_function(error: &RedisError) -> bool {
+    is_script_failure(error) && error.detail().is_some_and(|said| said.contains("Function not found"))
+}
+
+fn is_loaded_already(error: &RedisError) -> bool {
+    is_script_failure(error) && error.detail().is_some_and(|said| said.contains("already exists"))
 }
 
 /// A server that leads no more, or does not know whom it follows.

@@ -1,75 +1,90 @@
-//! The scripts, each put together from its parts. Their names are hashes of what they say, so that a
-//! version of this program never runs the script of another.
+//! The scripts, as one library of functions that Redis keeps. It is named by a hash of what it says, so that
+//! a version of this program never runs the functions of another.
+//!
+//! Functions are made once, when the library is loaded. A script that is sent by `EVALSHA` makes all of its
+//! own with each call, which took Redis longer than most decisions take it.
 
 use std::sync::LazyLock;
 
 use redis::{Cmd, Script, cmd};
 
-/// A script with its name.
-pub(crate) struct NamedScript {
-    code: &'static str,
-    hash: String,
+/// Where one function begins and another ends does not matter to Lua: what they share comes first.
+const PARTS: &str = concat!(
+    include_str!("scripts/numbers.lua"),
+    include_str!("scripts/counters.lua"),
+    include_str!("scripts/books.lua"),
+    include_str!("scripts/workspace.lua"),
+    include_str!("scripts/reservations.lua"),
+    include_str!("scripts/ids.lua"),
+    include_str!("scripts/check.lua"),
+    include_str!("scripts/lease.lua"),
+    include_str!("scripts/cancel.lua"),
+    include_str!("scripts/settle.lua"),
+    include_str!("scripts/tend.lua"),
+    include_str!("scripts/slots.lua"),
+);
+
+static LIBRARY: LazyLock<Library> = LazyLock::new(Library::new);
+
+struct Library {
+    version: String,
+    code: String,
 }
 
-/// A script of the parts that all decisions need, and others behind them.
-macro_rules! over_counters {
-    ($($part:literal),+) => {
-        LazyLock::new(|| {
-            NamedScript::new(concat!(
-                include_str!("scripts/numbers.lua"),
-                include_str!("scripts/counters.lua"),
-                include_str!("scripts/books.lua"),
-                include_str!("scripts/workspace.lua"),
-                include_str!("scripts/reservations.lua"),
-                $(include_str!($part)),+
-            ))
-        })
+impl Library {
+    fn new() -> Self {
+        let version = Script::new(PARTS).get_hash().to_owned();
+        let code = format!("#!lua name=rateguard_{version}\nlocal VERSION = '{version}'\n{PARTS}");
+        Self { version, code }
+    }
+}
+
+/// One of the library's functions.
+pub(crate) struct Function {
+    name: LazyLock<String>,
+}
+
+macro_rules! functions {
+    ($($(#[$about:meta])* $function:ident = $name:literal;)+) => {
+        $($(#[$about])* pub(crate) static $function: Function = Function {
+            name: LazyLock::new(|| format!(concat!($name, "_{}"), LIBRARY.version)),
+        };)+
     };
 }
 
-/// Decides a check.
-pub(crate) static CHECK: LazyLock<NamedScript> = over_counters!("scripts/ids.lua", "scripts/check.lua");
+functions! {
+    /// Decides a check.
+    CHECK = "check";
+    /// Ends and takes leases.
+    LEASE = "lease";
+    /// Undoes an attempt at a check.
+    CANCEL = "cancel";
+    /// Settles records.
+    SETTLE = "settle";
+    /// Does everything else with a workspace.
+    TEND = "tend";
+    /// Claims the slot of a replica.
+    CLAIM_SLOT = "claim";
+    /// Gives one back.
+    FREE_SLOT = "free";
+}
 
-/// Ends and takes leases.
-pub(crate) static LEASE: LazyLock<NamedScript> = over_counters!("scripts/lease.lua");
-
-/// Undoes an attempt at a check.
-pub(crate) static CANCEL: LazyLock<NamedScript> = over_counters!("scripts/ids.lua", "scripts/cancel.lua");
-
-/// Gives out the slots of replicas.
-pub(crate) static SLOTS: LazyLock<NamedScript> =
-    LazyLock::new(|| NamedScript::new(include_str!("scripts/slots.lua")));
-
-/// Settles records.
-pub(crate) static SETTLE: LazyLock<NamedScript> = over_counters!("scripts/settle.lua");
-
-/// Does everything else.
-pub(crate) static TEND: LazyLock<NamedScript> = over_counters!("scripts/tend.lua");
-
-impl NamedScript {
-    fn new(code: &'static str) -> Self {
-        Self { code, hash: Script::new(code).get_hash().to_owned() }
-    }
-
-    /// The call of a script that the server knows.
-    pub(crate) fn by_name(&self, keys: &[String], arguments: &[&[u8]]) -> Cmd {
-        call("EVALSHA", &self.hash, keys, arguments)
-    }
-
-    /// The call that also teaches the server the script.
-    pub(crate) fn by_code(&self, keys: &[String], arguments: &[&[u8]]) -> Cmd {
-        call("EVAL", self.code, keys, arguments)
+impl Function {
+    /// Its call.
+    pub(crate) fn call(&self, keys: &[String], command: &[u8]) -> Cmd {
+        let mut call = cmd("FCALL");
+        call.arg(self.name.as_str()).arg(keys.len());
+        for key in keys {
+            call.arg(key);
+        }
+        call.arg(command);
+        call
     }
 }
 
-fn call(how: &str, script: &str, keys: &[String], arguments: &[&[u8]]) -> Cmd {
-    let mut call = cmd(how);
-    call.arg(script).arg(keys.len());
-    for key in keys {
-        call.arg(key);
-    }
-    for argument in arguments {
-        call.arg(*argument);
-    }
-    call
+/// Teaches a server all of them. A server that has them already refuses it.
+pub(crate) fn load() -> Cmd {
+    let mut load = cmd("FUNCTION");
+    load.arg("LOAD").arg(LIBRARY.code.as_str());
+    load
 }

@@ -26,7 +26,7 @@ use crate::encode::{self, Bounded, counter_bytes, reservation_bytes};
 use crate::link::{Link, unavailable};
 use crate::pack::Packer;
 use crate::reply::{Doubt, Generation, Head, Reply, corrupt};
-use crate::scripts::{CANCEL, CHECK, LEASE, NamedScript, SETTLE, TEND};
+use crate::scripts::{CANCEL, CHECK, Function, LEASE, SETTLE, TEND};
 use crate::workspaces::{Known, Workspaces};
 
 /// Records settled by one script: longer ones would keep others waiting.
@@ -151,16 +151,16 @@ impl RedisCounterStore {
         Ok(known)
     }
 
-    /// Runs a script on a workspace.
+    /// Runs a function on a workspace.
     pub(crate) async fn run(
         &self,
-        script: &NamedScript,
+        function: &Function,
         known: &Known,
         keys: &[String],
         command: Packer,
         within: Duration,
     ) -> Result<(Head, Reply), StoreError> {
-        let value = self.link.run(script, keys, &[&command.finish()], within).await?;
+        let value = self.link.run(function, keys, &command.finish(), within).await?;
         let mut reply = Reply::of(value)?;
         let head = reply.head()?;
         known.take_in(&head);

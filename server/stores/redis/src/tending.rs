@@ -15,8 +15,9 @@ use rateguard_engine::ports::{
 use redis::{Value, cmd};
 
 use crate::decode;
+use crate::pack::Packer;
 use crate::reply::{Reply, corrupt};
-use crate::scripts::{SLOTS, TEND};
+use crate::scripts::{CLAIM_SLOT, FREE_SLOT, TEND};
 use crate::store::{AT_ONCE, RedisCounterStore};
 use crate::workspaces::Known;
 
@@ -48,31 +49,25 @@ impl RedisCounterStore {
 
     /// Claims a slot, for longer than the holder counts on.
     pub(crate) async fn claim_slot(&self, claim: &SlotClaim) -> Result<Option<Slot>, StoreError> {
-        let now = self.instant(claim.now).get().to_string();
-        let last = claim.last.map_or(-1, i32::from).to_string();
-        let life_ms = claim.life_ms.saturating_add(SLOT_MARGIN_MS).to_string();
-        let (settling_ms, slots_max) = (claim.settling_ms.to_string(), claim.slots_max.to_string());
-        let holder = claim.holder.0.to_be_bytes();
-        let arguments: [&[u8]; 6] = [
-            now.as_bytes(),
-            &holder,
-            last.as_bytes(),
-            life_ms.as_bytes(),
-            settling_ms.as_bytes(),
-            slots_max.as_bytes(),
-        ];
+        let mut packer = Packer::default();
+        packer.array(6).integer(self.instant(claim.now).get()).text(claim.holder.0.to_be_bytes());
+        packer
+            .integer(claim.last.map_or(-1, i64::from))
+            .integer(claim.life_ms.saturating_add(SLOT_MARGIN_MS));
+        packer.integer(claim.settling_ms).integer(claim.slots_max);
         let keys = [self.common_key("slots")];
-        let value = self.link.run(&SLOTS, &keys, &arguments, self.config.batch_deadline).await?;
+        let within = self.config.batch_deadline;
+        let value = self.link.run(&CLAIM_SLOT, &keys, &packer.finish(), within).await?;
         let mut reply = Reply::of(value)?;
         let (number, usable_in_ms) = (reply.small()?, reply.small()?);
         Ok(u16::try_from(number).ok().map(|number| Slot { number, usable_in_ms }))
     }
 
     pub(crate) async fn drop_slot(&self, holder: SlotHolder, number: u16) -> Result<(), StoreError> {
-        let (holder, number) = (holder.0.to_be_bytes(), number.to_string());
-        let arguments: [&[u8]; 2] = [&holder, number.as_bytes()];
+        let mut packer = Packer::default();
+        packer.array(2).text(holder.0.to_be_bytes()).integer(number);
         let keys = [self.common_key("slots")];
-        self.link.run(&SLOTS, &keys, &arguments, self.config.deadline).await.map(drop)
+        self.link.run(&FREE_SLOT, &keys, &packer.finish(), self.config.deadline).await.map(drop)
     }
 
     /// Puts a workspace into the list of all of them, so that whoever is left expires what it holds.
@@ -229,7 +224,7 @@ impl RedisCounterStore {
         packer.text("health");
         let keys = [self.key(&known.id)];
         let command = packer.finish();
-        let value = self.link.run(&TEND, &keys, &[&command], self.config.batch_deadline).await?;
+        let value = self.link.run(&TEND, &keys, &command, self.config.batch_deadline).await?;
         let mut reply = Reply::of(value)?;
         let mut next = || reply.small().map(i64::unsigned_abs);
         let figures = Figures { live: next()?, overflowed: next()?, forgotten: next()? };

@@ -5,6 +5,7 @@ use std::sync::Once;
 use redis::aio::{ConnectionLike, MultiplexedConnection};
 use redis::cluster::ClusterClient;
 use redis::cluster_async::ClusterConnection;
+use redis::cluster_routing::{Route, RoutingInfo, SingleNodeRoutingInfo, SlotAddr};
 use redis::io::tcp::TcpSettings;
 use redis::sentinel::{Sentinel, SentinelNodeConnectionInfo};
 use redis::{
@@ -29,6 +30,15 @@ pub(super) enum Door {
 pub(super) enum Wire {
     One(MultiplexedConnection),
     Cluster(ClusterConnection),
+}
+
+/// What is asked of which server of a cluster.
+#[derive(Clone, Copy)]
+pub(super) enum Asked<'c> {
+    /// A command that names keys, and goes to who has them.
+    ByItsKeys(&'c Cmd),
+    /// A command that names none, for who has this key.
+    ServerOf(&'c str, &'c Cmd),
 }
 
 impl Door {
@@ -59,10 +69,18 @@ impl Door {
 }
 
 impl Wire {
-    pub(super) async fn send(&self, command: &Cmd) -> RedisResult<Value> {
-        match self {
-            Self::One(connection) => connection.clone().req_packed_command(command).await,
-            Self::Cluster(connection) => connection.clone().req_packed_command(command).await,
+    pub(super) async fn send(&self, asked: Asked<'_>) -> RedisResult<Value> {
+        match (self, asked) {
+            (Self::One(connection), Asked::ByItsKeys(command) | Asked::ServerOf(_, command)) => {
+                connection.clone().req_packed_command(command).await
+            }
+            (Self::Cluster(connection), Asked::ByItsKeys(command)) => {
+                connection.clone().req_packed_command(command).await
+            }
+            (Self::Cluster(connection), Asked::ServerOf(key, command)) => {
+                let leader = SingleNodeRoutingInfo::SpecificNode(Route::with_key(key, SlotAddr::Master));
+                connection.clone().route_command(command.clone(), RoutingInfo::SingleNode(leader)).await
+            }
         }
         .and_then(Value::extract_error)
     }

@@ -1,11 +1,7 @@
--- What settlements, releases and expiries do to counters; made on first need, since a check seldom
--- needs it.
+-- What settlements, releases and expiries do to counters.
 
-local books_made
-
-local function books()
-  if books_made then return books_made end
-  local lib = {}
+local book = {}
+do
   -- For how long after its period records of it are accepted.
   local OCCURRED_BEFORE_MS_MAX = 3024000000
 
@@ -16,7 +12,7 @@ local function books()
   end
 
   -- Charges what was used at an instant, never asking.
-  function lib.charge(counter, limit, amount, accounted_at, now)
+  function book.charge(counter, limit, amount, accounted_at, now)
     local kind = counter[1]
     if kind == BUCKET then
       local size = multiply(most(limit[7], amount), limit[9])
@@ -65,7 +61,7 @@ local function books()
   end
 
   -- Corrects an amount taken at a mark, where that still counts.
-  function lib.correct(counter, mark, taken, delta, now)
+  function book.correct(counter, mark, taken, delta, now)
     if counter[1] ~= mark[1] then return end
     local kind = counter[1]
     if kind == BUCKET then
@@ -85,7 +81,7 @@ local function books()
   end
 
   -- Turns what the period of a mark holds into a cost.
-  function lib.settle_budget(counter, start, freed, cost)
+  function book.settle_budget(counter, start, freed, cost)
     local spent = budget_begun(counter, start)
     if not spent then return end
     counter[spent + 1] = most(subtract(counter[spent + 1], freed), 0)
@@ -93,32 +89,32 @@ local function books()
   end
 
   -- Spends in the period that holds an instant, as far as the counter knows one.
-  function lib.spend_at(counter, at, cost)
+  function book.spend_at(counter, at, cost)
     for start = 3, 7, 4 do
       local begins, ends = counter[start], counter[start + 1]
       if begins and (ends == 0 or (begins <= at and at < ends)) then
-        lib.settle_budget(counter, begins, 0, cost)
+        book.settle_budget(counter, begins, 0, cost)
         return
       end
     end
   end
 
   -- Sets what a budget has spent in the period of an opening, or adds to what was just set.
-  function lib.open(counter, limit, amount, is_first, now)
+  function book.open(counter, limit, amount, is_first, now)
     local at = limit[9] > 0 and limit[8] or now
     if is_first then
-      lib.charge(counter, limit, 0, at, now)
+      book.charge(counter, limit, 0, at, now)
       if counter[3] <= at then
         counter[5] = 0
       elseif counter[7] and counter[7] <= at then
         counter[9] = 0
       end
     end
-    lib.charge(counter, limit, amount, at, now)
+    book.charge(counter, limit, amount, at, now)
   end
 
   -- The limit of nothing, and the instant, of which the counter begins that a mark stands in.
-  function lib.place_of(mark)
+  function book.place_of(mark)
     local kind = mark[1]
     if kind == BUCKET then return { BUCKET, '', '', 0, 0, 0, 0, mark[3], mark[4] }, mark[2] end
     if kind == SLIDING then
@@ -131,18 +127,18 @@ local function books()
   end
 
   -- Whether what stands at a mark counts no more.
-  function lib.is_over(mark, now)
+  function book.is_over(mark, now)
     if mark[1] == WINDOW then return now >= mark[3] end
     if mark[1] == SLIDING then return now >= leaves_at(mark[2], step_of(mark[3])) end
     return false
   end
 
-  function lib.holds_nothing(counter)
+  function book.holds_nothing(counter)
     return counter[6] == 0 and (counter[10] or 0) == 0
   end
 
   -- Whether a counter counts like a fresh one from now on.
-  function lib.is_idle(counter, now)
+  function book.is_idle(counter, now)
     local kind = counter[1]
     if kind == BUCKET then return now >= counter[8] end
     if kind == WINDOW then return counter[5] == 0 or now >= counter[4] end
@@ -150,9 +146,6 @@ local function books()
     if kind == CONCURRENCY then return counter[3] == 0 and (counter[4] == 0 or now >= counter[5]) end
     local spent_nothing = counter[5] == 0 and (counter[9] or 0) == 0
     local long_over = counter[4] > 0 and now >= instant(counter[4] + OCCURRED_BEFORE_MS_MAX)
-    return lib.holds_nothing(counter) and (spent_nothing or long_over)
+    return book.holds_nothing(counter) and (spent_nothing or long_over)
   end
-
-  books_made = lib
-  return lib
 end

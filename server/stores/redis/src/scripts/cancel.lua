@@ -1,71 +1,72 @@
 -- Undoes an attempt, whether it has arrived or will; see `server/stores/memory/src/workspace/cancel.rs`.
 --
 -- The command: now, generation offered, generation and sequence seen, the caller's now, charges, request.
+do
+  local UNDONE, TOO_LATE = 0, 1
 
-local UNDONE, TOO_LATE = 0, 1
+  local charges, request
 
-local command = cmsgpack.unpack(ARGV[1])
-local charges, request = command[6], command[7]
-begin(command, {})
-
-local function take_back(decided_at, places)
-  local book = books()
-  for place = 1, #charges do
-    local charge = charges[place]
-    local amount = integer(charge[5])
-    local id, first, second = charge[2], usual_place(charge, decided_at)
-    if places ~= '' then
-      local taken = places[place]
-      id = taken and taken[1]
-      if taken then first, second = taken[2], taken[3] end
-    end
-    local stands = id and amount ~= 0 and not was_reset(id, decided_at)
-    local counter = stands and get(id)
-    if counter then
-      change(id)
-      book.correct(counter, mark_of(charge, first, second), amount, subtract(0, amount), now)
+  local function take_back(decided_at, places)
+    for place = 1, #charges do
+      local charge = charges[place]
+      local amount = integer(charge[5])
+      local id, first, second = charge[2], usual_place(charge, decided_at)
+      if places ~= '' then
+        local taken = places[place]
+        id = taken and taken[1]
+        if taken then first, second = taken[2], taken[3] end
+      end
+      local stands = id and amount ~= 0 and not was_reset(id, decided_at)
+      local counter = stands and get(id)
+      if counter then
+        change(id)
+        book.correct(counter, mark_of(charge, first, second), amount, subtract(0, amount), now)
+      end
     end
   end
-end
 
--- Releases a reservation that nobody was told of; one that is over stays as it is.
-local function release(id)
-  local lib = reservations()
-  local record = lib.load(id)
-  if not record or record[STATE] ~= OPEN then return false end
-  local before = lib.stage(record)
-  if record[EXPIRES_AT] <= now then lib.expire(record) else lib.release(record) end
-  lib.moved(record, id, before)
-  return true
-end
-
--- Takes the attempt from the decision that stands for its id; says whether one does.
-local function leave(known)
-  local content, expires_at, id, attempts, asked, life_ms, places = cmsgpack.unpack(known)
-  if expires_at <= now then return false end
-  local place = attempts and place_of_attempt(attempts, request[4])
-  if not place or content ~= request[2] then return true end
-  attempts = string.sub(attempts, 1, place - 1) .. string.sub(attempts, place + ATTEMPT_BYTES)
-  local is_undone = attempts == ''
-  if is_undone and id ~= '' then
-    is_undone = release(id)
-  elseif is_undone then
-    -- Under other limits than at the decision nobody knows what it took.
-    is_undone = asked == request[5]
-    if is_undone then take_back(expires_at - life_ms, places) end
+  -- Releases a reservation that nobody was told of; one that is over stays as it is.
+  local function release(id)
+    local record = reservations.load(id)
+    if not record or record[STATE] ~= OPEN then return false end
+    local before = reservations.stage(record)
+    if record[EXPIRES_AT] <= now then reservations.expire(record) else reservations.release(record) end
+    reservations.moved(record, id, before)
+    return true
   end
-  if is_undone then
-    afterwards(function() redis.call('HDEL', KEYS[2], request[1]) end)
-  else
-    local record = cmsgpack.pack(content, expires_at, id, attempts, asked, life_ms, places)
-    redis.call('HSET', KEYS[2], request[1], record)
-  end
-  return true
-end
 
-local known = recalled(request)
-local until_when = instant(request[3] + since(now, command[5]))
-keep_id(request[1] .. request[4], cmsgpack.pack('', until_when, ''), until_when, command[1])
-local stands = known and leave(known)
-finish()
-return answer(not stands and request[3] <= now and TOO_LATE or UNDONE)
+  -- Takes the attempt from the decision that stands for its id; says whether one does.
+  local function leave(known)
+    local content, expires_at, id, attempts, asked, life_ms, places = cmsgpack.unpack(known)
+    if expires_at <= now then return false end
+    local place = attempts and place_of_attempt(attempts, request[4])
+    if not place or content ~= request[2] then return true end
+    attempts = string.sub(attempts, 1, place - 1) .. string.sub(attempts, place + ATTEMPT_BYTES)
+    local is_undone = attempts == ''
+    if is_undone and id ~= '' then
+      is_undone = release(id)
+    elseif is_undone then
+      -- Under other limits than at the decision nobody knows what it took.
+      is_undone = asked == request[5]
+      if is_undone then take_back(expires_at - life_ms, places) end
+    end
+    if is_undone then
+      afterwards(function() redis.call('HDEL', IDS_KEY, request[1]) end)
+    else
+      local record = cmsgpack.pack(content, expires_at, id, attempts, asked, life_ms, places)
+      redis.call('HSET', IDS_KEY, request[1], record)
+    end
+    return true
+  end
+
+  define('cancel', function(command)
+    charges, request = command[6], command[7]
+    begin(command, {})
+    local known = recalled(request)
+    local until_when = instant(request[3] + since(now, command[5]))
+    keep_id(request[1] .. request[4], cmsgpack.pack('', until_when, ''), until_when, command[1])
+    local stands = known and leave(known)
+    finish()
+    return answer(not stands and request[3] <= now and TOO_LATE or UNDONE)
+  end)
+end

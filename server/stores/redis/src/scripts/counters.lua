@@ -1,7 +1,8 @@
 -- The counters, as the core reads and changes them; see `server/core/src/counter`.
 --
 -- A limit is an array: kind, own id, overflow id, need, take, enforcement, size, and three numbers of
--- its kind; a charge has its unit behind them, and whether it counts denied amounts. A counter is an array: kind, position included, and what its kind keeps.
+-- its kind; a charge has its unit behind them, and whether it counts denied amounts. A counter is an array:
+-- kind, position included, and what its kind keeps.
 
 local BUCKET, WINDOW, SLIDING, BUDGET, CALENDAR, CONCURRENCY = 1, 2, 3, 4, 5, 6
 local MILLIS_MAX = 253402128000000
@@ -83,7 +84,12 @@ end
 
 -- What is used of a bucket, in parts of a unit.
 local function bucket_ticks(counter, units, period, now)
-  local part = counter[4]
+  local whole, part, elapsed_ms = counter[3], counter[4], now - counter[7]
+  -- What is usual: nothing is lent, the period is as it was, and everything is small.
+  if counter[5] == period and not counter[9] and type(whole) == 'number' and type(units) == 'number' then
+    local ticks, gone = whole * period + part, elapsed_ms > 0 and units * elapsed_ms or 0
+    if ticks < SAFE and gone < SAFE then return ticks > gone and ticks - gone or 0 end
+  end
   if counter[5] ~= period then part = divide_up(multiply(part, period), counter[5]) end
   local ticks, from = add(multiply(counter[3], period), part), counter[7]
   if counter[9] then
@@ -99,6 +105,11 @@ local function bucket_ticks(counter, units, period, now)
 end
 
 local function ms_for(ticks, units)
+  if type(ticks) == 'number' and type(units) == 'number' then
+    if ticks <= 0 then return 0 end
+    local rest = fmod(ticks, units)
+    return (ticks - rest) / units + (rest > 0 and 1 or 0)
+  end
   if less(ticks, 0) then return 0 end
   return divide_up(ticks, units)
 end
@@ -134,7 +145,7 @@ end
 
 local function roll_lent(counter, at)
   if not counter[9] then return end
-  local generation, current, previous = slot_of(at, GENERATION_MS), counter[10], counter[11]
+  local generation, current = slot_of(at, GENERATION_MS), counter[10]
   if generation <= counter[9] then return end
   local passed = generation - counter[9]
   counter[9] = generation
@@ -197,7 +208,7 @@ local function sliding_add(counter, slot, delta)
   local before = counter[place + 1]
   local room = delta
   if type(counter[3]) == 'table' or type(delta) == 'table' then
-    room = least(delta, subtract(big().most, counter[3]))
+    room = least(delta, subtract(big.most, counter[3]))
   end
   local after = bounded(before, room)
   counter[3] = add(counter[3], subtract(after, before))

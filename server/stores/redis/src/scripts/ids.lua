@@ -12,22 +12,29 @@ local ATTEMPT_BYTES, ATTEMPTS_MAX = 4, 8
 local ID_KEPT_MS = 60000
 -- And by this much where the command's own clock counts, as in tests: the server's may be far ahead.
 local ID_KEPT_BY_COMMAND_MS = 86400000
+-- The field that says until when the key is kept at least, so that it is not told with each id. No id is as short.
+local KEPT_UNTIL = 't'
+local ids_kept_until
 
 -- The decision that stands for an id, and whether this attempt at it was cancelled.
 local function recalled(request)
-  if request[4] == '' then return redis.call('HGET', KEYS[2], request[1]), false end
-  local found = redis.call('HMGET', KEYS[2], request[1], request[1] .. request[4])
-  if not found[2] then return found[1], false end
+  local found = redis.call('HMGET', IDS_KEY, request[1], request[1] .. request[4], KEPT_UNTIL)
+  ids_kept_until = tonumber(found[3] or 0)
+  if request[4] == '' or not found[2] then return found[1], false end
   local _, until_when = cmsgpack.unpack(found[2])
   return found[1], until_when > now
 end
 
 -- Keeps something of an id until its time is over. `asked_at` is zero where the server's clock counts.
 local function keep_id(field, value, expires_at, asked_at)
-  redis.call('HSET', KEYS[2], field, value)
+  if expires_at <= ids_kept_until then
+    redis.call('HSET', IDS_KEY, field, value)
+    return
+  end
   local kept_ms = since(expires_at, now) + (asked_at == 0 and ID_KEPT_MS or ID_KEPT_BY_COMMAND_MS)
-  if redis.call('PEXPIRE', KEYS[2], kept_ms, 'GT') == 0 then
-    redis.call('PEXPIRE', KEYS[2], kept_ms, 'NX')
+  redis.call('HSET', IDS_KEY, field, value, KEPT_UNTIL, string.format('%.0f', now + kept_ms))
+  if redis.call('PEXPIRE', IDS_KEY, kept_ms, 'GT') == 0 then
+    redis.call('PEXPIRE', IDS_KEY, kept_ms, 'NX')
   end
 end
 

@@ -1,17 +1,16 @@
 -- Integers of any size. Lua's numbers are doubles, exact below 2^53; an integer beyond that is a
--- table of limbs, made on first need, so that what is common costs one comparison.
+-- table of limbs, so that what is common costs one comparison.
 
 local SAFE = 9007199254740992
-local fmod, floor = math.fmod, math.floor
+-- Lua's own libraries are not there while this one is loaded.
+local fmod, floor
 local add, subtract, multiply, divide, less
-local big_made
 
 -- The arithmetic of large integers: sign and limbs of base 10^7, lowest first. A result below 2^53
 -- is a plain number again, so that every integer has one shape.
-local function big()
-  if big_made then return big_made end
+local big = {}
+do
   local BASE, DIGITS = 10000000, 7
-  local lib = {}
 
   local function magnitude(value)
     if type(value) == 'table' then return value, value.negative end
@@ -76,7 +75,7 @@ local function big()
     return x
   end
 
-  function lib.negated(value)
+  function big.negated(value)
     if type(value) == 'number' then return -value end
     local limbs = {}
     for place = 1, #value do limbs[place] = value[place] end
@@ -84,7 +83,7 @@ local function big()
     return limbs
   end
 
-  function lib.add(a, b)
+  function big.add(a, b)
     local x, x_negative = magnitude(a)
     local y, y_negative = magnitude(b)
     if x_negative == y_negative then return made(sum(x, y), x_negative) end
@@ -94,7 +93,7 @@ local function big()
     return made(difference(y, x), y_negative)
   end
 
-  function lib.multiply(a, b)
+  function big.multiply(a, b)
     local x, x_negative = magnitude(a)
     local y, y_negative = magnitude(b)
     local limbs = {}
@@ -112,7 +111,7 @@ local function big()
   end
 
   -- Quotient and rest; neither is negative. Each digit is guessed by doubles and put right.
-  function lib.divide(a, b)
+  function big.divide(a, b)
     local x = magnitude(a)
     local limbs, rest, by = {}, 0, approximate(b)
     for place = #x, 1, -1 do limbs[place] = 0 end
@@ -127,7 +126,7 @@ local function big()
     return made(limbs, false), rest
   end
 
-  function lib.less(a, b)
+  function big.less(a, b)
     local x, x_negative = magnitude(a)
     local y, y_negative = magnitude(b)
     if x_negative ~= y_negative then return x_negative end
@@ -136,7 +135,7 @@ local function big()
     return order < 0
   end
 
-  function lib.parse(text)
+  function big.parse(text)
     local negative = string.sub(text, 1, 1) == '-'
     if negative then text = string.sub(text, 2) end
     local limbs = {}
@@ -146,15 +145,14 @@ local function big()
     return made(limbs, negative)
   end
 
-  function lib.text(value)
+  function big.text(value)
     local parts = { value.negative and '-' or '', string.format('%.0f', value[#value]) }
     for place = #value - 1, 1, -1 do parts[#parts + 1] = string.format('%07.0f', value[place]) end
     return table.concat(parts)
   end
 
-  lib.most = lib.parse('9223372036854775807')
-  big_made = lib
-  return lib
+  -- 2^63 - 1.
+  big.most = { 4775807, 7203685, 92233, negative = false }
 end
 
 function add(a, b)
@@ -162,7 +160,7 @@ function add(a, b)
     local s = a + b
     if s < SAFE and s > -SAFE then return s end
   end
-  return big().add(a, b)
+  return big.add(a, b)
 end
 
 function subtract(a, b)
@@ -170,7 +168,7 @@ function subtract(a, b)
     local d = a - b
     if d < SAFE and d > -SAFE then return d end
   end
-  return big().add(a, big().negated(b))
+  return big.add(a, big.negated(b))
 end
 
 function multiply(a, b)
@@ -178,7 +176,7 @@ function multiply(a, b)
     local p = a * b
     if p < SAFE and p > -SAFE then return p end
   end
-  return big().multiply(a, b)
+  return big.multiply(a, b)
 end
 
 -- Quotient, rounded down, and rest; neither number is negative.
@@ -187,12 +185,12 @@ function divide(a, b)
     local rest = fmod(a, b)
     return (a - rest) / b, rest
   end
-  return big().divide(a, b)
+  return big.divide(a, b)
 end
 
 function less(a, b)
   if type(a) == 'number' and type(b) == 'number' then return a < b end
-  return big().less(a, b)
+  return big.less(a, b)
 end
 
 local function divide_up(a, b)
@@ -213,19 +211,19 @@ end
 
 -- An integer as it came: beyond 2^53 it is text.
 local function integer(value)
-  if type(value) == 'string' then return big().parse(value) end
+  if type(value) == 'string' then return big.parse(value) end
   return value
 end
 
 -- An integer as it goes.
 local function shown(value)
-  if type(value) == 'table' then return big().text(value) end
+  if type(value) == 'table' then return big.text(value) end
   return value
 end
 
 -- At most what 64 bits hold, as the core saturates.
 local function saturated(value)
-  if type(value) == 'table' and big().less(big().most, value) then return big().most end
+  if type(value) == 'table' and big.less(big.most, value) then return big.most end
   return value
 end
 

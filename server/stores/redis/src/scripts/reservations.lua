@@ -1,5 +1,4 @@
--- Reservations, as the core settles and ends them; see `server/core/src/reservation.rs`. Made on first
--- need: a check that consumes has nothing to do with them.
+-- Reservations, as the core settles and ends them; see `server/core/src/reservation.rs`.
 --
 -- A record is an array: state, decided at, expires at, floor, position included, key, by a gateway (0
 -- or 1), cost (or false), captured, id of its check (empty: none). What is captured is an array: counter,
@@ -13,12 +12,8 @@ local EXPIRED_PER_STEP = 4
 local RECORD_KEPT_MS = 259200000
 -- An id's key outlives the last of its ids by this much where that was renewed.
 local RENEWED_ID_KEPT_MS = 86400000
-local reservations_made
-
-local function reservations()
-  if reservations_made then return reservations_made end
-  local lib, book = {}, books()
-
+local reservations = {}
+do
   -- What a caller sees of a record's stage: open, waiting for its floor's event, over.
   local function stage(record)
     if record[STATE] == OPEN then return 'd' end
@@ -36,7 +31,7 @@ local function reservations()
     record[CAPTURED] = kept
   end
 
-  function lib.load(id)
+  function reservations.load(id)
     local raw = staged[id] or redis.call('HGET', key('r'), id)
     if not raw then return nil end
     local record = cmsgpack.unpack(raw)
@@ -48,7 +43,7 @@ local function reservations()
     return record
   end
 
-  function lib.save(id, record)
+  function reservations.save(id, record)
     local kept = {}
     for place = STATE, COST do kept[place] = shown(record[place]) end
     kept[CAPTURED], kept[REQUEST] = {}, record[REQUEST] or ''
@@ -61,9 +56,9 @@ local function reservations()
     afterwards(function() redis.call('HSET', key('r'), id, packed) end)
   end
 
-  function lib.enter(record, id)
-    local at, list = stage(record), nil
-    local score = 0
+  function reservations.enter(record, id)
+    local at, score = stage(record), 0
+    local list = key(at)
     if at == 'd' then
       score = record[EXPIRES_AT]
       if meta[NEXT_DUE] == 0 or score < meta[NEXT_DUE] then meta[NEXT_DUE] = score end
@@ -71,7 +66,6 @@ local function reservations()
       meta[ENDED] = meta[ENDED] + 1
       score = meta[ENDED]
     end
-    list = key(at)
     afterwards(function()
       redis.call('ZADD', list, score, id)
       redis.call('PEXPIRE', list, RECORD_KEPT_MS)
@@ -85,20 +79,20 @@ local function reservations()
   end
 
   -- Puts a record where it belongs after a change.
-  function lib.moved(record, id, before)
+  function reservations.moved(record, id, before)
     if stage(record) ~= before then
       if before ~= 'o' then leave(id, before) end
-      lib.enter(record, id)
+      reservations.enter(record, id)
     end
-    lib.save(id, record)
+    reservations.save(id, record)
   end
 
-  lib.stage = stage
+  reservations.stage = stage
 
   local function is_budget(captured)
     return captured[5][1] == BUDGET
   end
-  lib.is_budget = is_budget
+  reservations.is_budget = is_budget
 
   local function correct(captured, delta)
     local counter = get(captured[1])
@@ -110,7 +104,7 @@ local function reservations()
 
   local function give_back(record, money_kept)
     for _, captured in ipairs(record[CAPTURED]) do
-      local taken, kept = captured[3], nil
+      local taken, kept = captured[3]
       if is_budget(captured) then
         kept = least(taken, money_kept)
       else
@@ -124,28 +118,28 @@ local function reservations()
     end
   end
 
-  function lib.release(record)
+  function reservations.release(record)
     give_back(record, 0)
     record[STATE] = RELEASED
   end
 
-  function lib.expire(record)
+  function reservations.expire(record)
     give_back(record, record[FLOOR])
     record[STATE] = EXPIRED
   end
 
   local function expire_one(id)
     leave(id, 'd')
-    local record = lib.load(id)
+    local record = reservations.load(id)
     if record then
-      lib.expire(record)
-      lib.enter(record, id)
-      lib.save(id, record)
+      reservations.expire(record)
+      reservations.enter(record, id)
+      reservations.save(id, record)
     end
   end
 
   -- Expires at most `limit` of those that are due; says whether that were all.
-  function lib.expire_due(limit)
+  function reservations.expire_due(limit)
     local due = redis.call('ZRANGEBYSCORE', key('d'), '-inf', now, 'LIMIT', 0, limit + left_count)
     local expired = 0
     for _, id in ipairs(due) do
@@ -181,18 +175,18 @@ local function reservations()
   end
 
   -- Lets an open record expire later, at most so long after its decision.
-  function lib.renew(record, id, expires_at, life_ms)
+  function reservations.renew(record, id, expires_at, life_ms)
     local wanted = math.min(expires_at, instant(record[DECIDED_AT] + life_ms))
     if wanted > record[EXPIRES_AT] then
       record[EXPIRES_AT] = wanted
       afterwards(function() redis.call('ZADD', key('d'), wanted, id) end)
-      lib.save(id, record)
+      reservations.save(id, record)
     end
     remember_longer(record, id)
   end
 
   -- Makes room for one more, dropping the record that ended first. False when all are open.
-  function lib.make_room(count_max)
+  function reservations.make_room(count_max)
     -- What has just expired may go, too.
     if #later > 0 then write_changes() end
     while redis.call('HLEN', key('r')) >= count_max do
@@ -205,7 +199,7 @@ local function reservations()
   end
 
   -- A record as it goes: its figures, then those of each captured counter.
-  function lib.show(id, record)
+  function reservations.show(id, record)
     local reply = { id, redis.call('HGET', key('b'), id) or '' }
     for place = STATE, BY_GATEWAY do reply[#reply + 1] = shown(record[place]) end
     for _, captured in ipairs(record[CAPTURED]) do
@@ -216,11 +210,8 @@ local function reservations()
     end
     return reply
   end
-
-  reservations_made = lib
-  return lib
 end
 
 local function expire_some()
-  if meta[NEXT_DUE] > 0 and meta[NEXT_DUE] <= now then reservations().expire_due(EXPIRED_PER_STEP) end
+  if meta[NEXT_DUE] > 0 and meta[NEXT_DUE] <= now then reservations.expire_due(EXPIRED_PER_STEP) end
 end

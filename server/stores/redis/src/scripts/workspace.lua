@@ -3,7 +3,6 @@
 -- b calls of these, d due, f floors that wait, o over, g budgets that are gone, i ids of decisions, z
 -- counters and families of counters that were set back, with the instant.
 
-local KEY = KEYS[1]
 -- Keys are garbage when nobody has touched the workspace for longer than the longest window.
 local KEPT_MS = 43200000000
 local KEPT_RENEWED_MS = 86400000
@@ -19,17 +18,21 @@ local KINDS = 8
 -- Most values that one command is given: Lua's stack takes some 8,000.
 local VALUES_PER_COMMAND = 1000
 
+-- Of one command, from here on; `begin` clears what the one before has left, also where that failed.
+local KEY, IDS_KEY
 local meta, now
-local loss = NOT_LOST
-local counters, changed, is_changed = {}, {}, {}
+-- Whether the hash has its `m`.
+local is_stored
+local loss
+local counters, changed, is_changed
 -- Counters that this command was the first to look at after they were set back.
-local is_set_back = {}
-local created, stored_live = 0, nil
+local is_set_back
+local created, stored_live
 -- What is written besides counters, and of reservations what that is: once the counters are written, so that
--- a script that fails has done nothing.
-local later, staged = {}, {}
+-- a function that fails has done nothing.
+local later, staged
 -- Reservations that are due no more, where that is still to be written.
-local left_due, left_count = {}, 0
+local left_due, left_count
 
 local function key(kind)
   return string.sub(KEY, 1, -2) .. kind
@@ -61,15 +64,20 @@ local function load_workspace(ids)
   return redis.call('HGET', KEY, 'm')
 end
 
+-- The server's own.
+local function clock()
+  local time = redis.call('TIME')
+  return time[1] * 1000 + floor(time[2] / 1000)
+end
+
 -- Reads the workspace with the counters named. `head` is: now (0: the server's clock), a generation
 -- to begin with, the generation and the sequence number that the caller has seen.
 local function begin(head, ids)
+  loss, counters, is_set_back, created, stored_live = NOT_LOST, {}, {}, 0, nil
+  changed, is_changed, later, staged, left_due, left_count = {}, {}, {}, {}, {}, 0
   local raw = load_workspace(ids)
-  now = head[1]
-  if now == 0 then
-    local time = redis.call('TIME')
-    now = time[1] * 1000 + floor(time[2] / 1000)
-  end
+  now, is_stored = head[1], raw and true
+  if now == 0 then now = clock() end
   if raw then
     meta = { cmsgpack.unpack(raw) }
     -- Nothing was set back, and nothing lost, in workspaces from before this was kept.
@@ -160,7 +168,7 @@ end
 local function live()
   if not stored_live then
     stored_live = redis.call('HLEN', KEY)
-    if redis.call('HEXISTS', KEY, 'm') == 1 then stored_live = stored_live - 1 end
+    if is_stored then stored_live = stored_live - 1 end
   end
   return stored_live + created
 end
@@ -237,6 +245,7 @@ local function write_changes()
   in_parts('HDEL', gone)
   if renewed then redis.call('PEXPIRE', KEY, KEPT_MS) end
   for place = 1, #later do later[place]() end
+  is_stored = true
   changed, is_changed, later, staged, left_due, left_count = {}, {}, {}, {}, {}, 0
 end
 
@@ -248,4 +257,13 @@ end
 -- How every answer begins.
 local function answer(code)
   return { code, meta[GENERATION], meta[SEQUENCE], meta[UNSURE] * LOSS_KINDS + loss, now }
+end
+
+-- Lets callers run something on the keys and with the command that they give.
+local function define(name, run)
+  redis.register_function(name .. '_' .. VERSION, function(keys, arguments)
+    fmod, floor = math.fmod, math.floor
+    KEY, IDS_KEY = keys[1], keys[2]
+    return run(cmsgpack.unpack(arguments[1]))
+  end)
 end

@@ -132,13 +132,13 @@ async fn what_was_decided_stands_after_the_server_was_killed() {
 }
 
 #[tokio::test]
-async fn scripts_that_the_server_forgot_are_taught_again() {
+async fn functions_that_the_server_forgot_are_taught_again() {
     let server = RedisServer::start(Keeping::Nothing).await.unwrap();
     let caller = caller(store(alone(server.url())));
     let limited = ask(1, a_minute(10), 1);
     for second in 0..3 {
         assert!(caller.consume(std::slice::from_ref(&limited), at(second)).await);
-        server.ask(&["SCRIPT", "FLUSH"]).await.unwrap();
+        server.ask(&["FUNCTION", "FLUSH"]).await.unwrap();
     }
     assert_eq!(caller.used(&limited, at(3)).await, 3);
 }
@@ -157,8 +157,8 @@ async fn one_decision_is_one_call() {
     let calls = |command: &str| {
         stats.lines().find(|line| line.starts_with(&format!("cmdstat_{command}:"))).map(str::to_owned)
     };
-    assert!(calls("evalsha").unwrap().contains("calls=50,"), "{stats}");
-    assert_eq!((calls("eval"), calls("sadd")), (None, None), "{stats}");
+    assert!(calls("fcall").unwrap().contains("calls=50,"), "{stats}");
+    assert_eq!((calls("eval"), calls("function|load"), calls("sadd")), (None, None, None), "{stats}");
 }
 
 #[tokio::test]
