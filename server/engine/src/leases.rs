@@ -42,8 +42,10 @@ use crate::request_ids::{Remembered, RequestIds};
 const REQUEST_IDS_BYTES_MAX: usize = 64 * 1024 * 1024;
 /// Memory for the ids of calls of which nobody knows whether they were decided.
 const UNSURE_IDS_BYTES_MAX: usize = 4 * 1024 * 1024;
-/// Parts of the table that are looked through at once: the whole of it in two turns.
+/// Parts of the table in which what is wanted is looked through at once: the whole of it in two turns.
 const TENDED_PARTS: usize = PARTS / 2;
+/// Parts in which everything else is: it only waits for its end, and there may be a hundred thousand of it.
+const TENDED_AT_REST_PARTS: usize = 2;
 /// Longest wait at the stop for what is given back.
 const CLOSE_MAX: Duration = Duration::from_secs(2);
 
@@ -188,15 +190,22 @@ impl Leases {
         let from = self.tended.fetch_add(TENDED_PARTS, Ordering::Relaxed);
         let mut returns: HashMap<WorkspaceId, Vec<LeaseReturn>> = HashMap::new();
         let instant = Instant::now();
+        let mut tend = |local: &Local| {
+            let mut ended = Vec::new();
+            let is_idle = local.tend(instant, &mut ended);
+            if !ended.is_empty() {
+                returns.entry(local.workspace.clone()).or_default().append(&mut ended);
+            }
+            is_idle
+        };
         for part in from..from + TENDED_PARTS {
-            self.table.tend(part, |local| {
-                let mut ended = Vec::new();
-                let is_idle = local.tend(instant, &mut ended);
-                if !ended.is_empty() {
-                    returns.entry(local.workspace.clone()).or_default().append(&mut ended);
-                }
-                is_idle
+            self.table.tend_wanted(part, |local| {
+                tend(local);
             });
+        }
+        let from = from / TENDED_PARTS * TENDED_AT_REST_PARTS;
+        for part in from..from + TENDED_AT_REST_PARTS {
+            self.table.tend(part, &mut tend);
         }
         for (workspace, ended) in returns {
             self.give_back(&workspace, ended);

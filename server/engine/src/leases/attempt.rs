@@ -50,6 +50,7 @@ impl<'a> Attempt<'a> {
             let local =
                 is_lent.then(|| leases.table.get_or_insert(&command.workspace, ids, &charge.limit, now));
             let Some(local) = local.flatten() else { return Part::Store };
+            leases.table.want(&local);
             match local.take(&charge.limit, charge.demand, now) {
                 Taken::Served { reading, spent, is_low } => {
                     if is_low {

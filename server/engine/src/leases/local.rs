@@ -1,5 +1,6 @@
 //! What this replica holds of one counter.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use parking_lot::Mutex;
@@ -31,6 +32,8 @@ pub(super) struct Local {
     overflow: CounterId,
     state: Mutex<State>,
     refilled: Notify,
+    /// Whether it stands among those that something is wanted of.
+    is_wanted: AtomicBool,
 }
 
 struct State {
@@ -111,7 +114,8 @@ impl Local {
             denial: None,
             touched: now,
         };
-        Self { workspace, counter, overflow, state: Mutex::new(state), refilled: Notify::new() }
+        let (state, refilled) = (Mutex::new(state), Notify::new());
+        Self { workspace, counter, overflow, state, refilled, is_wanted: AtomicBool::new(false) }
     }
 
     pub(super) fn id(&self) -> CounterId {
@@ -232,6 +236,19 @@ impl Local {
         let units = state.units(now);
         state.end_all(returns);
         units
+    }
+
+    /// Whether it has to be put among those that something is wanted of.
+    pub(super) fn is_first_wanted(&self) -> bool {
+        !self.is_wanted.load(Ordering::Relaxed) && !self.is_wanted.swap(true, Ordering::AcqRel)
+    }
+
+    /// Whether it stays among them.
+    pub(super) fn is_still_wanted(&self) -> bool {
+        // First, so that whoever wants something from here on puts it there again.
+        self.is_wanted.store(false, Ordering::Release);
+        let is_wanted = self.state.lock().rate.is_wanted();
+        is_wanted && self.is_first_wanted()
     }
 
     /// Gives back what is held in vain. Says whether the counter is of no more interest here.

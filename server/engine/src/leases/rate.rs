@@ -37,6 +37,11 @@ impl Rate {
         self.per_second
     }
 
+    /// Whether anything was wanted lately.
+    pub(super) fn is_wanted(&self) -> bool {
+        self.wanted != 0 || self.per_second != 0
+    }
+
     /// Measures anew where the last time is so long ago.
     pub(super) fn keep_up(&mut self, now: Instant, long_ms: i64) {
         if ms_between(self.since, now) >= long_ms {

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use hashbrown::HashMap;
-use parking_lot::RwLock;
+use parking_lot::{Mutex, RwLock};
 use rateguard_core::counter::{CounterId, Limit};
 use rateguard_core::ids::WorkspaceId;
 use tokio::time::Instant;
@@ -20,18 +20,43 @@ type Locals = HashMap<CounterId, Arc<Local>>;
 
 pub(super) struct Table {
     parts: Box<[RwLock<Locals>; PARTS]>,
+    /// Those that something was wanted of lately: they need more looks than all the others.
+    wanted: Box<[Mutex<Vec<Arc<Local>>>; PARTS]>,
     count: AtomicUsize,
 }
 
 impl Default for Table {
     fn default() -> Self {
-        Self { parts: Box::new(std::array::from_fn(|_| RwLock::default())), count: AtomicUsize::new(0) }
+        Self {
+            parts: Box::new(std::array::from_fn(|_| RwLock::default())),
+            wanted: Box::new(std::array::from_fn(|_| Mutex::default())),
+            count: AtomicUsize::new(0),
+        }
     }
 }
 
 impl Table {
     fn part(&self, id: CounterId) -> &RwLock<Locals> {
-        &self.parts[usize::from(id.0.to_be_bytes()[0]) % PARTS]
+        &self.parts[part_of(id)]
+    }
+
+    /// Notes that something is wanted of a counter.
+    pub(super) fn want(&self, local: &Arc<Local>) {
+        if local.is_first_wanted() {
+            self.wanted[part_of(local.id())].lock().push(local.clone());
+        }
+    }
+
+    /// Looks at the counters of one part that are wanted; those of which nothing was wanted for a while are
+    /// with the others again.
+    pub(super) fn tend_wanted(&self, part: usize, mut tend: impl FnMut(&Local)) {
+        let wanted = std::mem::take(&mut *self.wanted[part % PARTS].lock());
+        let stay = wanted.into_iter().filter(|local| {
+            tend(local);
+            local.is_still_wanted()
+        });
+        let mut stay: Vec<Arc<Local>> = stay.collect();
+        self.wanted[part % PARTS].lock().append(&mut stay);
     }
 
     pub(super) fn get(&self, id: CounterId) -> Option<Arc<Local>> {
@@ -83,4 +108,8 @@ impl Table {
             }
         }
     }
+}
+
+fn part_of(id: CounterId) -> usize {
+    usize::from(id.0.to_be_bytes()[0]) % PARTS
 }
