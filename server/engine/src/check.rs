@@ -10,6 +10,7 @@ pub(crate) use asked::unnamed;
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use futures::future::BoxFuture;
 use rateguard_core::amounts::Amounts;
 use rateguard_core::counter::{Demand, Limit, Reading, RetryAfter};
 use rateguard_core::decision::{Charge, Mode};
@@ -34,7 +35,9 @@ use crate::engine::Engine;
 use crate::error::{EngineError, Reason};
 use crate::gate::is_away;
 use crate::leases::Leased;
-use crate::ports::{CheckCommand, CheckOutcome, CounterQuery, Decided, ReleaseOutcome, RenewOutcome};
+use crate::ports::{
+    CheckCommand, CheckOutcome, CounterQuery, Decided, Prompt, ReleaseOutcome, RenewOutcome, StoreError,
+};
 
 /// A call, as its caller describes it. Empty text means unsaid.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
@@ -148,45 +151,96 @@ impl Engine {
     pub async fn check(&self, caller: &Caller, request: &CheckRequest) -> Result<CheckResponse, EngineError> {
         let now = self.now();
         let view = self.view_at(&caller.workspace, now)?;
-        let addressed = Addressed::of(caller, &view, &request.call)?;
-        let facts = addressed.facts();
-        let asking = Asking {
-            caller,
-            request,
-            addressed: &addressed,
-            selection: self.select(&view.plan, &facts, now)?,
-            is_shared: self.gate.is_guarded(),
-            now,
-        };
-        let mut response = match asking.demanded(&view) {
-            Ok(demanded) if asking.selection.denied_by_missing.is_none() => {
-                self.decide(&asking, &demanded).await?
+        match self.check_promptly(caller, request, &view, now)? {
+            AtOnce::Answered(response) => Ok(response),
+            // On the heap, since a check that need not wait would be as large as this otherwise, and is moved.
+            AtOnce::Begun(outcome) => {
+                Box::pin(self.check_waiting(caller, request, &view, now, Some(outcome))).await
             }
-            // On the heap: it is rare, and what every check carries is moved.
-            refused => match Box::pin(self.repeated(&asking)).await? {
+            AtOnce::Not => Box::pin(self.check_waiting(caller, request, &view, now, None)).await,
+        }
+    }
+
+    /// Decides a check as far as counters of this process do so without waiting.
+    fn check_promptly(
+        &self,
+        caller: &Caller,
+        request: &CheckRequest,
+        view: &WorkspaceView,
+        now: Millis,
+    ) -> Result<AtOnce<'_, CheckResponse>, EngineError> {
+        if self.gate.is_guarded() {
+            return Ok(AtOnce::Not);
+        }
+        let addressed = Addressed::of(caller, view, &request.call)?;
+        let asking = self.asking(caller, request, &addressed, view, now)?;
+        let demanded = match asking.demanded(view) {
+            Ok(demanded) if asking.selection.denied_by_missing.is_none() => demanded,
+            _ => return Ok(AtOnce::Not),
+        };
+        let command = asking.command(&demanded)?;
+        match self.gate.check_promptly(&command) {
+            None => Ok(AtOnce::Not),
+            Some(Prompt::Waiting(outcome)) => Ok(AtOnce::Begun(outcome)),
+            Some(Prompt::Answered(outcome)) => {
+                let response = asking.response(&command, &demanded, outcome?)?;
+                Ok(AtOnce::Answered(asking.explained(view, response)))
+            }
+        }
+    }
+
+    /// Decides a check that may have to wait, or ends one that has `begun`.
+    async fn check_waiting(
+        &self,
+        caller: &Caller,
+        request: &CheckRequest,
+        view: &WorkspaceView,
+        now: Millis,
+        begun: Option<Outcome<'_>>,
+    ) -> Result<CheckResponse, EngineError> {
+        let addressed = Addressed::of(caller, view, &request.call)?;
+        let asking = self.asking(caller, request, &addressed, view, now)?;
+        let response = match asking.demanded(view) {
+            Ok(demanded) if asking.selection.denied_by_missing.is_none() => {
+                self.decide(&asking, &demanded, begun).await?
+            }
+            refused => match self.repeated(&asking).await? {
                 Some(repeated) => repeated,
                 None => asking.refusal(refused.err())?,
             },
         };
-        if request.explain {
-            response.explanation = explain(&view.plan, &facts, now);
-        }
-        Ok(response)
+        Ok(asking.explained(view, response))
     }
 
-    async fn decide(&self, asking: &Asking<'_>, demanded: &Demanded) -> Result<CheckResponse, EngineError> {
+    fn asking<'a>(
+        &self,
+        caller: &'a Caller,
+        request: &'a CheckRequest,
+        addressed: &'a Addressed<'a>,
+        view: &'a WorkspaceView,
+        now: Millis,
+    ) -> Result<Asking<'a>, EngineError> {
+        let selection = self.select(&view.plan, &addressed.facts(), now)?;
+        Ok(Asking { caller, request, addressed, selection, is_shared: self.gate.is_guarded(), now })
+    }
+
+    async fn decide(
+        &self,
+        asking: &Asking<'_>,
+        demanded: &Demanded,
+        begun: Option<Outcome<'_>>,
+    ) -> Result<CheckResponse, EngineError> {
         let command = asking.command(demanded)?;
-        let outcome = match self.leases.check(&command, &leased(&asking.selection)).await {
-            Err(error) if asking.is_shared && is_away(&error) => {
-                return self.decide_without_counters(asking, &command);
-            }
-            outcome => outcome?,
+        let outcome = match begun {
+            Some(begun) => begun.await,
+            None => self.leases.check(&command, &leased(&asking.selection)).await,
         };
-        let mut response = respond(&asking.selection, &command.charges, decided(outcome)?);
-        if command.mode == Mode::Peek && response.allowed {
-            response.reserved = demanded.cost();
+        match outcome {
+            Err(error) if asking.is_shared && is_away(&error) => {
+                self.decide_without_counters(asking, &command)
+            }
+            outcome => asking.response(&command, demanded, outcome?),
         }
-        Ok(response)
     }
 
     /// The answer that the same id got before. What was allowed once stays so for its time, whatever
@@ -292,6 +346,19 @@ impl Engine {
     }
 }
 
+/// A decision on its way.
+pub(crate) type Outcome<'a> = BoxFuture<'a, Result<CheckOutcome, StoreError>>;
+
+/// What became of a check without waiting.
+pub(crate) enum AtOnce<'a, T> {
+    /// It was decided.
+    Answered(T),
+    /// What it takes is taken, and has to be on disk.
+    Begun(Outcome<'a>),
+    /// Nothing.
+    Not,
+}
+
 /// A check with the limits that apply to it.
 struct Asking<'a> {
     caller: &'a Caller,
@@ -327,6 +394,27 @@ impl Asking<'_> {
             }
             _ => Ok(()),
         }
+    }
+
+    fn response(
+        &self,
+        command: &CheckCommand,
+        demanded: &Demanded,
+        outcome: CheckOutcome,
+    ) -> Result<CheckResponse, EngineError> {
+        let mut response = respond(&self.selection, &command.charges, decided(outcome)?);
+        if command.mode == Mode::Peek && response.allowed {
+            response.reserved = demanded.cost();
+        }
+        Ok(response)
+    }
+
+    /// With what did not apply, where that is asked for.
+    fn explained(&self, view: &WorkspaceView, response: CheckResponse) -> CheckResponse {
+        if !self.request.explain {
+            return response;
+        }
+        CheckResponse { explanation: explain(&view.plan, &self.addressed.facts(), self.now), ..response }
     }
 
     /// Why nothing was decided.

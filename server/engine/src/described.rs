@@ -10,7 +10,7 @@ use std::sync::Arc;
 use rateguard_core::counter::{Counter, Limit, Reading, RetryAfter};
 use rateguard_core::decision::{Charge, Mode, Verdict};
 use rateguard_core::limits::{LIMITS_PER_CALL_MAX, REQUEST_ID_LIFE_MS};
-use rateguard_core::plan::PlannedLimit;
+use rateguard_core::plan::{Plan, PlannedLimit};
 use rateguard_core::rule::Enforcement;
 use rateguard_core::time::Millis;
 use rateguard_core::unit::Unit;
@@ -18,13 +18,13 @@ use smallvec::SmallVec;
 
 use self::charges::{Asked, Limited, drop_overridden};
 use crate::caller::Caller;
-use crate::check::unnamed;
+use crate::check::{AtOnce, Outcome, unnamed};
 use crate::degraded::{Degraded, LocalCall, LocalDecision, RETRY_MIN, Ruling, local_mode, rule};
 use crate::engine::Engine;
 use crate::error::{EngineError, Reason};
 use crate::gate::is_away;
 use crate::leases::Leased;
-use crate::ports::{CheckCommand, CheckOutcome, StoreError};
+use crate::ports::{CheckCommand, CheckOutcome, Prompt, StoreError};
 
 /// A call with its descriptors.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -127,19 +127,59 @@ impl Engine {
     ) -> Result<DescribedAnswer, EngineError> {
         let now = self.now();
         let view = self.view_at(&caller.workspace, now)?;
-        caller.check_restrictions(None, "", None)?;
-        let is_shared = self.gate.is_guarded();
-        let ask = |descriptor| Asked::of(caller, &view.plan, &call.domain, descriptor, is_shared, now);
-        let mut asked: Vec<Asked<'_>> = call.descriptors.iter().map(ask).collect::<Result<_, _>>()?;
-        drop_overridden(&mut asked);
-        check_give_backs(&call.descriptors, &asked)?;
-        let charges = charges_of(&asked)?;
-        let lacks_value = asked.iter().any(|asked| asked.denied_by_missing.is_some());
-        // Whoever lacks a value is denied without its counter: the others are only read.
-        let mode = if lacks_value { Mode::Peek } else { Mode::Consume };
-        let command = self.described_command(caller, charges, mode, now)?;
-        match self.decide_described(&command, &asked).await {
-            Err(error) if is_shared && is_away(&error) => Ok(self.described_alone(&asked, mode, now)),
+        match self.described_promptly(caller, call, &view.plan, now)? {
+            AtOnce::Answered(answer) => Ok(answer),
+            // On the heap, as with other checks.
+            AtOnce::Begun(outcome) => {
+                Box::pin(self.described_waiting(caller, call, &view.plan, now, Some(outcome))).await
+            }
+            AtOnce::Not => Box::pin(self.described_waiting(caller, call, &view.plan, now, None)).await,
+        }
+    }
+
+    /// Decides as far as counters of this process do so without waiting.
+    fn described_promptly(
+        &self,
+        caller: &Caller,
+        call: &DescribedCall,
+        plan: &Plan,
+        now: Millis,
+    ) -> Result<AtOnce<'_, DescribedAnswer>, EngineError> {
+        if self.gate.is_guarded() {
+            return Ok(AtOnce::Not);
+        }
+        let (asked, command) = self.described_command(caller, call, plan, now)?;
+        if command.charges.is_empty() {
+            return Ok(AtOnce::Not);
+        }
+        match self.gate.check_promptly(&command) {
+            None => Ok(AtOnce::Not),
+            Some(Prompt::Waiting(outcome)) => Ok(AtOnce::Begun(outcome)),
+            Some(Prompt::Answered(outcome)) => {
+                let verdict = verdict_of(outcome?)?;
+                Ok(AtOnce::Answered(answer(&asked, &command.charges, &verdict, now)))
+            }
+        }
+    }
+
+    /// Decides what may have to wait, or ends what has `begun`.
+    async fn described_waiting(
+        &self,
+        caller: &Caller,
+        call: &DescribedCall,
+        plan: &Plan,
+        now: Millis,
+        begun: Option<Outcome<'_>>,
+    ) -> Result<DescribedAnswer, EngineError> {
+        let (asked, command) = self.described_command(caller, call, plan, now)?;
+        let verdict = match begun {
+            Some(begun) => begun.await.and_then(verdict_of),
+            None => self.decide_described(&command, &asked).await,
+        };
+        match verdict {
+            Err(error) if self.gate.is_guarded() && is_away(&error) => {
+                Ok(self.described_alone(&asked, command.mode, now))
+            }
             verdict => Ok(answer(&asked, &command.charges, &verdict?, now)),
         }
     }
@@ -165,19 +205,29 @@ impl Engine {
         DescribedAnswer { allowed, retry_after_ms, now, descriptors }
     }
 
-    fn described_command(
+    /// The limits of all descriptors, and the one command over them.
+    fn described_command<'a>(
         &self,
-        caller: &Caller,
-        charges: SmallVec<[Charge; 8]>,
-        mode: Mode,
+        caller: &'a Caller,
+        call: &'a DescribedCall,
+        plan: &'a Plan,
         now: Millis,
-    ) -> Result<CheckCommand, EngineError> {
+    ) -> Result<(Vec<Asked<'a>>, CheckCommand), EngineError> {
+        caller.check_restrictions(None, "", None)?;
+        let ask = |descriptor| Asked::of(caller, plan, &call.domain, descriptor, self.gate.is_guarded(), now);
+        let mut asked: Vec<Asked<'_>> = call.descriptors.iter().map(ask).collect::<Result<_, _>>()?;
+        drop_overridden(&mut asked);
+        check_give_backs(&call.descriptors, &asked)?;
+        let charges = charges_of(&asked)?;
+        let lacks_value = asked.iter().any(|asked| asked.denied_by_missing.is_some());
+        // Whoever lacks a value is denied without its counter: the others are only read.
+        let mode = if lacks_value { Mode::Peek } else { Mode::Consume };
         // What was given back depends on what there was, and what a denial has counted is not remembered: neither
         // can be undone.
         let is_undoable = |charge: &Charge| charge.demand.take >= 0 && !charge.counts_denied;
         let may_be_unknown = self.gate.is_guarded() && mode == Mode::Consume;
         let is_undone = may_be_unknown && charges.iter().all(is_undoable);
-        Ok(CheckCommand {
+        let command = CheckCommand {
             workspace: caller.workspace.clone(),
             now,
             mode,
@@ -185,7 +235,8 @@ impl Engine {
             units: SmallVec::new(),
             request: is_undone.then(|| unnamed(now.plus(REQUEST_ID_LIFE_MS))).transpose()?,
             reservation: None,
-        })
+        };
+        Ok((asked, command))
     }
 
     async fn decide_described(
@@ -197,12 +248,16 @@ impl Engine {
             return Ok(Verdict { allowed: true, readings: SmallVec::new(), marks: SmallVec::new() });
         }
         let leased: Leased = asked.iter().flat_map(|asked| &asked.limits).map(Limited::is_leased).collect();
-        match self.leases.check(command, &leased).await? {
-            CheckOutcome::Decided(decided) => Ok(decided.verdict),
-            CheckOutcome::ContentDiffers => {
-                let detail = "a check without an id was taken for another".to_owned();
-                Err(StoreError::Corrupt { store: "counter", detail })
-            }
+        self.leases.check(command, &leased).await.and_then(verdict_of)
+    }
+}
+
+fn verdict_of(outcome: CheckOutcome) -> Result<Verdict, StoreError> {
+    match outcome {
+        CheckOutcome::Decided(decided) => Ok(decided.verdict),
+        CheckOutcome::ContentDiffers => {
+            let detail = "a check without an id was taken for another".to_owned();
+            Err(StoreError::Corrupt { store: "counter", detail })
         }
     }
 }

@@ -15,15 +15,16 @@ use rateguard_core::decision::Mode;
 use rateguard_core::ids::{ReservationId, WorkspaceId};
 use rateguard_core::lease::LeaseOutcome;
 use rateguard_core::time::Millis;
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
 use self::breaker::{Breaker, Change};
 pub use self::cancels::CancelFigures;
 use self::cancels::{Cancels, Due};
 use crate::clock::Clock;
+use crate::deadline;
 use crate::ports::{
-    CancelOutcome, CheckCommand, CheckOutcome, CounterQuery, CounterStore, LeaseCommand, Principal,
+    CancelOutcome, CheckCommand, CheckOutcome, CounterQuery, CounterStore, LeaseCommand, Principal, Prompt,
     ReleaseOutcome, RenewOutcome, StoreError,
 };
 
@@ -82,12 +83,16 @@ impl Gate {
         self.guard.is_some()
     }
 
+    /// As [`CounterStore::check_promptly`]; `None` where counters are elsewhere.
+    pub(crate) fn check_promptly(&self, command: &CheckCommand) -> Option<Prompt<'_>> {
+        self.guard.is_none().then(|| self.counters.check_promptly(command))
+    }
+
     /// As [`CounterStore::check`]. One whose outcome is not known is undone.
     pub(crate) async fn check(&self, command: &CheckCommand) -> Result<CheckOutcome, StoreError> {
         match &self.guard {
-            None => self.counters.check_promptly(command).answer().await,
-            // On the heap, so that a check by counters of this process does not carry room for it.
-            Some(guard) => Box::pin(self.check_shared(guard, command)).await,
+            None => self.counters.check(command).await,
+            Some(guard) => self.check_shared(guard, command).await,
         }
     }
 
@@ -236,7 +241,7 @@ impl Guard {
             let detail = "calls are refused while it does not answer".to_owned();
             return Err(StoreError::Unavailable { store: STORE, detail });
         };
-        let outcome = timeout(self.deadline, call).await.unwrap_or_else(|_| {
+        let outcome = deadline::by(Instant::now() + self.deadline, call).await.unwrap_or_else(|| {
             let detail = format!("no answer within {} ms", self.deadline.as_millis());
             Err(StoreError::OutcomeUnknown { store: STORE, detail })
         });

@@ -123,8 +123,17 @@ pub fn text(field: &str, value: String) -> Result<String, EngineError> {
     bounded_text(field, value, TEXT_BYTES_MAX)
 }
 
+/// Whether [`text`] takes it.
+pub fn is_text(value: &str) -> bool {
+    is_bounded_text(value, TEXT_BYTES_MAX)
+}
+
+fn is_bounded_text(value: &str, bytes_max: usize) -> bool {
+    value.len() <= bytes_max && !value.chars().any(char::is_control)
+}
+
 fn bounded_text(field: &str, value: String, bytes_max: usize) -> Result<String, EngineError> {
-    if value.len() <= bytes_max && !value.chars().any(char::is_control) {
+    if is_bounded_text(&value, bytes_max) {
         return Ok(value);
     }
     Err(out_of_bounds(field, format!("must be at most {bytes_max} bytes without control characters")))

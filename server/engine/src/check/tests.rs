@@ -27,7 +27,7 @@ const LONG: Duration = Duration::from_secs(2);
 
 /// Largest that a check may be before it is begun, in bytes: it is moved some times on its way through the
 /// adapter.
-const CHECK_BYTES_MAX: usize = 8 * 1_024;
+const CHECK_BYTES_MAX: usize = 512;
 
 #[tokio::test]
 async fn a_check_does_not_carry_room_for_what_seldom_happens() {

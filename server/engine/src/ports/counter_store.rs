@@ -293,9 +293,10 @@ pub trait CounterStore: Send + Sync + 'static {
     /// [`StoreError::Unavailable`] and [`StoreError::Full`] when nothing was decided.
     async fn check(&self, command: &CheckCommand) -> Result<CheckOutcome, StoreError>;
 
-    /// The same, at once where the store need not wait.
-    fn check_promptly<'a>(&'a self, command: &'a CheckCommand) -> Prompt<'a> {
-        Prompt::Waiting(self.check(command))
+    /// The same, at once where the store need not wait. What it waits for does not need the command.
+    fn check_promptly<'a>(&'a self, command: &CheckCommand) -> Prompt<'a> {
+        let command = command.clone();
+        Prompt::Waiting(Box::pin(async move { self.check(&command).await }))
     }
 
     /// What [`CounterStore::check`] answers when the command repeats a decision that stands; `None`

@@ -4,9 +4,7 @@ mod headers;
 mod units;
 
 use prost_types::Duration;
-use rateguard_core::limits::{
-    AMOUNT_MAX, DESCRIPTOR_ENTRIES_MAX, DESCRIPTORS_MAX, TEXT_BYTES_MAX, WINDOW_MS_MAX,
-};
+use rateguard_core::limits::{AMOUNT_MAX, DESCRIPTOR_ENTRIES_MAX, DESCRIPTORS_MAX, WINDOW_MS_MAX};
 use rateguard_core::time::Millis;
 use rateguard_engine::described::{
     DescribedAnswer, DescribedCall, DescribedLimit, DescribedStatus, Descriptor, Hits, OwnLimit,
@@ -25,7 +23,7 @@ use rateguard_proto::envoy::r#type::v3::RateLimitUnit;
 use sha2::{Digest, Sha256};
 
 use super::check::batch_size;
-use super::{enumeration, missing, out_of_bounds, text};
+use super::{enumeration, is_text, missing, out_of_bounds, text};
 
 /// What stays of the beginning of a value that is too long, so that rules for its beginning match.
 const VALUE_BEGINNING_BYTES: usize = 256;
@@ -57,7 +55,7 @@ fn descriptor(
 ) -> Result<Descriptor, EngineError> {
     let entries_field = format!("{field}.entries");
     batch_size(&entries_field, message.entries.len(), DESCRIPTOR_ENTRIES_MAX)?;
-    let entry = |(place, message)| entry(&format!("{entries_field}[{place}]"), message);
+    let entry = |(place, message)| entry(&entries_field, place, message);
     Ok(Descriptor {
         entries: message.entries.into_iter().enumerate().map(entry).collect::<Result<_, _>>()?,
         hits: hits(field, message.hits_addend.unwrap_or(hits_of_request), message.is_negative_hits)?,
@@ -65,19 +63,22 @@ fn descriptor(
     })
 }
 
-fn entry(field: &str, message: Entry) -> Result<(String, String), EngineError> {
-    let key_field = format!("{field}.key");
-    if message.key.is_empty() {
-        return Err(missing(&key_field));
-    }
-    Ok((text(&key_field, message.key)?, told_apart(message.value)))
+fn entry(entries_field: &str, place: usize, message: Entry) -> Result<(String, String), EngineError> {
+    // Put together only where it is refused: there are some entries in every request.
+    let key_field = || format!("{entries_field}[{place}].key");
+    let key = match message.key {
+        key if key.is_empty() => return Err(missing(&key_field())),
+        key if is_text(&key) => key,
+        key => text(&key_field(), key)?,
+    };
+    Ok((key, told_apart(message.value)))
 }
 
 /// Keys come from the proxy's configuration, and values from whatever anybody sends. A refusal would let the
 /// request pass where the proxy lets errors pass, so every value counts: what no value may be stands by its
 /// beginning, without control characters, and a hash that tells it from others with the same.
 fn told_apart(value: String) -> String {
-    if value.len() <= TEXT_BYTES_MAX && !value.chars().any(char::is_control) {
+    if is_text(&value) {
         return value;
     }
     let hash = hex::encode(&Sha256::digest(&value)[..VALUE_HASH_BYTES]);
@@ -145,8 +146,8 @@ fn rate_limit(limit: &DescribedLimit) -> Option<RateLimit> {
 
 /// Of several limits the one to tell of: one that decides before one that watches, one that has denied before
 /// others, and then the one with the smallest share left.
-fn telling(limits: &[DescribedLimit]) -> Option<&DescribedLimit> {
-    limits.iter().min_by_key(|limit| (!limit.decides(), !limit.denies(), share_left(limit)))
+fn telling<'l>(limits: impl IntoIterator<Item = &'l DescribedLimit>) -> Option<&'l DescribedLimit> {
+    limits.into_iter().min_by_key(|limit| (!limit.decides(), !limit.denies(), share_left(limit)))
 }
 
 /// Parts of a million that are left, which is fine enough to compare shares.

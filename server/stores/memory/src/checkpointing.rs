@@ -18,12 +18,18 @@ use tokio::time::Instant;
 use crate::store::{MemoryCounterStore, STORE};
 use crate::workspace::Workspace;
 
-/// Counters of one batch: the most that a lock is held for, that a check or a raised ceiling waits
-/// for; enough that a round of some thousand does not sync a hundred times.
-pub(crate) const BATCH_COUNTERS_MAX: usize = 128;
+/// Counters that a lock is held for, which a check waits for.
+pub(crate) const LOCKED_COUNTERS_MAX: usize = 128;
+/// Counters of one batch, which a check or a raised ceiling that needs the disk waits for: with this many
+/// the sync at a batch's end is a small part of it.
+pub(crate) const BATCH_COUNTERS_MAX: usize = 512;
 /// The time over which the batches of a round are spread. A counter may be written first in one
 /// round and last in the next, and its lead has to last as long.
-const ROUND_SPREAD: Duration = Duration::from_millis(300);
+const ROUND_SPREAD_MIN: Duration = Duration::from_millis(300);
+/// The same in large rounds, which the disk, and a processor that checks need, are to feel little of …
+const SPREAD_PER_COUNTER: Duration = Duration::from_micros(200);
+/// … while leads are not to grow without end.
+const ROUND_SPREAD_MAX: Duration = Duration::from_secs(2);
 /// The shortest pause that a timer keeps.
 const PAUSE_MIN: Duration = Duration::from_millis(1);
 /// Longest wait for one write.
@@ -86,9 +92,9 @@ impl Changes {
         (!ids.is_empty()).then(|| Self::new(workspace, ids))
     }
 
-    /// Puts at most `room` of them into a batch and says how many.
+    /// Puts at most `room` of them into a batch, or as many as a lock is held for, and says how many.
     pub(crate) fn send(&mut self, room: usize, batch: &mut CheckpointBatch) -> usize {
-        let count = room.min(self.ids.len() - self.sent);
+        let count = room.min(LOCKED_COUNTERS_MAX).min(self.ids.len() - self.sent);
         let ids = &self.ids[self.sent..self.sent + count];
         self.workspace.lock().counters.write_down(&self.workspace.id, ids, batch);
         self.sent += count;
@@ -146,10 +152,9 @@ impl Round {
     fn next(&mut self) -> CheckpointBatch {
         let (mut batch, mut room) = (CheckpointBatch::default(), BATCH_COUNTERS_MAX);
         for changes in &mut self.changes {
-            if room == 0 {
-                break;
+            while let sent @ 1.. = changes.send(room, &mut batch) {
+                room -= sent;
             }
-            room -= changes.send(room, &mut batch);
         }
         batch
     }
@@ -182,10 +187,9 @@ impl Round {
         self.changes.back().is_none_or(|changes| changes.sent == changes.ids.len())
     }
 
-    /// Batches that are still to come.
-    fn batches(&self) -> usize {
-        let changes: usize = self.changes.iter().map(|changes| changes.ids.len() - changes.sent).sum();
-        changes.div_ceil(BATCH_COUNTERS_MAX)
+    /// Counters that are still to be sent.
+    fn left(&self) -> usize {
+        self.changes.iter().map(|changes| changes.ids.len() - changes.sent).sum()
     }
 }
 
@@ -196,14 +200,20 @@ struct Pace {
 }
 
 impl Pace {
-    fn new(haste: Haste) -> Self {
-        let spread = if haste == Haste::Stopping { Duration::ZERO } else { ROUND_SPREAD };
+    /// For a round of so many counters.
+    fn new(haste: Haste, counters: usize) -> Self {
+        let spread = SPREAD_PER_COUNTER.saturating_mul(u32::try_from(counters).unwrap_or(u32::MAX));
+        let spread = match haste {
+            Haste::Running => spread.clamp(ROUND_SPREAD_MIN, ROUND_SPREAD_MAX),
+            Haste::Stopping => Duration::ZERO,
+        };
         Self { ends: Instant::now() + spread }
     }
 
-    /// Waits until the next of `batches` is due.
-    async fn wait(&self, batches: usize) {
+    /// Waits until the next batch is due of those that so many counters make.
+    async fn wait(&self, counters: usize) {
         let left = self.ends.saturating_duration_since(Instant::now());
+        let batches = counters.div_ceil(BATCH_COUNTERS_MAX);
         let pause = left / u32::try_from(batches).unwrap_or(u32::MAX).max(1);
         if pause < PAUSE_MIN {
             return tokio::task::yield_now().await;
@@ -235,9 +245,9 @@ impl MemoryCounterStore {
         let alone = self.rounds.clone().lock_owned().await;
         let through = self.settled_through();
         let mut round = Round::of(self.all_workspaces(), alone).await?;
-        let pace = Pace::new(haste);
+        let pace = Pace::new(haste, round.left());
         while !self.write_batch(&mut round, through).await? {
-            pace.wait(round.batches()).await;
+            pace.wait(round.left()).await;
         }
         Ok(round)
     }

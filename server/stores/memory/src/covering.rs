@@ -11,7 +11,7 @@ use rateguard_core::ids::WorkspaceId;
 use rateguard_engine::ports::{CheckpointBatch, LeadRow, StoreError};
 use smallvec::SmallVec;
 
-use crate::checkpointing::{BATCH_COUNTERS_MAX, Changes, Disk};
+use crate::checkpointing::{Changes, Disk, LOCKED_COUNTERS_MAX};
 use crate::store::STORE;
 use crate::workspace::Workspace;
 use crate::writes::{Writes, apart};
@@ -48,7 +48,7 @@ impl Cover {
     }
 
     fn send(&mut self, batch: &mut CheckpointBatch) {
-        while self.changes.send(BATCH_COUNTERS_MAX, batch) > 0 {}
+        while self.changes.send(LOCKED_COUNTERS_MAX, batch) > 0 {}
         batch.leads.extend(self.leads.iter().cloned());
     }
 

@@ -140,7 +140,7 @@ impl MemoryCounterStore {
     async fn finish(
         &self,
         workspace: Arc<Workspace>,
-        command: &CheckCommand,
+        command: CheckCommand,
         mut step: Step,
     ) -> Result<CheckOutcome, StoreError> {
         for _ in 0..RAISE_ROUNDS_MAX {
@@ -148,7 +148,7 @@ impl MemoryCounterStore {
                 Step::Break(outcome) => return self.tell(&workspace, outcome).await,
                 Step::Continue(wants) => self.writes.raise(&workspace, wants).await?,
             }
-            step = workspace.check(command, &self.shared)?;
+            step = workspace.check(&command, &self.shared)?;
         }
         match step {
             Step::Break(outcome) => self.tell(&workspace, outcome).await,
@@ -174,12 +174,12 @@ impl CounterStore for MemoryCounterStore {
         self.check_promptly(command).answer().await
     }
 
-    fn check_promptly<'a>(&'a self, command: &'a CheckCommand) -> Prompt<'a> {
+    fn check_promptly<'a>(&'a self, command: &CheckCommand) -> Prompt<'a> {
         let workspace = self.workspace(&command.workspace);
         match workspace.check(command, &self.shared) {
             Err(error) => Prompt::Answered(Err(error)),
             Ok(Step::Break(told)) if told.uncovered.is_empty() => Prompt::Answered(Ok(told.outcome)),
-            Ok(step) => Prompt::Waiting(Box::pin(self.finish(workspace, command, step))),
+            Ok(step) => Prompt::Waiting(Box::pin(self.finish(workspace, command.clone(), step))),
         }
     }
 

@@ -21,21 +21,23 @@ const CALLERS_LIMIT: &str = "limit";
 
 /// The headers of a decision: none where no limit decides.
 pub(super) fn of(answer: &DescribedAnswer) -> Vec<HeaderValue> {
-    let all: Vec<DescribedLimit> = answer
-        .descriptors
-        .iter()
-        .flat_map(|status| &status.limits)
-        .filter(|limit| is_shown(limit))
-        .cloned()
-        .collect();
-    let Some(tightest) = telling(&all) else { return Vec::new() };
-    let shown = &all[..all.len().min(LIMITS_SHOWN_MAX)];
+    let all: Vec<&DescribedLimit> =
+        answer.descriptors.iter().flat_map(|status| &status.limits).filter(|limit| is_shown(limit)).collect();
+    let Some(tightest) = telling(all.iter().copied()) else { return Vec::new() };
     let reset_s = |limit: &DescribedLimit| limit.reading.reset_at.map(|at| seconds_up(at.since(answer.now)));
-    let list =
-        |member: &dyn Fn(&DescribedLimit) -> String| shown.iter().map(member).collect::<Vec<_>>().join(", ");
+    let (mut policies, mut states) = (String::new(), String::new());
+    for (place, limit) in all.iter().take(LIMITS_SHOWN_MAX).enumerate() {
+        if place > 0 {
+            policies.push_str(", ");
+            states.push_str(", ");
+        }
+        let name = name(limit);
+        policy(&mut policies, &name, limit);
+        state(&mut states, &name, limit, reset_s(limit));
+    }
     let mut headers = vec![
-        header("ratelimit-policy", list(&policy)),
-        header("ratelimit", list(&|limit| state(limit, reset_s(limit)))),
+        header("ratelimit-policy", policies),
+        header("ratelimit", states),
         header("x-ratelimit-limit", tightest.limit.size().to_string()),
         header("x-ratelimit-remaining", tightest.reading.remaining.to_string()),
     ];
@@ -54,24 +56,31 @@ fn header(key: &str, value: String) -> HeaderValue {
 }
 
 /// `"name";q=100;w=60`: the quota and its window. Requests are the draft's default unit and not named.
-fn policy(limit: &DescribedLimit) -> String {
-    let mut member = format!("{};q={}", name(limit), structured(limit.limit.size()));
+fn policy(list: &mut String, name: &str, limit: &DescribedLimit) {
+    list.push_str(name);
+    parameter(list, "q", limit.limit.size());
     if limit.unit != Unit::Requests {
-        member.push_str(&format!(";qu={}", quoted(limit.unit.as_str())));
+        list.push_str(";qu=");
+        list.push_str(&quoted(limit.unit.as_str()));
     }
     if let Some(window_ms) = units::window_ms(&limit.limit) {
-        member.push_str(&format!(";w={}", structured(seconds_up(window_ms))));
+        parameter(list, "w", seconds_up(window_ms));
     }
-    member
 }
 
 /// `"name";r=50;t=30`: what is left, and until when.
-fn state(limit: &DescribedLimit, reset_s: Option<i64>) -> String {
-    let state = format!("{};r={}", name(limit), structured(limit.reading.remaining));
-    match reset_s {
-        Some(seconds) => format!("{state};t={}", structured(seconds)),
-        None => state,
+fn state(list: &mut String, name: &str, limit: &DescribedLimit, reset_s: Option<i64>) {
+    list.push_str(name);
+    parameter(list, "r", limit.reading.remaining);
+    if let Some(seconds) = reset_s {
+        parameter(list, "t", seconds);
     }
+}
+
+/// An integer behind its name. It is written in place, as each answer has some of them.
+fn parameter(list: &mut String, name: &str, integer: i64) {
+    list.extend([";", name, "="]);
+    list.push_str(&structured(integer).to_string());
 }
 
 fn name(limit: &DescribedLimit) -> String {
