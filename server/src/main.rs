@@ -5,8 +5,13 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use clap::Parser;
+use mimalloc::MiMalloc;
 use rateguard_server::cli::Cli;
 use tokio::runtime::Runtime;
+
+/// A check takes some dozens of small blocks of memory, and gives them back on the thread that took them.
+#[global_allocator]
+static ALLOCATOR: MiMalloc = MiMalloc;
 
 /// Longest wait, once a command is done, for threads that still read or write a file: what has to be on disk
 /// has been waited for before, and a file on a network that has gone away would be waited for for ever.
