@@ -38,7 +38,7 @@ const CORE_DECISIONS: u64 = 3_000_000;
 /// Far above what a run uses.
 const REQUESTS_MAX: u32 = 1_000_000_000;
 const BOUNDS: MemoryCounterStoreConfig = MemoryCounterStoreConfig {
-    live_counters_max: 1_000_000,
+    live_counters_max: 6_000_000,
     request_ids_bytes_max: 128 * 1024 * 1024,
     reservations_max: 250_000,
 };

@@ -3,6 +3,7 @@
 mod echo;
 mod envoy;
 mod figures;
+mod growth;
 mod in_process;
 mod insert;
 mod leased;
@@ -41,7 +42,7 @@ struct Cli {
     /// Record the ratios of this run
     #[arg(long)]
     record: bool,
-    /// Run only this benchmark: P1b, P1, P2, P3, P4, P5 or P6
+    /// Run only this benchmark: P1b, P1, P2, P3, P4, P5, P6 or P10
     #[arg(long)]
     only: Option<String>,
 }
@@ -114,7 +115,7 @@ fn check(machine: &Machine, measured: &[Comparison]) -> anyhow::Result<()> {
 
 type Benchmark = fn(&Machine) -> anyhow::Result<Vec<Comparison>>;
 
-const BENCHMARKS: [(&str, Benchmark); 7] = [
+const BENCHMARKS: [(&str, Benchmark); 8] = [
     ("P1b", in_process::measure),
     ("P1", quota::measure),
     ("P2", many::measure),
@@ -122,4 +123,5 @@ const BENCHMARKS: [(&str, Benchmark); 7] = [
     ("P4", leased::measure),
     ("P5", envoy::measure),
     ("P6", usage::measure),
+    ("P10", growth::measure),
 ];

@@ -25,6 +25,8 @@ use crate::process::server_program;
 
 /// The API's name in calls.
 pub const API: &str = "bench";
+/// Limits of [`Limits::Usual`], all of which match.
+pub const RULES_MATCHING: usize = 3;
 /// Subjects that calls are made for.
 pub const SUBJECTS: u64 = 10_000;
 /// The model that calls ask for; it has a list price.
@@ -43,7 +45,7 @@ const REQUESTS_MAX: i64 = 1_000_000_000;
 const WINDOW_MS: i64 = 60_000;
 const DAY_MS: i64 = 24 * 60 * 60 * 1_000;
 const MONTH_NANOS: i64 = 1_000_000_000_000_000;
-const RESOURCES_MAX: usize = 1_000;
+const RESOURCES_MAX: usize = 1_001;
 const TIMEOUT_MS: i64 = 60_000;
 
 /// Which limits a workspace has.
@@ -58,6 +60,13 @@ pub enum Limits {
         /// Requests of a subject in a day.
         limit: i64,
     },
+    /// The usual ones among so many rules for other endpoints.
+    Among {
+        /// How many.
+        others: usize,
+    },
+    /// A day of each subject.
+    Daily,
     /// A minute for each value of `user` and a day of [`ADMITTED_MAX`] for each of `counted`, as a proxy
     /// tells them.
     Descriptors {
@@ -136,6 +145,16 @@ impl Limits {
                 let window = Algorithm::SlidingWindow { limit: REQUESTS_MAX, window_ms: WINDOW_MS };
                 vec![of_key(REQUESTS_MAX)?, of_subject(window)?, Resource::Budget(month()?)]
             }
+            Self::Among { others } => {
+                let mut all = Self::Usual.resources()?;
+                for number in 0..others {
+                    all.push(elsewhere(number)?);
+                }
+                all
+            }
+            Self::Daily => {
+                vec![of_subject(Algorithm::FixedWindow { limit: REQUESTS_MAX, window_ms: DAY_MS })?]
+            }
             Self::Strict => {
                 vec![of_key(SHARED_REQUESTS_MAX)?, of_subject(minute)?, Resource::Budget(month()?)]
             }
@@ -174,6 +193,14 @@ fn of_key(requests: i64) -> anyhow::Result<Resource> {
 
 fn of_subject(algorithm: Algorithm) -> anyhow::Result<Resource> {
     Ok(Resource::Rule(rule("requests of a subject in a window", Dimension::Subject, algorithm)?))
+}
+
+/// A rule for an endpoint that nobody calls.
+fn elsewhere(number: usize) -> anyhow::Result<Resource> {
+    let window = Algorithm::FixedWindow { limit: REQUESTS_MAX, window_ms: WINDOW_MS };
+    let endpoint = Glob::parse("endpoints", &format!("/v2/resources/{number}/**"))?;
+    let matches = Match { endpoints: vec![endpoint], ..Match::default() };
+    Ok(Resource::Rule(Rule { matches, ..rule("requests of another endpoint", Dimension::Subject, window)? }))
 }
 
 /// A rule for what a proxy tells of a call by one key and its value.
