@@ -31,8 +31,8 @@ const RULES: usize = 1_000;
 const COUNTERS_AT_START: u64 = 1_000_000;
 /// Live counters that checks are made beside.
 const COUNTERS: u64 = 5_000_000;
-/// Checks by which memory is filled at once.
-const FILLED_AT_ONCE: u64 = 100_000;
+/// Checks by which memory is filled at once: few, since they are in memory too.
+const FILLED_AT_ONCE: u64 = 1_000;
 /// Steps from one subject to the next, so that neighbours in time are no neighbours in memory; it has no
 /// divisor in common with the number of subjects.
 const STRIDE: u64 = 7_368_787;

@@ -85,9 +85,7 @@ impl Glob {
     /// What every text begins with that the pattern matches.
     pub(crate) fn beginning(&self) -> &str {
         let plain = self.text.find(['*', '?', '[', '{', '\\']).unwrap_or(self.text.len());
-        let beginning = &self.text[..plain];
-        // What stands before `/**` may end there.
-        if plain < self.text.len() { beginning.strip_suffix('/').unwrap_or(beginning) } else { beginning }
+        &self.text[..plain]
     }
 
     /// Whether the pattern matches all of `text`.

@@ -38,7 +38,7 @@ const OPEN_INTERVAL: Duration = Duration::from_secs(1);
 /// How often the last uses of keys are written down: with the time that it takes, a use is known to
 /// everybody within a minute.
 const KEY_USES_INTERVAL: Duration = Duration::from_secs(30);
-/// How often half of what is held in advance of counters is looked through.
+/// How often half of the counters is looked through that are held in advance and wanted, and a part of the others.
 const TEND_LEASES_INTERVAL: Duration = Duration::from_millis(100);
 
 const TASKS: [(Task, Duration); 7] = [

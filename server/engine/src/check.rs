@@ -154,10 +154,8 @@ impl Engine {
         match self.check_promptly(caller, request, &view, now)? {
             AtOnce::Answered(response) => Ok(response),
             // On the heap, since a check that need not wait would be as large as this otherwise, and is moved.
-            AtOnce::Begun(outcome) => {
-                Box::pin(self.check_waiting(caller, request, &view, now, Some(outcome))).await
-            }
-            AtOnce::Not => Box::pin(self.check_waiting(caller, request, &view, now, None)).await,
+            AtOnce::Begun(begun) => Box::pin(self.finish_check(caller, request, &view, now, *begun)).await,
+            AtOnce::Not => Box::pin(self.check_waiting(caller, request, &view, now)).await,
         }
     }
 
@@ -168,7 +166,7 @@ impl Engine {
         request: &CheckRequest,
         view: &WorkspaceView,
         now: Millis,
-    ) -> Result<AtOnce<'_, CheckResponse>, EngineError> {
+    ) -> Result<AtOnce<CheckResponse, Box<Begun<'_>>>, EngineError> {
         if self.gate.is_guarded() {
             return Ok(AtOnce::Not);
         }
@@ -181,7 +179,9 @@ impl Engine {
         let command = asking.command(&demanded)?;
         match self.gate.check_promptly(&command) {
             None => Ok(AtOnce::Not),
-            Some(Prompt::Waiting(outcome)) => Ok(AtOnce::Begun(outcome)),
+            Some(Prompt::Waiting(outcome)) => {
+                Ok(AtOnce::Begun(Box::new(Begun { command, demanded, outcome })))
+            }
             Some(Prompt::Answered(outcome)) => {
                 let response = asking.response(&command, &demanded, outcome?)?;
                 Ok(AtOnce::Answered(asking.explained(view, response)))
@@ -189,20 +189,36 @@ impl Engine {
         }
     }
 
-    /// Decides a check that may have to wait, or ends one that has `begun`.
+    /// Waits for what has begun. The limits are looked up again: they are the same ones in the same view.
+    async fn finish_check(
+        &self,
+        caller: &Caller,
+        request: &CheckRequest,
+        view: &WorkspaceView,
+        now: Millis,
+        begun: Begun<'_>,
+    ) -> Result<CheckResponse, EngineError> {
+        let Begun { command, demanded, outcome } = begun;
+        let outcome = outcome.await?;
+        let addressed = Addressed::of(caller, view, &request.call)?;
+        let asking = self.asking(caller, request, &addressed, view, now)?;
+        let response = asking.response(&command, &demanded, outcome)?;
+        Ok(asking.explained(view, response))
+    }
+
+    /// Decides a check that may have to wait.
     async fn check_waiting(
         &self,
         caller: &Caller,
         request: &CheckRequest,
         view: &WorkspaceView,
         now: Millis,
-        begun: Option<Outcome<'_>>,
     ) -> Result<CheckResponse, EngineError> {
         let addressed = Addressed::of(caller, view, &request.call)?;
         let asking = self.asking(caller, request, &addressed, view, now)?;
         let response = match asking.demanded(view) {
             Ok(demanded) if asking.selection.denied_by_missing.is_none() => {
-                self.decide(&asking, &demanded, begun).await?
+                self.decide(&asking, &demanded).await?
             }
             refused => match self.repeated(&asking).await? {
                 Some(repeated) => repeated,
@@ -224,18 +240,9 @@ impl Engine {
         Ok(Asking { caller, request, addressed, selection, is_shared: self.gate.is_guarded(), now })
     }
 
-    async fn decide(
-        &self,
-        asking: &Asking<'_>,
-        demanded: &Demanded,
-        begun: Option<Outcome<'_>>,
-    ) -> Result<CheckResponse, EngineError> {
+    async fn decide(&self, asking: &Asking<'_>, demanded: &Demanded) -> Result<CheckResponse, EngineError> {
         let command = asking.command(demanded)?;
-        let outcome = match begun {
-            Some(begun) => begun.await,
-            None => self.leases.check(&command, &leased(&asking.selection)).await,
-        };
-        match outcome {
+        match self.leases.check(&command, &leased(&asking.selection)).await {
             Err(error) if asking.is_shared && is_away(&error) => {
                 self.decide_without_counters(asking, &command)
             }
@@ -350,13 +357,20 @@ impl Engine {
 pub(crate) type Outcome<'a> = BoxFuture<'a, Result<CheckOutcome, StoreError>>;
 
 /// What became of a check without waiting.
-pub(crate) enum AtOnce<'a, T> {
+pub(crate) enum AtOnce<T, B> {
     /// It was decided.
     Answered(T),
-    /// What it takes is taken, and has to be on disk.
-    Begun(Outcome<'a>),
+    /// It is on its way, and waits for the disk.
+    Begun(B),
     /// Nothing.
     Not,
+}
+
+/// A check that is on its way.
+struct Begun<'a> {
+    command: CheckCommand,
+    demanded: Demanded,
+    outcome: Outcome<'a>,
 }
 
 /// A check with the limits that apply to it.

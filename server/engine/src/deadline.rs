@@ -3,6 +3,7 @@
 use std::future::Future;
 use std::pin::pin;
 use std::task::Poll;
+use std::time::Duration;
 
 use futures::poll;
 use tokio::task::yield_now;
@@ -12,19 +13,21 @@ use tokio::time::{Instant, timeout_at};
 /// hand over what it read.
 const LAST_TURNS: usize = 3;
 
+/// Longest wait behind a deadline whose timer came late.
+pub const LATE_MAX: Duration = Duration::from_millis(5);
+
 /// The outcome of a call, if it is there by an instant.
 ///
 /// A process that gets no processor hears neither its timers nor its sockets. An answer that lies there unread is
-/// no silence of whoever sent it: the call is waited for as much longer as the timer came late, at most for
-/// as long again as it had, and whoever reads answers has a last turn.
+/// no silence of whoever sent it: the call is waited for as much longer as the timer came late, at most
+/// [`LATE_MAX`], and whoever reads answers has a last turn.
 pub async fn by<T>(deadline: Instant, call: impl Future<Output = T>) -> Option<T> {
-    let begun = Instant::now();
     let mut call = pin!(call);
     if let Ok(outcome) = timeout_at(deadline, &mut call).await {
         return Some(outcome);
     }
     let now = Instant::now();
-    let late = now.saturating_duration_since(deadline).min(deadline.saturating_duration_since(begun));
+    let late = now.saturating_duration_since(deadline).min(LATE_MAX);
     if let Ok(outcome) = timeout_at(now + late, &mut call).await {
         return Some(outcome);
     }
@@ -40,8 +43,6 @@ pub async fn by<T>(deadline: Instant, call: impl Future<Output = T>) -> Option<T
 #[cfg(test)]
 mod tests {
     use std::future::pending;
-    use std::time::Duration;
-
     use tokio::sync::oneshot;
 
     use super::*;

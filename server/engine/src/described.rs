@@ -131,9 +131,12 @@ impl Engine {
             AtOnce::Answered(answer) => Ok(answer),
             // On the heap, as with other checks.
             AtOnce::Begun(outcome) => {
-                Box::pin(self.described_waiting(caller, call, &view.plan, now, Some(outcome))).await
+                let verdict = verdict_of(outcome.await?)?;
+                // The same limits in the same view.
+                let (asked, command) = self.described_command(caller, call, &view.plan, now)?;
+                Ok(answer(&asked, &command.charges, &verdict, now))
             }
-            AtOnce::Not => Box::pin(self.described_waiting(caller, call, &view.plan, now, None)).await,
+            AtOnce::Not => Box::pin(self.described_waiting(caller, call, &view.plan, now)).await,
         }
     }
 
@@ -144,7 +147,7 @@ impl Engine {
         call: &DescribedCall,
         plan: &Plan,
         now: Millis,
-    ) -> Result<AtOnce<'_, DescribedAnswer>, EngineError> {
+    ) -> Result<AtOnce<DescribedAnswer, Outcome<'_>>, EngineError> {
         if self.gate.is_guarded() {
             return Ok(AtOnce::Not);
         }
@@ -162,21 +165,16 @@ impl Engine {
         }
     }
 
-    /// Decides what may have to wait, or ends what has `begun`.
+    /// Decides what may have to wait.
     async fn described_waiting(
         &self,
         caller: &Caller,
         call: &DescribedCall,
         plan: &Plan,
         now: Millis,
-        begun: Option<Outcome<'_>>,
     ) -> Result<DescribedAnswer, EngineError> {
         let (asked, command) = self.described_command(caller, call, plan, now)?;
-        let verdict = match begun {
-            Some(begun) => begun.await.and_then(verdict_of),
-            None => self.decide_described(&command, &asked).await,
-        };
-        match verdict {
+        match self.decide_described(&command, &asked).await {
             Err(error) if self.gate.is_guarded() && is_away(&error) => {
                 Ok(self.described_alone(&asked, command.mode, now))
             }

@@ -6,10 +6,12 @@ mod breaker;
 mod cancels;
 
 use std::future::Future;
+use std::hash::BuildHasher;
 use std::sync::Arc;
 use std::time::Duration;
 
 use futures::future::join_all;
+use hashbrown::DefaultHashBuilder;
 use rateguard_core::counter::Reading;
 use rateguard_core::decision::Mode;
 use rateguard_core::ids::{ReservationId, WorkspaceId};
@@ -32,7 +34,8 @@ use crate::ports::{
 pub const COUNTERS_DEADLINE: Duration = Duration::from_millis(20);
 /// By how much the gate waits longer than a store with a deadline of its own, which knows better what was
 /// done and what was not.
-pub const COUNTERS_DEADLINE_GRACE: Duration = Duration::from_millis(5);
+/// The store's own wait may go on for [`LATE_MAX`](deadline::LATE_MAX).
+pub const COUNTERS_DEADLINE_GRACE: Duration = Duration::from_millis(15);
 /// The name by which errors know the store.
 const STORE: &str = "counter";
 /// Cancels that are under way at once.
@@ -53,7 +56,9 @@ pub(crate) struct Gate {
 /// What stands before shared counters.
 struct Guard {
     deadline: Duration,
-    breaker: Breaker,
+    /// One for each part of the store, so that one that is away closes nobody else's.
+    breakers: Box<[Breaker]>,
+    parts: DefaultHashBuilder,
     cancels: Cancels,
 }
 
@@ -73,7 +78,7 @@ pub(crate) fn is_surely_not_done(error: &StoreError) -> bool {
 
 impl Gate {
     pub(crate) fn new(counters: Arc<dyn CounterStore>, clock: Arc<dyn Clock>, deadline: Duration) -> Self {
-        let guard = || Guard { deadline, breaker: Breaker::new(clock.clone()), cancels: Cancels::default() };
+        let guard = || Guard::new(deadline, counters.parts(), &clock);
         let guard = counters.is_shared().then(guard);
         Self { counters, clock, guard }
     }
@@ -98,14 +103,14 @@ impl Gate {
 
     async fn check_shared(&self, guard: &Guard, command: &CheckCommand) -> Result<CheckOutcome, StoreError> {
         let mut unheard = Unheard { cancels: &guard.cancels, command, is_unknown: true };
-        let outcome = guard.pass(self.counters.check(command)).await;
+        let outcome = guard.pass(&command.workspace, self.counters.check(command)).await;
         unheard.is_unknown = matches!(outcome, Err(StoreError::OutcomeUnknown { .. }));
         outcome
     }
 
     /// As [`CounterStore::recall`].
     pub(crate) async fn recall(&self, command: &CheckCommand) -> Result<Option<CheckOutcome>, StoreError> {
-        self.pass(self.counters.recall(command)).await
+        self.pass(&command.workspace, self.counters.recall(command)).await
     }
 
     /// As [`CounterStore::read`].
@@ -115,7 +120,7 @@ impl Gate {
         queries: &[CounterQuery],
         now: Millis,
     ) -> Result<Vec<Reading>, StoreError> {
-        self.pass(self.counters.read(workspace, queries, now)).await
+        self.pass(workspace, self.counters.read(workspace, queries, now)).await
     }
 
     /// As [`CounterStore::release`]; again gives the same answer.
@@ -126,7 +131,7 @@ impl Gate {
         principal: &Principal,
         now: Millis,
     ) -> Result<ReleaseOutcome, StoreError> {
-        self.pass(self.counters.release(workspace, id, principal, now)).await
+        self.pass(workspace, self.counters.release(workspace, id, principal, now)).await
     }
 
     /// As [`CounterStore::renew`]; again gives the same answer.
@@ -138,17 +143,17 @@ impl Gate {
         expires_at: Millis,
         now: Millis,
     ) -> Result<RenewOutcome, StoreError> {
-        self.pass(self.counters.renew(workspace, id, principal, expires_at, now)).await
+        self.pass(workspace, self.counters.renew(workspace, id, principal, expires_at, now)).await
     }
 
     /// As [`CounterStore::lease`].
     pub(crate) async fn lease(&self, command: &LeaseCommand) -> Result<Vec<LeaseOutcome>, StoreError> {
-        self.pass(self.counters.lease(command)).await
+        self.pass(&command.workspace, self.counters.lease(command)).await
     }
 
     /// After how long it may be tried again whether the counters answer.
-    pub(crate) fn refuses_for(&self) -> Duration {
-        self.guard.as_ref().map_or(Duration::ZERO, |guard| guard.breaker.refuses_for())
+    pub(crate) fn refuses_for(&self, workspace: &WorkspaceId) -> Duration {
+        self.guard.as_ref().map_or(Duration::ZERO, |guard| guard.breaker_of(workspace).refuses_for())
     }
 
     /// Checks that were to be undone so far.
@@ -189,7 +194,10 @@ impl Gate {
         // Dropped in the middle it loses none.
         let mut taken = Taken { cancels: &guard.cancels, due: guard.cancels.take(CANCELS_AT_ONCE) };
         let now = self.clock.now();
-        let tries = taken.due.iter().map(|due| guard.pass(self.counters.cancel(&due.command, now)));
+        let tries = taken
+            .due
+            .iter()
+            .map(|due| guard.pass(&due.command.workspace, self.counters.cancel(&due.command, now)));
         let outcomes = join_all(tries).await;
         let count = |of| outcomes.iter().flatten().filter(|outcome| **outcome == of).count();
         guard.cancels.done(count(CancelOutcome::Undone));
@@ -199,9 +207,13 @@ impl Gate {
         taken.due.is_empty()
     }
 
-    async fn pass<T>(&self, call: impl Future<Output = Result<T, StoreError>>) -> Result<T, StoreError> {
+    async fn pass<T>(
+        &self,
+        workspace: &WorkspaceId,
+        call: impl Future<Output = Result<T, StoreError>>,
+    ) -> Result<T, StoreError> {
         match &self.guard {
-            Some(guard) => guard.pass(call).await,
+            Some(guard) => guard.pass(workspace, call).await,
             None => call.await,
         }
     }
@@ -235,9 +247,27 @@ impl Drop for Taken<'_> {
 }
 
 impl Guard {
+    fn new(deadline: Duration, parts: usize, clock: &Arc<dyn Clock>) -> Self {
+        Self {
+            deadline,
+            breakers: (0..parts.max(1)).map(|_| Breaker::new(clock.clone())).collect(),
+            parts: DefaultHashBuilder::default(),
+            cancels: Cancels::default(),
+        }
+    }
+
+    fn breaker_of(&self, workspace: &WorkspaceId) -> &Breaker {
+        let parts = self.breakers.len() as u64;
+        &self.breakers[(self.parts.hash_one(workspace) % parts) as usize]
+    }
+
     /// Makes a call under the deadline, or refuses it while calls are not answered.
-    async fn pass<T>(&self, call: impl Future<Output = Result<T, StoreError>>) -> Result<T, StoreError> {
-        let Some(pass) = self.breaker.enter(self.deadline / DUE_PART) else {
+    async fn pass<T>(
+        &self,
+        workspace: &WorkspaceId,
+        call: impl Future<Output = Result<T, StoreError>>,
+    ) -> Result<T, StoreError> {
+        let Some(pass) = self.breaker_of(workspace).enter(self.deadline / DUE_PART) else {
             let detail = "calls are refused while it does not answer".to_owned();
             return Err(StoreError::Unavailable { store: STORE, detail });
         };
@@ -258,5 +288,39 @@ fn tell(change: Change, failure: Option<&StoreError>) {
         }
         (Change::Closed, _) => tracing::info!("the counters answer again"),
         _ => {}
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock::SystemClock;
+
+    const PARTS: usize = 64;
+    /// More than open a breaker.
+    const CALLS: usize = 8;
+
+    fn workspace(number: u8) -> WorkspaceId {
+        WorkspaceId::from_random([number; 16])
+    }
+
+    #[tokio::test]
+    async fn a_part_that_is_away_closes_no_other() {
+        let clock: Arc<dyn Clock> = Arc::new(SystemClock::default());
+        let guard = Guard::new(COUNTERS_DEADLINE, PARTS, &clock);
+        let hurt = workspace(0);
+        let is_elsewhere =
+            |other: &WorkspaceId| !std::ptr::eq(guard.breaker_of(other), guard.breaker_of(&hurt));
+        let others: Vec<WorkspaceId> = (1..=u8::MAX).map(workspace).filter(is_elsewhere).collect();
+        for _ in 0..CALLS {
+            let away =
+                async { Err::<(), _>(StoreError::Unavailable { store: STORE, detail: String::new() }) };
+            assert!(guard.pass(&hurt, away).await.is_err());
+        }
+        assert!(guard.pass(&hurt, async { Ok(()) }).await.is_err(), "it is refused without being asked");
+        assert!(others.len() > usize::from(u8::MAX) / 2, "only {} are elsewhere", others.len());
+        for other in &others {
+            assert!(guard.pass(other, async { Ok(()) }).await.is_ok());
+        }
     }
 }

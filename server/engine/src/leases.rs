@@ -203,8 +203,8 @@ impl Leases {
                 tend(local);
             });
         }
-        let from = from / TENDED_PARTS * TENDED_AT_REST_PARTS;
-        for part in from..from + TENDED_AT_REST_PARTS {
+        let at_rest = from / TENDED_PARTS * TENDED_AT_REST_PARTS;
+        for part in at_rest..at_rest + TENDED_AT_REST_PARTS {
             self.table.tend(part, &mut tend);
         }
         for (workspace, ended) in returns {

@@ -84,22 +84,27 @@ struct Beginnings {
 }
 
 impl Beginnings {
-    /// Where there are too many lengths, the longest become shorter.
+    /// Where there are too many lengths, those between the ones that stay become shorter.
     fn shorten(&mut self) {
+        let all = self.lengths_in_use();
+        let kept: Vec<usize> = match all.len() {
+            0..=LENGTHS_MAX => all,
+            count => (0..LENGTHS_MAX).map(|n| all[n * (count - 1) / (LENGTHS_MAX - 1)]).collect(),
+        };
+        for (beginning, places) in std::mem::take(&mut self.places) {
+            let length = kept.iter().rev().find(|length| **length <= beginning.len()).copied().unwrap_or(0);
+            let shorter = &beginning[..beginning.floor_char_boundary(length)];
+            self.places.entry(shorter.into()).or_default().extend(places);
+        }
+        // A character may have stood across one of them.
+        self.lengths = self.lengths_in_use();
+    }
+
+    fn lengths_in_use(&self) -> Vec<usize> {
         let mut lengths: Vec<usize> = self.places.keys().map(|beginning| beginning.len()).collect();
         lengths.sort_unstable();
         lengths.dedup();
-        lengths.truncate(LENGTHS_MAX);
-        let longest = lengths.last().copied().unwrap_or(0);
-        for (beginning, places) in std::mem::take(&mut self.places) {
-            let kept = &beginning[..beginning.floor_char_boundary(longest)];
-            self.places.entry(kept.into()).or_default().extend(places);
-        }
-        // A character may have stood across the longest of them.
-        lengths.extend(self.places.keys().map(|beginning| beginning.len()));
-        lengths.sort_unstable();
-        lengths.dedup();
-        self.lengths = lengths;
+        lengths
     }
 
     fn add_to(&self, places: &mut Places, text: &str) {
@@ -112,10 +117,9 @@ impl Beginnings {
 
 /// How texts begin that one of the patterns matches; `None` where that tells too little.
 fn beginnings(patterns: &[Glob]) -> Option<Vec<Box<str>>> {
-    let beginnings = patterns.iter().map(|pattern| pattern.beginning());
-    let all: Vec<Box<str>> = beginnings.map(Box::from).collect();
-    let tells = |beginning: &Box<str>| beginning.len() >= BEGINNING_BYTES_MIN;
-    (!all.is_empty() && all.iter().all(tells)).then_some(all)
+    let tells = |pattern: &Glob| pattern.beginning().len() >= BEGINNING_BYTES_MIN;
+    let all_tell = !patterns.is_empty() && patterns.iter().all(tells);
+    all_tell.then(|| patterns.iter().map(|pattern| pattern.beginning().into()).collect())
 }
 
 fn put<K: Eq + Hash>(places: &mut HashMap<K, Vec<usize>>, place: usize, names: impl IntoIterator<Item = K>) {

@@ -50,8 +50,10 @@ impl<'a> Attempt<'a> {
             let local =
                 is_lent.then(|| leases.table.get_or_insert(&command.workspace, ids, &charge.limit, now));
             let Some(local) = local.flatten() else { return Part::Store };
+            let taken = local.take(&charge.limit, charge.demand, now);
+            // Behind it, since whoever looks through what is wanted must find that it is.
             leases.table.want(&local);
-            match local.take(&charge.limit, charge.demand, now) {
+            match taken {
                 Taken::Served { reading, spent, is_low } => {
                     if is_low {
                         leases.refill(&local, false);

@@ -126,7 +126,7 @@ impl Local {
     pub(super) fn take(&self, limit: &Limit, demand: Demand, now: Instant) -> Taken {
         let mut state = self.state.lock();
         (state.limit, state.touched) = (*limit, now);
-        state.rate.note(demand.take);
+        state.rate.note(demand.take, now, MEASURED_MS);
         if state.units(now) >= demand.need
             && let Some(reading) = state.view(now)
         {
@@ -247,8 +247,9 @@ impl Local {
     pub(super) fn is_still_wanted(&self) -> bool {
         // First, so that whoever wants something from here on puts it there again.
         self.is_wanted.store(false, Ordering::Release);
-        let is_wanted = self.state.lock().rate.is_wanted();
-        is_wanted && self.is_first_wanted()
+        let now = Instant::now();
+        let needs_looks = self.state.lock().needs_looks(now);
+        needs_looks && self.is_first_wanted()
     }
 
     /// Gives back what is held in vain. Says whether the counter is of no more interest here.
@@ -382,6 +383,14 @@ impl State {
             surplus -= part;
         }
         self.held.retain(|held| held.units > 0);
+    }
+
+    /// Whether it may soon have something to give back: a bucket's lease, which has to be back within a second
+    /// of its end, or more than is worth holding.
+    fn needs_looks(&self, now: Instant) -> bool {
+        let holds_of_bucket = matches!(self.limit, Limit::TokenBucket { .. }) && !self.held.is_empty();
+        let holds_much = self.units(now) > self.kept(now).saturating_mul(2);
+        self.rate.is_wanted() || self.is_refilling || holds_of_bucket || holds_much
     }
 
     /// What is worth holding.

@@ -1,5 +1,7 @@
 //! How fast a counter's units are wanted here.
 
+use std::time::Duration;
+
 use tokio::time::Instant;
 
 /// Shortest time that a rate is measured over.
@@ -19,7 +21,12 @@ impl Rate {
         Self { per_second: 0, wanted: 0, since: now }
     }
 
-    pub(super) fn note(&mut self, amount: i64) {
+    /// Notes what is wanted. After a rest, which nobody measures, it counts as wanted within `measured_ms`.
+    pub(super) fn note(&mut self, amount: i64, now: Instant, measured_ms: i64) {
+        if !self.is_wanted() && ms_between(self.since, now) > measured_ms {
+            let rested = Duration::from_millis(measured_ms.unsigned_abs());
+            self.since = now.checked_sub(rested).unwrap_or(now);
+        }
         self.wanted = self.wanted.saturating_add(amount);
     }
 

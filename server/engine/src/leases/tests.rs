@@ -373,3 +373,17 @@ async fn counters_of_no_more_interest_are_dropped() {
     tend_for(&world, std::slice::from_ref(&holder), 130_000).await;
     assert_eq!(holder.figures().counters, 0);
 }
+
+#[tokio::test(start_paused = true)]
+async fn what_a_bucket_lent_to_a_quiet_holder_goes_back() {
+    let world = World::new();
+    let holder = world.holder();
+    let refill = Refill::new(1, 1_000, 100_000).unwrap();
+    let limited = charge(1, Limit::TokenBucket { capacity: 100_000, refill }, 1);
+    for _ in 0..12 {
+        assert!(world.consume(&holder, limited).await);
+        tend_for(&world, std::slice::from_ref(&holder), 5_000).await;
+    }
+    // A unit a second comes back: more than was used.
+    assert!(world.used(&limited) <= 1, "{} are still out", world.used(&limited));
+}

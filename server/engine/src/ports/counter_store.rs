@@ -449,6 +449,11 @@ pub trait CounterStore: Send + Sync + 'static {
         false
     }
 
+    /// How many parts of a shared store may be away by themselves, about; a workspace is in one of them.
+    fn parts(&self) -> usize {
+        1
+    }
+
     /// Claims a slot or renews the claim. `None` when all are held, or where a store is not shared: then
     /// there is nobody to share with.
     ///

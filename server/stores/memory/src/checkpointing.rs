@@ -23,13 +23,13 @@ pub(crate) const LOCKED_COUNTERS_MAX: usize = 128;
 /// Counters of one batch, which a check or a raised ceiling that needs the disk waits for: with this many
 /// the sync at a batch's end is a small part of it.
 pub(crate) const BATCH_COUNTERS_MAX: usize = 512;
-/// The time over which the batches of a round are spread. A counter may be written first in one
-/// round and last in the next, and its lead has to last as long.
+/// The time over which the batches of a round are spread.
 const ROUND_SPREAD_MIN: Duration = Duration::from_millis(300);
-/// The same in large rounds, which the disk, and a processor that checks need, are to feel little of …
+/// The same of each counter in a large round: the disk, and a processor that checks need, are to feel little of it.
 const SPREAD_PER_COUNTER: Duration = Duration::from_micros(200);
-/// … while leads are not to grow without end.
-const ROUND_SPREAD_MAX: Duration = Duration::from_secs(2);
+/// Longest time that a round is spread over. A counter may be written first in one round and last in the next, and
+/// its lead has to last as long.
+const ROUND_SPREAD_MAX: Duration = Duration::from_secs(1);
 /// The shortest pause that a timer keeps.
 const PAUSE_MIN: Duration = Duration::from_millis(1);
 /// Longest wait for one write.
@@ -152,8 +152,13 @@ impl Round {
     fn next(&mut self) -> CheckpointBatch {
         let (mut batch, mut room) = (CheckpointBatch::default(), BATCH_COUNTERS_MAX);
         for changes in &mut self.changes {
-            while let sent @ 1.. = changes.send(room, &mut batch) {
+            while room > 0
+                && let sent @ 1.. = changes.send(room, &mut batch)
+            {
                 room -= sent;
+            }
+            if room == 0 {
+                break;
             }
         }
         batch
@@ -204,8 +209,8 @@ impl Pace {
     fn new(haste: Haste, counters: usize) -> Self {
         let spread = SPREAD_PER_COUNTER.saturating_mul(u32::try_from(counters).unwrap_or(u32::MAX));
         let spread = match haste {
-            Haste::Running => spread.clamp(ROUND_SPREAD_MIN, ROUND_SPREAD_MAX),
-            Haste::Stopping => Duration::ZERO,
+            Haste::Nobody => spread.clamp(ROUND_SPREAD_MIN, ROUND_SPREAD_MAX),
+            Haste::Somebody => Duration::ZERO,
         };
         Self { ends: Instant::now() + spread }
     }
@@ -225,18 +230,23 @@ impl Pace {
 /// Whether anybody waits for the checkpoint.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Haste {
-    Running,
-    Stopping,
+    Nobody,
+    Somebody,
 }
 
 impl MemoryCounterStore {
     pub(crate) async fn write_down(&self, clean: bool) -> Result<(), StoreError> {
         if !clean {
-            return self.write_counters(Haste::Running).await.map(drop);
+            return self.write_counters(Haste::Nobody).await.map(drop);
         }
         self.suspend_leads();
-        let _written = self.write_counters(Haste::Stopping).await?;
+        let _written = self.write_counters(Haste::Somebody).await?;
         self.writes.disk.lock().await.save_reservations(self.all_reservations()).await
+    }
+
+    /// Writes everything that changed, for somebody who waits.
+    pub(crate) async fn write_now(&self) -> Result<(), StoreError> {
+        self.write_counters(Haste::Somebody).await.map(drop)
     }
 
     /// Every counter that a record up to here has changed is among the changes of the round, so

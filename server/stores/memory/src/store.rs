@@ -275,7 +275,7 @@ impl CounterStore for MemoryCounterStore {
     ) -> Result<u64, StoreError> {
         let set_back = self.workspace(workspace).reset(&counters, now, &self.shared);
         // Or a crash would bring back what was used.
-        self.write_down(false).await?;
+        self.write_now().await?;
         Ok(set_back)
     }
 

@@ -29,6 +29,8 @@ const SILENT_CALLS_MAX: u32 = 16;
 /// one.
 const SILENCE_MAX: Duration = Duration::from_millis(500);
 
+/// What a server says that does not have the functions.
+const UNKNOWN_FUNCTION: &str = "Function not found";
 /// Between two questions to a cluster whose keys move.
 const MOVED_PAUSE: Duration = Duration::from_millis(2);
 
@@ -40,6 +42,7 @@ pub(crate) struct Link {
     connect_timeout: Duration,
     wire: ArcSwapOption<Wire>,
     connecting: Mutex<Option<Connecting>>,
+    teaching: tokio::sync::Mutex<()>,
     silent_calls: AtomicU32,
     silent_since: Mutex<Option<Instant>>,
 }
@@ -63,6 +66,7 @@ impl Link {
             connect_timeout: config.connect_timeout,
             wire: ArcSwapOption::empty(),
             connecting: Mutex::new(None),
+            teaching: tokio::sync::Mutex::default(),
             silent_calls: AtomicU32::new(0),
             silent_since: Mutex::new(None),
         })
@@ -78,20 +82,31 @@ impl Link {
     ) -> Result<Value, StoreError> {
         let (call, deadline) = (function.call(keys, command), Instant::now() + within);
         let mut outcome = self.ask_again(&call, deadline).await;
-        if matches!(&outcome, Err(Failure::Refused(error)) if is_unknown_function(error)) {
-            self.teach(keys, deadline).await.map_err(Failure::into_error)?;
+        if is_unknown_function(&outcome) {
+            // One caller teaches, and the others ask again behind it.
+            let Ok(_turn) = timeout_at(deadline, self.teaching.lock()).await else {
+                return Err(unavailable("the functions were not loaded in time"));
+            };
             outcome = self.ask_again(&call, deadline).await;
+            if is_unknown_function(&outcome) {
+                self.teach(keys, deadline).await?;
+                outcome = self.ask_again(&call, deadline).await;
+            }
         }
         outcome.map_err(Failure::into_error)
     }
 
-    /// Teaches the functions to the server of some keys.
-    async fn teach(&self, keys: &[String], deadline: Instant) -> Result<(), Failure> {
+    /// Teaches the functions to the server of some keys. Whatever fails, nothing of the call was done.
+    async fn teach(&self, keys: &[String], deadline: Instant) -> Result<(), StoreError> {
         let key = keys.first().map_or("", String::as_str);
         match self.ask(Asked::ServerOf(key, &scripts::load()), deadline).await {
-            // Another caller was faster.
-            Err(Failure::Refused(error)) if is_loaded_already(&error) => Ok(()),
-            outcome => outcome.map(drop),
+            Ok(_) => Ok(()),
+            // Another process was faster.
+            Err(Failure::Refused(error)) if says(&error, "already exists") => Ok(()),
+            Err(Failure::Refused(error)) => {
+                Err(unavailable(format!("its functions cannot be loaded: {error}")))
+            }
+            Err(Failure::NotSent(detail) | Failure::Silent(detail)) => Err(unavailable(detail)),
         }
     }
 
@@ -210,7 +225,7 @@ impl Failure {
         match self {
             Self::NotSent(detail) => unavailable(detail),
             Self::Silent(detail) => unknown(detail),
-            Self::Refused(error) if is_script_failure(&error) && !is_unknown_function(&error) => {
+            Self::Refused(error) if is_script_failure(&error) && !says(&error, UNKNOWN_FUNCTION) => {
                 StoreError::Corrupt { store: STORE, detail: error.to_string() }
             }
             Self::Refused(error) => unavailable(error.to_string()),
@@ -224,12 +239,13 @@ fn was_refused(error: &RedisError) -> bool {
     error.is_connection_refusal() || error.code().is_some() || has_moved(error)
 }
 
-fn is_unknown_function(error: &RedisError) -> bool {
-    is_script_failure(error) && error.detail().is_some_and(|said| said.contains("Function not found"))
+fn is_unknown_function(outcome: &Result<Value, Failure>) -> bool {
+    matches!(outcome, Err(Failure::Refused(error)) if says(error, UNKNOWN_FUNCTION))
 }
 
-fn is_loaded_already(error: &RedisError) -> bool {
-    is_script_failure(error) && error.detail().is_some_and(|said| said.contains("already exists"))
+/// Whether a server that refused something gave this reason, which has no code of its own.
+fn says(error: &RedisError, reason: &str) -> bool {
+    is_script_failure(error) && error.detail().is_some_and(|said| said.contains(reason))
 }
 
 /// A server that leads no more, or does not know whom it follows.
@@ -247,6 +263,7 @@ fn has_moved(error: &RedisError) -> bool {
     }
 }
 
+/// Whether a function failed by what it found: the server is well, and others' data may be.
 fn is_script_failure(error: &RedisError) -> bool {
-    error.kind() == ErrorKind::Server(ServerErrorKind::ResponseError)
+    error.kind() == ErrorKind::Server(ServerErrorKind::ResponseError) || error.code() == Some("WRONGTYPE")
 }

@@ -8,7 +8,7 @@ use std::sync::LazyLock;
 
 use redis::{Cmd, Script, cmd};
 
-/// Where one function begins and another ends does not matter to Lua: what they share comes first.
+/// What the functions share comes first, since Lua knows a name from where it is declared.
 const PARTS: &str = concat!(
     include_str!("scripts/numbers.lua"),
     include_str!("scripts/counters.lua"),

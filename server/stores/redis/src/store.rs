@@ -20,7 +20,7 @@ use rateguard_engine::ports::{
     ResetCounters, SettleCharge, SettleCommand, Slot, SlotClaim, SlotHolder, StoreError,
 };
 
-use crate::config::{RedisCounterStoreConfig, ScriptClock};
+use crate::config::{RedisCounterStoreConfig, ScriptClock, Topology};
 use crate::decode;
 use crate::encode::{self, Bounded, counter_bytes, reservation_bytes};
 use crate::link::{Link, unavailable};
@@ -31,6 +31,9 @@ use crate::workspaces::{Known, Workspaces};
 
 /// Records settled by one script: longer ones would keep others waiting.
 const RECORDS_PER_SCRIPT: usize = 100;
+/// Groups of workspaces in a cluster of which each may be on a server of its own: enough that few share one
+/// with those of a server that is away, and few enough that each soon learns how its own is.
+const CLUSTER_PARTS: usize = 256;
 /// Openings told by one script.
 const OPENINGS_PER_SCRIPT: usize = 512;
 /// Workspaces that are worked on at once.
@@ -431,6 +434,13 @@ impl CounterStore for RedisCounterStore {
 
     fn is_shared(&self) -> bool {
         true
+    }
+
+    fn parts(&self) -> usize {
+        match self.config.topology {
+            Topology::Single { .. } | Topology::Sentinel { .. } => 1,
+            Topology::Cluster { .. } => CLUSTER_PARTS,
+        }
     }
 
     async fn lost(&self) -> Result<Vec<LostCounters>, StoreError> {

@@ -2,7 +2,15 @@
 
 use super::*;
 
-const PATTERNS: [&str; 14] = [
+const PATTERNS: [&str; 22] = [
+    r"/v1\*",
+    "/v1/**/completions",
+    "**/chat",
+    "/v1{,/chat}",
+    "/v{**,1}",
+    "//**",
+    "/[!v]1",
+    "/V1/*",
     "**",
     "*",
     "/",
@@ -18,7 +26,11 @@ const PATTERNS: [&str; 14] = [
     "/éé*",
     "/v1/chat/completions",
 ];
-const TEXTS: [&str; 11] = [
+const TEXTS: [&str; 15] = [
+    "/v1*",
+    "//",
+    "//x",
+    "/x1",
     "",
     "/",
     "/v1",
@@ -83,6 +95,16 @@ proptest! {
         let selected: Vec<&LimitId> = selection.selected.iter().map(|selected| &selected.planned.id).collect();
         let meant = plan.limits().iter().filter(|limit| limit.matches.test(&facts).is_ok());
         prop_assert_eq!(selected, meant.map(|limit| &limit.id).collect::<Vec<_>>());
+    }
+}
+
+#[test]
+fn a_text_that_a_pattern_matches_begins_as_the_pattern_says() {
+    for pattern in PATTERNS {
+        let glob = Glob::parse("patterns", pattern).unwrap();
+        for text in TEXTS.into_iter().filter(|text| glob.matches(text)) {
+            assert!(text.starts_with(glob.beginning()), "{text} by {pattern}");
+        }
     }
 }
 

@@ -32,8 +32,8 @@ pub(super) fn of(answer: &DescribedAnswer) -> Vec<HeaderValue> {
             states.push_str(", ");
         }
         let name = name(limit);
-        policy(&mut policies, &name, limit);
-        state(&mut states, &name, limit, reset_s(limit));
+        push_policy(&mut policies, &name, limit);
+        push_state(&mut states, &name, limit, reset_s(limit));
     }
     let mut headers = vec![
         header("ratelimit-policy", policies),
@@ -56,7 +56,7 @@ fn header(key: &str, value: String) -> HeaderValue {
 }
 
 /// `"name";q=100;w=60`: the quota and its window. Requests are the draft's default unit and not named.
-fn policy(list: &mut String, name: &str, limit: &DescribedLimit) {
+fn push_policy(list: &mut String, name: &str, limit: &DescribedLimit) {
     list.push_str(name);
     parameter(list, "q", limit.limit.size());
     if limit.unit != Unit::Requests {
@@ -69,7 +69,7 @@ fn policy(list: &mut String, name: &str, limit: &DescribedLimit) {
 }
 
 /// `"name";r=50;t=30`: what is left, and until when.
-fn state(list: &mut String, name: &str, limit: &DescribedLimit, reset_s: Option<i64>) {
+fn push_state(list: &mut String, name: &str, limit: &DescribedLimit, reset_s: Option<i64>) {
     list.push_str(name);
     parameter(list, "r", limit.reading.remaining);
     if let Some(seconds) = reset_s {
@@ -77,7 +77,7 @@ fn state(list: &mut String, name: &str, limit: &DescribedLimit, reset_s: Option<
     }
 }
 
-/// An integer behind its name. It is written in place, as each answer has some of them.
+/// An integer behind its name.
 fn parameter(list: &mut String, name: &str, integer: i64) {
     list.extend([";", name, "="]);
     list.push_str(&structured(integer).to_string());

@@ -8,7 +8,7 @@ use rateguard_store_suite::counter_store::world::Caller;
 use rateguard_store_suite::counter_store::world::{MINUTE_MS, Report, a_minute, ask, at, prepaid};
 use tokio::time::Instant;
 
-use super::{BATCH_COUNTERS_MAX, ROUND_SPREAD_MAX, ROUND_SPREAD_MIN};
+use super::{BATCH_COUNTERS_MAX, ROUND_SPREAD_MAX, SPREAD_PER_COUNTER};
 use crate::testing::MemoryBackend;
 use crate::{MemoryCounterStore, MemoryCounterStoreConfig};
 
@@ -91,7 +91,8 @@ async fn a_checkpoint_that_is_given_up_loses_no_change() {
 
 #[tokio::test(start_paused = true)]
 async fn the_batches_of_a_round_are_spread_over_time_unless_somebody_waits_for_them() {
-    for (clean, least) in [(false, ROUND_SPREAD_MIN), (true, Duration::ZERO)] {
+    let spread = SPREAD_PER_COUNTER * 7 * u32::try_from(BATCH_COUNTERS_MAX).unwrap();
+    for (clean, least) in [(false, spread), (true, Duration::ZERO)] {
         let backend = MemoryBackend::default();
         let config = MemoryCounterStoreConfig::default();
         let store =

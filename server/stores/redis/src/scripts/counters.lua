@@ -10,8 +10,10 @@ local SUB_WINDOWS = 60
 -- After memory was lost, windows up to this long count as used up until they have passed.
 local LOST_WINDOW_MS_MAX = 3600000
 local lost_at = 0
--- Until the budgets of a workspace that was lost are counted again, they deny.
+-- Until the budgets of a workspace that was lost are counted again, they deny: for a moment, and not until
+-- their period ends.
 local is_unsure = false
+local UNSURE_WAIT_MS = 1000
 
 -- An instant, within the years 1970 to 9999.
 local function instant(ms)
@@ -305,6 +307,7 @@ local function read(counter, limit, need, now)
   local used, held, reset = used_of(counter, limit, now)
   if need == 0 or not less(limit[7], add(need, used)) then return used, held, reset, PASSES end
   if less(limit[7], need) then return used, held, reset, NEVER end
+  if is_unsure and counter[1] == BUDGET then return used, held, reset, UNSURE_WAIT_MS end
   return used, held, reset, wait_of(counter, limit, need, now, used, reset)
 end
 

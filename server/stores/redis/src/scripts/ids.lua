@@ -12,7 +12,8 @@ local ATTEMPT_BYTES, ATTEMPTS_MAX = 4, 8
 local ID_KEPT_MS = 60000
 -- And by this much where the command's own clock counts, as in tests: the server's may be far ahead.
 local ID_KEPT_BY_COMMAND_MS = 86400000
--- The field that says until when the key is kept at least, so that it is not told with each id. No id is as short.
+-- The field that says until when, by the server's clock, the key is kept at least, so that it is not told with
+-- each id. No id is as short.
 local KEPT_UNTIL = 't'
 local ids_kept_until
 
@@ -27,12 +28,13 @@ end
 
 -- Keeps something of an id until its time is over. `asked_at` is zero where the server's clock counts.
 local function keep_id(field, value, expires_at, asked_at)
-  if expires_at <= ids_kept_until then
+  local life_ms = since(expires_at, now)
+  if server_now + life_ms <= ids_kept_until then
     redis.call('HSET', IDS_KEY, field, value)
     return
   end
-  local kept_ms = since(expires_at, now) + (asked_at == 0 and ID_KEPT_MS or ID_KEPT_BY_COMMAND_MS)
-  redis.call('HSET', IDS_KEY, field, value, KEPT_UNTIL, string.format('%.0f', now + kept_ms))
+  local kept_ms = life_ms + (asked_at == 0 and ID_KEPT_MS or ID_KEPT_BY_COMMAND_MS)
+  redis.call('HSET', IDS_KEY, field, value, KEPT_UNTIL, string.format('%.0f', server_now + kept_ms))
   if redis.call('PEXPIRE', IDS_KEY, kept_ms, 'GT') == 0 then
     redis.call('PEXPIRE', IDS_KEY, kept_ms, 'NX')
   end

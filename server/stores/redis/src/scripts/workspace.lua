@@ -20,7 +20,8 @@ local VALUES_PER_COMMAND = 1000
 
 -- Of one command, from here on; `begin` clears what the one before has left, also where that failed.
 local KEY, IDS_KEY
-local meta, now
+-- `now` never goes back; the server's own clock, by which keys expire, may.
+local meta, now, server_now
 -- Whether the hash has its `m`.
 local is_stored
 local loss
@@ -78,6 +79,7 @@ local function begin(head, ids)
   local raw = load_workspace(ids)
   now, is_stored = head[1], raw and true
   if now == 0 then now = clock() end
+  server_now = now
   if raw then
     meta = { cmsgpack.unpack(raw) }
     -- Nothing was set back, and nothing lost, in workspaces from before this was kept.

@@ -5,7 +5,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
-use rateguard_core::counter::{Limit, Position};
+use rateguard_core::counter::{Limit, Position, RetryAfter};
 use rateguard_core::decision::Mode;
 use rateguard_core::ids::WorkspaceId;
 use rateguard_engine::ports::{BudgetOpening, CheckCommand, CheckOutcome, Decided, StoreError};
@@ -258,6 +258,8 @@ async fn budgets_of_lost_memory_deny_until_they_are_counted_again() {
     let second = caller.report(Report::of_cost(50).charging(&budget, 50), at(1)).await;
     for limited in [&budget, &fresh] {
         assert!(caller.reserve(std::slice::from_ref(limited), at(2)).await.is_none());
+        let denied = caller.decide(with_id(&caller, limited)).await.verdict.readings[0].denied;
+        assert_eq!(denied, Some(RetryAfter::Millis(1_000)), "it is counted again soon");
     }
     let open = async |spent, through| {
         caller.store.open_budget(&caller.workspace, vec![budget.charged(spent)], through, at(3)).await
@@ -385,4 +387,26 @@ async fn sentinels_name_the_server_that_leads_after_another_failed() {
     assert!(!decided_again(&caller, &with_id(&caller, &limited)).await.replayed);
     servers.fail_over().await.unwrap();
     assert!(decided_again(&caller, &with_id(&caller, &limited)).await.replayed);
+}
+
+/// State of a call lives in Redis as long as the library does: what a call that failed has left is not the next one's.
+#[tokio::test]
+async fn a_function_that_failed_leaves_nothing_to_the_next_call() {
+    let server = RedisServer::start(Keeping::Nothing).await.unwrap();
+    let store = store(alone(server.url()));
+    let (hurt, well) = (Caller::new(store.clone(), 1), Caller::new(store, 2));
+    let limited = ask(1, a_minute(10), 3);
+    for caller in [&hurt, &well] {
+        assert!(caller.consume(std::slice::from_ref(&limited), at(0)).await);
+    }
+    // Its list of due reservations is none, so that a reservation fails once it has begun to write.
+    let keys = server.ask(&["KEYS", &format!("*{}*:c", hurt.workspace)]).await.unwrap();
+    let due = keys.trim().trim_end_matches(":c").to_owned() + ":d";
+    server.ask(&["SET", &due, "no list"]).await.unwrap();
+    let reserved =
+        hurt.store.check(&hurt.command(Mode::Reserve, std::slice::from_ref(&limited), at(1))).await;
+    assert!(reserved.is_err(), "{reserved:?}");
+    assert_eq!(well.used(&limited, at(1)).await, 3);
+    assert!(well.consume(std::slice::from_ref(&limited), at(1)).await);
+    assert_eq!(well.used(&limited, at(2)).await, 6);
 }
