@@ -24,7 +24,7 @@ impl MemoryCounterStore {
         through: Position,
         now: Millis,
     ) -> Result<(), StoreError> {
-        let openings = telling(workspace, openings);
+        let openings = telling(workspace, openings, now);
         for openings in openings.chunks(BATCH_OPENINGS_MAX) {
             let mut disk = self.writes.disk.lock().await;
             let (places, rows) = self.opened(workspace, openings, through, now);
@@ -70,9 +70,10 @@ impl MemoryCounterStore {
     }
 }
 
-/// The openings without those of nothing spent, on counters that there are not.
-fn telling(workspace: &Workspace, openings: &[SettleCharge]) -> Vec<SettleCharge> {
-    let state = workspace.lock();
+/// The openings without those of nothing spent, on counters that there are not. The instant has come all the same.
+fn telling(workspace: &Workspace, openings: &[SettleCharge], now: Millis) -> Vec<SettleCharge> {
+    let mut state = workspace.lock();
+    state.tick(now);
     let exists = |id| state.counters.get(id).is_some();
     let tells = |o: &&SettleCharge| o.amount != 0 || exists(o.counter) || exists(o.overflow);
     openings.iter().filter(tells).cloned().collect()
