@@ -2,15 +2,17 @@
 
 mod answer;
 mod asked;
+mod at_once;
 pub mod lending;
 mod without_counters;
 
 pub(crate) use asked::unnamed;
+use at_once::Begun;
+pub(crate) use at_once::{AtOnce, Outcome};
 
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use futures::future::BoxFuture;
 use rateguard_core::amounts::Amounts;
 use rateguard_core::counter::{Demand, Limit, Reading, RetryAfter};
 use rateguard_core::decision::{Charge, Mode};
@@ -35,9 +37,7 @@ use crate::engine::Engine;
 use crate::error::{EngineError, Reason};
 use crate::gate::is_away;
 use crate::leases::Leased;
-use crate::ports::{
-    CheckCommand, CheckOutcome, CounterQuery, Decided, Prompt, ReleaseOutcome, RenewOutcome, StoreError,
-};
+use crate::ports::{CheckCommand, CheckOutcome, CounterQuery, Decided, Prompt, ReleaseOutcome, RenewOutcome};
 
 /// A call, as its caller describes it. Empty text means unsaid.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
@@ -351,26 +351,6 @@ impl Engine {
             }
         }
     }
-}
-
-/// A decision on its way.
-pub(crate) type Outcome<'a> = BoxFuture<'a, Result<CheckOutcome, StoreError>>;
-
-/// What became of a check without waiting.
-pub(crate) enum AtOnce<T, B> {
-    /// It was decided.
-    Answered(T),
-    /// It is on its way, and waits for the disk.
-    Begun(B),
-    /// Nothing.
-    Not,
-}
-
-/// A check that is on its way.
-struct Begun<'a> {
-    command: CheckCommand,
-    demanded: Demanded,
-    outcome: Outcome<'a>,
 }
 
 /// A check with the limits that apply to it.
