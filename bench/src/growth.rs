@@ -8,17 +8,16 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, ensure};
-use rateguard_core::decision::Mode;
-use rateguard_engine::check::{Call, CheckRequest};
+use anyhow::Context;
+use rateguard_engine::check::CheckRequest;
 use rateguard_engine::engine::{Background, Engine};
 
 use crate::figures::{Comparison, Unit, nanos_each, per_second};
-use crate::in_process::{Kept, start};
+use crate::in_process::{Kept, decide_all, request_of, start};
 use crate::load::runtime;
 use crate::machine::Machine;
 use crate::process::data_folder;
-use crate::seed::{API, Limits, MODEL, RULES_MATCHING, install};
+use crate::seed::{Limits, RULES_MATCHING, install};
 use crate::table::say;
 
 /// How often the points take turns.
@@ -69,15 +68,7 @@ impl Running {
     }
 
     fn check(&self, requests: &[CheckRequest]) -> anyhow::Result<Duration> {
-        let checks = async {
-            let started = Instant::now();
-            for request in requests {
-                let caller = self.engine.authenticator().by_key(&self.key, self.engine.now())?;
-                ensure!(self.engine.check(&caller, request).await?.allowed, "a check was not allowed");
-            }
-            Ok(started.elapsed())
-        };
-        self.runtime.block_on(checks)
+        self.runtime.block_on(decide_all(&self.engine, &self.key, requests))
     }
 
     fn stop(self) -> anyhow::Result<String> {
@@ -87,23 +78,7 @@ impl Running {
 }
 
 fn requests(subjects: impl Iterator<Item = u64>) -> Vec<CheckRequest> {
-    let request = |subject| CheckRequest {
-        request_id: None,
-        call: Call {
-            api: API.to_owned(),
-            endpoint: "/v1/chat/completions".to_owned(),
-            method: "POST".to_owned(),
-            subject: format!("user-{subject}"),
-            model: MODEL.to_owned(),
-            ..Call::default()
-        },
-        amounts: Default::default(),
-        estimate: Default::default(),
-        mode: Mode::Consume,
-        reservation_ttl_ms: 0,
-        explain: false,
-    };
-    subjects.map(request).collect()
+    subjects.map(request_of).collect()
 }
 
 fn by_rules() -> anyhow::Result<Comparison> {

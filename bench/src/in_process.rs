@@ -122,8 +122,16 @@ pub async fn start(folder: &Path, kept: Kept) -> anyhow::Result<(Arc<Engine>, Ba
 async fn engine_decisions(engine: &Engine, key: &str, round: usize) -> anyhow::Result<Duration> {
     let requests: Vec<CheckRequest> =
         (0..ENGINE_DECISIONS).map(|n| request(n, round)).collect::<anyhow::Result<_>>()?;
+    decide_all(engine, key, &requests).await
+}
+
+/// Decides one check after the other, the key looked up for each.
+///
+/// # Errors
+/// When one fails or is denied.
+pub async fn decide_all(engine: &Engine, key: &str, requests: &[CheckRequest]) -> anyhow::Result<Duration> {
     let started = Instant::now();
-    for request in &requests {
+    for request in requests {
         let caller = engine.authenticator().by_key(key, engine.now())?;
         anyhow::ensure!(engine.check(&caller, request).await?.allowed, "a check was not allowed");
     }
@@ -136,13 +144,19 @@ async fn engine_decisions(engine: &Engine, key: &str, round: usize) -> anyhow::R
 /// None: the id is well formed.
 pub fn request(n: u64, round: usize) -> anyhow::Result<CheckRequest> {
     let id = format!("check-{round}-{n}");
-    Ok(CheckRequest {
-        request_id: Some(rateguard_core::ids::RequestId::parse("request_id", &id)?),
+    let request_id = Some(rateguard_core::ids::RequestId::parse("request_id", &id)?);
+    Ok(CheckRequest { request_id, ..request_of(n % SUBJECTS) })
+}
+
+/// A check of a subject, without an id.
+pub fn request_of(subject: u64) -> CheckRequest {
+    CheckRequest {
+        request_id: None,
         call: Call {
             api: API.to_owned(),
             endpoint: "/v1/chat/completions".to_owned(),
             method: "POST".to_owned(),
-            subject: format!("user-{}", n % SUBJECTS),
+            subject: format!("user-{subject}"),
             model: MODEL.to_owned(),
             ..Call::default()
         },
@@ -151,7 +165,7 @@ pub fn request(n: u64, round: usize) -> anyhow::Result<CheckRequest> {
         mode: Mode::Consume,
         reservation_ttl_ms: 0,
         explain: false,
-    })
+    }
 }
 
 /// Token buckets in a plain map.

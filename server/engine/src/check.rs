@@ -167,9 +167,7 @@ impl Engine {
         view: &WorkspaceView,
         now: Millis,
     ) -> Result<AtOnce<CheckResponse, Box<Begun<'_>>>, EngineError> {
-        if self.gate.is_guarded() {
-            return Ok(AtOnce::Not);
-        }
+        let Some(counters) = self.gate.own_counters() else { return Ok(AtOnce::Not) };
         let addressed = Addressed::of(caller, view, &request.call)?;
         let asking = self.asking(caller, request, &addressed, view, now)?;
         let demanded = match asking.demanded(view) {
@@ -177,12 +175,9 @@ impl Engine {
             _ => return Ok(AtOnce::Not),
         };
         let command = asking.command(&demanded)?;
-        match self.gate.check_promptly(&command) {
-            None => Ok(AtOnce::Not),
-            Some(Prompt::Waiting(outcome)) => {
-                Ok(AtOnce::Begun(Box::new(Begun { command, demanded, outcome })))
-            }
-            Some(Prompt::Answered(outcome)) => {
+        match counters.check_promptly(&command) {
+            Prompt::Waiting(outcome) => Ok(AtOnce::Begun(Box::new(Begun { command, demanded, outcome }))),
+            Prompt::Answered(outcome) => {
                 let response = asking.response(&command, &demanded, outcome?)?;
                 Ok(AtOnce::Answered(asking.explained(view, response)))
             }

@@ -148,17 +148,14 @@ impl Engine {
         plan: &Plan,
         now: Millis,
     ) -> Result<AtOnce<DescribedAnswer, Outcome<'_>>, EngineError> {
-        if self.gate.is_guarded() {
-            return Ok(AtOnce::Not);
-        }
+        let Some(counters) = self.gate.own_counters() else { return Ok(AtOnce::Not) };
         let (asked, command) = self.described_command(caller, call, plan, now)?;
         if command.charges.is_empty() {
             return Ok(AtOnce::Not);
         }
-        match self.gate.check_promptly(&command) {
-            None => Ok(AtOnce::Not),
-            Some(Prompt::Waiting(outcome)) => Ok(AtOnce::Begun(outcome)),
-            Some(Prompt::Answered(outcome)) => {
+        match counters.check_promptly(&command) {
+            Prompt::Waiting(outcome) => Ok(AtOnce::Begun(outcome)),
+            Prompt::Answered(outcome) => {
                 let verdict = verdict_of(outcome?)?;
                 Ok(AtOnce::Answered(answer(&asked, &command.charges, &verdict, now)))
             }

@@ -26,7 +26,7 @@ use self::cancels::{Cancels, Due};
 use crate::clock::Clock;
 use crate::deadline;
 use crate::ports::{
-    CancelOutcome, CheckCommand, CheckOutcome, CounterQuery, CounterStore, LeaseCommand, Principal, Prompt,
+    CancelOutcome, CheckCommand, CheckOutcome, CounterQuery, CounterStore, LeaseCommand, Principal,
     ReleaseOutcome, RenewOutcome, StoreError,
 };
 
@@ -88,9 +88,9 @@ impl Gate {
         self.guard.is_some()
     }
 
-    /// As [`CounterStore::check_promptly`]; `None` where counters are elsewhere.
-    pub(crate) fn check_promptly(&self, command: &CheckCommand) -> Option<Prompt<'_>> {
-        self.guard.is_none().then(|| self.counters.check_promptly(command))
+    /// The counters where they are this process's own, and need no guard.
+    pub(crate) fn own_counters(&self) -> Option<&dyn CounterStore> {
+        self.guard.is_none().then_some(&*self.counters)
     }
 
     /// As [`CounterStore::check`]. One whose outcome is not known is undone.

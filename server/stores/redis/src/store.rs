@@ -105,8 +105,10 @@ impl RedisCounterStore {
     /// prepare; where the servers know the installation, nothing is changed.
     ///
     /// # Errors
-    /// [`StoreError::Unavailable`] when the servers cannot be asked; it may be repeated.
+    /// [`StoreError::Unavailable`] when the servers cannot be asked, or do not let this user run its functions; it
+    /// may be repeated.
     pub async fn begin(&self, workspaces: &[WorkspaceId], log_end: Position) -> Result<bool, StoreError> {
+        self.try_functions().await?;
         if self.read_position().await? > Position::default() || log_end == Position::default() {
             return Ok(false);
         }

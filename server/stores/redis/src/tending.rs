@@ -219,6 +219,15 @@ impl RedisCounterStore {
         Ok(health)
     }
 
+    /// Runs a function on a key that there is not, so that a server that refuses it is noticed before anybody
+    /// asks for a decision.
+    pub(crate) async fn try_functions(&self) -> Result<(), StoreError> {
+        let mut packer = Packer::default();
+        packer.array(5).integer(0).text("").text("").integer(0).text("health");
+        let keys = [self.common_key("nothing")];
+        self.link.run(&TEND, &keys, &packer.finish(), self.config.batch_deadline).await.map(drop)
+    }
+
     async fn figures(&self, known: Arc<Known>) -> Result<(WorkspaceId, Figures), StoreError> {
         let mut packer = self.head(&known, 1, Millis::ZERO);
         packer.text("health");

@@ -410,3 +410,15 @@ async fn a_function_that_failed_leaves_nothing_to_the_next_call() {
     assert!(well.consume(std::slice::from_ref(&limited), at(1)).await);
     assert_eq!(well.used(&limited, at(2)).await, 6);
 }
+
+#[tokio::test]
+async fn a_user_who_may_not_load_functions_is_noticed_at_the_start() {
+    let server = RedisServer::start(Keeping::Nothing).await.unwrap();
+    server.ask(&["ACL", "SETUSER", "small", "on", ">secret", "~*", "+@all", "-function|load"]).await.unwrap();
+    let as_small = server.url().replace("redis://", "redis://small:secret@");
+    let refused = store(alone(as_small.clone())).begin(&[], Position::default()).await;
+    let said = format!("{refused:?}");
+    assert!(matches!(refused, Err(StoreError::Unavailable { .. })) && said.contains("cannot be loaded"), "{said}");
+    server.ask(&["ACL", "SETUSER", "small", "+function|load"]).await.unwrap();
+    assert_eq!(store(alone(as_small)).begin(&[], Position::default()).await, Ok(false));
+}
