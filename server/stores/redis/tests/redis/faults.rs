@@ -418,7 +418,10 @@ async fn a_user_who_may_not_load_functions_is_noticed_at_the_start() {
     let as_small = server.url().replace("redis://", "redis://small:secret@");
     let refused = store(alone(as_small.clone())).begin(&[], Position::default()).await;
     let said = format!("{refused:?}");
-    assert!(matches!(refused, Err(StoreError::Unavailable { .. })) && said.contains("cannot be loaded"), "{said}");
+    assert!(
+        matches!(refused, Err(StoreError::Unavailable { .. })) && said.contains("cannot be loaded"),
+        "{said}"
+    );
     server.ask(&["ACL", "SETUSER", "small", "+function|load"]).await.unwrap();
     assert_eq!(store(alone(as_small)).begin(&[], Position::default()).await, Ok(false));
 }
