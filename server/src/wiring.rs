@@ -15,7 +15,7 @@ use rateguard_engine::ports::{
 };
 use rateguard_engine::secrets::{CredentialCipher, Purpose, SealedPlace};
 use rateguard_store_memory::{MemoryCounterStore, MemoryCounterStoreConfig};
-use rateguard_store_redis::{RedisCounterStore, RedisCounterStoreConfig};
+use rateguard_store_redis::{RedisCounterStore, RedisCounterStoreConfig, SpreadCounterStore, Topology};
 use rateguard_store_sql::{
     DataFolder, Migrations, OpenError, Opening, PostgresDatabase, SqlAuditStore, SqlCheckpointStore,
     SqlConfigStore, SqlEventLog, SqlSealedReader, SqlStores, SqlUsageStore,
@@ -204,6 +204,7 @@ impl OpenStores {
         &self,
         config: RedisCounterStoreConfig,
     ) -> anyhow::Result<Arc<dyn CounterStore>> {
+        let is_cluster = matches!(config.topology, Topology::Cluster { .. });
         let store = RedisCounterStore::new(config)?;
         let workspaces = self.config.snapshot().await?.workspaces;
         let workspaces: Vec<_> = workspaces.into_iter().map(|workspace| workspace.id).collect();
@@ -213,7 +214,8 @@ impl OpenStores {
                  limits begin anew, and what reservations held is free"
             );
         }
-        Ok(Arc::new(store))
+        // On one server nothing is gained by it, and all is atomic with all.
+        Ok(if is_cluster { Arc::new(SpreadCounterStore::new(store)) } else { Arc::new(store) })
     }
 
     /// The keys that seal credentials, when they are those of this installation.

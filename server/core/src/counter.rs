@@ -7,6 +7,7 @@
 
 pub mod budget;
 pub mod concurrency;
+mod id;
 mod lead;
 pub mod lent;
 mod share;
@@ -17,33 +18,11 @@ pub mod window;
 use crate::time::{Bounds, Millis};
 pub use budget::{BudgetCounter, PeriodMoney};
 pub use concurrency::ConcurrencyCounter;
+pub use id::{CounterFamily, CounterId, SHARDS, Shard};
 pub use lent::Lent;
 pub use sliding_window::SlidingWindow;
 pub use token_bucket::{Refill, TokenBucket};
 pub use window::WindowCounter;
-
-/// Which counter: a hash of the workspace, the limit's id, its shape and the scope's values. Its
-/// last 32 bits are the [`CounterFamily`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct CounterId(pub u128);
-
-/// Whose counter: a hash of the workspace, the limit's id and its shape, the same in all counters of
-/// one limit. Two limits may share one, so it only says whose a counter is not.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct CounterFamily(pub u32);
-
-impl CounterId {
-    /// A counter of a family, by a hash of everything that makes it different.
-    pub fn of(family: CounterFamily, hash: u128) -> Self {
-        Self(hash & !u128::from(u32::MAX) | u128::from(family.0))
-    }
-
-    /// Whose counter it is.
-    pub fn family(self) -> CounterFamily {
-        let [.., a, b, c, d] = self.0.to_be_bytes();
-        CounterFamily(u32::from_be_bytes([a, b, c, d]))
-    }
-}
 
 /// A position in the event log. The first event has position 1; zero is before all.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]

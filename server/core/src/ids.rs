@@ -4,6 +4,7 @@
 use std::fmt;
 use std::sync::Arc;
 
+use crate::counter::Shard;
 use crate::invalid::Invalid;
 use crate::limits::{DISPLAY_NAME_BYTES_MAX, ID_BYTES_MAX, NAME_BYTES_MAX};
 
@@ -89,7 +90,8 @@ resource_id!(
     "price_"
 );
 resource_id!(
-    /// A reservation: 96 random bits, then 32 that tell who took it.
+    /// A reservation: 8 bits that tell the shard in which it holds something too, if any, 88 random ones, then 32
+    /// that tell who took it.
     ReservationId,
     "rsv_"
 );
@@ -119,7 +121,30 @@ resource_id!(
     "sgn_"
 );
 
+impl WorkspaceId {
+    const SHARD: &'static str = "shard";
+
+    /// The name of a shard of its counters. No workspace has such an id.
+    #[must_use]
+    pub fn shard(&self, shard: Shard) -> Self {
+        Self(format!("{self}{}{:02}", Self::SHARD, shard.number()).into())
+    }
+
+    /// The workspace whose shard has this name; `None` where it is no shard's.
+    pub fn of_shard(&self) -> Option<Self> {
+        let (workspace, number) = self.0.rsplit_once(Self::SHARD)?;
+        number.parse().ok().and_then(Shard::new).map(|_| Self(workspace.into()))
+    }
+}
+
 impl ReservationId {
+    /// The shard in which it holds something beside its workspace's other counters. Ids from before there were shards
+    /// may name one in which there is nothing of it.
+    pub fn shard(&self) -> Option<Shard> {
+        let [first, ..] = self.to_bits().to_be_bytes();
+        Shard::new(first)
+    }
+
     /// The 128 bits behind the id.
     pub fn to_bits(&self) -> u128 {
         u128::from_str_radix(&self.0[Self::PREFIX.len()..], 16).unwrap_or(0)

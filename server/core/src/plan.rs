@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use smallvec::SmallVec;
 
-use crate::counter::{CounterFamily, CounterId, Limit, Position};
+use crate::counter::{CounterFamily, CounterId, Limit, Position, Shard};
 use crate::ids::{BudgetId, RuleId, WorkspaceId};
 use crate::matching::{CallFacts, Match, Mismatch, OnMissing, Scope};
 use crate::rule::{
@@ -253,8 +253,12 @@ impl PlannedLimit {
     /// The counter of a call, or `None` when the call lacks a value and the limit skips it.
     pub fn counter(&self, facts: &CallFacts<'_>) -> Option<CounterId> {
         let (values, missing) = self.scope.values(facts);
-        (!missing || self.scope.on_missing == OnMissing::Shared)
-            .then(|| counter_id(self.family(), self.seed, &values))
+        if missing && self.scope.on_missing != OnMissing::Shared {
+            return None;
+        }
+        let counter = counter_id(self.family(), self.seed, &values);
+        let is_spread = self.policies.spread_by_subject;
+        Some(if is_spread { counter.in_shard(Shard::of_subject(facts.subject)) } else { counter })
     }
 
     /// The one counter of a limit whose scope has no dimensions.
@@ -262,9 +266,9 @@ impl PlannedLimit {
         self.scope.dimensions.is_empty().then(|| counter_id(self.family(), self.seed, &[]))
     }
 
-    /// The counter that new scope values share once the workspace has too many.
-    pub fn overflow_counter(&self) -> CounterId {
-        self.overflow
+    /// The counter that new scope values share once the workspace has too many, where `counter` stands.
+    pub fn overflow_beside(&self, counter: CounterId) -> CounterId {
+        self.overflow.beside(counter)
     }
 
     /// What the ids of all its counters have in common, the overflow counter's too.
@@ -345,6 +349,8 @@ pub fn plan_rule(workspace: &WorkspaceId, zone: &Zone, rule: &Rule, now: Millis)
             (Kind::Plain(Limit::Concurrency { limit: *limit }), "concurrency".to_owned())
         }
     };
+    // What was counted stays where it is, so a rule that is spread begins anew.
+    let shape = if rule.policies.spread_by_subject { format!("{shape} spread") } else { shape };
     let seed = seed(workspace, rule.id.as_str(), &rule.unit, &shape, &rule.scope);
     PlannedLimit {
         id: LimitId::Rule(rule.id.clone()),

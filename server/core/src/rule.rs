@@ -9,7 +9,7 @@ use crate::limits::{
     LEASED_SLIDING_WINDOW_MS_MIN, LIMIT_MAX, LOCAL_REPLICAS_MAX, MONEY_NANOS_MAX, NAME_BYTES_MAX,
     PRIORITY_MAX, WINDOW_MS_MAX, WINDOW_MS_MIN,
 };
-use crate::matching::{Match, Scope};
+use crate::matching::{Dimension, Match, Scope};
 use crate::money::Nanos;
 use crate::time::{CalendarPeriod, Millis, Zone};
 use crate::unit::Unit;
@@ -145,6 +145,9 @@ pub struct RulePolicies {
     /// Whether the amounts of CONSUME checks that are denied, by whichever limit, are counted all the same,
     /// as debt.
     pub counts_denied: bool,
+    /// Whether the counters of different subjects may stand on different servers of a cluster: then those of one
+    /// subject are in a [`Shard`](crate::counter::Shard) of their own, apart from the workspace's others.
+    pub spread_by_subject: bool,
 }
 
 impl RulePolicies {
@@ -243,6 +246,9 @@ impl Rule {
         self.scope.check()?;
         self.algorithm.check()?;
         self.policies.check(&self.algorithm)?;
+        if self.policies.spread_by_subject && !self.scope.dimensions.contains(&Dimension::Subject) {
+            return Err(Invalid::new("spread_by_subject", "must be false unless the scope has the subject"));
+        }
         if matches!(self.algorithm, Algorithm::Concurrency { .. }) && self.unit != Unit::Requests {
             return Err(Invalid::new("unit", "must be requests for concurrency"));
         }

@@ -424,7 +424,10 @@ impl Asking<'_> {
         }
         if mode == Mode::Reserve {
             command.units = selected.iter().map(|s| s.planned.unit.clone()).collect();
-            command.reservation = Some(demanded.reservation(self.request, self.addressed, self.now)?);
+            // All of one call's are in its subject's.
+            let shard = command.charges.iter().find_map(|charge| charge.counter.shard());
+            command.reservation =
+                Some(demanded.reservation(self.request, self.addressed, shard, self.now)?);
         }
         Ok(command)
     }
@@ -449,7 +452,7 @@ fn probe(selected: &Selected<'_>) -> Charge {
     let Selected { planned, counter, limit, .. } = *selected;
     Charge {
         counter,
-        overflow: planned.overflow_counter(),
+        overflow: planned.overflow_beside(counter),
         limit,
         demand: Demand::PROBE,
         enforcement: planned.enforcement,
@@ -463,7 +466,7 @@ fn leased(selection: &Selection<'_>) -> Leased {
 
 fn query(selected: &Selected<'_>) -> CounterQuery {
     let Selected { planned, counter, limit, .. } = *selected;
-    CounterQuery { counter, overflow: planned.overflow_counter(), limit }
+    CounterQuery { counter, overflow: planned.overflow_beside(counter), limit }
 }
 
 fn decided(outcome: CheckOutcome) -> Result<Decided, EngineError> {

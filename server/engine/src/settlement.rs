@@ -143,7 +143,7 @@ fn charge(selected: &Selected<'_>, event: &UsageEvent, amounts: &Amounts) -> Opt
     let is_over = matches!(selected.limit, Limit::Concurrency { .. });
     (!past && !is_over).then(|| SettleCharge {
         counter: selected.counter,
-        overflow: planned.overflow_counter(),
+        overflow: planned.overflow_beside(selected.counter),
         limit: selected.limit,
         amount,
     })

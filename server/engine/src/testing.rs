@@ -134,7 +134,7 @@ pub(crate) fn event_id(text: &str) -> EventId {
 }
 
 pub(crate) fn reservation_id(number: u8) -> ReservationId {
-    caller().principal().reservation_id([number; RESERVATION_RANDOM_BYTES])
+    caller().principal().reservation_id([number; RESERVATION_RANDOM_BYTES], None)
 }
 
 /// A reservation of the caller that holds money of one budget, of which half is its input's.

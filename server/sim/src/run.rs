@@ -207,7 +207,8 @@ async fn resets(world: Arc<World>, servers: Servers) {
         sleep(millis(world.dice.within(0..=PAUSE_MS_MAX))).await;
         let families = servers.counters.families().await;
         let Some(family) = families.get(world.dice.below(families.len())) else { continue };
-        let reset = servers.counters.reset(OPERATOR, ResetCounters::All(*family)).await;
+        let all = ResetCounters::All { family: *family, is_spread: false };
+        let reset = servers.counters.reset(OPERATOR, all).await;
         if let Err(error) = reset {
             world.note(|| format!("counters could not be set back: {error}"));
         }

@@ -143,7 +143,9 @@ impl fmt::Display for StoreDeed {
             Self::Cancelled(command) => describe_charges(f, "cancel", command),
             Self::Renewed(id, outcome) => write!(f, "renew {id}: {outcome:?}"),
             Self::Reset(ResetCounters::One(id, _)) => write!(f, "set back {}", brief(*id)),
-            Self::Reset(ResetCounters::All(family)) => write!(f, "set back all of {:04x}", family.0 & 0xffff),
+            Self::Reset(ResetCounters::All { family, .. }) => {
+                write!(f, "set back all of {:04x}", family.0 & 0xffff)
+            }
             Self::Leased(command, outcomes) => describe_leases(f, command, outcomes),
             Self::Released(id, outcome) => write!(f, "release {id}: {outcome:?}"),
             Self::Tended => f.write_str("tended"),

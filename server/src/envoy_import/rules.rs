@@ -154,6 +154,7 @@ fn carried(domain: &str, keys: &[&str], branch: &Branch<'_>) -> Result<Rule, Str
         consistency: Consistency::Strict,
         failure_policy: FailurePolicy::Open,
         counts_denied: limit.is_some() && node.is_some_and(|node| node.quota_mode),
+        spread_by_subject: false,
         active: true,
     })
 }

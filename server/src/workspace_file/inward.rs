@@ -177,6 +177,7 @@ fn rule(entry: Rule) -> v1::Rule {
         consistency: v1::RuleConsistency::from(entry.consistency).into(),
         failure_policy: Some(failure_policy(entry.failure_policy)),
         counts_denied: entry.counts_denied,
+        spread_by_subject: entry.spread_by_subject,
         overrides: entry.overrides.into_iter().map(override_message).collect(),
         active: Some(entry.active),
         ..v1::Rule::default()

@@ -183,6 +183,7 @@ fn rule(message: v1::Rule) -> Outcome<Rule> {
         consistency: known::<v1::RuleConsistency, Consistency>(message.consistency)?,
         failure_policy: failure_policy(message.failure_policy.unwrap_or_default())?,
         counts_denied: message.counts_denied,
+        spread_by_subject: message.spread_by_subject,
         overrides: message.overrides.into_iter().map(override_of).collect::<Outcome<_>>()?,
         active: message.active.unwrap_or(true),
     })

@@ -56,6 +56,19 @@ fn calls_at_the_same_time_are_counted_strictly_by_the_shared_counters_alone() {
 }
 
 #[test]
+fn only_a_rule_that_counts_by_subject_is_spread_by_it() {
+    let policies = RulePolicies { spread_by_subject: true, ..RulePolicies::default() };
+    let by = |dimensions: &[Dimension]| Rule {
+        policies,
+        scope: Scope { dimensions: dimensions.to_vec(), on_missing: OnMissing::Shared },
+        ..rule()
+    };
+    by(&[Dimension::Key, Dimension::Subject]).check().unwrap();
+    assert_eq!(fault(&by(&[Dimension::Key])), "spread_by_subject");
+    assert_eq!(fault(&by(&[])), "spread_by_subject");
+}
+
+#[test]
 fn an_override_has_an_amount_of_its_rules_algorithm_and_within_its_bounds() {
     with(vec![of_key(1, OverrideAmount::Limit(0)), of_subject("a", OverrideAmount::Unlimited)])
         .check()

@@ -4,7 +4,7 @@ use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
 use rateguard_core::amounts::Amounts;
-use rateguard_core::counter::{Demand, Limit};
+use rateguard_core::counter::{Demand, Limit, Shard};
 use rateguard_core::decision::Mode;
 use rateguard_core::limits::REQUEST_ID_LIFE_MS;
 use rateguard_core::matching::CallFacts;
@@ -171,12 +171,13 @@ impl Demanded {
         &self,
         request: &CheckRequest,
         addressed: &Addressed<'_>,
+        shard: Option<Shard>,
         now: Millis,
     ) -> Result<ReservationRequest, EngineError> {
         let bytes = random().map_err(|error| EngineError::internal(&error.to_string()))?;
         let principal = addressed.caller.principal();
         Ok(ReservationRequest {
-            id: principal.reservation_id(bytes),
+            id: principal.reservation_id(bytes, shard),
             principal,
             expires_at: now.plus(request.reservation_ttl_ms),
             cost: self.cost(),

@@ -108,7 +108,7 @@ impl<'p> Asked<'p> {
             let Selected { planned, counter, limit, whole } = selected;
             let charge = Charge {
                 counter,
-                overflow: planned.overflow_counter(),
+                overflow: planned.overflow_beside(counter),
                 limit,
                 demand: demand(hits, &planned.unit),
                 enforcement: planned.enforcement,

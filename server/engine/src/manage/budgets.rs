@@ -47,7 +47,7 @@ impl Engine {
             return Ok(None);
         };
         let limit = planned.limit_at(now);
-        let query = CounterQuery { counter, overflow: planned.overflow_counter(), limit };
+        let query = CounterQuery { counter, overflow: planned.overflow_beside(counter), limit };
         let readings = self.counters.read(identity.workspace()?, &[query], now).await?;
         Ok(readings.first().map(|reading| BudgetStanding { limit, reading: *reading }))
     }

@@ -121,7 +121,7 @@ fn all_of(view: &WorkspaceView, planned: &PlannedLimit) -> Result<ResetCounters,
         let message = "the rule's counters cannot be told from another's; set them back one by one";
         return Err(EngineError::field(Reason::FieldConflict, "all", message));
     }
-    Ok(ResetCounters::All(family))
+    Ok(ResetCounters::All { family, is_spread: planned.policies.spread_by_subject })
 }
 
 fn one_of(

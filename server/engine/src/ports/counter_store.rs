@@ -1,6 +1,7 @@
 //! The store that decides: counters, reservations and the ids of decisions.
 
 mod attempts;
+mod principal;
 mod prompt;
 mod settlement;
 mod slots;
@@ -11,69 +12,22 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use rateguard_core::counter::{CounterFamily, CounterId, Limit, Position, Reading};
 use rateguard_core::decision::{Charge, Mode, Verdict};
-use rateguard_core::ids::{KeyId, RequestId, ReservationId, WorkspaceId};
+use rateguard_core::ids::{RequestId, ReservationId, WorkspaceId};
 use rateguard_core::lease::{LeaseOutcome, LeaseRequest, LeaseReturn};
 use rateguard_core::money::Nanos;
 use rateguard_core::reservation::{Reservation, ReservationState};
 use rateguard_core::time::Millis;
 use rateguard_core::unit::Unit;
 use rateguard_core::usage::CallIdentity;
-use sha2::{Digest, Sha256};
 use smallvec::SmallVec;
 
 pub use attempts::{ATTEMPTS_MAX, Attempt};
+pub use principal::{Principal, RESERVATION_RANDOM_BYTES};
 pub use prompt::Prompt;
 pub use settlement::{SettleCharge, SettleCommand, SettleReservation, Standing};
 pub use slots::{SLOT_MARGIN_MS, Slot, SlotClaim, SlotHolder};
 
 use super::StoreError;
-
-/// Who acts: a key, by itself or through a gateway that acts on its behalf. The two are different
-/// principals.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct Principal {
-    /// The key that is charged.
-    pub key: KeyId,
-    /// Whether a gateway acts for it.
-    pub by_gateway: bool,
-}
-
-/// Random bytes in the id of a reservation.
-pub const RESERVATION_RANDOM_BYTES: usize = 12;
-/// Bytes of such an id that tell who took it: somebody else's id fits by one chance in 2³².
-const HOLDER_BYTES: usize = 4;
-
-impl Principal {
-    /// The id of a reservation that this principal takes, from random bytes that the caller draws.
-    /// It tells its holder, so that nobody else can settle it even where its record is lost.
-    pub fn reservation_id(&self, random: [u8; RESERVATION_RANDOM_BYTES]) -> ReservationId {
-        let mut bytes = [0; RESERVATION_RANDOM_BYTES + HOLDER_BYTES];
-        bytes[..RESERVATION_RANDOM_BYTES].copy_from_slice(&random);
-        bytes[RESERVATION_RANDOM_BYTES..].copy_from_slice(&self.mark_in(&random));
-        ReservationId::from_random(bytes)
-    }
-
-    /// Whether this principal took the reservation of an id, by the id alone.
-    pub fn took(&self, id: &ReservationId) -> bool {
-        let bytes = id.to_bits().to_be_bytes();
-        let (random, holder) = bytes.split_at(RESERVATION_RANDOM_BYTES);
-        self.mark_in(random) == holder
-    }
-
-    fn mark_in(&self, random: &[u8]) -> [u8; HOLDER_BYTES] {
-        let hash = Sha256::new()
-            .chain_update(random)
-            .chain_update([u8::from(self.by_gateway)])
-            .chain_update(self.key.as_str())
-            .finalize();
-        std::array::from_fn(|place| hash[place])
-    }
-
-    /// Whether this principal took `reservation`.
-    pub fn holds(&self, reservation: &Reservation) -> bool {
-        self.key == reservation.key && self.by_gateway == reservation.by_gateway
-    }
-}
 
 /// What makes a check the same check: hashes of its id and of everything that it asks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -210,9 +164,13 @@ pub enum RenewOutcome {
 pub enum ResetCounters {
     /// One, held against this limit.
     One(CounterId, Limit),
-    /// All of the rule's: those of this family. Two rules may by chance share one, which the caller rules
-    /// out.
-    All(CounterFamily),
+    /// All of the rule's.
+    All {
+        /// Their family. Two rules may by chance share one, which the caller rules out.
+        family: CounterFamily,
+        /// Whether they stand in shards.
+        is_spread: bool,
+    },
 }
 
 impl ResetCounters {
@@ -220,7 +178,7 @@ impl ResetCounters {
     pub fn holds(&self, id: CounterId) -> bool {
         match self {
             Self::One(one, _) => *one == id,
-            Self::All(family) => id.family() == *family,
+            Self::All { family, .. } => id.family() == *family,
         }
     }
 }
@@ -490,6 +448,3 @@ pub trait CounterStore: Send + Sync + 'static {
         Ok(())
     }
 }
-
-#[cfg(test)]
-mod tests;

@@ -39,6 +39,7 @@ pub fn rule(message: v1::Rule, id: RuleId) -> Result<Rule, EngineError> {
             consistency: consistency(message.consistency)?,
             failure: failure_policy(message.failure_policy)?,
             counts_denied: message.counts_denied,
+            spread_by_subject: message.spread_by_subject,
         },
         overrides: overrides(message.overrides)?,
         // No message says so.
@@ -156,6 +157,7 @@ pub fn rule_message(stored: &Stored<Rule>) -> v1::Rule {
         consistency: consistency_message(rule.policies.consistency).into(),
         failure_policy: Some(failure_policy_message(rule.policies.failure)),
         counts_denied: rule.policies.counts_denied,
+        spread_by_subject: rule.policies.spread_by_subject,
         overrides: rule.overrides.iter().map(override_message).collect(),
         last_reset_time: rule.last_reset_at.map(timestamp),
         active: Some(rule.active),

@@ -111,10 +111,11 @@ fn policies() -> impl Strategy<Value = RulePolicies> {
     let local = (1..=99_u8, 1..=1_000_u16)
         .prop_map(|(share_percent, replicas_max)| FailurePolicy::Local { share_percent, replicas_max });
     let failure = prop_oneof![Just(FailurePolicy::Open), Just(FailurePolicy::Closed), local];
-    (failure, any::<bool>()).prop_map(|(failure, counts_denied)| RulePolicies {
+    (failure, any::<[bool; 2]>()).prop_map(|(failure, [counts_denied, spread_by_subject])| RulePolicies {
         consistency: Consistency::Strict,
         failure,
         counts_denied,
+        spread_by_subject,
     })
 }
 
@@ -160,6 +161,7 @@ fn fitting(mut rule: Rule) -> Rule {
         rule.unit = Unit::Requests;
         rule.policies = RulePolicies::default();
     }
+    rule.policies.spread_by_subject &= rule.scope.dimensions.contains(&Dimension::Subject);
     rule
 }
 

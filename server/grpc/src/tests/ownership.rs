@@ -83,7 +83,7 @@ async fn a_reservation_whose_record_is_lost_is_settled_by_its_holder_alone() {
     let world = World::new().await;
     let (app, id) = app_and_its_id(&world).await;
     let holder = Principal { key: KeyId::parse("id", &id).unwrap(), by_gateway: true };
-    let lost = holder.reservation_id([9; 12]);
+    let lost = holder.reservation_id([9; 12], None);
     let refused = report(world.transport(), "theirs", lost.as_str()).await;
     assert_eq!((refused.status(), refused.reason()), (v1::RecordStatus::Rejected, R::ReservationNotOwned));
     assert_eq!(refused.field, "reservation_id");

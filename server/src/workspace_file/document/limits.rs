@@ -109,6 +109,10 @@ pub struct Rule {
     /// Whether amounts of denied checks are counted all the same, as debt. Default false.
     #[serde(default, skip_serializing_if = "is_default")]
     pub counts_denied: bool,
+    /// Whether the counters of different subjects may stand on different servers of a Redis Cluster; the scope must
+    /// have the subject. Default false.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub spread_by_subject: bool,
     /// Other amounts for single keys and subjects.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub overrides: Vec<Override>,

@@ -203,7 +203,7 @@ fn algorithm() -> impl Strategy<Value = v1::rule::Algorithm> {
     ]
 }
 
-fn policies() -> impl Strategy<Value = (i32, v1::FailurePolicy, bool)> {
+fn policies() -> impl Strategy<Value = (i32, v1::FailurePolicy, bool, bool)> {
     use v1::FailureMode as M;
     let plain = word(&[M::Open, M::Closed]).prop_map(|mode| v1::FailurePolicy { mode, ..Default::default() });
     let local = (1..=99, 1..=1_000).prop_map(|(local_share_percent, local_replicas_max)| v1::FailurePolicy {
@@ -212,7 +212,7 @@ fn policies() -> impl Strategy<Value = (i32, v1::FailurePolicy, bool)> {
         local_replicas_max,
     });
     let consistency = word(&[v1::RuleConsistency::Strict, v1::RuleConsistency::Leased]);
-    (consistency, prop_oneof![plain, local], any::<bool>())
+    (consistency, prop_oneof![plain, local], any::<bool>(), any::<bool>())
 }
 
 fn overrides() -> impl Strategy<Value = Vec<v1::RuleOverride>> {
@@ -241,7 +241,8 @@ fn rule() -> impl Strategy<Value = v1::Rule> {
     (what, words, order, how, any::<bool>()).prop_map(
         |((display_name, matches, scope, unit, algorithm), (mode, on_missing), order, how, active)| {
             let (policies, overrides) = how;
-            let ((priority, group), (consistency, failure_policy, counts_denied)) = (order, policies);
+            let (priority, group) = order;
+            let (consistency, failure_policy, counts_denied, spread_by_subject) = policies;
             v1::Rule {
                 display_name,
                 r#match: matches,
@@ -255,6 +256,7 @@ fn rule() -> impl Strategy<Value = v1::Rule> {
                 consistency,
                 failure_policy: Some(failure_policy),
                 counts_denied,
+                spread_by_subject,
                 overrides,
                 active: Some(active),
                 ..v1::Rule::default()

@@ -113,7 +113,7 @@ const SET_BACK_MAPS: usize = 16;
 pub(crate) fn parts_of(which: &ResetCounters) -> impl Iterator<Item = Range<usize>> {
     let (first, last) = match which {
         ResetCounters::One(id, _) => (map_of(*id), map_of(*id)),
-        ResetCounters::All(_) => (0, MAPS - 1),
+        ResetCounters::All { .. } => (0, MAPS - 1),
     };
     (first..=last).step_by(SET_BACK_MAPS).map(move |from| from..(from + SET_BACK_MAPS).min(last + 1))
 }
@@ -331,7 +331,7 @@ impl CounterTable {
                 self.begin_set_back(*id, limit, reset);
                 u64::from(self.set_one_back(*id))
             }
-            ResetCounters::All(family) => {
+            ResetCounters::All { family, .. } => {
                 self.leads.forgive(*family);
                 let ids = self.slots.maps[maps.clone()].iter().flat_map(HashMap::keys).copied();
                 let ids: Vec<CounterId> = ids.filter(|id| reset.which.holds(*id)).collect();

@@ -376,7 +376,7 @@ impl CounterStore for RedisCounterStore {
         packer.text("reset");
         match counters {
             ResetCounters::One(counter, _) => packer.text(counter_bytes(counter)).flag(false),
-            ResetCounters::All(family) => packer.text(family.0.to_be_bytes()).flag(true),
+            ResetCounters::All { family, .. } => packer.text(family.0.to_be_bytes()).flag(true),
         };
         let keys = [self.key(workspace)];
         let (head, mut reply) = self.run(&TEND, &known, &keys, packer, self.config.batch_deadline).await?;
@@ -386,7 +386,7 @@ impl CounterStore for RedisCounterStore {
         let set_back = reply.small()?.unsigned_abs();
         Ok(match counters {
             ResetCounters::One(..) => set_back,
-            ResetCounters::All(family) => self.set_back(&known, family, now).await?,
+            ResetCounters::All { family, .. } => self.set_back(&known, family, now).await?,
         })
     }
 

@@ -13,6 +13,8 @@ mod dump;
 mod faults;
 #[path = "redis/leases.rs"]
 mod leases;
+#[path = "redis/spread.rs"]
+mod spread;
 #[path = "redis/suite.rs"]
 mod suite;
 #[path = "redis/wishes.rs"]

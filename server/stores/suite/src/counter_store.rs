@@ -55,6 +55,11 @@ pub trait CounterBackend: Send + Sync {
 
     /// Reservations that such a workspace may have.
     fn reservations_max(&self) -> usize;
+
+    /// Whether every other limit is spread, so that most calls stand in two places.
+    fn spreads(&self) -> bool {
+        false
+    }
 }
 
 /// Makes a test of every promise. `$backend` is an expression that gives a fresh

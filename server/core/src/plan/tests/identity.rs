@@ -32,6 +32,7 @@ fn changing_the_shape_begins_anew() {
     assert!(!keeps(|rule| rule.scope.dimensions = vec![Dimension::Subject, Dimension::Key]));
     assert!(!keeps(|rule| rule.scope.dimensions = vec![Dimension::Attribute("subject".into())]));
     assert!(!keeps(|rule| rule.id = RuleId::from_random([2; 16])));
+    assert!(!keeps(|rule| rule.policies.spread_by_subject = true));
 }
 
 #[test]
@@ -95,7 +96,9 @@ fn an_identity_is_the_same_in_every_version_of_the_program() {
     let plan = compile(&[Rule { scope, algorithm, ..rule(1) }], &[]);
     let call = Call { ip: Some("192.0.2.7".parse().unwrap()), ..Call::of("alice") };
     assert_eq!(format!("{:032x}", counters(&plan, &call)[0].0), "22f45e4fbd0d6b1c244ed717a89311d7");
-    assert_eq!(format!("{:032x}", plan.limits()[0].overflow_counter().0), "50a302c1c8bae67336189f33a89311d7");
+    let counter = counters(&plan, &call)[0];
+    let overflow = plan.limits()[0].overflow_beside(counter);
+    assert_eq!(format!("{:032x}", overflow.0), "50a302c1c8bae67336189f33a89311d7");
 }
 
 #[test]
@@ -103,8 +106,26 @@ fn the_overflow_counter_is_none_of_the_others() {
     let plan = compile(&[rule(1), scoped(2, &[Dimension::Subject], OnMissing::Shared)], &[]);
     let mut all = counters(&plan, &Call::of("alice"));
     all.extend(counters(&plan, &Call::new()));
-    for limit in plan.limits() {
-        assert!(!all.contains(&limit.overflow_counter()));
+    for (limit, counter) in plan.limits().iter().zip(counters(&plan, &Call::new())) {
+        assert!(!all.contains(&limit.overflow_beside(counter)));
+    }
+}
+
+#[test]
+fn a_spread_rules_counters_are_in_the_shard_of_their_subject() {
+    let spread = |number| Rule {
+        policies: RulePolicies { spread_by_subject: true, ..RulePolicies::default() },
+        ..scoped(number, &[Dimension::Key, Dimension::Subject], OnMissing::Shared)
+    };
+    let plan = compile(&[spread(1), spread(2), scoped(3, &[Dimension::Subject], OnMissing::Shared)], &[]);
+    for subject in ["", "alice", "bob"] {
+        let of_call = counters(&plan, &Call::of(subject));
+        let shard = Some(Shard::of_subject(subject));
+        let shards: Vec<_> = of_call.iter().map(|counter| counter.shard()).collect();
+        assert_eq!(shards, [shard, shard, None]);
+        for (limit, counter) in plan.limits().iter().zip(of_call) {
+            assert_eq!(limit.overflow_beside(counter).shard(), counter.shard());
+        }
     }
 }
 
@@ -114,10 +135,10 @@ fn all_counters_of_a_limit_are_of_its_family_and_of_no_others() {
     let [one, other] = plan.limits() else { panic!("two limits") };
     assert_ne!(one.family(), other.family());
     for limit in [one, other] {
-        assert_eq!(limit.overflow_counter().family(), limit.family());
         for subject in ["", "alice", "bob"] {
-            let call = Call::of(subject);
-            assert_eq!(limit.counter(&call.facts()).map(CounterId::family), Some(limit.family()));
+            let counter = limit.counter(&Call::of(subject).facts()).unwrap();
+            assert_eq!(counter.family(), limit.family());
+            assert_eq!(limit.overflow_beside(counter).family(), limit.family());
         }
     }
 }

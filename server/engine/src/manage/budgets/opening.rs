@@ -308,10 +308,9 @@ impl Sum {
     }
 
     fn charges(&self) -> Vec<SettleCharge> {
-        let overflow = self.planned.overflow_counter();
         let charge = |(counter, amount): (&CounterId, &i64)| SettleCharge {
             counter: *counter,
-            overflow,
+            overflow: self.planned.overflow_beside(*counter),
             limit: self.limit,
             amount: *amount,
         };

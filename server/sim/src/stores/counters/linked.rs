@@ -44,7 +44,7 @@ impl LinkedCounters {
         let mut command = command.clone();
         if let Some(reservation) = &mut command.reservation {
             let bytes = self.link.life.world().dice.bytes();
-            reservation.id = reservation.principal.reservation_id(bytes);
+            reservation.id = reservation.principal.reservation_id(bytes, None);
         }
         command
     }

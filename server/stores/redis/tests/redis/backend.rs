@@ -7,7 +7,9 @@ use std::time::Duration;
 use async_trait::async_trait;
 use rateguard_core::time::Millis;
 use rateguard_engine::ports::CounterStore;
-use rateguard_store_redis::{RedisCounterStore, RedisCounterStoreConfig, ScriptClock, Topology};
+use rateguard_store_redis::{
+    RedisCounterStore, RedisCounterStoreConfig, ScriptClock, SpreadCounterStore, Topology,
+};
 use rateguard_store_suite::counter_store::CounterBackend;
 use rateguard_test_servers::{RedisCluster, RedisServer};
 use tokio::sync::OnceCell;
@@ -30,18 +32,35 @@ enum Place {
 #[derive(Debug)]
 pub struct RedisBackend {
     place: Place,
+    spreads: bool,
     prefix: String,
 }
 
 impl RedisBackend {
     /// On the one server that the tests share.
     pub fn alone() -> Self {
-        Self { place: Place::Alone, prefix: new_prefix() }
+        Self { place: Place::Alone, spreads: false, prefix: new_prefix() }
     }
 
     /// On the cluster that the tests share.
     pub fn cluster() -> Self {
-        Self { place: Place::Cluster, prefix: new_prefix() }
+        Self { place: Place::Cluster, spreads: false, prefix: new_prefix() }
+    }
+
+    /// The same with every other limit spread.
+    pub fn spread(self) -> Self {
+        Self { spreads: true, ..self }
+    }
+
+    /// A store on the same keys that knows of no shards.
+    pub async fn beneath(&self) -> RedisCounterStore {
+        RedisCounterStore::new(config(self.topology().await, &self.prefix))
+            .expect("the addresses are well formed")
+    }
+
+    /// What every key begins with.
+    pub fn prefix(&self) -> &str {
+        &self.prefix
     }
 
     async fn topology(&self) -> Topology {
@@ -83,8 +102,12 @@ pub fn config(topology: Topology, prefix: &str) -> RedisCounterStoreConfig {
 #[async_trait]
 impl CounterBackend for RedisBackend {
     async fn open(&self, _: Millis) -> Arc<dyn CounterStore> {
-        let store = RedisCounterStore::new(config(self.topology().await, &self.prefix));
-        Arc::new(store.expect("the addresses are well formed"))
+        let store = self.beneath().await;
+        if self.spreads { Arc::new(SpreadCounterStore::new(store)) } else { Arc::new(store) }
+    }
+
+    fn spreads(&self) -> bool {
+        self.spreads
     }
 
     fn live_counters_max(&self) -> usize {

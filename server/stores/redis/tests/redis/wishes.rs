@@ -397,7 +397,8 @@ impl Wishes {
     pub fn reset(&mut self) -> ResetCounters {
         let place = self.dice.place(LIMITS);
         if self.dice.one_in(2) {
-            return ResetCounters::All(CounterFamily(self.limits[place].number));
+            let family = CounterFamily(self.limits[place].number);
+            return ResetCounters::All { family, is_spread: false };
         }
         ResetCounters::One(self.counter(place).0, self.limit(place))
     }

@@ -131,6 +131,7 @@ pub fn rule(id: &str) -> Rule {
                 consistency: Consistency::Leased,
                 failure: FailurePolicy::Local { share_percent: 20, replicas_max: 8 },
                 counts_denied: false,
+                spread_by_subject: true,
             },
             overrides: overrides()?,
             last_reset_at: Some(Millis::new(1_800_000_000_000)),

@@ -129,7 +129,7 @@ pub async fn shares_one_counter_beyond_the_bound(backend: &impl CounterBackend) 
 /// its limit's overflow counter has left, and nothing of its own.
 pub async fn reads_what_a_decision_would_fall_on(backend: &impl CounterBackend) {
     let world = World::open(backend).await;
-    let (limited, other) = (ask(1, a_minute(5), 1), ask(2, a_minute(7), 1));
+    let (limited, other) = (ask(1, a_minute(5), 1), ask(3, a_minute(7), 1));
     let bound = backend.live_counters_max() as u128;
     for value in 1..bound {
         assert!(world.consume(&[limited.clone().scoped(value)], at(0)).await);

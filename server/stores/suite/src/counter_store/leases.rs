@@ -12,7 +12,7 @@ use super::world::{Ask, Caller, MINUTE_MS, World, a_minute, an_hour, any_minute,
 impl Caller {
     /// Takes a lease of a limit, as near to `asked` as there is.
     async fn lease(&self, ask: &Ask, asked: i64, now: Millis) -> Option<Lease> {
-        let Charge { counter, overflow, limit, .. } = ask.charge;
+        let Charge { counter, overflow, limit, .. } = self.placed(ask.charge);
         let request = LeaseRequest { counter, overflow, limit, asked, least: 1 };
         self.exchange(Vec::new(), vec![request], now).await.first().and_then(|outcome| outcome.lease)
     }
@@ -55,7 +55,7 @@ pub async fn takes_what_it_lends_from_the_counter(backend: &impl CounterBackend)
     for limited in one_of_each(32_000) {
         let lease = world.lease(&limited, 500, at(0)).await.expect("all of it is left");
         assert_eq!(lease.amount, 500);
-        assert_eq!(lease.counter, limited.charge.counter);
+        assert_eq!(lease.counter, world.placed(limited.charge).counter);
         assert_eq!(world.used(&limited, at(1)).await, 500);
         give_back(&world, lease, at(2)).await;
         assert_eq!(world.used(&limited, at(3)).await, 0);
@@ -143,6 +143,6 @@ pub async fn lends_from_the_shared_counter_beyond_the_bound(backend: &impl Count
         assert!(world.consume(&[limited.clone().scoped(value)], at(0)).await);
     }
     let lease = world.lease(&limited.clone().scoped(bound), 100, at(1)).await.expect("there is enough");
-    assert_eq!(lease.counter, limited.charge.overflow);
+    assert_eq!(lease.counter, world.placed(limited.charge).overflow);
     assert_eq!(world.used(&limited.overflow(), at(1)).await, 100);
 }

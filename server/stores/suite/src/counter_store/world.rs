@@ -9,18 +9,19 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use rateguard_core::amounts::Amounts;
-use rateguard_core::counter::{CounterFamily, Position, Reading, RetryAfter};
+use rateguard_core::counter::{CounterFamily, Demand, Limit, Position, Reading, RetryAfter, Shard};
 use rateguard_core::decision::{Charge, Mode};
 use rateguard_core::ids::{KeyId, ReservationId, WorkspaceId};
 use rateguard_core::money::Nanos;
 use rateguard_core::reservation::Reservation;
+use rateguard_core::rule::Enforcement;
 use rateguard_core::time::Millis;
 use rateguard_core::unit::Unit;
 use rateguard_core::usage::CallIdentity;
 use rateguard_engine::ports::{
-    CheckCommand, CheckOutcome, CounterQuery, CounterStore, Decided, LiveBudgets, Principal, ReleaseOutcome,
-    RenewOutcome, RequestFingerprint, ReservationRequest, ResetCounters, SettleCharge, SettleCommand,
-    SettleReservation, Standing,
+    CheckCommand, CheckOutcome, CounterQuery, CounterStore, Decided, LiveBudgets, Principal,
+    RESERVATION_RANDOM_BYTES, ReleaseOutcome, RenewOutcome, RequestFingerprint, ReservationRequest,
+    ResetCounters, SettleCharge, SettleCommand, SettleReservation, Standing,
 };
 use tokio::sync::Mutex;
 
@@ -35,6 +36,8 @@ pub const MINUTE_MS: i64 = 60_000;
 pub const RESERVATION_MS: i64 = 10 * MINUTE_MS;
 /// Sweeps after which a store has looked at everything.
 const SWEEPS: usize = 64;
+/// Whose calls the suite's are.
+const SUBJECT: &str = "alice";
 /// Reservations named at once.
 const EXPIRED: usize = 100;
 /// Records of one turn after a start.
@@ -144,6 +147,8 @@ pub struct Caller {
     pub workspace: WorkspaceId,
     /// Who calls.
     pub principal: Principal,
+    /// Whether limits with odd numbers are spread.
+    spreads: bool,
     log: Arc<Mutex<Vec<SettleCommand>>>,
     reservations: Arc<AtomicU64>,
 }
@@ -165,12 +170,14 @@ impl Deref for World<'_> {
 impl<'b> World<'b> {
     /// A workspace on fresh storage.
     pub async fn open(backend: &'b dyn CounterBackend) -> Self {
-        Self { backend, caller: Caller::new(backend.open(at(0)).await, 1) }
+        let caller = Caller::new(backend.open(at(0)).await, 1);
+        Self { backend, caller: Caller { spreads: backend.spreads(), ..caller } }
     }
 
     /// Another workspace of the same store. Only one of them may settle.
     pub fn in_workspace(&self, number: u8) -> World<'b> {
-        World { backend: self.backend, caller: Caller::new(self.store.clone(), number) }
+        let caller = Caller::new(self.store.clone(), number);
+        World { backend: self.backend, caller: Caller { spreads: self.spreads, ..caller } }
     }
 
     /// Ends the store, opens it again and settles what the log has beyond it.
@@ -196,6 +203,7 @@ impl Caller {
             store,
             workspace: WorkspaceId::from_random([workspace; 16]),
             principal: Principal { key: KeyId::from_random([workspace; 16]), by_gateway: false },
+            spreads: false,
             log: Arc::default(),
             reservations: Arc::new(AtomicU64::new(1 + (u64::from(workspace) << 32))),
         }
@@ -207,17 +215,40 @@ impl Caller {
             workspace: self.workspace.clone(),
             now,
             mode,
-            charges: asks.iter().map(|ask| ask.charge).collect(),
+            charges: asks.iter().map(|ask| self.placed(ask.charge)).collect(),
             units: asks.iter().map(|ask| ask.unit.clone()).collect(),
             request: None,
             reservation: (mode == Mode::Reserve).then(|| self.reservation_request(now)),
         }
     }
 
+    /// A limit's charge where it stands in this workspace. Money is never spread.
+    pub fn placed(&self, charge: Charge) -> Charge {
+        let is_odd = charge.counter.family().0 % 2 == 1;
+        if !self.spreads || !is_odd || matches!(charge.limit, Limit::Budget { .. }) {
+            return charge;
+        }
+        let shard = Shard::of_subject(SUBJECT);
+        let (counter, overflow) = (charge.counter.in_shard(shard), charge.overflow.in_shard(shard));
+        Charge { counter, overflow, ..charge }
+    }
+
+    fn placed_record(&self, charge: SettleCharge) -> SettleCharge {
+        let SettleCharge { counter, overflow, limit, amount } = charge;
+        let demand = Demand::take(amount);
+        let enforcement = Enforcement::Enforced;
+        let charge = Charge { counter, overflow, limit, demand, enforcement, counts_denied: false };
+        let Charge { counter, overflow, .. } = self.placed(charge);
+        SettleCharge { counter, overflow, limit, amount }
+    }
+
     fn reservation_request(&self, now: Millis) -> ReservationRequest {
         let number = self.reservations.fetch_add(1, Ordering::Relaxed);
+        let mut random = [0; RESERVATION_RANDOM_BYTES];
+        random[RESERVATION_RANDOM_BYTES - size_of::<u64>()..].copy_from_slice(&number.to_be_bytes());
+        let shard = self.spreads.then(|| Shard::of_subject(SUBJECT));
         ReservationRequest {
-            id: ReservationId::from_bits(number.into()),
+            id: self.principal.reservation_id(random, shard),
             principal: self.principal.clone(),
             expires_at: now.plus(RESERVATION_MS),
             cost: None,
@@ -293,12 +324,15 @@ impl Caller {
 
     /// Sets one counter back and says how many there were.
     pub async fn reset(&self, ask: &Ask, now: Millis) -> u64 {
-        self.reset_counters(ResetCounters::One(ask.charge.counter, ask.charge.limit), now).await
+        let Charge { counter, limit, .. } = self.placed(ask.charge);
+        self.reset_counters(ResetCounters::One(counter, limit), now).await
     }
 
     /// Sets all counters of a limit back and says how many there were.
     pub async fn reset_all(&self, ask: &Ask, now: Millis) -> u64 {
-        self.reset_counters(ResetCounters::All(ask.charge.counter.family()), now).await
+        let counter = self.placed(ask.charge).counter;
+        let (family, is_spread) = (counter.family(), counter.shard().is_some());
+        self.reset_counters(ResetCounters::All { family, is_spread }, now).await
     }
 
     async fn reset_counters(&self, counters: ResetCounters, now: Millis) -> u64 {
@@ -328,7 +362,7 @@ impl Caller {
             reservation: report.reservation,
             amounts: report.amounts,
             cost: Nanos::from_stored(report.cost),
-            charges: report.charges,
+            charges: report.charges.into_iter().map(|charge| self.placed_record(charge)).collect(),
         };
         log.push(command.clone());
         command
@@ -336,10 +370,9 @@ impl Caller {
 
     /// How limits stand.
     pub async fn read(&self, asks: &[Ask], now: Millis) -> Vec<Reading> {
-        let query = |Ask { charge: Charge { counter, overflow, limit, .. }, .. }: &Ask| CounterQuery {
-            counter: *counter,
-            overflow: *overflow,
-            limit: *limit,
+        let query = |ask: &Ask| {
+            let Charge { counter, overflow, limit, .. } = self.placed(ask.charge);
+            CounterQuery { counter, overflow, limit }
         };
         let queries: Vec<_> = asks.iter().map(query).collect();
         self.store.read(&self.workspace, &queries, now).await.expect("a store that is well reads")

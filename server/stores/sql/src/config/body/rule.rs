@@ -47,6 +47,9 @@ struct PoliciesBody {
     leased: bool,
     failure: FailureBody,
     counts_denied: bool,
+    /// Left out where it is not so, as before there was any.
+    #[serde(skip_serializing_if = "is_default")]
+    spread_by_subject: bool,
 }
 
 #[derive(Default, PartialEq, Serialize, Deserialize)]
@@ -124,7 +127,8 @@ impl From<RulePolicies> for PoliciesBody {
             }
         };
         let leased = policies.consistency == Consistency::Leased;
-        Self { leased, failure, counts_denied: policies.counts_denied }
+        let RulePolicies { counts_denied, spread_by_subject, .. } = policies;
+        Self { leased, failure, counts_denied, spread_by_subject }
     }
 }
 
@@ -138,7 +142,8 @@ impl From<PoliciesBody> for RulePolicies {
             }
         };
         let consistency = if body.leased { Consistency::Leased } else { Consistency::Strict };
-        Self { consistency, failure, counts_denied: body.counts_denied }
+        let PoliciesBody { counts_denied, spread_by_subject, .. } = body;
+        Self { consistency, failure, counts_denied, spread_by_subject }
     }
 }
 

@@ -7,7 +7,7 @@ fn principal(number: u8, by_gateway: bool) -> Principal {
 #[test]
 fn a_reservations_id_tells_who_took_it() {
     let holder = principal(1, true);
-    let id = holder.reservation_id([7; RESERVATION_RANDOM_BYTES]);
+    let id = holder.reservation_id([7; RESERVATION_RANDOM_BYTES], None);
     assert!(holder.took(&id));
     for other in [principal(1, false), principal(2, true)] {
         assert!(!other.took(&id), "{other:?}");
@@ -26,7 +26,16 @@ fn an_id_that_the_server_never_gave_is_nobodys() {
 fn ids_are_as_different_as_their_random_bytes() {
     let holder = principal(1, false);
     assert_ne!(
-        holder.reservation_id([1; RESERVATION_RANDOM_BYTES]),
-        holder.reservation_id([2; RESERVATION_RANDOM_BYTES])
+        holder.reservation_id([1; RESERVATION_RANDOM_BYTES], None),
+        holder.reservation_id([2; RESERVATION_RANDOM_BYTES], None)
     );
+}
+
+#[test]
+fn a_reservations_id_tells_its_shard() {
+    let holder = principal(1, false);
+    for shard in [None, Shard::new(0), Shard::new(63)] {
+        let id = holder.reservation_id([5; RESERVATION_RANDOM_BYTES], shard);
+        assert_eq!((id.shard(), holder.took(&id)), (shard, true));
+    }
 }

@@ -1,0 +1,176 @@
+//! Rules that are spread: what stands in a shard, what beside it, and what becomes of a call between the two.
+//! What all stores promise holds of them, too: see the suite.
+
+use rateguard_core::counter::Shard;
+use rateguard_core::decision::Mode;
+use rateguard_core::ids::WorkspaceId;
+use rateguard_engine::ports::{
+    Attempt, CancelOutcome, CheckCommand, CheckOutcome, CounterStore, RequestFingerprint, StoreError,
+};
+use rateguard_store_suite::counter_store::CounterBackend;
+use rateguard_store_suite::counter_store::world::{
+    Ask, MINUTE_MS, Report, World, a_minute, ask, at, prepaid, request,
+};
+use rateguard_test_servers::RedisServer;
+
+use crate::backend::RedisBackend;
+
+/// A limit that is spread, and one beside it.
+fn both(spread: i64, beside: i64) -> [Ask; 2] {
+    [ask(1, a_minute(spread), 3), ask(2, a_minute(beside), 3)]
+}
+
+async fn used(world: &World<'_>, limited: &[Ask; 2]) -> [i128; 2] {
+    [world.used(&limited[0], at(9)).await, world.used(&limited[1], at(9)).await]
+}
+
+fn attempt(world: &World<'_>, limited: &[Ask], number: u32) -> CheckCommand {
+    let request = RequestFingerprint { attempt: Some(Attempt(number)), ..request(1, 1) };
+    CheckCommand { request: Some(request), ..world.command(Mode::Consume, limited, at(0)) }
+}
+
+/// The name of the shard that a limit's counter stands in.
+fn shard_name(world: &World<'_>, spread: &Ask) -> WorkspaceId {
+    world.workspace.shard(shard_of(&world.command(Mode::Peek, std::slice::from_ref(spread), at(0))))
+}
+
+fn shard_of(command: &CheckCommand) -> Shard {
+    command.charges.iter().find_map(|charge| charge.counter.shard()).expect("one is spread")
+}
+
+/// The part of a command that stands in its shard, as that alone would be sent there.
+fn in_shard(command: &CheckCommand) -> CheckCommand {
+    let mut part = command.clone();
+    part.workspace = command.workspace.shard(shard_of(command));
+    part.charges.retain(|charge| charge.counter.shard().is_some());
+    part
+}
+
+async fn keys(backend: &RedisBackend, of: &WorkspaceId) -> String {
+    let server = RedisServer::shared().await.expect("a Redis can be started");
+    let listed = server.ask(&["KEYS", &format!("{}:{{{of}}}:*", backend.prefix())]).await;
+    listed.expect("a Redis that is well lists its keys")
+}
+
+#[tokio::test]
+async fn what_is_spread_has_keys_of_its_own() {
+    let backend = RedisBackend::alone().spread();
+    let world = World::open(&backend).await;
+    let [spread, beside] = both(10, 10);
+    assert!(world.consume(std::slice::from_ref(&beside), at(0)).await);
+    let shard = shard_name(&world, &spread);
+    assert_eq!(keys(&backend, &shard).await.trim(), "");
+    assert!(world.consume(&[spread, beside], at(0)).await);
+    let listed = keys(&backend, &shard).await;
+    assert!(listed.lines().any(|key| key.ends_with(":c")), "{listed}");
+    let server = RedisServer::shared().await.unwrap();
+    for key in listed.lines() {
+        assert_ne!(server.ask(&["PTTL", key]).await.unwrap().trim(), "-1", "{key} never expires");
+    }
+}
+
+#[tokio::test]
+async fn what_a_shard_took_is_given_back_where_the_rest_fails() {
+    let backend = RedisBackend::alone().spread();
+    let world = World::open(&backend).await;
+    let (limited, server) = (both(10, 10), RedisServer::shared().await.unwrap());
+    assert!(world.consume(&limited, at(0)).await);
+    // What is beside the shard is damaged for a while.
+    let key = format!("{}:{{{}}}:c", backend.prefix(), world.workspace);
+    server.ask(&["RENAME", &key, &format!("{key}aside")]).await.unwrap();
+    server.ask(&["SET", &key, "no counters"]).await.unwrap();
+    let failed = world.store.check(&world.command(Mode::Consume, &limited, at(1))).await;
+    assert!(matches!(failed, Err(StoreError::Corrupt { .. })), "{failed:?}");
+    server.ask(&["RENAME", &format!("{key}aside"), &key]).await.unwrap();
+    assert_eq!(used(&world, &limited).await, [3, 3]);
+}
+
+#[tokio::test]
+async fn an_attempt_that_reached_its_shard_alone_is_completed_by_the_next() {
+    let backend = RedisBackend::alone().spread();
+    let world = World::open(&backend).await;
+    let limited = both(10, 10);
+    let (first, second) = (attempt(&world, &limited, 1), attempt(&world, &limited, 2));
+    let alone = backend.beneath().await.check(&in_shard(&first)).await;
+    assert!(matches!(alone, Ok(CheckOutcome::Decided(decided)) if decided.verdict.allowed));
+    assert_eq!(used(&world, &limited).await, [3, 0]);
+    assert!(world.decide(second.clone()).await.verdict.allowed);
+    assert_eq!(used(&world, &limited).await, [3, 3], "only what was missing is taken");
+    assert_eq!(world.store.cancel(&first, at(1)).await, Ok(CancelOutcome::Undone));
+    assert_eq!(used(&world, &limited).await, [3, 3], "another attempt was answered with it");
+    assert_eq!(world.store.cancel(&second, at(1)).await, Ok(CancelOutcome::Undone));
+    assert_eq!(used(&world, &limited).await, [0, 0]);
+}
+
+#[tokio::test]
+async fn an_attempt_that_reached_its_shard_alone_is_undone() {
+    let backend = RedisBackend::alone().spread();
+    let world = World::open(&backend).await;
+    let limited = both(10, 10);
+    let first = attempt(&world, &limited, 1);
+    assert!(backend.beneath().await.check(&in_shard(&first)).await.is_ok());
+    assert_eq!(world.store.cancel(&first, at(1)).await, Ok(CancelOutcome::Undone));
+    assert_eq!(used(&world, &limited).await, [0, 0]);
+    let late = world.store.check(&first).await;
+    assert!(matches!(late, Err(StoreError::Unavailable { .. })), "it arrives too late: {late:?}");
+}
+
+#[tokio::test]
+async fn a_denial_beside_the_shard_counts_in_it_what_counts_denied_amounts() {
+    let backend = RedisBackend::alone().spread();
+    let world = World::open(&backend).await;
+    let counting = [ask(1, a_minute(10), 3).counting_denied(), ask(2, a_minute(2), 3)];
+    assert!(!world.consume(&counting, at(0)).await);
+    assert_eq!(used(&world, &counting).await, [3, 0]);
+    let counting = [ask(3, a_minute(2), 3), ask(4, a_minute(10), 3).counting_denied()];
+    assert!(!world.consume(&counting, at(0)).await);
+    assert_eq!(used(&world, &counting).await, [0, 3]);
+}
+
+#[tokio::test]
+async fn a_report_on_a_reservation_charges_a_shard_only_for_what_it_holds_there() {
+    let backend = RedisBackend::alone().spread();
+    let world = World::open(&backend).await;
+    let [spread, beside] = both(10, 10);
+    let unit = spread.unit.clone();
+    let held = world.reserve(&[spread.clone(), beside.clone()], at(0)).await.expect("there is room");
+    let other = ask(3, a_minute(10), 1);
+    let report = Report::settling(&held, 0).used(unit, 5).charging(&spread, 5).charging(&beside, 5);
+    world.report(report.charging(&other, 5), at(1)).await;
+    assert_eq!(used(&world, &[spread, beside]).await, [5, 5]);
+    assert_eq!(world.used(&other, at(1)).await, 0, "it was not among what was reserved");
+}
+
+#[tokio::test]
+async fn lost_shards_have_nothing_to_be_counted_again() {
+    let backend = RedisBackend::alone().spread();
+    let world = World::open(&backend).await;
+    let [spread, beside] = both(10, 10);
+    let budget = ask(4, prepaid(1_000), 100);
+    assert!(world.consume(&[spread.clone(), beside.clone()], at(0)).await);
+    let server = RedisServer::shared().await.unwrap();
+    let shard = shard_name(&world, &spread);
+    for key in keys(&backend, &shard).await.lines() {
+        server.ask(&["DEL", key]).await.unwrap();
+    }
+    assert!(
+        !world.consume(&[spread.clone(), beside.clone()], at(1)).await,
+        "its open windows count as used up"
+    );
+    assert_eq!(world.store.lost().await, Ok(Vec::new()), "and nobody has to do anything");
+    assert!(world.reserve(&[budget], at(2)).await.is_some(), "money is beside the shards");
+    assert!(world.consume(&[spread, beside], at(MINUTE_MS + 1)).await);
+}
+
+#[tokio::test]
+async fn too_many_counters_of_a_shard_are_told_of_its_workspace() {
+    let backend = RedisBackend::alone().spread();
+    let world = World::open(&backend).await;
+    let limited = ask(1, a_minute(2), 1);
+    for value in 0..=backend.live_counters_max() as u128 {
+        assert!(world.consume(&[limited.clone().scoped(value)], at(0)).await);
+    }
+    let overflowed = world.store.health().await.unwrap().overflowed;
+    let told: Vec<_> = overflowed.iter().map(|told| (&told.workspace, told.charges)).collect();
+    assert_eq!(told, [(&world.workspace, 1)]);
+}
