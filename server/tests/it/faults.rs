@@ -24,9 +24,6 @@ use crate::process::{Installation, Server};
 
 /// What a window in which the counters were there admits at least.
 const ADMITTED_PERCENT_MIN: i64 = 95;
-/// The same of a leased rule in the window in which a replica is killed: what it held counts as spent, which is a
-/// good part of so small a limit.
-const ADMITTED_WITHOUT_HELD_PERCENT_MIN: i64 = 85;
 /// How long decisions wait for the counters: longer than the usual 20 ms, since many processes share the cores here.
 const DEADLINE_MS: u32 = 200;
 
@@ -251,7 +248,11 @@ async fn until_ms(at_ms: i64) {
 static TURN: Mutex<()> = Mutex::const_new(());
 
 async fn one_round(counters: Counters, round: &[Weather]) {
-    let (kinds, tally) = (Kind::all(), Tally::default());
+    let tally = Tally::default();
+    let kinds = match counters {
+        Counters::Alone(_) => Kind::all(),
+        Counters::Cluster(_) => Kind::all_of_a_cluster(),
+    };
     let mut scene = Scene::set(counters, &kinds).await;
     let ways: Vec<_> = scene.replicas.iter().map(|replica| replica.client.subscribe()).collect();
     let callers = Callers::start(&kinds, &ways, &tally);
@@ -279,10 +280,8 @@ async fn one_round(counters: Counters, round: &[Weather]) {
                 );
             }
             if weather.counters_were_there() {
-                let (all, due) = (admitted + admitted_untold, cell.due(*kind));
-                let loses_held = kind.leased && *weather == Weather::ReplicaKilled;
-                let least = if loses_held { ADMITTED_WITHOUT_HELD_PERCENT_MIN } else { ADMITTED_PERCENT_MIN };
-                let enough = all * 100 >= due * least;
+                let (all, due) = (admitted + admitted_untold, cell.due());
+                let enough = all * 100 >= due * ADMITTED_PERCENT_MIN;
                 assert!(enough, "{kind} admitted only {all} of {due}: {weather:?}\n{table}");
             }
         }

@@ -61,7 +61,7 @@ async fn admit(clients: &[Clients], at_most: i64) -> i64 {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_failover_admits_at_most_again_what_it_lost_and_lost_memory_admits_nothing() {
     let cluster = RedisCluster::start().await.unwrap();
-    let watched = Kind { leased: false, policy: Policy::Closed };
+    let watched = Kind { leased: false, policy: Policy::Closed, spread: false };
     let scene = Scene::set(Counters::Cluster(cluster), &[watched]).await;
     let Counters::Cluster(cluster) = &scene.counters else { panic!("it is one") };
     let manager = scene.replicas[0].installation.administer(scene.replicas[0].server()).await;

@@ -11,10 +11,10 @@ pub const WINDOW_MS: i64 = 8_000;
 /// What a window admits, in units.
 pub const LIMIT: i64 = 1_600;
 /// Units that each call asks for.
-pub const AMOUNT: i64 = 8;
-/// What a rule with a local share keeps back for bad times: so little that a good window still admits
-/// 95 percent.
-const LOCAL_SHARE_PERCENT: i32 = 4;
+pub const AMOUNT: i64 = 5;
+/// What a rule with a local share keeps back for bad times: a call for each replica, and so little that a good window
+/// still admits 95 percent of the whole limit.
+const LOCAL_SHARE_PERCENT: i32 = 1;
 /// Replicas that share it.
 pub const REPLICAS: usize = 3;
 
@@ -23,6 +23,9 @@ pub const REPLICAS: usize = 3;
 pub struct Kind {
     pub leased: bool,
     pub policy: Policy,
+    /// Whether it is spread by its subject, beside a rule of the same limit that is not: each call stands in two
+    /// places then.
+    pub spread: bool,
 }
 
 /// What it answers while the counters do not.
@@ -36,7 +39,8 @@ pub enum Policy {
 impl fmt::Display for Kind {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         let consistency = if self.leased { "leased" } else { "strict" };
-        write!(formatter, "{consistency} {:?}", self.policy)
+        let spread = if self.spread { "spread " } else { "" };
+        write!(formatter, "{spread}{consistency} {:?}", self.policy)
     }
 }
 
@@ -46,21 +50,19 @@ impl Kind {
         let policies = [Policy::Closed, Policy::Local, Policy::Open];
         policies
             .iter()
-            .flat_map(|policy| [false, true].map(|leased| Self { leased, policy: *policy }))
+            .flat_map(|policy| [false, true].map(|leased| Self { leased, policy: *policy, spread: false }))
             .collect()
+    }
+
+    /// The same, and what only a cluster can spread.
+    pub fn all_of_a_cluster() -> Vec<Self> {
+        let spread = [false, true].map(|leased| Self { leased, policy: Policy::Closed, spread: true });
+        Self::all().into_iter().chain(spread).collect()
     }
 
     /// Whether more than the limit may never pass, whatever fails.
     pub fn is_bounded(self) -> bool {
         self.policy != Policy::Open
-    }
-
-    /// What the shared counters admit in a window: a share is kept back for bad times.
-    pub fn shared_limit(self) -> i64 {
-        match self.policy {
-            Policy::Local => LIMIT * i64::from(100 - LOCAL_SHARE_PERCENT) / 100,
-            Policy::Open | Policy::Closed => LIMIT,
-        }
     }
 
     /// The subject whose calls it counts.
@@ -96,9 +98,16 @@ impl Kind {
         }
     }
 
-    /// Makes the rule and returns its id.
-    pub async fn make(self, manager: &Clients) -> String {
-        let request = v1::CreateRuleRequest { rule: Some(self.rule()), request_id: String::new() };
-        manager.rules().create_rule(request).await.unwrap().into_inner().rule.unwrap().id
+    /// Makes its rules.
+    pub async fn make(self, manager: &Clients) {
+        let spread = self.spread.then(|| v1::Rule {
+            scope: vec![v1::ScopeDimension { kind: v1::ScopeKind::Subject.into(), attribute: String::new() }],
+            spread_by_subject: true,
+            ..self.rule()
+        });
+        for rule in std::iter::once(self.rule()).chain(spread) {
+            let request = v1::CreateRuleRequest { rule: Some(rule), request_id: String::new() };
+            manager.rules().create_rule(request).await.unwrap();
+        }
     }
 }

@@ -26,10 +26,10 @@ pub struct Cell {
 }
 
 impl Cell {
-    /// What a rule should have admitted while the counters were there: all that they have, or what was asked where
-    /// the machine let callers ask for less.
-    pub fn due(&self, kind: Kind) -> i64 {
-        kind.shared_limit().min(self.decided * AMOUNT)
+    /// What a rule should have admitted while the counters were there: its limit, or what was asked where the machine
+    /// let callers ask for less.
+    pub fn due(&self) -> i64 {
+        LIMIT.min(self.decided * AMOUNT)
     }
 }
 
