@@ -12,7 +12,7 @@ const HORIZON_PARTS: i64 = 8;
 /// But never for less time than this, or every few calls would need another one.
 const HORIZON_MS_MIN: i64 = 20;
 /// Nor for more: what is taken in advance for long is missed by others, and lost where its holder is killed.
-const HORIZON_MS_MAX: i64 = 250;
+const HORIZON_MS_MAX: i64 = 200;
 /// One part in so many of a limit is held whatever the rate. Ten replicas that hold so much in vain strand
 /// a hundredth.
 const FLOOR_PARTS: i64 = 1_000;
@@ -82,9 +82,9 @@ mod tests {
 
     #[test]
     fn a_holder_asks_for_an_eighth_of_its_life_within_bounds_and_keeps_a_thousandth() {
-        assert_eq!(asked(1_000, 1_600, 1), 200);
+        assert_eq!(asked(1_000, 1_200, 1), 150);
         assert_eq!(asked(1_000, 0, 1), 20);
-        assert_eq!(asked(1_000, i64::MAX, 1), 250);
+        assert_eq!(asked(1_000, i64::MAX, 1), 200);
         assert_eq!(asked(0, 1_000, floor_of(100_000, None)), 100);
         assert_eq!(floor_of(100_000, Some(12_499)), 1, "others starve");
     }
