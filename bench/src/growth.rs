@@ -17,7 +17,7 @@ use crate::in_process::{Kept, decide_all, request_of, start};
 use crate::load::runtime;
 use crate::machine::Machine;
 use crate::process::data_folder;
-use crate::seed::{Limits, RULES_MATCHING, install};
+use crate::seed::{Limits, RULES_MATCHING, install, install_many};
 use crate::table::say;
 
 /// How often the points take turns.
@@ -26,6 +26,10 @@ const ROUNDS: usize = 5;
 const CHECKS: u64 = 100_000;
 /// Rules in the larger workspace, the few included that match.
 const RULES: usize = 1_000;
+/// API keys of one workspace, few and many.
+const KEYS: [usize; 2] = [10, 100_000];
+/// Workspaces with a key each, beside one.
+const WORKSPACES: usize = 10_000;
 /// Live counters at a start.
 const COUNTERS_AT_START: u64 = 1_000_000;
 /// Live counters that checks are made beside.
@@ -41,13 +45,16 @@ const COUNTER_BYTES_MAX: u64 = 120;
 const START_MAX: Duration = Duration::from_secs(2);
 /// Bytes of a page of memory, as `/proc` counts.
 const PAGE_BYTES: u64 = 4_096;
+const KIB: u64 = 1_024;
 
-/// Measures growth by rules, and by live counters.
+/// Measures growth by rules, keys, workspaces, and live counters.
 ///
 /// # Errors
 /// When a store fails, or a check is not allowed.
 pub fn measure(_: &Machine) -> anyhow::Result<Vec<Comparison>> {
     let mut measured = vec![by_rules()?];
+    measured.push(by_tenants("keys", [(1, KEYS[0]), (1, KEYS[1])])?);
+    measured.push(by_tenants("workspaces", [(1, 1), (WORKSPACES, 1)])?);
     measured.extend(by_counters()?);
     Ok(measured)
 }
@@ -56,24 +63,24 @@ pub fn measure(_: &Machine) -> anyhow::Result<Vec<Comparison>> {
 struct Running {
     engine: Arc<Engine>,
     background: Background,
-    key: String,
+    keys: Vec<String>,
     runtime: tokio::runtime::Runtime,
 }
 
 impl Running {
-    fn on(folder: &Path, key: String) -> anyhow::Result<Self> {
+    fn on(folder: &Path, keys: Vec<String>) -> anyhow::Result<Self> {
         let runtime = runtime()?;
         let (engine, background) = runtime.block_on(start(folder, Kept::Memory))?;
-        Ok(Self { engine, background, key, runtime })
+        Ok(Self { engine, background, keys, runtime })
     }
 
     fn check(&self, requests: &[CheckRequest]) -> anyhow::Result<Duration> {
-        self.runtime.block_on(decide_all(&self.engine, &self.key, requests))
+        self.runtime.block_on(decide_all(&self.engine, &self.keys, requests))
     }
 
-    fn stop(self) -> anyhow::Result<String> {
+    fn stop(self) -> anyhow::Result<Vec<String>> {
         self.runtime.block_on(self.background.stop())?;
-        Ok(self.key)
+        Ok(self.keys)
     }
 }
 
@@ -87,10 +94,35 @@ fn by_rules() -> anyhow::Result<Comparison> {
     let mut running = Vec::new();
     for (folder, others) in folders.iter().zip(others) {
         let key = install(folder.path(), Limits::Among { others })?;
-        running.push(Running::on(folder.path(), key)?);
+        running.push(Running::on(folder.path(), vec![key])?);
     }
     let name = format!("P10 checks beside {RULES} rules of which {RULES_MATCHING} match, and beside these");
     let mut comparison = Comparison::new(name, Unit::PerSecond);
+    in_turn(running, &mut comparison)?;
+    Ok(comparison)
+}
+
+/// So many workspaces with so many keys each, few and many, whose keys are asked with in turn.
+fn by_tenants(what: &str, points: [(usize, usize); 2]) -> anyhow::Result<Comparison> {
+    let folders = [data_folder()?, data_folder()?];
+    let mut running = Vec::new();
+    for (folder, (workspaces, keys_each)) in folders.iter().zip(points) {
+        let keys = install_many(folder.path(), workspaces, keys_each)?;
+        let resident = resident_bytes()?;
+        let one = Running::on(folder.path(), keys)?;
+        let taken = resident_bytes()?.saturating_sub(resident);
+        say(&format!("  {workspaces} workspaces with {keys_each} keys: {} KiB in memory", taken / KIB))?;
+        running.push(one);
+    }
+    let [few, many] = points.map(|(workspaces, keys_each)| workspaces * keys_each);
+    let name = format!("P10 checks by {many} {what} in turn, and by {few}");
+    let mut comparison = Comparison::new(name, Unit::PerSecond);
+    in_turn(running, &mut comparison)?;
+    Ok(comparison)
+}
+
+/// Measures what there is few of, and what there is much of, by turns.
+fn in_turn(running: Vec<Running>, comparison: &mut Comparison) -> anyhow::Result<()> {
     let asked = requests((0..CHECKS).map(|_| 0));
     for _ in 0..ROUNDS {
         let [few, many] = [running[0].check(&asked)?, running[1].check(&asked)?];
@@ -98,13 +130,12 @@ fn by_rules() -> anyhow::Result<Comparison> {
         comparison.baseline.push(per_second(CHECKS, few));
         comparison.subject.push(per_second(CHECKS, many));
     }
-    running.into_iter().try_for_each(|running| running.stop().map(drop))?;
-    Ok(comparison)
+    running.into_iter().try_for_each(|running| running.stop().map(drop))
 }
 
 fn by_counters() -> anyhow::Result<Vec<Comparison>> {
     let folder = data_folder()?;
-    let running = Running::on(folder.path(), install(folder.path(), Limits::Daily)?)?;
+    let running = Running::on(folder.path(), vec![install(folder.path(), Limits::Daily)?])?;
     let one = requests((0..CHECKS).map(|_| 0));
     let mut checks =
         Comparison::new(format!("P10 checks over {COUNTERS} subjects and over one"), Unit::PerSecond);
@@ -118,9 +149,9 @@ fn by_counters() -> anyhow::Result<Vec<Comparison>> {
     memory.subject.push(resident_bytes()?.saturating_sub(resident) / COUNTERS_AT_START);
     memory.baseline.push(COUNTER_BYTES_MAX);
 
-    let key = running.stop()?;
+    let keys = running.stop()?;
     let started = Instant::now();
-    let running = Running::on(folder.path(), key)?;
+    let running = Running::on(folder.path(), keys)?;
     let mut start =
         Comparison::new("P10 start with 1,000,000 live counters, beside two seconds", Unit::Nanos);
     start.subject.push(u64::try_from(started.elapsed().as_nanos())?);

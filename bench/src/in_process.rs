@@ -119,19 +119,23 @@ pub async fn start(folder: &Path, kept: Kept) -> anyhow::Result<(Arc<Engine>, Ba
 }
 
 /// Authenticates and decides, as a call over the wire does after it was decoded.
-async fn engine_decisions(engine: &Engine, key: &str, round: usize) -> anyhow::Result<Duration> {
+async fn engine_decisions(engine: &Engine, key: &String, round: usize) -> anyhow::Result<Duration> {
     let requests: Vec<CheckRequest> =
         (0..ENGINE_DECISIONS).map(|n| request(n, round)).collect::<anyhow::Result<_>>()?;
-    decide_all(engine, key, &requests).await
+    decide_all(engine, std::slice::from_ref(key), &requests).await
 }
 
-/// Decides one check after the other, the key looked up for each.
+/// Decides one check after the other, each by the next key, which is looked up.
 ///
 /// # Errors
 /// When one fails or is denied.
-pub async fn decide_all(engine: &Engine, key: &str, requests: &[CheckRequest]) -> anyhow::Result<Duration> {
+pub async fn decide_all(
+    engine: &Engine,
+    keys: &[String],
+    requests: &[CheckRequest],
+) -> anyhow::Result<Duration> {
     let started = Instant::now();
-    for request in requests {
+    for (request, key) in requests.iter().zip(keys.iter().cycle()) {
         let caller = engine.authenticator().by_key(key, engine.now())?;
         anyhow::ensure!(engine.check(&caller, request).await?.allowed, "a check was not allowed");
     }

@@ -16,7 +16,7 @@ use crate::pair::{Pair, WARM_UP};
 use crate::process::{Server, data_folder};
 use crate::quota::{ADMITTED_OF_PERCENT, Checks, FIRST_WARM_UP, IN_FLIGHT, PATH};
 use crate::redis_server::Redis;
-use crate::seed::{ADMITTED_MAX, Limits, SHARED_REQUESTS_MAX, install};
+use crate::seed::{ADMITTED_MAX, Limits, install};
 use crate::table::say;
 use crate::zipf::Zipf;
 
@@ -25,7 +25,9 @@ const HOT_AND_COLD: u64 = 100_000;
 /// Draws that are made before, and then again and again.
 const DRAWS: usize = 1 << 20;
 /// Checks over which calls of the store are counted.
-const COUNTED_CHECKS: u64 = 1_000_000;
+const COUNTED_CHECKS: u64 = 20_000_000;
+/// Requests of a subject in a day: more than the one that is drawn most asks for in all of them.
+const LIMIT: i64 = 4_000_000;
 const DENIED: [u8; 2] = [0x08, 0x02];
 const ALLOWED: [u8; 2] = [0x08, 0x01];
 
@@ -35,7 +37,7 @@ const ALLOWED: [u8; 2] = [0x08, 0x01];
 /// When a server or a call fails, or more pass than may.
 pub fn measure(machine: &Machine) -> anyhow::Result<Vec<Comparison>> {
     let redis = Redis::start(machine)?;
-    let replicas = Replicas::start(machine, &redis, SHARED_REQUESTS_MAX)?;
+    let replicas = Replicas::start(machine, &redis, LIMIT)?;
     let folder = data_folder()?;
     let key = install(folder.path(), Limits::Usual)?;
     let embedded = Server::rateguard(machine, folder.path(), &[])?;

@@ -8,16 +8,16 @@ use rateguard_core::counter::{Position, Refill};
 use rateguard_core::descriptor::DOMAIN_ATTRIBUTE;
 use rateguard_core::ids::{ApiId, BudgetId, DisplayName, RuleId, Slug, WorkspaceId};
 use rateguard_core::matching::{Dimension, Glob, Match, OnMissing, Scope as CounterScope};
-use rateguard_core::money::Nanos;
+use rateguard_core::money::{Currency, Nanos};
 use rateguard_core::pricing::UnknownPricePolicy;
 use rateguard_core::rule::{Algorithm, Budget, BudgetPeriod, Consistency, Enforcement, Rule, RulePolicies};
-use rateguard_core::time::CalendarPeriod;
+use rateguard_core::time::{CalendarPeriod, Zone};
 use rateguard_core::unit::Unit;
 use rateguard_engine::audit::Deed;
 use rateguard_engine::clock::{Clock, SystemClock};
-use rateguard_engine::manage::equip;
-use rateguard_engine::ports::{ConfigStore, Resource};
-use rateguard_engine::resources::{Api, AuthScheme, Dialect, Key, Scope};
+use rateguard_engine::manage::{KEYS_PER_WORKSPACE_MAX, equip};
+use rateguard_engine::ports::{ConfigStore, Resource, ResourceChange};
+use rateguard_engine::resources::{Api, AuthScheme, Dialect, Key, Scope, Workspace};
 use rateguard_engine::secrets::random;
 use rateguard_store_sql::{DataFolder, SqlConfigStore, SqlEventLog};
 
@@ -47,6 +47,10 @@ const DAY_MS: i64 = 24 * 60 * 60 * 1_000;
 const MONTH_NANOS: i64 = 1_000_000_000_000_000;
 const RESOURCES_MAX: usize = 1_001;
 const TIMEOUT_MS: i64 = 60_000;
+/// Resources that are written in one transaction.
+const WRITTEN_AT_ONCE: usize = 500;
+/// Nobody else changes what is being made.
+const SEEN_ALL: u64 = i64::MAX.unsigned_abs();
 
 /// Which limits a workspace has.
 #[derive(Clone, Copy, Debug)]
@@ -101,6 +105,47 @@ async fn fill(folder: &Path, limits: Limits) -> anyhow::Result<String> {
     store.close().await;
     log.close().await;
     Ok(secret.expose().to_owned())
+}
+
+/// Makes an installation of so many workspaces with the usual limits, each with so many keys; gives these.
+///
+/// # Errors
+/// When it cannot be written.
+pub fn install_many(folder: &Path, workspaces: usize, keys_each: usize) -> anyhow::Result<Vec<String>> {
+    install(folder, Limits::Usual)?;
+    crate::load::runtime()?.block_on(fill_many(folder, workspaces, keys_each))
+}
+
+async fn fill_many(folder: &Path, workspaces: usize, keys_each: usize) -> anyhow::Result<Vec<String>> {
+    let folder = DataFolder::open(folder)?;
+    let log = SqlEventLog::open(&folder).await?;
+    let store = SqlConfigStore::open(&folder, &log).await?;
+    let deed = Deed::of_server("Benchmark", SystemClock::default().now());
+    let mut secrets = Vec::with_capacity(workspaces * keys_each);
+    for _ in 0..workspaces {
+        let id = WorkspaceId::from_random(random()?);
+        let (zone, currency) = (Zone::UTC, Currency::USD);
+        let workspace = Workspace { id: id.clone(), name: name("one of many")?, zone, currency };
+        store.create_workspace(workspace, &deed).await?;
+        let mut resources = vec![Resource::Api(api()?)];
+        resources.extend(Limits::Usual.resources()?);
+        for _ in 0..keys_each {
+            let (key, secret) = equip(key()?)?;
+            secrets.push(secret.expose().to_owned());
+            resources.push(Resource::Key(key));
+        }
+        for some in resources.chunks(WRITTEN_AT_ONCE) {
+            let made = some.iter().cloned().map(made).collect();
+            store.apply_all(&id, made, SEEN_ALL, &deed).await?;
+        }
+    }
+    store.close().await;
+    log.close().await;
+    Ok(secrets)
+}
+
+fn made(resource: Resource) -> ResourceChange {
+    ResourceChange::Insert { resource, limit: KEYS_PER_WORKSPACE_MAX }
 }
 
 async fn insert(store: &SqlConfigStore, workspace: &WorkspaceId, resource: Resource) -> anyhow::Result<()> {

@@ -27,7 +27,7 @@ use rateguard_core::time::{Bounds, Millis};
 use rateguard_core::unit::Unit;
 use smallvec::SmallVec;
 
-use self::answer::{denied_by_missing, explain, respond, status};
+use self::answer::{denied_by_missing, explain, lacks_value, respond, status};
 use self::asked::{Addressed, Demanded, attempted, fingerprint};
 use crate::caller::Caller;
 use crate::costing::Estimate;
@@ -277,12 +277,11 @@ impl Engine {
         let queries: Vec<CounterQuery> = selection.selected.iter().map(query).collect();
         let mut readings = self.gate.read(&caller.workspace, &queries, now).await?;
         self.leases.add_held(&queries, &leased(&selection), &mut readings);
-        Ok(selection
-            .selected
-            .iter()
-            .zip(readings)
-            .map(|(selected, reading)| status(selected.planned, selected.limit, reading, 0))
-            .collect())
+        let lacking = selection.denied_by_missing.map(|planned| lacks_value(planned, now));
+        let standing = selection.selected.iter().zip(readings);
+        let standing =
+            standing.map(|(selected, reading)| status(selected.planned, selected.limit, reading, 0));
+        Ok(lacking.into_iter().chain(standing).collect())
     }
 
     /// The limits of a call. Those of which a share is kept back for times without the counters are shown,

@@ -55,11 +55,14 @@ pub(super) fn status(planned: &PlannedLimit, limit: Limit, reading: Reading, nee
 }
 
 /// A limit that denies calls without a value of its scope needs no counter to say so.
-pub(super) fn denied_by_missing(planned: &PlannedLimit, now: Millis) -> CheckResponse {
+pub(super) fn lacks_value(planned: &PlannedLimit, now: Millis) -> LimitStatus {
     let limit = planned.limit_at(now);
     let reading = Counter::fresh(&limit, now).read(&limit, 0, now);
-    let status =
-        LimitStatus { denial: Some(Denial::ScopeValueMissing), ..status(planned, limit, reading, 0) };
+    LimitStatus { denial: Some(Denial::ScopeValueMissing), ..status(planned, limit, reading, 0) }
+}
+
+pub(super) fn denied_by_missing(planned: &PlannedLimit, now: Millis) -> CheckResponse {
+    let status = lacks_value(planned, now);
     CheckResponse {
         allowed: false,
         reservation: None,

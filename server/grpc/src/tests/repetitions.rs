@@ -99,7 +99,11 @@ async fn a_denial_for_a_missing_value_is_explained() {
     let answer = check(&world, consume("")).await.unwrap();
     assert_eq!(answer.decision(), v1::Decision::Denied);
     let told: Vec<_> = answer.explanation.iter().map(|l| (l.id.clone(), l.matched)).collect();
-    assert_eq!(told, [(denying, true), (other, false)]);
+    assert_eq!(told, [(denying.clone(), true), (other, false)]);
+    let mut client = QuotaServiceClient::new(world.transport());
+    let standing = client.get_quota(v1::GetQuotaRequest::default()).await.unwrap().into_inner();
+    let causes: Vec<_> = standing.limits.iter().map(|limit| (&limit.id, limit.denial_cause())).collect();
+    assert_eq!(causes, [(&denying, v1::DenialCause::ScopeValueMissing)]);
 }
 
 #[tokio::test]

@@ -5,14 +5,14 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use rateguard_core::counter::{CounterId, Position};
 use rateguard_core::ids::WorkspaceId;
 use rateguard_core::reservation::Reservation;
 use rateguard_engine::ports::{CheckpointBatch, CheckpointStore, LeadRow, StoreError};
-use tokio::sync::OwnedMutexGuard;
+use tokio::sync::{Notify, OwnedMutexGuard};
 use tokio::time::Instant;
 
 use crate::store::{MemoryCounterStore, STORE};
@@ -206,58 +206,74 @@ struct Pace {
 
 impl Pace {
     /// For a round of so many counters.
-    fn new(haste: Haste, counters: usize) -> Self {
+    fn new(counters: usize) -> Self {
         let spread = SPREAD_PER_COUNTER.saturating_mul(u32::try_from(counters).unwrap_or(u32::MAX));
-        let spread = match haste {
-            Haste::Nobody => spread.clamp(ROUND_SPREAD_MIN, ROUND_SPREAD_MAX),
-            Haste::Somebody => Duration::ZERO,
-        };
-        Self { ends: Instant::now() + spread }
+        Self { ends: Instant::now() + spread.clamp(ROUND_SPREAD_MIN, ROUND_SPREAD_MAX) }
     }
 
-    /// Waits until the next batch is due of those that so many counters make.
-    async fn wait(&self, counters: usize) {
+    /// Waits until the next batch is due of those that so many counters make, or somebody waits for them.
+    async fn wait(&self, counters: usize, haste: &Haste) {
         let left = self.ends.saturating_duration_since(Instant::now());
         let batches = counters.div_ceil(BATCH_COUNTERS_MAX);
         let pause = left / u32::try_from(batches).unwrap_or(u32::MAX).max(1);
-        if pause < PAUSE_MIN {
+        let somebody_comes = haste.came.notified();
+        if pause < PAUSE_MIN || haste.waiting.load(Ordering::Acquire) > 0 {
             return tokio::task::yield_now().await;
         }
-        tokio::time::sleep(pause).await;
+        tokio::time::timeout(pause, somebody_comes).await.ok();
     }
 }
 
-/// Whether anybody waits for the checkpoint.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Haste {
-    Nobody,
-    Somebody,
+/// Those who wait for a checkpoint: also the round that is under way then takes no pauses.
+#[derive(Default)]
+pub(crate) struct Haste {
+    waiting: AtomicUsize,
+    came: Notify,
+}
+
+impl Haste {
+    fn wait(&self) -> Waiting<'_> {
+        self.waiting.fetch_add(1, Ordering::AcqRel);
+        self.came.notify_waiters();
+        Waiting(self)
+    }
+}
+
+/// One who waits.
+struct Waiting<'h>(&'h Haste);
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.0.waiting.fetch_sub(1, Ordering::AcqRel);
+    }
 }
 
 impl MemoryCounterStore {
     pub(crate) async fn write_down(&self, clean: bool) -> Result<(), StoreError> {
         if !clean {
-            return self.write_counters(Haste::Nobody).await.map(drop);
+            return self.write_counters().await.map(drop);
         }
         self.suspend_leads();
-        let _written = self.write_counters(Haste::Somebody).await?;
+        let _waiting = self.haste.wait();
+        let _written = self.write_counters().await?;
         self.writes.disk.lock().await.save_reservations(self.all_reservations()).await
     }
 
     /// Writes everything that changed, for somebody who waits.
     pub(crate) async fn write_now(&self) -> Result<(), StoreError> {
-        self.write_counters(Haste::Somebody).await.map(drop)
+        let _waiting = self.haste.wait();
+        self.write_counters().await.map(drop)
     }
 
     /// Every counter that a record up to here has changed is among the changes of the round, so
     /// with its last batch all counters on disk include that position.
-    async fn write_counters(&self, haste: Haste) -> Result<Round, StoreError> {
+    async fn write_counters(&self) -> Result<Round, StoreError> {
         let alone = self.rounds.clone().lock_owned().await;
         let through = self.settled_through();
         let mut round = Round::of(self.all_workspaces(), alone).await?;
-        let pace = Pace::new(haste, round.left());
+        let pace = Pace::new(round.left());
         while !self.write_batch(&mut round, through).await? {
-            pace.wait(round.left()).await;
+            pace.wait(round.left(), &self.haste).await;
         }
         Ok(round)
     }

@@ -18,7 +18,7 @@ use rateguard_engine::ports::{
     SlotClaim, SlotHolder, StoreError,
 };
 
-use crate::checkpointing::{BATCH_COUNTERS_MAX, Disk};
+use crate::checkpointing::{BATCH_COUNTERS_MAX, Disk, Haste};
 use crate::config::MemoryCounterStoreConfig;
 use crate::leads::Leads;
 use crate::load;
@@ -60,6 +60,7 @@ pub struct MemoryCounterStore {
     slots: Slots,
     /// Keeps checkpoints apart.
     pub(crate) rounds: Arc<tokio::sync::Mutex<()>>,
+    pub(crate) haste: Haste,
 }
 
 impl MemoryCounterStore {
@@ -98,6 +99,7 @@ impl MemoryCounterStore {
             writes: Writes::new(disk),
             slots: Slots::default(),
             rounds: Arc::default(),
+            haste: Haste::default(),
         })
     }
 

@@ -110,6 +110,28 @@ async fn the_batches_of_a_round_are_spread_over_time_unless_somebody_waits_for_t
     }
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_round_under_way_takes_no_pauses_once_somebody_waits() {
+    let backend = MemoryBackend::default();
+    let config = MemoryCounterStoreConfig::default();
+    let store = MemoryCounterStore::load(backend.disk.clone(), config, at(0)).await.expect("an empty disk");
+    let caller = Caller::new(Arc::new(store), 1);
+    lead_for(&caller, 1).await;
+    for value in 0..8 * BATCH_COUNTERS_MAX {
+        assert!(caller.consume(&[ask(1, often(), 1).scoped(value as u128)], at(0)).await);
+    }
+    let round = tokio::spawn({
+        let store = caller.store.clone();
+        async move { store.checkpoint(false).await }
+    });
+    // It is in its first pause.
+    tokio::time::sleep(Duration::from_millis(1)).await;
+    let began = Instant::now();
+    caller.store.checkpoint(true).await.expect("the fake disk is well");
+    assert_eq!(began.elapsed(), Duration::ZERO);
+    round.await.expect("nobody cancels it").expect("the fake disk is well");
+}
+
 #[tokio::test]
 async fn neighbours_on_disk_are_written_together() {
     let backend = MemoryBackend::default();
