@@ -155,6 +155,14 @@ pub struct Reading {
 }
 
 impl Reading {
+    /// The same with so much more used of a limit, and never more left than the whole of it.
+    #[must_use]
+    pub fn shifted(self, limit: &Limit, used: i64) -> Self {
+        let used = (self.used + i128::from(used)).max(0);
+        let left = (i128::from(limit.size()) - used).max(0);
+        Self { used, remaining: i64::try_from(left).unwrap_or(limit.size()), ..self }
+    }
+
     /// A reading from what is used, before the wait is known.
     fn new(used: i128, limit: i64, need: i64, reset_at: Option<Millis>) -> Self {
         let left = (i128::from(limit) - used).max(0);

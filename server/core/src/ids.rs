@@ -124,15 +124,16 @@ resource_id!(
 impl WorkspaceId {
     const SHARD: &'static str = "shard";
 
-    /// The name of a shard of its counters. No workspace has such an id.
+    /// The name of a shard of its counters. No workspace has such an id: what is random in theirs is hexadecimal.
     #[must_use]
     pub fn shard(&self, shard: Shard) -> Self {
-        Self(format!("{self}{}{:02}", Self::SHARD, shard.number()).into())
+        Self(format!("{self}{}{:0SHARD_DIGITS$}", Self::SHARD, shard.number()).into())
     }
 
     /// The workspace whose shard has this name; `None` where it is no shard's.
     pub fn of_shard(&self) -> Option<Self> {
         let (workspace, number) = self.0.rsplit_once(Self::SHARD)?;
+        let number = Some(number).filter(|number| number.len() == SHARD_DIGITS)?;
         number.parse().ok().and_then(Shard::new).map(|_| Self(workspace.into()))
     }
 }
@@ -157,6 +158,12 @@ impl ReservationId {
 }
 
 const RESOURCE_ID_BODY_MAX: usize = 40;
+/// Digits of a shard's number.
+const SHARD_DIGITS: usize = 2;
+/// A shard's name is read back as an id.
+const _: () = assert!(RANDOM_DIGITS + WorkspaceId::SHARD.len() + SHARD_DIGITS <= RESOURCE_ID_BODY_MAX);
+/// Digits that an id has which is made of random bytes.
+const RANDOM_DIGITS: usize = 32;
 
 fn check_resource_id(field: &'static str, text: &str, prefix: &str) -> Result<(), Invalid> {
     let body =

@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use futures::future::join_all;
 use hashbrown::DefaultHashBuilder;
-use rateguard_core::counter::Reading;
+use rateguard_core::counter::{CounterId, Reading, Shard};
 use rateguard_core::decision::Mode;
 use rateguard_core::ids::{ReservationId, WorkspaceId};
 use rateguard_core::lease::LeaseOutcome;
@@ -51,6 +51,13 @@ pub(crate) struct Gate {
     clock: Arc<dyn Clock>,
     /// `None` where counters are in this process.
     guard: Option<Guard>,
+}
+
+/// A workspace, and the shard of it that a call asks first.
+type Place<'w> = (&'w WorkspaceId, Option<Shard>);
+
+fn place_of(command: &CheckCommand) -> Place<'_> {
+    (&command.workspace, command.charges.iter().find_map(|charge| charge.counter.shard()))
 }
 
 /// What stands before shared counters.
@@ -103,14 +110,14 @@ impl Gate {
 
     async fn check_shared(&self, guard: &Guard, command: &CheckCommand) -> Result<CheckOutcome, StoreError> {
         let mut unheard = Unheard { cancels: &guard.cancels, command, is_unknown: true };
-        let outcome = guard.pass(&command.workspace, self.counters.check(command)).await;
+        let outcome = guard.pass(place_of(command), self.counters.check(command)).await;
         unheard.is_unknown = matches!(outcome, Err(StoreError::OutcomeUnknown { .. }));
         outcome
     }
 
     /// As [`CounterStore::recall`].
     pub(crate) async fn recall(&self, command: &CheckCommand) -> Result<Option<CheckOutcome>, StoreError> {
-        self.pass(&command.workspace, self.counters.recall(command)).await
+        self.pass(place_of(command), self.counters.recall(command)).await
     }
 
     /// As [`CounterStore::read`].
@@ -120,7 +127,8 @@ impl Gate {
         queries: &[CounterQuery],
         now: Millis,
     ) -> Result<Vec<Reading>, StoreError> {
-        self.pass(workspace, self.counters.read(workspace, queries, now)).await
+        let shard = queries.first().and_then(|query| query.counter.shard());
+        self.pass((workspace, shard), self.counters.read(workspace, queries, now)).await
     }
 
     /// As [`CounterStore::release`]; again gives the same answer.
@@ -131,7 +139,7 @@ impl Gate {
         principal: &Principal,
         now: Millis,
     ) -> Result<ReleaseOutcome, StoreError> {
-        self.pass(workspace, self.counters.release(workspace, id, principal, now)).await
+        self.pass((workspace, None), self.counters.release(workspace, id, principal, now)).await
     }
 
     /// As [`CounterStore::renew`]; again gives the same answer.
@@ -143,17 +151,22 @@ impl Gate {
         expires_at: Millis,
         now: Millis,
     ) -> Result<RenewOutcome, StoreError> {
-        self.pass(workspace, self.counters.renew(workspace, id, principal, expires_at, now)).await
+        let renewal = self.counters.renew(workspace, id, principal, expires_at, now);
+        self.pass((workspace, None), renewal).await
     }
 
     /// As [`CounterStore::lease`].
     pub(crate) async fn lease(&self, command: &LeaseCommand) -> Result<Vec<LeaseOutcome>, StoreError> {
-        self.pass(&command.workspace, self.counters.lease(command)).await
+        let asked = command.requests.iter().map(|request| request.counter);
+        let counter = asked.chain(command.returns.iter().map(|returned| returned.counter)).next();
+        let shard = counter.and_then(CounterId::shard);
+        self.pass((&command.workspace, shard), self.counters.lease(command)).await
     }
 
     /// After how long it may be tried again whether the counters answer.
-    pub(crate) fn refuses_for(&self, workspace: &WorkspaceId) -> Duration {
-        self.guard.as_ref().map_or(Duration::ZERO, |guard| guard.breaker_of(workspace).refuses_for())
+    pub(crate) fn refuses_for(&self, command: &CheckCommand) -> Duration {
+        let place = place_of(command);
+        self.guard.as_ref().map_or(Duration::ZERO, |guard| guard.breaker_of(place).refuses_for())
     }
 
     /// Checks that were to be undone so far.
@@ -197,7 +210,7 @@ impl Gate {
         let tries = taken
             .due
             .iter()
-            .map(|due| guard.pass(&due.command.workspace, self.counters.cancel(&due.command, now)));
+            .map(|due| guard.pass(place_of(&due.command), self.counters.cancel(&due.command, now)));
         let outcomes = join_all(tries).await;
         let count = |of| outcomes.iter().flatten().filter(|outcome| **outcome == of).count();
         guard.cancels.done(count(CancelOutcome::Undone));
@@ -209,11 +222,11 @@ impl Gate {
 
     async fn pass<T>(
         &self,
-        workspace: &WorkspaceId,
+        place: Place<'_>,
         call: impl Future<Output = Result<T, StoreError>>,
     ) -> Result<T, StoreError> {
         match &self.guard {
-            Some(guard) => guard.pass(workspace, call).await,
+            Some(guard) => guard.pass(place, call).await,
             None => call.await,
         }
     }
@@ -256,18 +269,18 @@ impl Guard {
         }
     }
 
-    fn breaker_of(&self, workspace: &WorkspaceId) -> &Breaker {
+    fn breaker_of(&self, place: Place<'_>) -> &Breaker {
         let parts = self.breakers.len() as u64;
-        &self.breakers[(self.parts.hash_one(workspace) % parts) as usize]
+        &self.breakers[(self.parts.hash_one(place) % parts) as usize]
     }
 
     /// Makes a call under the deadline, or refuses it while calls are not answered.
     async fn pass<T>(
         &self,
-        workspace: &WorkspaceId,
+        place: Place<'_>,
         call: impl Future<Output = Result<T, StoreError>>,
     ) -> Result<T, StoreError> {
-        let Some(pass) = self.breaker_of(workspace).enter(self.deadline / DUE_PART) else {
+        let Some(pass) = self.breaker_of(place).enter(self.deadline / DUE_PART) else {
             let detail = "calls are refused while it does not answer".to_owned();
             return Err(StoreError::Unavailable { store: STORE, detail });
         };
@@ -309,18 +322,27 @@ mod tests {
         let clock: Arc<dyn Clock> = Arc::new(SystemClock::default());
         let guard = Guard::new(COUNTERS_DEADLINE, PARTS, &clock);
         let hurt = workspace(0);
-        let is_elsewhere =
-            |other: &WorkspaceId| !std::ptr::eq(guard.breaker_of(other), guard.breaker_of(&hurt));
+        let is_elsewhere = |other: &WorkspaceId| {
+            !std::ptr::eq(guard.breaker_of((other, None)), guard.breaker_of((&hurt, None)))
+        };
         let others: Vec<WorkspaceId> = (1..=u8::MAX).map(workspace).filter(is_elsewhere).collect();
         for _ in 0..CALLS {
             let away =
                 async { Err::<(), _>(StoreError::Unavailable { store: STORE, detail: String::new() }) };
-            assert!(guard.pass(&hurt, away).await.is_err());
+            assert!(guard.pass((&hurt, None), away).await.is_err());
         }
-        assert!(guard.pass(&hurt, async { Ok(()) }).await.is_err(), "it is refused without being asked");
+        assert!(
+            guard.pass((&hurt, None), async { Ok(()) }).await.is_err(),
+            "it is refused without being asked"
+        );
         assert!(others.len() > usize::from(u8::MAX) / 2, "only {} are elsewhere", others.len());
         for other in &others {
-            assert!(guard.pass(other, async { Ok(()) }).await.is_ok());
+            assert!(guard.pass((other, None), async { Ok(()) }).await.is_ok());
         }
+        let open = Shard::all().filter(|shard| {
+            let (shard, hurt) = ((&hurt, Some(*shard)), (&hurt, None));
+            !std::ptr::eq(guard.breaker_of(shard), guard.breaker_of(hurt))
+        });
+        assert!(open.count() > PARTS / 2, "its shards have ways of their own");
     }
 }

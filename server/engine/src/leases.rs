@@ -16,6 +16,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
+use futures::future::join_all;
 use hashbrown::{DefaultHashBuilder, HashMap};
 use rateguard_core::counter::{Demand, Reading};
 use rateguard_core::decision::{Charge, Mode, Verdict};
@@ -28,11 +29,12 @@ use tokio::time::{Instant, timeout};
 use tokio_util::task::TaskTracker;
 
 use self::attempt::Attempt;
-use self::exchange::Queues;
-use self::local::{Local, shifted};
+use self::exchange::{Queues, by_place};
+use self::local::Local;
 use self::table::{PARTS, Table};
 use crate::clock::Clock;
 use crate::gate::Gate;
+use crate::ports;
 use crate::ports::{
     CheckCommand, CheckOutcome, CounterQuery, CounterStore, Decided, RequestFingerprint, StoreError,
 };
@@ -180,7 +182,7 @@ impl Leases {
         let now = Instant::now();
         for ((query, reading), _) in queries.iter().zip(readings).zip(leased).filter(|(_, leased)| **leased) {
             if let Some(local) = self.table.get(query.counter) {
-                *reading = shifted(*reading, &query.limit, -local.units_held(now));
+                *reading = reading.shifted(&query.limit, -local.units_held(now));
             }
         }
     }
@@ -316,7 +318,7 @@ impl Leases {
         self.counts.by_store.fetch_add(1, Ordering::Relaxed);
         let mut outcome = self.gate.check(command).await?;
         if self.free_for(command, leased, &outcome).await {
-            outcome = self.gate.check(command).await?;
+            outcome = self.gate.check(&asked_again(command)).await?;
         }
         let now = Instant::now();
         if let CheckOutcome::Decided(decided) = &mut outcome {
@@ -365,7 +367,13 @@ impl Leases {
         }
         // In a task of its own: what was taken out here must arrive there, also where the caller is gone.
         let (leases, workspace) = (self.clone(), command.workspace.clone());
-        let giving_back = async move { leases.exchange(&workspace, &[], returns).await };
+        let giving_back = async move {
+            let told = by_place(&workspace, returns).into_iter().map(|(place, returns)| {
+                let leases = leases.clone();
+                async move { leases.exchange(&place, &[], returns).await }
+            });
+            join_all(told).await.into_iter().all(|is_told| is_told)
+        };
         self.workers.spawn(giving_back).await.unwrap_or(false)
     }
 
@@ -375,7 +383,7 @@ impl Leases {
         let parts = command.charges.iter().zip(leased).zip(&mut verdict.readings);
         for ((charge, _), reading) in parts.filter(|((_, leased), _)| **leased) {
             let Some(local) = self.table.get(charge.counter) else { continue };
-            *reading = shifted(*reading, &charge.limit, -local.units_held(now));
+            *reading = reading.shifted(&charge.limit, -local.units_held(now));
             if command.mode == Mode::Peek && reading.remaining >= charge.demand.need {
                 reading.denied = None;
             }
@@ -418,6 +426,15 @@ impl Leases {
         let half = |n: u8| u128::from(self.salt.hash_one((n, &command.workspace)));
         Some(RequestFingerprint { id: request.id ^ (half(0) << 64 | half(1)), ..request })
     }
+}
+
+/// The same in an attempt of its own: where a denial took several steps, the one before was undone.
+fn asked_again(command: &CheckCommand) -> CheckCommand {
+    let next = |request: RequestFingerprint| {
+        let attempt = request.attempt.map(ports::Attempt::next);
+        RequestFingerprint { attempt, ..request }
+    };
+    CheckCommand { request: command.request.map(next), ..command.clone() }
 }
 
 fn decided(allowed: bool, readings: SmallVec<[Reading; 8]>, replayed: bool) -> CheckOutcome {

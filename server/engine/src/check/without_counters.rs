@@ -1,7 +1,6 @@
 //! The answer to a check while the counters do not answer.
 
 use rateguard_core::counter::RetryAfter;
-use rateguard_core::ids::WorkspaceId;
 use rateguard_core::plan::LimitId;
 
 use super::answer::status;
@@ -23,7 +22,7 @@ impl Engine {
     ) -> Result<CheckResponse, EngineError> {
         let response = match rule(Matched::all(&asking.selection.selected, &command.charges)) {
             Ruling::Open => bare(Degraded::Open, true),
-            Ruling::Closed(limit) => self.denied_for(limit, &asking.caller.workspace),
+            Ruling::Closed(limit) => self.denied_for(limit, command),
             Ruling::Local(local) => self.decide_alone(asking, command, &local)?,
         };
         if let Some(policy) = response.degraded {
@@ -32,8 +31,8 @@ impl Engine {
         Ok(response)
     }
 
-    fn denied_for(&self, limit: LimitId, workspace: &WorkspaceId) -> CheckResponse {
-        let wait = self.gate.refuses_for(workspace).max(RETRY_MIN);
+    fn denied_for(&self, limit: LimitId, command: &CheckCommand) -> CheckResponse {
+        let wait = self.gate.refuses_for(command).max(RETRY_MIN);
         let retry_after_ms = i64::try_from(wait.as_millis()).ok();
         CheckResponse { limiting: Some(limit), retry_after_ms, ..bare(Degraded::Closed, false) }
     }

@@ -10,7 +10,7 @@ use rateguard_core::rule::Enforcement;
 use smallvec::SmallVec;
 use tokio::time::{Instant, timeout_at};
 
-use super::local::{Lack, Local, Spent, Taken, shifted};
+use super::local::{Lack, Local, Spent, Taken};
 use super::{Leased, Leases, decided};
 use crate::ports::{CheckCommand, CheckOutcome, Decided, StoreError};
 
@@ -207,7 +207,7 @@ impl Part {
         match self {
             Self::Store => None,
             Self::Served { reading, .. } if is_put_back => {
-                Some(shifted(*reading, &charge.limit, -charge.demand.take))
+                Some(reading.shifted(&charge.limit, -charge.demand.take))
             }
             Self::Served { reading, .. } | Self::Denied(reading) => Some(*reading),
             Self::Lacking(local) if is_put_back => local.peek(Demand::take(0), Instant::now()),

@@ -1,5 +1,6 @@
-//! Asking the shared counters: one question at a time for each workspace, for everything that has come
-//! together meanwhile.
+//! Asking the shared counters: one question at a time for each place in which counters of a workspace stand, for
+//! everything that has come together meanwhile. Of two places one may be away, and a command over both would
+//! leave units with nobody.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -7,6 +8,7 @@ use std::time::Duration;
 
 use hashbrown::HashMap;
 use parking_lot::Mutex;
+use rateguard_core::counter::Shard;
 use rateguard_core::ids::WorkspaceId;
 use rateguard_core::lease::LeaseReturn;
 use tokio::sync::Notify;
@@ -19,7 +21,7 @@ use crate::ports::{LEASES_PER_COMMAND_MAX, LeaseCommand};
 
 /// How long a question waits for others while no call waits for its answer.
 const GATHERED: Duration = Duration::from_millis(5);
-/// Returns of one workspace that wait to be told. What is beyond is forfeited, and counted.
+/// Returns of one place that wait to be told. What is beyond is forfeited, and counted.
 const RETURNS_MAX: usize = 65_536;
 /// Of a command's leases one part is for what is asked for, one for what waits to be told, and the others are
 /// for leases that end with what is asked for.
@@ -29,11 +31,26 @@ const ANSWER_MAX: Duration = Duration::from_secs(1);
 /// How long nothing is told after the store was away.
 const AWAY_PAUSE: Duration = Duration::from_millis(100);
 
-/// What waits to be asked and told, by workspace.
-#[derive(Default)]
-pub(super) struct Queues(Mutex<HashMap<WorkspaceId, Queue>>);
+/// A workspace, and where in it.
+pub(super) type Place = (WorkspaceId, Option<Shard>);
 
-/// A workspace has one while somebody works on it.
+/// Returns of a workspace, each with those from the same place.
+pub(super) fn by_place(
+    workspace: &WorkspaceId,
+    returns: Vec<LeaseReturn>,
+) -> HashMap<Place, Vec<LeaseReturn>> {
+    let mut parts: HashMap<Place, Vec<LeaseReturn>> = HashMap::new();
+    for returned in returns {
+        parts.entry((workspace.clone(), returned.counter.shard())).or_default().push(returned);
+    }
+    parts
+}
+
+/// What waits to be asked and told, by place.
+#[derive(Default)]
+pub(super) struct Queues(Mutex<HashMap<Place, Queue>>);
+
+/// A place has one while somebody works on it.
 #[derive(Default)]
 struct Queue {
     refills: Vec<Arc<Local>>,
@@ -61,31 +78,30 @@ impl Queue {
 impl Leases {
     /// Asks for more of a counter, soon or at once.
     pub(super) fn refill(self: &Arc<Self>, local: &Arc<Local>, is_urgent: bool) {
-        self.enqueue(&local.workspace, is_urgent, |queue| queue.refills.push(local.clone()));
+        self.enqueue(&local.place(), is_urgent, |queue| queue.refills.push(local.clone()));
     }
 
     /// Lets what is asked for soon be asked for at once.
     pub(super) fn hurry(self: &Arc<Self>, local: &Arc<Local>) {
-        self.enqueue(&local.workspace, true, |_| {});
+        self.enqueue(&local.place(), true, |_| {});
     }
 
     /// Gives back what is not needed here.
     pub(super) fn give_back(self: &Arc<Self>, workspace: &WorkspaceId, returns: Vec<LeaseReturn>) {
-        if returns.is_empty() {
-            return;
+        for (place, returns) in by_place(workspace, returns) {
+            self.enqueue(&place, false, |queue| {
+                let room = RETURNS_MAX.saturating_sub(queue.returns.len());
+                let lost = returns.iter().skip(room).map(|lost| lost.unused.unsigned_abs()).sum();
+                self.counts.forfeited.fetch_add(lost, Ordering::Relaxed);
+                queue.returns.extend(returns.into_iter().take(room));
+            });
         }
-        self.enqueue(workspace, false, |queue| {
-            let room = RETURNS_MAX.saturating_sub(queue.returns.len());
-            let lost = returns.iter().skip(room).map(|lost| lost.unused.unsigned_abs()).sum();
-            self.counts.forfeited.fetch_add(lost, Ordering::Relaxed);
-            queue.returns.extend(returns.into_iter().take(room));
-        });
     }
 
-    fn enqueue(self: &Arc<Self>, workspace: &WorkspaceId, is_urgent: bool, add: impl FnOnce(&mut Queue)) {
+    fn enqueue(self: &Arc<Self>, place: &Place, is_urgent: bool, add: impl FnOnce(&mut Queue)) {
         let mut queues = self.queues.0.lock();
-        let is_worked_on = queues.contains_key(workspace);
-        let queue = queues.entry(workspace.clone()).or_default();
+        let is_worked_on = queues.contains_key(place);
+        let queue = queues.entry(place.clone()).or_default();
         add(queue);
         if is_urgent && !queue.is_urgent {
             queue.is_urgent = true;
@@ -93,30 +109,30 @@ impl Leases {
         }
         drop(queues);
         if !is_worked_on {
-            self.workers.spawn(self.clone().work(workspace.clone()));
+            self.workers.spawn(self.clone().work(place.clone()));
         }
     }
 
-    /// Asks and tells until there is nothing more for the workspace.
-    async fn work(self: Arc<Self>, workspace: WorkspaceId) {
-        while let Some(urgent) = self.waiting(&workspace) {
+    /// Asks and tells until there is nothing more for the place.
+    async fn work(self: Arc<Self>, place: Place) {
+        while let Some(urgent) = self.waiting(&place) {
             if timeout(GATHERED, urgent.notified()).await.is_err() {
-                tracing::trace!(%workspace, "leases were gathered");
+                tracing::trace!(workspace = %place.0, "leases were gathered");
             }
-            let next = self.queues.0.lock().get_mut(&workspace).map(Queue::next);
+            let next = self.queues.0.lock().get_mut(&place).map(Queue::next);
             let Some((refills, returns)) = next else { return };
-            if !self.exchange(&workspace, &refills, returns).await {
+            if !self.exchange(&place, &refills, returns).await {
                 tokio::time::sleep(AWAY_PAUSE).await;
             }
         }
     }
 
     /// Ends the queue where nothing waits in it.
-    fn waiting(&self, workspace: &WorkspaceId) -> Option<Arc<Notify>> {
+    fn waiting(&self, place: &Place) -> Option<Arc<Notify>> {
         let mut queues = self.queues.0.lock();
-        let queue = queues.get(workspace)?;
+        let queue = queues.get(place)?;
         if queue.refills.is_empty() && queue.returns.is_empty() {
-            queues.remove(workspace);
+            queues.remove(place);
             return None;
         }
         Some(queue.urgent.clone())
@@ -125,7 +141,7 @@ impl Leases {
     /// Tells and asks once. Says whether the store answered.
     pub(super) async fn exchange(
         self: &Arc<Self>,
-        workspace: &WorkspaceId,
+        (workspace, _): &Place,
         refills: &[Arc<Local>],
         mut returns: Vec<LeaseReturn>,
     ) -> bool {

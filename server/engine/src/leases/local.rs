@@ -15,7 +15,9 @@ use tokio::sync::Notify;
 use tokio::sync::futures::Notified;
 use tokio::time::Instant;
 
+use super::exchange::Place;
 use super::rate::{Rate, ms_between};
+
 /// A rate is measured anew after so long, also where nothing is asked for.
 const MEASURED_MS: i64 = 200;
 /// What is held beyond what is wanted in so many milliseconds goes back.
@@ -94,6 +96,11 @@ pub(super) enum Lack<'a> {
 }
 
 impl Local {
+    /// Where its counter stands.
+    pub(super) fn place(&self) -> Place {
+        (self.workspace.clone(), self.counter.shard())
+    }
+
     pub(super) fn new(
         workspace: WorkspaceId,
         counter: CounterId,
@@ -133,12 +140,12 @@ impl Local {
             let spent = state.spend(demand.take, now);
             let is_low = state.is_low(now);
             state.is_refilling |= is_low;
-            let reading = shifted(reading, limit, demand.take);
+            let reading = reading.shifted(limit, demand.take);
             return Taken::Served { reading, spent, is_low };
         }
         let units = state.units(now);
         let denied = state.denied(demand.need, now);
-        denied.map_or(Taken::Lacking, |reading| Taken::Denied(shifted(reading, limit, -units)))
+        denied.map_or(Taken::Lacking, |reading| Taken::Denied(reading.shifted(limit, -units)))
     }
 
     /// Puts back what a call spent that did not go ahead. What has ended meanwhile stays spent.
@@ -287,7 +294,7 @@ impl State {
     /// The counter while something is held of it, with what is held here as what is left.
     fn view(&self, now: Instant) -> Option<Reading> {
         let holds = self.held.iter().any(|held| held.dies_at > now);
-        self.seen.filter(|_| holds).map(|seen| shifted(seen, &self.limit, -self.units(now)))
+        self.seen.filter(|_| holds).map(|seen| seen.shifted(&self.limit, -self.units(now)))
     }
 
     fn spend(&mut self, amount: i64, now: Instant) -> Spent {
@@ -423,11 +430,4 @@ fn is_same(one: Mark, other: Mark) -> bool {
         }
         (one, other) => one == other,
     }
-}
-
-/// A reading with so much more used, and never more left than the whole limit.
-pub(super) fn shifted(reading: Reading, limit: &Limit, used: i64) -> Reading {
-    let used = (reading.used + i128::from(used)).max(0);
-    let left = (i128::from(limit.size()) - used).max(0);
-    Reading { used, remaining: i64::try_from(left).unwrap_or(limit.size()), ..reading }
 }

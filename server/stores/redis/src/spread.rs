@@ -6,88 +6,140 @@
 //! too much, and a check may be denied by what was about to be given back.
 
 mod pieces;
+mod records;
 
 use async_trait::async_trait;
-use futures::future::join_all;
+use futures::future::{join_all, try_join_all};
 use futures::{StreamExt, TryStreamExt, stream};
 use rateguard_core::counter::{Position, Reading, Shard};
 use rateguard_core::ids::{ReservationId, WorkspaceId};
-use rateguard_core::lease::LeaseOutcome;
+use rateguard_core::lease::{Lease, LeaseOutcome, LeaseReturn};
 use rateguard_core::reservation::Reservation;
 use rateguard_core::time::Millis;
 use rateguard_engine::ports::{
     BudgetOpening, CancelOutcome, CheckCommand, CheckOutcome, CounterHealth, CounterQuery, CounterStore,
     Decided, ExpiredReservation, LeaseCommand, LiveBudgets, LostCounters, Overflowed, Principal,
-    ReleaseOutcome, RenewOutcome, ResetCounters, SettleCharge, SettleCommand, SettleReservation, Slot,
-    SlotClaim, SlotHolder, Standing, StoreError,
+    ReleaseOutcome, RenewOutcome, ResetCounters, SettleCharge, SettleCommand, Slot, SlotClaim, SlotHolder,
+    StoreError,
 };
 use smallvec::SmallVec;
 
-use self::pieces::{Piece, Pieces, Place, name_of};
-use crate::link::STORE;
+use self::pieces::{Piece, Pieces, Place, name_of, places_of};
+use self::records::settled_in;
+use crate::link::{STORE, unavailable};
 use crate::reply::corrupt;
 use crate::store::AT_ONCE;
 
 /// A store whose counters of one workspace may stand on several servers.
-pub struct SpreadCounterStore<S>(S);
+pub struct SpreadCounterStore<S> {
+    /// Keeps each place like a workspace.
+    store: S,
+}
 
 impl<S: CounterStore> SpreadCounterStore<S> {
     /// Spreads what is kept in `store`, which keeps each workspace for itself.
     pub fn new(store: S) -> Self {
-        Self(store)
+        Self { store }
     }
 
     /// Asks one place after the other, until one denies.
     async fn decide(&self, mut pieces: Pieces) -> Result<CheckOutcome, StoreError> {
         pieces.can_be_undone()?;
-        let mut decided: SmallVec<[Decided; 2]> = SmallVec::new();
-        for place in 0..pieces.all().len() {
-            let outcome = self.0.check(&pieces.all()[place].command).await;
-            let before = &pieces.all()[..place];
-            match outcome {
-                Ok(CheckOutcome::Decided(allowed)) if allowed.verdict.allowed => {
-                    if let Some((held, _)) = &allowed.reservation {
-                        pieces.hold_under(held);
+        let mut allowed: SmallVec<[Decided; 2]> = SmallVec::new();
+        for index in 0..pieces.all().len() {
+            match self.store.check(&pieces.all()[index].command).await {
+                Ok(CheckOutcome::Decided(decided)) if decided.verdict.allowed => {
+                    if let Some((held, _)) = &decided.reservation
+                        && !pieces.hold_under(index, held)
+                    {
+                        allowed = self.follow(&mut pieces, index, allowed, held).await?;
                     }
-                    decided.push(allowed);
+                    allowed.push(decided);
                 }
-                Ok(CheckOutcome::Decided(denied)) => return self.deny(&pieces, place, denied).await,
+                Ok(CheckOutcome::Decided(denied)) => {
+                    self.undo(&pieces.all()[..index]).await?;
+                    return Ok(CheckOutcome::Decided(self.deny(&pieces, allowed, denied).await));
+                }
                 Ok(CheckOutcome::ContentDiffers) => {
-                    self.undo(before).await?;
+                    self.undo(&pieces.all()[..index]).await?;
                     return Ok(CheckOutcome::ContentDiffers);
                 }
-                Err(error) if before.is_empty() => return Err(error),
-                // Whoever asked cancels all of it.
-                Err(StoreError::Unavailable { store, detail }) => {
-                    return Err(StoreError::OutcomeUnknown { store, detail });
-                }
+                // Whoever asked undoes all of it, once it is known that it comes no more.
+                Err(error @ StoreError::OutcomeUnknown { .. }) => return Err(error),
                 Err(error) => {
-                    self.undo(before).await?;
-                    return Err(error);
+                    self.undo(&pieces.all()[..index]).await?;
+                    // The reservation stands there whose id has been forgotten.
+                    let is_half_done = index > 0 && matches!(error, StoreError::AlreadyExists { .. });
+                    return Err(if is_half_done { half_done() } else { error });
                 }
             }
         }
-        Ok(CheckOutcome::Decided(pieces.together(decided)))
+        Ok(CheckOutcome::Decided(pieces.together(allowed)))
     }
 
-    /// Gives back what stands before the place that denied, and tells the others of the denial.
-    async fn deny(&self, pieces: &Pieces, place: usize, denied: Decided) -> Result<CheckOutcome, StoreError> {
-        self.undo(&pieces.all()[..place]).await?;
-        let others = pieces.all().iter().enumerate().filter(|(other, _)| *other != place);
-        let others = others.map(|(_, piece)| async move { self.0.check(&piece.denied_elsewhere()).await });
-        let mut decided: SmallVec<[Decided; 2]> = SmallVec::new();
-        for outcome in join_all(others).await {
-            match outcome? {
-                CheckOutcome::Decided(other) => decided.push(other),
-                CheckOutcome::ContentDiffers => return Ok(CheckOutcome::ContentDiffers),
+    /// Lets the places before the one at `index` hold under the reservation that this one has of an earlier
+    /// attempt, instead of one of their own.
+    async fn follow(
+        &self,
+        pieces: &mut Pieces,
+        index: usize,
+        before: SmallVec<[Decided; 2]>,
+        held: &ReservationId,
+    ) -> Result<SmallVec<[Decided; 2]>, StoreError> {
+        self.undo(&pieces.all()[..index]).await?;
+        if held.shard().is_none() {
+            // It was decided before anything was spread, and stands as it is.
+            return Ok(pieces.all()[..index]
+                .iter()
+                .zip(before)
+                .map(|(piece, decided)| piece.given_back(decided))
+                .collect());
+        }
+        pieces.ask_again_under(index, held);
+        let mut following = SmallVec::new();
+        for piece in &pieces.all()[..index] {
+            match self.store.check(&piece.command).await {
+                Ok(CheckOutcome::Decided(decided)) if holds(&decided, held) => following.push(decided),
+                Err(error @ StoreError::OutcomeUnknown { .. }) => return Err(error),
+                _ => {
+                    self.undo(&pieces.all()[..=index]).await?;
+                    return Err(half_done());
+                }
             }
         }
-        decided.insert(place, denied);
-        Ok(CheckOutcome::Decided(pieces.together(decided)))
+        Ok(following)
+    }
+
+    /// Tells all other places of a denial, which stands whether they hear of it or not. Those that had allowed it
+    /// have given back what they took.
+    async fn deny(&self, pieces: &Pieces, allowed: SmallVec<[Decided; 2]>, denied: Decided) -> Decided {
+        let index = allowed.len();
+        let mut before = allowed.into_iter();
+        let others = pieces.all().iter().enumerate().filter(|(other, _)| *other != index);
+        let told = others.map(|(_, piece)| self.tell(piece, before.next()));
+        let mut decided: SmallVec<[Decided; 2]> = join_all(told).await.into_iter().collect();
+        decided.insert(index, denied);
+        pieces.together(decided)
+    }
+
+    /// How a place stands that has heard of a denial elsewhere.
+    async fn tell(&self, piece: &Piece, undone: Option<Decided>) -> Decided {
+        if let Some(undone) = undone.filter(|_| !piece.counts_denied()) {
+            return piece.given_back(undone);
+        }
+        match self.store.check(&piece.denied_elsewhere()).await {
+            Ok(CheckOutcome::Decided(other)) => other,
+            outcome => {
+                let workspace = &piece.command.workspace;
+                tracing::warn!(%workspace, ?outcome, "a denial could not be told to other counters of a call");
+                piece.unread()
+            }
+        }
     }
 
     async fn undo(&self, pieces: &[Piece]) -> Result<(), StoreError> {
-        for outcome in join_all(pieces.iter().map(|piece| self.cancel_piece(piece))).await {
+        let undone = pieces.iter().map(|piece| self.store.cancel(&piece.command, piece.command.now));
+        for outcome in join_all(undone).await {
             outcome.map_err(|error| {
                 let detail = format!("what one shard took may stand, and another denied: {error}");
                 StoreError::OutcomeUnknown { store: STORE, detail }
@@ -96,35 +148,54 @@ impl<S: CounterStore> SpreadCounterStore<S> {
         Ok(())
     }
 
-    async fn cancel_piece(&self, piece: &Piece) -> Result<CancelOutcome, StoreError> {
-        self.0.cancel(&piece.command, piece.command.now).await
+    /// Gives back what a command over several places has lent in those that answered.
+    async fn give_back(&self, commands: &[LeaseCommand], lent: Vec<Option<Vec<LeaseOutcome>>>) {
+        for (command, lent) in commands.iter().zip(lent) {
+            let leases = lent.into_iter().flatten().filter_map(|outcome| outcome.lease);
+            let returns: Vec<LeaseReturn> = leases
+                .map(|Lease { counter, mark, amount, .. }| LeaseReturn {
+                    counter,
+                    mark,
+                    closed: amount,
+                    unused: amount,
+                })
+                .collect();
+            if returns.is_empty() {
+                continue;
+            }
+            let returned = LeaseCommand { returns, requests: Vec::new(), ..command.clone() };
+            if let Err(error) = self.store.lease(&returned).await {
+                let workspace = &command.workspace;
+                tracing::warn!(%workspace, %error, "units that nobody was lent count as spent");
+            }
+        }
     }
+}
+
+fn holds(decided: &Decided, held: &ReservationId) -> bool {
+    decided.verdict.allowed && decided.reservation.as_ref().is_some_and(|(id, _)| id == held)
+}
+
+/// An earlier attempt at the same id stands in one place and not in another, or under another reservation: it
+/// is being undone, or one place has forgotten it.
+fn half_done() -> StoreError {
+    unavailable("an earlier attempt at the same request id is half done")
 }
 
 /// What pieces answered that are only looked at; `None` where one has nothing to say.
-fn looked_at(
-    pieces: &Pieces,
-    answers: Vec<Result<Option<CheckOutcome>, StoreError>>,
-) -> Result<Option<CheckOutcome>, StoreError> {
-    let mut decided: SmallVec<[Decided; 2]> = SmallVec::new();
-    for answer in answers {
-        match answer? {
-            Some(CheckOutcome::Decided(piece)) => decided.push(piece),
-            other => return Ok(other),
-        }
+fn looked_at(pieces: &Pieces, answers: Vec<Option<CheckOutcome>>) -> Option<CheckOutcome> {
+    let differs = |answer: &Option<CheckOutcome>| matches!(answer, Some(CheckOutcome::ContentDiffers));
+    if answers.iter().any(differs) {
+        return Some(CheckOutcome::ContentDiffers);
     }
-    Ok(Some(CheckOutcome::Decided(pieces.together(decided))))
-}
-
-/// The places in which things stand, each once.
-fn places_of(shards: impl Iterator<Item = Place>) -> SmallVec<[Place; 4]> {
-    let mut places: SmallVec<[Place; 4]> = SmallVec::new();
-    for place in shards {
-        if !places.contains(&place) {
-            places.push(place);
-        }
-    }
-    places
+    let decided: Option<SmallVec<[Decided; 2]>> = answers
+        .into_iter()
+        .map(|answer| match answer {
+            Some(CheckOutcome::Decided(piece)) => Some(piece),
+            _ => None,
+        })
+        .collect();
+    Some(CheckOutcome::Decided(pieces.together(decided?)))
 }
 
 /// What came back of questions in several places, put into the order in which these were asked.
@@ -141,46 +212,20 @@ fn in_order<T>(
     asked.map(next).collect::<Option<_>>().ok_or_else(|| corrupt("an answer ends early"))
 }
 
-/// A record, as each place is charged that it is of.
-fn settled_in(command: SettleCommand) -> impl Iterator<Item = SettleCommand> {
-    let held_in = command.reservation.as_ref().and_then(|reservation| reservation.id.shard());
-    let shards = command.charges.iter().filter_map(|charge| charge.counter.shard()).chain(held_in);
-    let mut places = places_of(shards.map(Some));
-    // Beside the shards every record is noted: those that open a budget rely on it.
-    places.push(None);
-    places.into_iter().filter_map(move |place| piece_of(&command, held_in, place))
-}
-
-fn piece_of(command: &SettleCommand, held_in: Place, place: Place) -> Option<SettleCommand> {
-    let reservation = command.reservation.as_ref();
-    let is_held_here = place.is_none() || place == held_in;
-    // Of a reservation that stands, limits are charged only where it holds something of them.
-    if !is_held_here && reservation.is_some_and(|reservation| reservation.standing == Standing::Known) {
-        return None;
-    }
-    let here = |reservation: &SettleReservation| match place {
-        None => reservation.clone(),
-        Some(_) => SettleReservation { captured_budgets: Vec::new(), ..reservation.clone() },
-    };
-    let charges = command.charges.iter().filter(|charge| charge.counter.shard() == place).cloned();
-    Some(SettleCommand {
-        workspace: name_of(&command.workspace, place),
-        reservation: reservation.filter(|_| is_held_here).map(here),
-        charges: charges.collect(),
-        amounts: command.amounts.clone(),
-        ..*command
-    })
+/// The shard in which a principal holds something under an id.
+fn shard_of(id: &ReservationId, principal: &Principal) -> Place {
+    id.shard().filter(|_| principal.took(id))
 }
 
 #[async_trait]
 impl<S: CounterStore> CounterStore for SpreadCounterStore<S> {
     async fn check(&self, command: &CheckCommand) -> Result<CheckOutcome, StoreError> {
         match Pieces::of(command) {
-            None => self.0.check(command).await,
+            None => self.store.check(command).await,
             Some(pieces) if pieces.is_peek() => {
-                let asked = pieces.all().iter().map(|piece| self.0.check(&piece.command));
-                let answers = join_all(asked).await.into_iter().map(|answer| answer.map(Some)).collect();
-                looked_at(&pieces, answers)?.ok_or_else(|| corrupt("no answer to a check"))
+                let asked = pieces.all().iter().map(|piece| self.store.check(&piece.command));
+                let answers = try_join_all(asked).await?.into_iter().map(Some).collect();
+                looked_at(&pieces, answers).ok_or_else(|| corrupt("no answer to a check"))
             }
             Some(pieces) => self.decide(pieces).await,
         }
@@ -188,18 +233,25 @@ impl<S: CounterStore> CounterStore for SpreadCounterStore<S> {
 
     async fn recall(&self, command: &CheckCommand) -> Result<Option<CheckOutcome>, StoreError> {
         match Pieces::of(command) {
-            None => self.0.recall(command).await,
+            None => self.store.recall(command).await,
             Some(pieces) => {
-                let asked = pieces.all().iter().map(|piece| self.0.recall(&piece.command));
-                looked_at(&pieces, join_all(asked).await)
+                let asked = pieces.all().iter().map(|piece| self.store.recall(&piece.command));
+                let answers = try_join_all(asked).await?;
+                let together = looked_at(&pieces, answers);
+                if together.is_none() {
+                    // Whoever is told nothing is none of those who were answered, where one place knew the id.
+                    self.undo(pieces.all()).await?;
+                }
+                Ok(together)
             }
         }
     }
 
     async fn cancel(&self, command: &CheckCommand, now: Millis) -> Result<CancelOutcome, StoreError> {
-        let Some(pieces) = Pieces::of(command) else { return self.0.cancel(command, now).await };
+        let Some(pieces) = Pieces::of(command) else { return self.store.cancel(command, now).await };
         let mut together = CancelOutcome::Undone;
-        for outcome in join_all(pieces.all().iter().map(|piece| self.0.cancel(&piece.command, now))).await {
+        for outcome in join_all(pieces.all().iter().map(|piece| self.store.cancel(&piece.command, now))).await
+        {
             if outcome? == CancelOutcome::TooLate {
                 together = CancelOutcome::TooLate;
             }
@@ -220,7 +272,7 @@ impl<S: CounterStore> CounterStore for SpreadCounterStore<S> {
             (name_of(workspace, *place), queries.collect())
         };
         let queries: Vec<(WorkspaceId, Vec<CounterQuery>)> = places.iter().map(here).collect();
-        let reads = queries.iter().map(|(name, queries)| self.0.read(name, queries, now));
+        let reads = queries.iter().map(|(name, queries)| self.store.read(name, queries, now));
         let answers = join_all(reads).await.into_iter().collect::<Result<Vec<_>, _>>()?;
         in_order(asked(), &places, answers)
     }
@@ -236,14 +288,25 @@ impl<S: CounterStore> CounterStore for SpreadCounterStore<S> {
             requests: command.requests.iter().filter(|r| r.counter.shard() == *place).copied().collect(),
         };
         let commands: Vec<LeaseCommand> = places.iter().map(here).collect();
-        let outcomes = join_all(commands.iter().map(|here| self.0.lease(here))).await;
-        let is_done_somewhere = outcomes.iter().any(Result::is_ok);
-        let answers = outcomes.into_iter().collect::<Result<Vec<_>, _>>().map_err(|error| match error {
-            StoreError::Unavailable { store, detail } if is_done_somewhere => {
-                StoreError::OutcomeUnknown { store, detail }
-            }
-            error => error,
-        })?;
+        let outcomes = join_all(commands.iter().map(|here| self.store.lease(here))).await;
+        let (mut lent, mut failed, mut is_unknown) = (Vec::new(), None, false);
+        for outcome in outcomes {
+            is_unknown |= matches!(outcome, Err(StoreError::OutcomeUnknown { .. }));
+            lent.push(outcome.map_err(|error| failed = Some(error)).ok());
+        }
+        if let Some(error) = failed {
+            let returned =
+                |(here, lent): (&LeaseCommand, &Option<_>)| lent.is_some() && !here.returns.is_empty();
+            is_unknown |= commands.iter().zip(&lent).any(returned);
+            self.give_back(&commands, lent).await;
+            return Err(match error {
+                StoreError::Unavailable { store, detail } if is_unknown => {
+                    StoreError::OutcomeUnknown { store, detail }
+                }
+                error => error,
+            });
+        }
+        let answers = lent.into_iter().flatten().collect();
         in_order(asked(), &places, answers)
     }
 
@@ -252,11 +315,11 @@ impl<S: CounterStore> CounterStore for SpreadCounterStore<S> {
         workspace: &WorkspaceId,
         id: &ReservationId,
     ) -> Result<Option<Reservation>, StoreError> {
-        self.0.reservation(workspace, id).await
+        self.store.reservation(workspace, id).await
     }
 
     async fn settle(&self, commands: Vec<SettleCommand>) -> Result<(), StoreError> {
-        self.0.settle(commands.into_iter().flat_map(settled_in).collect()).await
+        self.store.settle(commands.into_iter().flat_map(settled_in).collect()).await
     }
 
     async fn release(
@@ -267,10 +330,10 @@ impl<S: CounterStore> CounterStore for SpreadCounterStore<S> {
         now: Millis,
     ) -> Result<ReleaseOutcome, StoreError> {
         // First, so that it is done again where what comes after it fails.
-        if let Some(shard) = id.shard() {
-            self.0.release(&workspace.shard(shard), id, principal, now).await?;
+        if let Some(shard) = shard_of(id, principal) {
+            self.store.release(&workspace.shard(shard), id, principal, now).await?;
         }
-        self.0.release(workspace, id, principal, now).await
+        self.store.release(workspace, id, principal, now).await
     }
 
     async fn renew(
@@ -281,11 +344,19 @@ impl<S: CounterStore> CounterStore for SpreadCounterStore<S> {
         expires_at: Millis,
         now: Millis,
     ) -> Result<RenewOutcome, StoreError> {
-        // First, so that nothing ends in it before the reservation does.
-        if let Some(shard) = id.shard() {
-            self.0.renew(&workspace.shard(shard), id, principal, expires_at, now).await?;
-        }
-        self.0.renew(workspace, id, principal, expires_at, now).await
+        let Some(shard) = shard_of(id, principal).map(|shard| workspace.shard(shard)) else {
+            return self.store.renew(workspace, id, principal, expires_at, now).await;
+        };
+        // First: what has ended there is held no more, whatever stands beside it.
+        let ended @ RenewOutcome::Ended(_) = self.store.renew(&shard, id, principal, expires_at, now).await?
+        else {
+            let renewed = self.store.renew(workspace, id, principal, expires_at, now).await?;
+            if matches!(renewed, RenewOutcome::Ended(_)) {
+                self.store.release(&shard, id, principal, now).await?;
+            }
+            return Ok(renewed);
+        };
+        Ok(ended)
     }
 
     async fn reset(
@@ -299,17 +370,17 @@ impl<S: CounterStore> CounterStore for SpreadCounterStore<S> {
             ResetCounters::All { is_spread: false, .. } => None,
             ResetCounters::All { is_spread: true, .. } => {
                 let names: Vec<WorkspaceId> = Shard::all().map(|shard| workspace.shard(shard)).collect();
-                let resets: Vec<_> = names.iter().map(|name| self.0.reset(name, counters, now)).collect();
+                let resets: Vec<_> = names.iter().map(|name| self.store.reset(name, counters, now)).collect();
                 let resets = stream::iter(resets).buffer_unordered(AT_ONCE);
                 return resets.try_fold(0, |sum, count| async move { Ok(sum + count) }).await;
             }
         };
-        self.0.reset(&name_of(workspace, place), counters, now).await
+        self.store.reset(&name_of(workspace, place), counters, now).await
     }
 
     async fn expire_due(&self, now: Millis, limit: usize) -> Result<Vec<ExpiredReservation>, StoreError> {
         // What is held in a shard has no floor, so that none of these is named.
-        self.0.expire_due(now, limit).await
+        self.store.expire_due(now, limit).await
     }
 
     async fn open_budget(
@@ -319,15 +390,15 @@ impl<S: CounterStore> CounterStore for SpreadCounterStore<S> {
         through: Position,
         now: Millis,
     ) -> Result<BudgetOpening, StoreError> {
-        self.0.open_budget(workspace, openings, through, now).await
+        self.store.open_budget(workspace, openings, through, now).await
     }
 
     async fn sweep(&self, now: Millis, budgets: &dyn LiveBudgets) -> Result<(), StoreError> {
-        self.0.sweep(now, budgets).await
+        self.store.sweep(now, budgets).await
     }
 
     async fn health(&self) -> Result<CounterHealth, StoreError> {
-        let mut health = self.0.health().await?;
+        let mut health = self.store.health().await?;
         let mut overflowed: Vec<Overflowed> = Vec::new();
         for Overflowed { workspace, charges } in std::mem::take(&mut health.overflowed) {
             let workspace = workspace.of_shard().unwrap_or(workspace);
@@ -340,40 +411,44 @@ impl<S: CounterStore> CounterStore for SpreadCounterStore<S> {
     }
 
     async fn checkpoint(&self, clean: bool) -> Result<(), StoreError> {
-        self.0.checkpoint(clean).await
+        self.store.checkpoint(clean).await
     }
 
     async fn recovered_through(&self) -> Result<Position, StoreError> {
-        self.0.recovered_through().await
+        self.store.recovered_through().await
     }
 
     fn is_shared(&self) -> bool {
-        self.0.is_shared()
+        self.store.is_shared()
     }
 
     fn parts(&self) -> usize {
-        self.0.parts()
+        self.store.parts()
     }
 
     async fn hold_slot(&self, claim: &SlotClaim) -> Result<Option<Slot>, StoreError> {
-        self.0.hold_slot(claim).await
+        self.store.hold_slot(claim).await
     }
 
     async fn free_slot(&self, holder: SlotHolder, number: u16) -> Result<(), StoreError> {
-        self.0.free_slot(holder, number).await
+        self.store.free_slot(holder, number).await
     }
 
     /// No budget is in a shard, so that there is nothing to count again in one.
     async fn lost(&self) -> Result<Vec<LostCounters>, StoreError> {
         let (in_shards, others): (Vec<_>, Vec<_>) =
-            self.0.lost().await?.into_iter().partition(|lost| lost.workspace.of_shard().is_some());
-        for lost in &in_shards {
-            self.0.rebuilt(lost).await?;
+            self.store.lost().await?.into_iter().partition(|lost| lost.workspace.of_shard().is_some());
+        let told = in_shards.iter().map(|lost| self.store.rebuilt(lost));
+        for (lost, told) in in_shards.iter().zip(join_all(told).await) {
+            if let Err(error) = told {
+                // It is told again, and nothing waits for it.
+                tracing::debug!(shard = %lost.workspace, %error, "a shard does not know that it lost nothing to count");
+            }
         }
         Ok(others)
     }
 
     async fn rebuilt(&self, lost: &LostCounters) -> Result<(), StoreError> {
-        self.0.rebuilt(lost).await
+        self.store.rebuilt(lost).await
     }
 }

@@ -19,10 +19,12 @@ use crate::pack::Packer;
 use crate::reply::{Reply, corrupt};
 use crate::scripts::{CLAIM_SLOT, FREE_SLOT, TEND};
 use crate::store::{AT_ONCE, RedisCounterStore};
-use crate::workspaces::Known;
+use crate::workspaces::{Figures, Known, Work};
 
 /// Workspaces that one round looks at: those beyond have their turn in the next ones.
 const WORKSPACES_PER_ROUND: usize = 256;
+/// Shards that one round looks at beside them: what is due in one is also freed by the next call there.
+const SHARDS_PER_ROUND: usize = 16;
 /// Workspaces that are learnt of at once.
 const LEARNT_AT_ONCE: usize = 1_000;
 /// Counters that a sweep looks at, about, in one workspace.
@@ -118,7 +120,7 @@ impl RedisCounterStore {
         limit: usize,
     ) -> Result<Vec<ExpiredReservation>, StoreError> {
         self.learn().await?;
-        let round = self.workspaces.next(WORKSPACES_PER_ROUND);
+        let round = self.workspaces.next(Work::Expiring, WORKSPACES_PER_ROUND, SHARDS_PER_ROUND);
         let expired: Vec<Vec<ExpiredReservation>> =
             stream::iter(round.into_iter().map(|known| self.expire_in(known, now, limit)))
                 .buffered(AT_ONCE)
@@ -171,7 +173,7 @@ impl RedisCounterStore {
     }
 
     pub(crate) async fn drop_idle(&self, now: Millis, budgets: &dyn LiveBudgets) -> Result<(), StoreError> {
-        let round = self.workspaces.next(WORKSPACES_PER_ROUND);
+        let round = self.workspaces.next(Work::Sweeping, WORKSPACES_PER_ROUND, SHARDS_PER_ROUND);
         let sweeps = round.into_iter().map(|known| {
             let live = budgets.families(&known.id);
             self.drop_idle_in(known, now, live)
@@ -202,17 +204,18 @@ impl RedisCounterStore {
 
     pub(crate) async fn look_after(&self) -> Result<CounterHealth, StoreError> {
         self.learn().await?;
-        let all = self.workspaces.all();
-        let figures: Vec<(WorkspaceId, Figures)> =
-            stream::iter(all.into_iter().map(|known| self.figures(known)))
-                .buffered(AT_ONCE)
-                .try_collect()
-                .await?;
+        let round = self.workspaces.next(Work::Looking, usize::MAX, SHARDS_PER_ROUND);
+        stream::iter(round.into_iter().map(|known| self.look_at(known)))
+            .buffer_unordered(AT_ONCE)
+            .try_collect::<()>()
+            .await?;
         let mut health = CounterHealth::default();
-        for (workspace, figures) in figures {
+        for known in self.workspaces.all() {
+            let figures = known.figures();
             health.live_counters += figures.live;
             health.request_ids_forgotten_early += figures.forgotten;
             if figures.overflowed > 0 {
+                let workspace = known.id.clone();
                 health.overflowed.push(Overflowed { workspace, charges: figures.overflowed });
             }
         }
@@ -228,7 +231,7 @@ impl RedisCounterStore {
         self.link.run(&TEND, &keys, &packer.finish(), self.config.batch_deadline).await.map(drop)
     }
 
-    async fn figures(&self, known: Arc<Known>) -> Result<(WorkspaceId, Figures), StoreError> {
+    async fn look_at(&self, known: Arc<Known>) -> Result<(), StoreError> {
         let mut packer = self.head(&known, 1, Millis::ZERO);
         packer.text("health");
         let keys = [self.key(&known.id)];
@@ -236,8 +239,8 @@ impl RedisCounterStore {
         let value = self.link.run(&TEND, &keys, &command, self.config.batch_deadline).await?;
         let mut reply = Reply::of(value)?;
         let mut next = || reply.small().map(i64::unsigned_abs);
-        let figures = Figures { live: next()?, overflowed: next()?, forgotten: next()? };
-        Ok((known.id.clone(), figures))
+        known.set_figures(Figures { live: next()?, overflowed: next()?, forgotten: next()? });
+        Ok(())
     }
 
     pub(crate) async fn write_position(&self) -> Result<(), StoreError> {
@@ -265,12 +268,4 @@ impl RedisCounterStore {
             _ => Err(corrupt("the position of the log")),
         }
     }
-}
-
-/// What one workspace has, and has given up.
-#[derive(Clone, Copy, Debug)]
-struct Figures {
-    live: u64,
-    overflowed: u64,
-    forgotten: u64,
 }

@@ -18,6 +18,16 @@ pub(crate) struct Known {
     seen: Mutex<Seen>,
     /// Whether it stands in the list of all workspaces.
     registered: AtomicBool,
+    /// As they were told last.
+    figures: Mutex<Figures>,
+}
+
+/// What one workspace has, and has given up.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Figures {
+    pub(crate) live: u64,
+    pub(crate) overflowed: u64,
+    pub(crate) forgotten: u64,
 }
 
 #[derive(Clone, Copy, Debug, Default)]
@@ -30,7 +40,7 @@ struct Seen {
 
 impl Known {
     fn new(id: WorkspaceId) -> Self {
-        Self { id, seen: Mutex::default(), registered: AtomicBool::new(false) }
+        Self { id, seen: Mutex::default(), registered: AtomicBool::new(false), figures: Mutex::default() }
     }
 
     /// How every command begins: when, which generation a workspace without memory begins, and what
@@ -74,6 +84,14 @@ impl Known {
         self.seen.lock().loss
     }
 
+    pub(crate) fn figures(&self) -> Figures {
+        *self.figures.lock()
+    }
+
+    pub(crate) fn set_figures(&self, figures: Figures) {
+        *self.figures.lock() = figures;
+    }
+
     pub(crate) fn is_registered(&self) -> bool {
         self.registered.load(Ordering::Acquire)
     }
@@ -90,9 +108,36 @@ const HEAD_FIELDS: usize = 4;
 #[derive(Default)]
 pub(crate) struct Workspaces {
     by_id: RwLock<HashMap<WorkspaceId, Arc<Known>>>,
+    workspaces: Ring,
+    /// Shards of workspaces, which have turns of their own: there are many more of them.
+    shards: Ring,
+}
+
+/// What places take turns in, each kind of work by itself.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Work {
+    Expiring,
+    Sweeping,
+    Looking,
+}
+
+const WORKS: usize = 3;
+
+/// Places that take turns.
+#[derive(Default)]
+struct Ring {
     /// In the order in which they were first seen.
     order: RwLock<Vec<Arc<Known>>>,
-    next: AtomicUsize,
+    next: [AtomicUsize; WORKS],
+}
+
+impl Ring {
+    fn next(&self, work: Work, count: usize) -> Vec<Arc<Known>> {
+        let order = self.order.read();
+        let count = count.min(order.len());
+        let first = self.next[work as usize].fetch_add(count, Ordering::Relaxed);
+        (first..first + count).filter_map(|place| order.get(place % order.len()).cloned()).collect()
+    }
 }
 
 impl Workspaces {
@@ -103,21 +148,23 @@ impl Workspaces {
         let mut by_id = self.by_id.write();
         let known = by_id.entry(id.clone()).or_insert_with(|| {
             let known = Arc::new(Known::new(id.clone()));
-            self.order.write().push(known.clone());
+            let ring = if id.of_shard().is_some() { &self.shards } else { &self.workspaces };
+            ring.order.write().push(known.clone());
             known
         });
         known.clone()
     }
 
-    /// The next `count` of them, in turns.
-    pub(crate) fn next(&self, count: usize) -> Vec<Arc<Known>> {
-        let order = self.order.read();
-        let count = count.min(order.len());
-        let first = self.next.fetch_add(count, Ordering::Relaxed);
-        (first..first + count).filter_map(|place| order.get(place % order.len()).cloned()).collect()
+    /// The next ones, in turns: so many workspaces, and so many shards.
+    pub(crate) fn next(&self, work: Work, workspaces: usize, shards: usize) -> Vec<Arc<Known>> {
+        let mut next = self.workspaces.next(work, workspaces);
+        next.extend(self.shards.next(work, shards));
+        next
     }
 
     pub(crate) fn all(&self) -> Vec<Arc<Known>> {
-        self.order.read().clone()
+        let mut all = self.workspaces.order.read().clone();
+        all.extend(self.shards.order.read().iter().cloned());
+        all
     }
 }

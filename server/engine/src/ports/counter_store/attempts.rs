@@ -6,6 +6,14 @@
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Attempt(pub u32);
 
+impl Attempt {
+    /// The same caller's next.
+    #[must_use]
+    pub fn next(self) -> Self {
+        Self(self.0.wrapping_add(1))
+    }
+}
+
 /// Attempts at one request id that a store remembers. Where there were more, what the first of them took
 /// is never taken back: one of them was surely answered.
 pub const ATTEMPTS_MAX: usize = 8;

@@ -1,6 +1,6 @@
 //! A check in the pieces that stand in different places.
 
-use rateguard_core::counter::{CounterId, Demand, Limit, Mark, Reading, Shard};
+use rateguard_core::counter::{Counter, CounterId, Demand, Limit, Mark, Reading, Shard};
 use rateguard_core::decision::{Charge, Mode, Verdict};
 use rateguard_core::ids::{ReservationId, WorkspaceId};
 use rateguard_core::limits::WINDOW_MS_MIN;
@@ -18,9 +18,20 @@ pub(super) fn name_of(workspace: &WorkspaceId, place: Place) -> WorkspaceId {
     place.map_or_else(|| workspace.clone(), |shard| workspace.shard(shard))
 }
 
+/// The places in which things stand, each once.
+pub(super) fn places_of(shards: impl Iterator<Item = Place>) -> SmallVec<[Place; 4]> {
+    let mut places: SmallVec<[Place; 4]> = SmallVec::new();
+    for place in shards {
+        if !places.contains(&place) {
+            places.push(place);
+        }
+    }
+    places
+}
+
 /// How long an attempt can be undone whose caller would never cancel it.
 const UNDONE_WITHIN_MS: i64 = 60_000;
-/// A limit of nothing, for what was denied in another place.
+/// A limit of nothing, for what was denied in another place. Its counter is never made: nothing is taken from it.
 const NOTHING: Charge = Charge {
     counter: CounterId(0),
     overflow: CounterId(0),
@@ -33,8 +44,8 @@ const NOTHING: Charge = Charge {
 /// The part of a check that stands in one place.
 pub(super) struct Piece {
     pub(super) command: CheckCommand,
-    /// Where its charges stand among those of the whole check.
-    places: SmallVec<[usize; 8]>,
+    /// Which of the whole check's charges its own are.
+    indexes: SmallVec<[usize; 8]>,
 }
 
 /// A check that does not stand in one place alone, or not in the usual one.
@@ -93,9 +104,27 @@ impl Pieces {
         &self.pieces
     }
 
-    /// Lets all pieces hold under the id that one of them has, which may be that of an earlier attempt.
-    pub(super) fn hold_under(&mut self, held: &ReservationId) {
+    /// Lets all pieces hold under the id that the first one has, which may be that of an earlier attempt. Says
+    /// whether the one that has it is the first, or holds under the same.
+    pub(super) fn hold_under(&mut self, index: usize, held: &ReservationId) -> bool {
+        if index > 0 {
+            let asked = self.pieces[index].command.reservation.as_ref();
+            return asked.is_none_or(|asked| asked.id == *held);
+        }
         for piece in &mut self.pieces {
+            if let Some(reservation) = &mut piece.command.reservation {
+                reservation.id = held.clone();
+            }
+        }
+        true
+    }
+
+    /// Lets the pieces before one ask once more, under the reservation that this one has.
+    pub(super) fn ask_again_under(&mut self, index: usize, held: &ReservationId) {
+        for piece in &mut self.pieces[..index] {
+            if let Some(request) = &mut piece.command.request {
+                request.attempt = request.attempt.map(Attempt::next);
+            }
             if let Some(reservation) = &mut piece.command.reservation {
                 reservation.id = held.clone();
             }
@@ -110,12 +139,12 @@ impl Pieces {
         let (mut reservation, mut reserved) = (None, None);
         for (piece, decided) in self.pieces.iter().zip(decided) {
             let Verdict { readings, marks, .. } = decided.verdict;
-            let places = piece.places.iter().copied();
-            standing.extend(places.zip(readings.into_iter().zip(marks)).map(|(place, (r, m))| (place, r, m)));
+            let standing_here = piece.indexes.iter().copied().zip(readings.into_iter().zip(marks));
+            standing.extend(standing_here.map(|(index, (reading, mark))| (index, reading, mark)));
             // The last one is that beside the shards, which knows what it costs.
             (reservation, reserved) = (decided.reservation, decided.reserved);
         }
-        standing.sort_unstable_by_key(|(place, ..)| *place);
+        standing.sort_unstable_by_key(|(index, ..)| *index);
         let readings = standing.iter().map(|(_, reading, _)| *reading).collect();
         let marks = standing.iter().map(|(.., mark)| *mark).collect();
         let reservation = reservation.filter(|_| allowed);
@@ -126,8 +155,8 @@ impl Pieces {
 impl Piece {
     fn of(command: &CheckCommand, place: Place) -> Self {
         let stands_here = |(_, charge): &(usize, &Charge)| charge.counter.shard() == place;
-        let places: SmallVec<[usize; 8]> =
-            command.charges.iter().enumerate().filter(stands_here).map(|(place, _)| place).collect();
+        let indexes: SmallVec<[usize; 8]> =
+            command.charges.iter().enumerate().filter(stands_here).map(|(index, _)| index).collect();
         let mut reservation = command.reservation.clone();
         if let Some(reservation) = reservation.as_mut().filter(|_| place.is_some()) {
             (reservation.cost, reservation.floor) = (None, Default::default());
@@ -136,19 +165,50 @@ impl Piece {
             workspace: name_of(&command.workspace, place),
             now: command.now,
             mode: command.mode,
-            charges: places.iter().map(|place| command.charges[*place]).collect(),
-            units: places.iter().filter_map(|place| command.units.get(*place).cloned()).collect(),
+            charges: indexes.iter().map(|index| command.charges[*index]).collect(),
+            units: indexes.iter().filter_map(|index| command.units.get(*index).cloned()).collect(),
             request: command.request,
             reservation,
         };
-        Self { command, places }
+        Self { command, indexes }
+    }
+
+    /// Whether a denial elsewhere is counted here.
+    pub(super) fn counts_denied(&self) -> bool {
+        self.command.mode == Mode::Consume && self.command.charges.iter().any(|charge| charge.counts_denied)
+    }
+
+    /// How it stands once what it took has been given back.
+    pub(super) fn given_back(&self, decided: Decided) -> Decided {
+        let Verdict { allowed, readings, marks } = decided.verdict;
+        let taken = self.command.charges.iter().zip(readings).zip(&marks);
+        let before = taken.map(|((charge, reading), mark)| match mark {
+            Some(_) => reading.shifted(&charge.limit, -charge.demand.take),
+            None => reading,
+        });
+        let verdict = Verdict {
+            allowed,
+            readings: before.collect(),
+            marks: SmallVec::from_elem(None, self.command.charges.len()),
+        };
+        Decided { verdict, reservation: None, reserved: None, replayed: true }
+    }
+
+    /// A denial by others of what nobody could look at: nothing is known to be used.
+    pub(super) fn unread(&self) -> Decided {
+        let CheckCommand { charges, now, .. } = &self.command;
+        let fresh = |charge: &Charge| Counter::fresh(&charge.limit, *now).read(&charge.limit, 0, *now);
+        let (readings, marks) =
+            (charges.iter().map(fresh).collect(), SmallVec::from_elem(None, charges.len()));
+        let verdict = Verdict { allowed: false, readings, marks };
+        Decided { verdict, reservation: None, reserved: None, replayed: false }
     }
 
     /// What is to be done here with a check that is denied elsewhere: only what counts denied amounts takes.
     pub(super) fn denied_elsewhere(&self) -> CheckCommand {
         let asked = &self.command;
         let mut charges = asked.charges.clone();
-        let counts = asked.mode == Mode::Consume && charges.iter().any(|charge| charge.counts_denied);
+        let counts = self.counts_denied();
         if counts {
             charges.push(NOTHING);
         }

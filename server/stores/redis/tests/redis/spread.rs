@@ -1,7 +1,7 @@
 //! Rules that are spread: what stands in a shard, what beside it, and what becomes of a call between the two.
 //! What all stores promise holds of them, too: see the suite.
 
-use rateguard_core::counter::Shard;
+use rateguard_core::counter::{Limit, Shard};
 use rateguard_core::decision::Mode;
 use rateguard_core::ids::WorkspaceId;
 use rateguard_engine::ports::{
@@ -139,6 +139,77 @@ async fn a_report_on_a_reservation_charges_a_shard_only_for_what_it_holds_there(
     world.report(report.charging(&other, 5), at(1)).await;
     assert_eq!(used(&world, &[spread, beside]).await, [5, 5]);
     assert_eq!(world.used(&other, at(1)).await, 0, "it was not among what was reserved");
+}
+
+#[tokio::test]
+async fn a_report_counts_in_full_in_a_shard_that_lost_the_reservation() {
+    let backend = RedisBackend::alone().spread();
+    let world = World::open(&backend).await;
+    let day = Limit::FixedWindow { limit: 100, window_ms: 86_400_000 };
+    let [spread, beside] = [ask(1, day, 3), ask(2, day, 3)];
+    let held = world.reserve(&[spread.clone(), beside.clone()], at(0)).await.expect("there is room");
+    let server = RedisServer::shared().await.unwrap();
+    for key in keys(&backend, &shard_name(&world, &spread)).await.lines() {
+        server.ask(&["DEL", key]).await.unwrap();
+    }
+    let report = Report::settling(&held, 0).used(spread.unit.clone(), 5);
+    world.report(report.charging(&spread, 5).charging(&beside, 5), at(1)).await;
+    assert_eq!(used(&world, &[spread, beside]).await, [5, 5]);
+}
+
+#[tokio::test]
+async fn a_denial_stands_where_the_rest_cannot_be_told_of_it() {
+    let backend = RedisBackend::alone().spread();
+    let world = World::open(&backend).await;
+    let (limited, server) = (both(2, 10), RedisServer::shared().await.unwrap());
+    let key = format!("{}:{{{}}}:c", backend.prefix(), world.workspace);
+    server.ask(&["SET", &key, "no counters"]).await.unwrap();
+    assert!(!world.consume(&limited, at(0)).await);
+    server.ask(&["DEL", &key]).await.unwrap();
+    assert_eq!(used(&world, &limited).await, [0, 0]);
+}
+
+/// Where a limit was spread after the decision, that stands as it was taken.
+#[tokio::test]
+async fn a_repeated_reservation_holds_nothing_in_a_shard_that_its_id_does_not_tell() {
+    let backend = RedisBackend::alone().spread();
+    let world = World::open(&backend).await;
+    let [spread, beside] = both(10, 10);
+    let reserve = |limited: &[Ask], number| {
+        let request = RequestFingerprint { attempt: Some(Attempt(number)), ..request(1, 1) };
+        CheckCommand { request: Some(request), ..world.command(Mode::Reserve, limited, at(0)) }
+    };
+    let first =
+        world.decide(reserve(std::slice::from_ref(&beside), 10)).await.reservation.expect("there is room");
+    let again = reserve(&[spread.clone(), beside.clone()], 20);
+    let again = world.decide(again).await;
+    assert_eq!(again.reservation.as_ref(), Some(&first));
+    assert!(again.replayed);
+    assert_eq!(used(&world, &[spread.clone(), beside.clone()]).await, [0, 3]);
+    world.release(&first.0, at(1)).await;
+    assert_eq!(used(&world, &[spread, beside]).await, [0, 0]);
+}
+
+/// A shard that has forgotten what it held holds it again, under the same reservation.
+#[tokio::test]
+async fn a_repeated_reservation_holds_again_where_its_shard_forgot_it() {
+    let backend = RedisBackend::alone().spread();
+    let world = World::open(&backend).await;
+    let day = Limit::FixedWindow { limit: 100, window_ms: 86_400_000 };
+    let limited = [ask(1, day, 3), ask(2, day, 3)];
+    let reserve = |number| {
+        let request = RequestFingerprint { attempt: Some(Attempt(number)), ..request(1, 1) };
+        CheckCommand { request: Some(request), ..world.command(Mode::Reserve, &limited, at(0)) }
+    };
+    let first = world.decide(reserve(10)).await.reservation.expect("there is room");
+    let server = RedisServer::shared().await.unwrap();
+    for key in keys(&backend, &shard_name(&world, &limited[0])).await.lines() {
+        server.ask(&["DEL", key]).await.unwrap();
+    }
+    assert_eq!(world.decide(reserve(20)).await.reservation, Some(first.clone()));
+    assert_eq!(used(&world, &limited).await, [3, 3]);
+    world.release(&first.0, at(1)).await;
+    assert_eq!(used(&world, &limited).await, [0, 0], "nothing is held under another id");
 }
 
 #[tokio::test]

@@ -23,6 +23,7 @@ use rateguard_engine::ports::{
     RESERVATION_RANDOM_BYTES, ReleaseOutcome, RenewOutcome, RequestFingerprint, ReservationRequest,
     ResetCounters, SettleCharge, SettleCommand, SettleReservation, Standing,
 };
+use smallvec::SmallVec;
 use tokio::sync::Mutex;
 
 use self::asked::spread;
@@ -211,14 +212,16 @@ impl Caller {
 
     /// The command for a call.
     pub fn command(&self, mode: Mode, asks: &[Ask], now: Millis) -> CheckCommand {
+        let charges: SmallVec<[Charge; 8]> = asks.iter().map(|ask| self.placed(ask.charge)).collect();
+        let shard = charges.iter().find_map(|charge| charge.counter.shard());
         CheckCommand {
             workspace: self.workspace.clone(),
             now,
             mode,
-            charges: asks.iter().map(|ask| self.placed(ask.charge)).collect(),
+            charges,
             units: asks.iter().map(|ask| ask.unit.clone()).collect(),
             request: None,
-            reservation: (mode == Mode::Reserve).then(|| self.reservation_request(now)),
+            reservation: (mode == Mode::Reserve).then(|| self.reservation_request(shard, now)),
         }
     }
 
@@ -242,11 +245,10 @@ impl Caller {
         SettleCharge { counter, overflow, limit, amount }
     }
 
-    fn reservation_request(&self, now: Millis) -> ReservationRequest {
+    fn reservation_request(&self, shard: Option<Shard>, now: Millis) -> ReservationRequest {
         let number = self.reservations.fetch_add(1, Ordering::Relaxed);
         let mut random = [0; RESERVATION_RANDOM_BYTES];
         random[RESERVATION_RANDOM_BYTES - size_of::<u64>()..].copy_from_slice(&number.to_be_bytes());
-        let shard = self.spreads.then(|| Shard::of_subject(SUBJECT));
         ReservationRequest {
             id: self.principal.reservation_id(random, shard),
             principal: self.principal.clone(),
