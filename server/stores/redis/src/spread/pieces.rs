@@ -58,12 +58,8 @@ pub(super) struct Pieces {
 impl Pieces {
     /// `None` where nothing of it is in a shard.
     pub(super) fn of(command: &CheckCommand) -> Option<Self> {
-        let mut places: SmallVec<[Place; 2]> = SmallVec::new();
-        for shard in command.charges.iter().filter_map(|charge| charge.counter.shard()) {
-            if !places.contains(&Some(shard)) {
-                places.push(Some(shard));
-            }
-        }
+        let shards = command.charges.iter().filter_map(|charge| charge.counter.shard());
+        let mut places = places_of(shards.map(Some));
         if places.is_empty() {
             return None;
         }
