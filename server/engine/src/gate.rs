@@ -102,22 +102,25 @@ impl Gate {
 
     /// As [`CounterStore::check`]. One whose outcome is not known is undone.
     pub(crate) async fn check(&self, command: &CheckCommand) -> Result<CheckOutcome, StoreError> {
-        match &self.guard {
-            None => self.counters.check(command).await,
-            Some(guard) => self.check_shared(guard, command).await,
-        }
+        self.attempt(command, self.counters.check(command)).await
     }
 
-    async fn check_shared(&self, guard: &Guard, command: &CheckCommand) -> Result<CheckOutcome, StoreError> {
+    /// As [`CounterStore::recall`]. One whose outcome is not known is undone, too: an attempt that counts as answered
+    /// would keep others from being undone.
+    pub(crate) async fn recall(&self, command: &CheckCommand) -> Result<Option<CheckOutcome>, StoreError> {
+        self.attempt(command, self.counters.recall(command)).await
+    }
+
+    async fn attempt<T>(
+        &self,
+        command: &CheckCommand,
+        call: impl Future<Output = Result<T, StoreError>>,
+    ) -> Result<T, StoreError> {
+        let Some(guard) = &self.guard else { return call.await };
         let mut unheard = Unheard { cancels: &guard.cancels, command, is_unknown: true };
-        let outcome = guard.pass(place_of(command), self.counters.check(command)).await;
+        let outcome = guard.pass(place_of(command), call).await;
         unheard.is_unknown = matches!(outcome, Err(StoreError::OutcomeUnknown { .. }));
         outcome
-    }
-
-    /// As [`CounterStore::recall`].
-    pub(crate) async fn recall(&self, command: &CheckCommand) -> Result<Option<CheckOutcome>, StoreError> {
-        self.pass(place_of(command), self.counters.recall(command)).await
     }
 
     /// As [`CounterStore::read`].

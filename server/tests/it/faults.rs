@@ -7,6 +7,7 @@ mod failover;
 mod rules;
 mod tally;
 
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -37,6 +38,11 @@ enum Weather {
     RedisBack,
     OneCutOff,
     RedisKilled,
+    /// Of a cluster a server stands still on which only spread rules count, for less than would make the others take
+    /// over from it.
+    NodePaused,
+    /// There was no such server, and it was the one on which all rules count.
+    AllPaused,
 }
 
 /// The windows of a round over one Redis, in order. A fault begins in the middle of one and lasts into the next.
@@ -53,14 +59,19 @@ const ROUND: [Weather; 9] = [
 ];
 
 /// Those of a round over a cluster.
-const CLUSTER_ROUND: [Weather; 6] = [
+const CLUSTER_ROUND: [Weather; 8] = [
     Weather::Calm,
     Weather::ReplicaKilled,
     Weather::Calm,
     Weather::ReplicaPaused,
+    Weather::NodePaused,
     Weather::Calm,
     Weather::ReplicaKilled,
+    Weather::Calm,
 ];
+
+/// How long it stands still: longer than any decision waits.
+const NODE_PAUSED: Duration = Duration::from_millis(1_200);
 
 impl Weather {
     fn name(self) -> &'static str {
@@ -72,12 +83,20 @@ impl Weather {
             Self::RedisBack => "Redis back",
             Self::OneCutOff => "one cut off",
             Self::RedisKilled => "Redis killed",
+            Self::NodePaused => "one node paused",
+            Self::AllPaused => "all paused",
         }
     }
 
-    /// Whether the counters answered all the time.
-    fn counters_were_there(self) -> bool {
-        matches!(self, Self::Calm | Self::ReplicaKilled | Self::ReplicaPaused)
+    /// Whether the counters of a kind answered all the time.
+    fn counters_were_there(self, kind: Kind) -> bool {
+        match self {
+            Self::Calm | Self::ReplicaKilled | Self::ReplicaPaused => true,
+            Self::NodePaused => !kind.spread,
+            Self::AllPaused | Self::RedisPaused | Self::RedisBack | Self::OneCutOff | Self::RedisKilled => {
+                false
+            }
+        }
     }
 }
 
@@ -173,8 +192,9 @@ impl Scene {
         Self { counters, _database: database, replicas, key }
     }
 
-    /// Makes the weather of a window, from its beginning to its end.
-    async fn live_through(&mut self, weather: Weather, window: i64) {
+    /// Makes the weather of a window, from its beginning to its end. Says what it was.
+    async fn live_through(&mut self, weather: Weather, window: i64) -> Weather {
+        let mut lived = weather;
         let middle_ms = window * WINDOW_MS + WINDOW_MS / 2;
         match weather {
             Weather::Calm => {}
@@ -206,8 +226,13 @@ impl Scene {
                 until_ms(middle_ms).await;
                 self.redis_comes_back().await;
             }
+            Weather::NodePaused | Weather::AllPaused => {
+                until_ms(window * WINDOW_MS + WINDOW_MS / 4).await;
+                lived = self.pause_a_node().await;
+            }
         }
         until_ms((window + 1) * WINDOW_MS).await;
+        lived
     }
 
     fn redis(&self) -> &RedisServer {
@@ -215,6 +240,31 @@ impl Scene {
             Counters::Alone(redis) => redis,
             Counters::Cluster(_) => panic!("a round over a cluster has no faults of one Redis"),
         }
+    }
+
+    fn cluster(&self) -> &RedisCluster {
+        match &self.counters {
+            Counters::Cluster(cluster) => cluster,
+            Counters::Alone(_) => panic!("one Redis has no nodes"),
+        }
+    }
+
+    /// One of the nodes on which spread rules count stands still for a while, if there is one where nothing else is
+    /// counted.
+    async fn pause_a_node(&self) -> Weather {
+        let cluster = self.cluster();
+        let keys = cluster.keys().await.unwrap();
+        let (mut shards, mut others) = (BTreeSet::new(), BTreeSet::new());
+        for key in keys.iter().filter(|key| key.ends_with("}:c")) {
+            let leads = if key.contains("shard") { &mut shards } else { &mut others };
+            leads.insert(cluster.leader_of(key).await.unwrap());
+        }
+        let alone = shards.difference(&others).next();
+        let node = *alone.or(shards.first()).expect("spread rules count somewhere");
+        cluster.pause(node).unwrap();
+        sleep(NODE_PAUSED).await;
+        cluster.resume(node).unwrap();
+        if alone.is_some() { Weather::NodePaused } else { Weather::AllPaused }
     }
 
     /// Ends whatever stands between the replicas and Redis.
@@ -259,9 +309,9 @@ async fn one_round(counters: Counters, round: &[Weather]) {
     // The first whole window is the first that counts.
     let first = window_of(now_ms()) + 1;
     until_ms(first * WINDOW_MS).await;
-    let windows: Vec<(i64, Weather)> = (first..).zip(round.iter().copied()).collect();
-    for (window, weather) in &windows {
-        scene.live_through(*weather, *window).await;
+    let mut windows: Vec<(i64, Weather)> = (first..).zip(round.iter().copied()).collect();
+    for (window, weather) in &mut windows {
+        *weather = scene.live_through(*weather, *window).await;
     }
     callers.stop().await;
     let named: Vec<_> = windows.iter().map(|(window, weather)| (*window, weather.name())).collect();
@@ -279,7 +329,7 @@ async fn one_round(counters: Counters, round: &[Weather]) {
                     "{kind} let calls through that nobody counted: {weather:?}\n{table}"
                 );
             }
-            if weather.counters_were_there() {
+            if weather.counters_were_there(*kind) {
                 let (all, due) = (admitted + admitted_untold, cell.due());
                 let enough = all * 100 >= due * ADMITTED_PERCENT_MIN;
                 assert!(enough, "{kind} admitted only {all} of {due}: {weather:?}\n{table}");

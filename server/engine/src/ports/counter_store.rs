@@ -261,7 +261,8 @@ pub trait CounterStore: Send + Sync + 'static {
     /// when it would have to decide. Takes nothing.
     ///
     /// # Errors
-    /// [`StoreError::Unavailable`].
+    /// [`StoreError::Unavailable`]; after [`StoreError::OutcomeUnknown`] its attempt may count among those that
+    /// the decision has answered, and whoever asked cancels it.
     async fn recall(&self, command: &CheckCommand) -> Result<Option<CheckOutcome>, StoreError>;
 
     /// Undoes the attempt of a command, as if it had never been made: what it took is given back and

@@ -184,10 +184,16 @@ fn half_done() -> StoreError {
 }
 
 /// What pieces answered that are only looked at; `None` where one has nothing to say.
-fn looked_at(pieces: &Pieces, answers: Vec<Option<CheckOutcome>>) -> Option<CheckOutcome> {
+///
+/// # Errors
+/// [`StoreError::Unavailable`] where they hold under different reservations.
+fn looked_at(
+    pieces: &Pieces,
+    answers: Vec<Option<CheckOutcome>>,
+) -> Result<Option<CheckOutcome>, StoreError> {
     let differs = |answer: &Option<CheckOutcome>| matches!(answer, Some(CheckOutcome::ContentDiffers));
     if answers.iter().any(differs) {
-        return Some(CheckOutcome::ContentDiffers);
+        return Ok(Some(CheckOutcome::ContentDiffers));
     }
     let decided: Option<SmallVec<[Decided; 2]>> = answers
         .into_iter()
@@ -196,7 +202,14 @@ fn looked_at(pieces: &Pieces, answers: Vec<Option<CheckOutcome>>) -> Option<Chec
             _ => None,
         })
         .collect();
-    Some(CheckOutcome::Decided(pieces.together(decided?)))
+    let Some(decided) = decided else { return Ok(None) };
+    let held = |piece: &Decided| piece.reservation.as_ref().map(|(id, _)| id.clone());
+    let mut others = decided.iter().map(held);
+    let first = others.next();
+    if others.any(|other| Some(other) != first) {
+        return Err(half_done());
+    }
+    Ok(Some(CheckOutcome::Decided(pieces.together(decided))))
 }
 
 /// What came back of questions in several places, put into the order in which these were asked.
@@ -226,7 +239,7 @@ impl<S: CounterStore> CounterStore for SpreadCounterStore<S> {
             Some(pieces) if pieces.is_peek() => {
                 let asked = pieces.all().iter().map(|piece| self.store.check(&piece.command));
                 let answers = try_join_all(asked).await?.into_iter().map(Some).collect();
-                looked_at(&pieces, answers).ok_or_else(|| corrupt("no answer to a check"))
+                looked_at(&pieces, answers)?.ok_or_else(|| corrupt("no answer to a check"))
             }
             Some(pieces) => self.decide(pieces).await,
         }
@@ -237,22 +250,22 @@ impl<S: CounterStore> CounterStore for SpreadCounterStore<S> {
             None => self.store.recall(command).await,
             Some(pieces) => {
                 let asked = pieces.all().iter().map(|piece| self.store.recall(&piece.command));
-                let answers = try_join_all(asked).await?;
-                let together = looked_at(&pieces, answers);
-                if together.is_none() {
+                let answers = join_all(asked).await.into_iter().collect::<Result<Vec<_>, _>>();
+                let together = answers.and_then(|answers| looked_at(&pieces, answers));
+                if !matches!(together, Ok(Some(_))) {
                     // Whoever is told nothing is none of those who were answered, where one place knew the id.
                     self.undo(pieces.all()).await?;
                 }
-                Ok(together)
+                together
             }
         }
     }
 
     async fn cancel(&self, command: &CheckCommand, now: Millis) -> Result<CancelOutcome, StoreError> {
         let Some(pieces) = Pieces::of(command) else { return self.store.cancel(command, now).await };
+        let asked = pieces.asked();
         let mut together = CancelOutcome::Undone;
-        for outcome in join_all(pieces.all().iter().map(|piece| self.store.cancel(&piece.command, now))).await
-        {
+        for outcome in join_all(asked.iter().map(|asked| self.store.cancel(asked, now))).await {
             if outcome? == CancelOutcome::TooLate {
                 together = CancelOutcome::TooLate;
             }

@@ -13,8 +13,12 @@ mod dump;
 mod faults;
 #[path = "redis/leases.rs"]
 mod leases;
+#[path = "redis/roads.rs"]
+mod roads;
 #[path = "redis/spread.rs"]
 mod spread;
+#[path = "redis/spread_faults.rs"]
+mod spread_faults;
 #[path = "redis/suite.rs"]
 mod suite;
 #[path = "redis/wishes.rs"]

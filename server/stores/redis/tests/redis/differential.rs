@@ -39,7 +39,8 @@ const NAMED: usize = 50;
 /// The store in memory sweeps a sixteenth of its maps at once.
 const SWEEPS: usize = 16;
 
-fn number_of(variable: &str) -> Option<u64> {
+/// What an environment variable says, if it is set.
+pub fn number_of(variable: &str) -> Option<u64> {
     std::env::var(variable).ok().map(|text| text.parse().expect("a number"))
 }
 

@@ -134,11 +134,16 @@ async fn a_report_on_a_reservation_charges_a_shard_only_for_what_it_holds_there(
     let [spread, beside] = both(10, 10);
     let unit = spread.unit.clone();
     let held = world.reserve(&[spread.clone(), beside.clone()], at(0)).await.expect("there is room");
-    let other = ask(3, a_minute(10), 1);
+    let mut others = [ask(3, a_minute(10), 1), ask(1, a_minute(10), 1).scoped(1)];
+    let bob = world.on_behalf_of("bob");
+    others[1].charge = bob.placed(others[1].charge);
+    assert_ne!(others[1].charge.counter.shard(), world.placed(others[0].charge).counter.shard());
     let report = Report::settling(&held, 0).used(unit, 5).charging(&spread, 5).charging(&beside, 5);
-    world.report(report.charging(&other, 5), at(1)).await;
+    world.report(report.charging(&others[0], 5).charging(&others[1], 5), at(1)).await;
     assert_eq!(used(&world, &[spread, beside]).await, [5, 5]);
-    assert_eq!(world.used(&other, at(1)).await, 0, "it was not among what was reserved");
+    for other in others {
+        assert_eq!(world.used(&other, at(1)).await, 0, "it was not among what was reserved");
+    }
 }
 
 #[tokio::test]
@@ -210,6 +215,25 @@ async fn a_repeated_reservation_holds_again_where_its_shard_forgot_it() {
     assert_eq!(used(&world, &limited).await, [3, 3]);
     world.release(&first.0, at(1)).await;
     assert_eq!(used(&world, &limited).await, [0, 0], "nothing is held under another id");
+}
+
+/// Where nobody hears that a shard holds again what it forgot, it does not go on holding it.
+#[tokio::test]
+async fn what_is_held_again_under_an_earlier_reservation_is_undone_with_the_attempt() {
+    let backend = RedisBackend::alone().spread();
+    let world = World::open(&backend).await;
+    let limited = both(10, 10);
+    let reserve = |number| {
+        let request = RequestFingerprint { attempt: Some(Attempt(number)), ..request(1, 1) };
+        CheckCommand { request: Some(request), ..world.command(Mode::Reserve, &limited, at(0)) }
+    };
+    let unheard = reserve(20);
+    // As the store asks a shard once more: with the attempt after the caller's.
+    let again = in_shard(&reserve(21));
+    assert!(backend.beneath().await.check(&again).await.is_ok());
+    assert_eq!(used(&world, &limited).await, [3, 0]);
+    assert_eq!(world.store.cancel(&unheard, at(1)).await, Ok(CancelOutcome::Undone));
+    assert_eq!(used(&world, &limited).await, [0, 0]);
 }
 
 #[tokio::test]

@@ -37,7 +37,7 @@ pub const MINUTE_MS: i64 = 60_000;
 pub const RESERVATION_MS: i64 = 10 * MINUTE_MS;
 /// Sweeps after which a store has looked at everything.
 const SWEEPS: usize = 64;
-/// Whose calls the suite's are.
+/// Whose calls the suite's are, where nobody else is named.
 const SUBJECT: &str = "alice";
 /// Reservations named at once.
 const EXPIRED: usize = 100;
@@ -150,6 +150,8 @@ pub struct Caller {
     pub principal: Principal,
     /// Whether limits with odd numbers are spread.
     spreads: bool,
+    /// For whom, which tells the shard.
+    subject: &'static str,
     log: Arc<Mutex<Vec<SettleCommand>>>,
     reservations: Arc<AtomicU64>,
 }
@@ -171,14 +173,14 @@ impl Deref for World<'_> {
 impl<'b> World<'b> {
     /// A workspace on fresh storage.
     pub async fn open(backend: &'b dyn CounterBackend) -> Self {
-        let caller = Caller::new(backend.open(at(0)).await, 1);
-        Self { backend, caller: Caller { spreads: backend.spreads(), ..caller } }
+        let caller = Caller::new(backend.open(at(0)).await, 1).spreading(backend.spreads());
+        Self { backend, caller }
     }
 
     /// Another workspace of the same store. Only one of them may settle.
     pub fn in_workspace(&self, number: u8) -> World<'b> {
-        let caller = Caller::new(self.store.clone(), number);
-        World { backend: self.backend, caller: Caller { spreads: self.spreads, ..caller } }
+        let caller = Caller::new(self.store.clone(), number).spreading(self.spreads);
+        World { backend: self.backend, caller }
     }
 
     /// Ends the store, opens it again and settles what the log has beyond it.
@@ -205,9 +207,22 @@ impl Caller {
             workspace: WorkspaceId::from_random([workspace; 16]),
             principal: Principal { key: KeyId::from_random([workspace; 16]), by_gateway: false },
             spreads: false,
+            subject: SUBJECT,
             log: Arc::default(),
             reservations: Arc::new(AtomicU64::new(1 + (u64::from(workspace) << 32))),
         }
+    }
+
+    /// The same where limits with odd numbers are spread.
+    #[must_use]
+    pub fn spreading(self, spreads: bool) -> Self {
+        Self { spreads, ..self }
+    }
+
+    /// The same caller on behalf of somebody else, whose limits by subject have other values.
+    #[must_use]
+    pub fn on_behalf_of(&self, subject: &'static str) -> Self {
+        Self { subject, ..self.clone() }
     }
 
     /// The command for a call.
@@ -225,13 +240,15 @@ impl Caller {
         }
     }
 
-    /// A limit's charge where it stands in this workspace. Money is never spread.
+    /// A limit's charge where it stands in this workspace. Money is never spread, and what somebody else has placed
+    /// stays there.
     pub fn placed(&self, charge: Charge) -> Charge {
         let is_odd = charge.counter.family().0 % 2 == 1;
-        if !self.spreads || !is_odd || matches!(charge.limit, Limit::Budget { .. }) {
+        let is_placed = charge.counter.shard().is_some();
+        if is_placed || !self.spreads || !is_odd || matches!(charge.limit, Limit::Budget { .. }) {
             return charge;
         }
-        let shard = Shard::of_subject(SUBJECT);
+        let shard = Shard::of_subject(self.subject);
         let (counter, overflow) = (charge.counter.in_shard(shard), charge.overflow.in_shard(shard));
         Charge { counter, overflow, ..charge }
     }

@@ -95,6 +95,39 @@ impl RedisCluster {
         .await
     }
 
+    /// The port of the node that leads for a key.
+    ///
+    /// # Errors
+    ///
+    /// [`ServerError::NotRunning`] when nobody leads for it.
+    pub async fn leader_of(&self, key: &str) -> Result<u16, ServerError> {
+        let (nodes, key) = (self.nodes.clone(), key.to_owned());
+        blocking(move || master_of(&nodes, &key).map(Node::port)).await
+    }
+
+    /// Lets the node on a port stand still. The others take it for failed after two seconds.
+    ///
+    /// # Errors
+    ///
+    /// [`ServerError::NotRunning`] when no node is there.
+    pub fn pause(&self, port: u16) -> Result<(), ServerError> {
+        self.signal(port, Signal::STOP)
+    }
+
+    /// Lets it go on.
+    ///
+    /// # Errors
+    ///
+    /// [`ServerError::NotRunning`] when no node is there.
+    pub fn resume(&self, port: u16) -> Result<(), ServerError> {
+        self.signal(port, Signal::CONT)
+    }
+
+    fn signal(&self, port: u16, signal: Signal) -> Result<(), ServerError> {
+        let node = self.nodes.iter().find(|node| node.port() == port);
+        node.ok_or(ServerError::NotRunning)?.signal(signal)
+    }
+
     /// Freezes the followers of the node that leads for a key: from here on they lag behind it.
     ///
     /// # Errors
