@@ -46,7 +46,7 @@ struct Counts {
 /// Cancels so far. Counts begin with the process.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct CancelFigures {
-    /// Checks whose outcome was not known, and that took something if they arrived.
+    /// Checks and recalls whose outcome was not known, and that took or kept something if they arrived.
     pub queued: u64,
     /// Of these, undone.
     pub done: u64,

@@ -241,7 +241,8 @@ pub struct Overflowed {
 
 /// Decides checks and keeps counters.
 ///
-/// Decisions and settlements of one workspace are one step each. Settling is idempotent by log
+/// Decisions and settlements of one workspace are one step each, where its rules are not spread over several servers.
+/// Settling is idempotent by log
 /// position: a record that a counter includes is not charged again.
 #[async_trait]
 pub trait CounterStore: Send + Sync + 'static {

@@ -122,6 +122,11 @@ impl State {
         Ok(CheckOutcome::Decided(Decided { verdict, reservation, reserved: None, replayed }))
     }
 
+    fn recall(&mut self, command: &CheckCommand) -> Result<Option<CheckOutcome>, StoreError> {
+        let is_known = command.request.is_some_and(|request| self.decided.contains_key(&request.id));
+        if is_known { self.check(command).map(Some) } else { Ok(None) }
+    }
+
     fn cancel(&mut self, command: &CheckCommand, now: Millis) -> CancelOutcome {
         let request = command.request.expect("a check of shared counters has an id");
         let attempt = request.attempt.expect("and is an attempt");
@@ -163,8 +168,8 @@ impl CounterStore for SharedCounters {
         self.arrive(|| self.state.lock().check(command)).await
     }
 
-    async fn recall(&self, _: &CheckCommand) -> Result<Option<CheckOutcome>, StoreError> {
-        self.arrive(|| Ok(None)).await
+    async fn recall(&self, command: &CheckCommand) -> Result<Option<CheckOutcome>, StoreError> {
+        self.arrive(|| self.state.lock().recall(command)).await
     }
 
     async fn cancel(&self, command: &CheckCommand, now: Millis) -> Result<CancelOutcome, StoreError> {

@@ -1,8 +1,9 @@
 //! The counters of one workspace, and which of them changed since they were written down.
 
+mod maps;
+
 use std::ops::Range;
 
-use hashbrown::HashMap;
 use hashbrown::hash_map::Entry as Place;
 use rateguard_core::counter::{Counter, CounterFamily, CounterId, Limit, Position};
 use rateguard_core::decision::{Charge, Counters, Entry};
@@ -12,14 +13,9 @@ use rateguard_core::time::Millis;
 use rateguard_engine::ports::{CheckpointBatch, CounterQuery, CounterRow, LeadRow, ResetCounters};
 use smallvec::SmallVec;
 
+use self::maps::{Maps, PARTS, part_of};
 use crate::covering::{Uncovered, UncoveredCounters};
 use crate::leads::Leads;
-
-/// Maps that the counters are split into, by the first byte of the id: a map that grows stalls
-/// everybody, and a 256th of a million grows within microseconds.
-const MAPS: usize = 256;
-/// A map keeps its memory until this many times fewer counters are left in it.
-const SPARSE: usize = 4;
 
 struct Slot {
     entry: Entry,
@@ -60,7 +56,7 @@ impl Sweep<'_> {
 
 /// The counters, and what is told of them all.
 struct Slots {
-    maps: Box<[HashMap<CounterId, Slot>; MAPS]>,
+    maps: Maps<Slot>,
     live: usize,
     /// What changed or was dropped. An id may stand here twice; the slot's flag says whether there
     /// is still something to write.
@@ -71,16 +67,16 @@ struct Slots {
 
 impl Slots {
     fn get(&self, id: CounterId) -> Option<&Slot> {
-        self.maps[map_of(id)].get(&id)
+        self.maps.get(id)
     }
 
     fn get_mut(&mut self, id: CounterId) -> Option<&mut Slot> {
-        self.maps[map_of(id)].get_mut(&id)
+        self.maps.get_mut(id)
     }
 
     /// A counter that stands as changed from now on, made where it does not exist.
     fn changing(&mut self, id: CounterId, leads: &Leads, fresh: impl FnOnce() -> Slot) -> &mut Slot {
-        let slot = match self.maps[map_of(id)].entry(id) {
+        let slot = match self.maps.entry(id) {
             Place::Occupied(place) => place.into_mut(),
             Place::Vacant(place) => {
                 let slot = place.insert(fresh());
@@ -105,22 +101,22 @@ pub(crate) struct Reset<'a> {
     pub(crate) live_max: usize,
 }
 
-/// Maps whose counters are set back at once.
-const SET_BACK_MAPS: usize = 16;
+/// Parts whose counters are set back at once.
+const SET_BACK_PARTS: usize = 16;
 
-/// The parts in which counters are set back, others having their turn in between: the maps that may have
-/// any, a few at a time.
+/// The parts in which counters are set back, others having their turn in between: those that may have any, a few
+/// at a time.
 pub(crate) fn parts_of(which: &ResetCounters) -> impl Iterator<Item = Range<usize>> {
     let (first, last) = match which {
-        ResetCounters::One(id, _) => (map_of(*id), map_of(*id)),
-        ResetCounters::All { .. } => (0, MAPS - 1),
+        ResetCounters::One(id, _) => (part_of(*id), part_of(*id)),
+        ResetCounters::All { .. } => (0, PARTS - 1),
     };
-    (first..=last).step_by(SET_BACK_MAPS).map(move |from| from..(from + SET_BACK_MAPS).min(last + 1))
+    (first..=last).step_by(SET_BACK_PARTS).map(move |from| from..(from + SET_BACK_PARTS).min(last + 1))
 }
 
-/// Whether a counter is in one of these maps.
-pub(crate) fn is_in(id: CounterId, maps: &Range<usize>) -> bool {
-    maps.contains(&map_of(id))
+/// Whether a counter is in one of these parts.
+pub(crate) fn is_in(id: CounterId, parts: &Range<usize>) -> bool {
+    parts.contains(&part_of(id))
 }
 
 pub(crate) struct CounterTable {
@@ -133,14 +129,9 @@ pub(crate) struct CounterTable {
     pub(crate) settled_through: Position,
 }
 
-fn map_of(id: CounterId) -> usize {
-    usize::from(id.0.to_be_bytes()[0])
-}
-
 impl CounterTable {
     pub(crate) fn new(settled_through: Position, leads: Leads) -> Self {
-        let maps = Box::new(std::array::from_fn(|_| HashMap::new()));
-        let slots = Slots { maps, live: 0, changed: Vec::new(), owing: 0 };
+        let slots = Slots { maps: Maps::new(), live: 0, changed: Vec::new(), owing: 0 };
         Self { slots, swept: 0, leads, uncovered: UncoveredCounters::new(), settled_through }
     }
 
@@ -156,7 +147,7 @@ impl CounterTable {
         let crashes = if owes { included } else { self.leads.crashes() };
         let stays = is_plain && !owes && self.leads.owes(id.family(), 0);
         let slot = Slot { entry, dirty: false, taken: 0, sent: 0, crashes, stays };
-        if self.slots.maps[map_of(id)].insert(id, slot).is_none() {
+        if self.slots.maps.insert(id, slot).is_none() {
             self.slots.live += 1;
             self.slots.owing += usize::from(owes);
         }
@@ -323,9 +314,9 @@ impl CounterTable {
         self.slots.changed.extend_from_slice(ids);
     }
 
-    /// Sets counters of some maps back and says how many there were. What crashes have lost of them before
+    /// Sets counters of some parts back and says how many there were. What crashes have lost of them before
     /// is not owed any more.
-    pub(crate) fn set_back(&mut self, reset: &Reset<'_>, maps: &Range<usize>) -> u64 {
+    pub(crate) fn set_back(&mut self, reset: &Reset<'_>, parts: &Range<usize>) -> u64 {
         match reset.which {
             ResetCounters::One(id, limit) => {
                 self.begin_set_back(*id, limit, reset);
@@ -333,9 +324,8 @@ impl CounterTable {
             }
             ResetCounters::All { family, .. } => {
                 self.leads.forgive(*family);
-                let ids = self.slots.maps[maps.clone()].iter().flat_map(HashMap::keys).copied();
-                let ids: Vec<CounterId> = ids.filter(|id| reset.which.holds(*id)).collect();
-                ids.into_iter().map(|id| u64::from(self.set_one_back(id))).sum()
+                let ids = self.slots.maps.ids_in(parts).into_iter().filter(|id| reset.which.holds(*id));
+                ids.map(|id| u64::from(self.set_one_back(id))).sum()
             }
         }
     }
@@ -363,26 +353,21 @@ impl CounterTable {
         self.get_mut(id).is_some_and(|entry| entry.counter.set_back())
     }
 
-    /// Drops what the sweep may drop of the next map.
+    /// Drops what the sweep may drop of the next part.
     pub(crate) fn sweep_next(&mut self, mut sweep: Sweep<'_>) {
         let (leads, now) = (&self.leads, sweep.now);
-        let map = &mut self.slots.maps[usize::from(self.swept)];
-        self.swept = self.swept.wrapping_add(1);
-        let before = map.len();
-        map.retain(|id, slot| {
+        let Slots { maps, live, changed, owing } = &mut self.slots;
+        *live -= maps.sweep(self.swept, |id, slot| {
             let stays = slot.stays && leads.may_owe(id.family(), now);
             let drops = !stays && sweep.drops(*id, &slot.entry);
             if drops && !slot.dirty {
-                self.slots.changed.push(*id);
+                changed.push(*id);
             }
             // What is in no row owes as much.
-            self.slots.owing -= usize::from(drops && slot.crashes < leads.crashes());
+            *owing -= usize::from(drops && slot.crashes < leads.crashes());
             !drops
         });
-        self.slots.live -= before - map.len();
-        if map.capacity() > SPARSE * map.len() {
-            map.shrink_to(2 * map.len());
-        }
+        self.swept = self.swept.wrapping_add(1);
     }
 }
 
@@ -417,7 +402,7 @@ impl Counters for CounterTable {
 
     fn get_mut(&mut self, id: CounterId) -> Option<&mut Entry> {
         let Slots { maps, changed, .. } = &mut self.slots;
-        let slot = maps[map_of(id)].get_mut(&id)?;
+        let slot = maps.get_mut(id)?;
         if !std::mem::replace(&mut slot.dirty, true) {
             changed.push(id);
         }

@@ -35,8 +35,8 @@ const RAISE_ROUNDS_MAX: usize = 8;
 const SETTLED_PER_TURN: usize = 256;
 /// Reservations of one workspace expired under one lock.
 const EXPIRED_PER_LOCK: usize = 256;
-/// Maps of one workspace swept at once: the whole of it in 16 rounds.
-const SWEPT_MAPS: usize = 16;
+/// Parts of one workspace swept at once: the whole of it in 16 rounds.
+const SWEPT_PARTS: usize = 16;
 /// Records of old reservations dropped under one lock.
 const DROPPED_RESERVATIONS: usize = 1_024;
 
@@ -307,7 +307,7 @@ impl CounterStore for MemoryCounterStore {
         let written_through = Position(self.written_through.load(Ordering::Acquire));
         for workspace in self.all_workspaces() {
             let live = budgets.families(&workspace.id);
-            for _ in 0..SWEPT_MAPS {
+            for _ in 0..SWEPT_PARTS {
                 workspace.sweep_counters(now, written_through, live.as_deref());
             }
             workspace.sweep_reservations(now, DROPPED_RESERVATIONS);

@@ -162,7 +162,7 @@ impl Workspace {
         }));
     }
 
-    /// Drops what may go of the next map. `live` are the families of the budgets that there are.
+    /// Drops what may go of the next part. `live` are the families of the budgets that there are.
     pub(crate) fn sweep_counters(
         &self,
         now: Millis,
@@ -236,16 +236,16 @@ impl Workspace {
             now
         };
         let reset = Reset { which, now, live_max: shared.config.live_counters_max };
-        parts_of(which).map(|maps| self.reset_part(&reset, &maps)).sum()
+        parts_of(which).map(|parts| self.reset_part(&reset, &parts)).sum()
     }
 
-    fn reset_part(&self, reset: &Reset<'_>, maps: &Range<usize>) -> u64 {
+    fn reset_part(&self, reset: &Reset<'_>, parts: &Range<usize>) -> u64 {
         let mut state = self.lock();
         let State { counters, reservations, attempts, .. } = &mut *state;
-        let is_set_back = |id| reset.which.holds(id) && is_in(id, maps);
+        let is_set_back = |id| reset.which.holds(id) && is_in(id, parts);
         reservations.forget(is_set_back);
         attempts.forget(is_set_back);
-        let set_back = counters.set_back(reset, maps);
+        let set_back = counters.set_back(reset, parts);
         MutexGuard::unlock_fair(state);
         set_back
     }

@@ -49,10 +49,10 @@ impl<S: CounterStore> SpreadCounterStore<S> {
         for index in 0..pieces.all().len() {
             match self.store.check(&pieces.all()[index].command).await {
                 Ok(CheckOutcome::Decided(decided)) if decided.verdict.allowed => {
-                    if let Some((held, _)) = &decided.reservation
-                        && !pieces.hold_under(index, held)
+                    if let Some(earlier) = held(&decided)
+                        && !pieces.hold_under(index, earlier)
                     {
-                        allowed = self.follow(&mut pieces, index, allowed, held).await?;
+                        allowed = self.follow(&mut pieces, index, allowed, earlier).await?;
                     }
                     allowed.push(decided);
                 }
@@ -84,10 +84,10 @@ impl<S: CounterStore> SpreadCounterStore<S> {
         pieces: &mut Pieces,
         index: usize,
         before: SmallVec<[Decided; 2]>,
-        held: &ReservationId,
+        earlier: &ReservationId,
     ) -> Result<SmallVec<[Decided; 2]>, StoreError> {
         self.undo(&pieces.all()[..index]).await?;
-        if held.shard().is_none() {
+        if earlier.shard().is_none() {
             // It was decided before anything was spread, and stands as it is.
             return Ok(pieces.all()[..index]
                 .iter()
@@ -95,11 +95,15 @@ impl<S: CounterStore> SpreadCounterStore<S> {
                 .map(|(piece, decided)| piece.given_back(decided))
                 .collect());
         }
-        pieces.ask_again_under(index, held);
+        pieces.ask_again_under(index, earlier);
         let mut following = SmallVec::new();
         for piece in &pieces.all()[..index] {
             match self.store.check(&piece.command).await {
-                Ok(CheckOutcome::Decided(decided)) if holds(&decided, held) => following.push(decided),
+                Ok(CheckOutcome::Decided(again))
+                    if again.verdict.allowed && held(&again) == Some(earlier) =>
+                {
+                    following.push(again);
+                }
                 // Also one whose outcome nobody knows: whoever asked knows nothing of this attempt.
                 _ => {
                     self.undo(&pieces.all()[..=index]).await?;
@@ -173,8 +177,9 @@ impl<S: CounterStore> SpreadCounterStore<S> {
     }
 }
 
-fn holds(decided: &Decided, held: &ReservationId) -> bool {
-    decided.verdict.allowed && decided.reservation.as_ref().is_some_and(|(id, _)| id == held)
+/// The reservation under which a piece holds.
+fn held(decided: &Decided) -> Option<&ReservationId> {
+    decided.reservation.as_ref().map(|(id, _)| id)
 }
 
 /// An earlier attempt at the same id stands in one place and not in another, or under another reservation: it
@@ -183,11 +188,11 @@ fn half_done() -> StoreError {
     unavailable("an earlier attempt at the same request id is half done")
 }
 
-/// What pieces answered that are only looked at; `None` where one has nothing to say.
+/// What pieces answered of which none decides anew; `None` where one has nothing to say.
 ///
 /// # Errors
 /// [`StoreError::Unavailable`] where they hold under different reservations.
-fn looked_at(
+fn taken_together(
     pieces: &Pieces,
     answers: Vec<Option<CheckOutcome>>,
 ) -> Result<Option<CheckOutcome>, StoreError> {
@@ -203,10 +208,7 @@ fn looked_at(
         })
         .collect();
     let Some(decided) = decided else { return Ok(None) };
-    let held = |piece: &Decided| piece.reservation.as_ref().map(|(id, _)| id.clone());
-    let mut others = decided.iter().map(held);
-    let first = others.next();
-    if others.any(|other| Some(other) != first) {
+    if decided.windows(2).any(|two| held(&two[0]) != held(&two[1])) {
         return Err(half_done());
     }
     Ok(Some(CheckOutcome::Decided(pieces.together(decided))))
@@ -239,7 +241,7 @@ impl<S: CounterStore> CounterStore for SpreadCounterStore<S> {
             Some(pieces) if pieces.is_peek() => {
                 let asked = pieces.all().iter().map(|piece| self.store.check(&piece.command));
                 let answers = try_join_all(asked).await?.into_iter().map(Some).collect();
-                looked_at(&pieces, answers)?.ok_or_else(|| corrupt("no answer to a check"))
+                taken_together(&pieces, answers)?.ok_or_else(|| corrupt("no answer to a check"))
             }
             Some(pieces) => self.decide(pieces).await,
         }
@@ -250,9 +252,11 @@ impl<S: CounterStore> CounterStore for SpreadCounterStore<S> {
             None => self.store.recall(command).await,
             Some(pieces) => {
                 let asked = pieces.all().iter().map(|piece| self.store.recall(&piece.command));
-                let answers = join_all(asked).await.into_iter().collect::<Result<Vec<_>, _>>();
-                let together = answers.and_then(|answers| looked_at(&pieces, answers));
-                if !matches!(together, Ok(Some(_))) {
+                let answers = join_all(asked).await;
+                let may_know = answers.iter().any(|answer| !matches!(answer, Ok(None)));
+                let answers = answers.into_iter().collect::<Result<Vec<_>, _>>();
+                let together = answers.and_then(|answers| taken_together(&pieces, answers));
+                if may_know && !matches!(together, Ok(Some(CheckOutcome::Decided(_)))) {
                     // Whoever is told nothing is none of those who were answered, where one place knew the id.
                     self.undo(pieces.all()).await?;
                 }
@@ -263,9 +267,9 @@ impl<S: CounterStore> CounterStore for SpreadCounterStore<S> {
 
     async fn cancel(&self, command: &CheckCommand, now: Millis) -> Result<CancelOutcome, StoreError> {
         let Some(pieces) = Pieces::of(command) else { return self.store.cancel(command, now).await };
-        let asked = pieces.asked();
+        let asked = pieces.all().iter().map(|piece| self.store.cancel(&piece.command, now));
         let mut together = CancelOutcome::Undone;
-        for outcome in join_all(asked.iter().map(|asked| self.store.cancel(asked, now))).await {
+        for outcome in join_all(asked).await {
             if outcome? == CancelOutcome::TooLate {
                 together = CancelOutcome::TooLate;
             }

@@ -118,19 +118,13 @@ impl Pieces {
     /// Lets the pieces before one ask once more, under the reservation that this one has.
     pub(super) fn ask_again_under(&mut self, index: usize, held: &ReservationId) {
         for piece in &mut self.pieces[..index] {
-            piece.command = piece.asked_again();
+            if let Some(request) = &mut piece.command.request {
+                request.attempt = request.attempt.map(Attempt::next);
+            }
             if let Some(reservation) = &mut piece.command.reservation {
                 reservation.id = held.clone();
             }
         }
-    }
-
-    /// All that may have been asked: each piece, and once more those that are asked again where an earlier attempt has
-    /// a reservation.
-    pub(super) fn asked(&self) -> Vec<CheckCommand> {
-        let again = self.pieces.iter().filter(|piece| piece.command.reservation.is_some());
-        let once = self.pieces.iter().map(|piece| piece.command.clone());
-        once.chain(again.map(Piece::asked_again)).collect()
     }
 
     /// The decision over all of them; `decided` are those of the pieces, in their order.
@@ -173,15 +167,6 @@ impl Piece {
             reservation,
         };
         Self { command, indexes }
-    }
-
-    /// The same as the next attempt.
-    fn asked_again(&self) -> CheckCommand {
-        let next = |request: RequestFingerprint| RequestFingerprint {
-            attempt: request.attempt.map(Attempt::next),
-            ..request
-        };
-        CheckCommand { request: self.command.request.map(next), ..self.command.clone() }
     }
 
     /// Whether a denial elsewhere is counted here.

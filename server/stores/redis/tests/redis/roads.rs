@@ -25,7 +25,8 @@ use crate::wishes::Dice;
 const STORE: &str = "counter";
 /// Longest time on a road.
 const WAY_MS_MAX: u64 = 4;
-/// Longest time on a road on which a call is late: no caller waits so long, and what it has asked is done.
+/// Shortest and longest time on a road on which a call is late: no caller waits so long, and what it has asked is done.
+const LATE_MS_MIN: u64 = 30;
 pub const LATE_MS_MAX: u64 = 200;
 /// Of so many calls each kind of trouble has one.
 const TROUBLE_SIDES: u64 = 14;
@@ -56,6 +57,11 @@ pub struct Roads {
     seen: Arc<Mutex<BTreeMap<Fate, u64>>>,
 }
 
+impl Fate {
+    /// How many there are.
+    pub const COUNT: usize = 6;
+}
+
 impl Roads {
     /// Bad roads that a seed decides.
     pub fn new(store: MemoryCounterStore, seed: u64) -> Self {
@@ -83,8 +89,11 @@ impl Roads {
             4 => Fate::Late,
             _ => Fate::Fine,
         };
-        let longest = if fate == Fate::Late { LATE_MS_MAX } else { WAY_MS_MAX };
-        let ways = [longest, WAY_MS_MAX].map(|longest| Duration::from_millis(dice.below(longest)));
+        let there = match fate {
+            Fate::Late => LATE_MS_MIN + dice.below(LATE_MS_MAX - LATE_MS_MIN),
+            _ => dice.below(WAY_MS_MAX),
+        };
+        let ways = [there, dice.below(WAY_MS_MAX)].map(Duration::from_millis);
         *self.seen.lock().entry(fate).or_default() += 1;
         (fate, ways)
     }

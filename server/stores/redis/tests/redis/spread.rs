@@ -217,9 +217,33 @@ async fn a_repeated_reservation_holds_again_where_its_shard_forgot_it() {
     assert_eq!(used(&world, &limited).await, [0, 0], "nothing is held under another id");
 }
 
-/// Where nobody hears that a shard holds again what it forgot, it does not go on holding it.
+/// Whoever is not told an earlier answer is none of those who were.
 #[tokio::test]
-async fn what_is_held_again_under_an_earlier_reservation_is_undone_with_the_attempt() {
+async fn a_recall_that_one_place_cannot_answer_keeps_nobody_from_being_undone() {
+    let backend = RedisBackend::alone().spread();
+    let world = World::open(&backend).await;
+    let (limited, server) = (both(10, 10), RedisServer::shared().await.unwrap());
+    let [first, again] = [1, 2].map(|number| attempt(&world, &limited, number));
+    assert!(world.decide(first.clone()).await.verdict.allowed);
+    let id = first.request.unwrap().id;
+    // What is beside the shard does not know the id for a while.
+    let ids = keys(&backend, &world.workspace).await;
+    let ids: Vec<&str> = ids.lines().filter(|key| !key.ends_with(":c")).collect();
+    assert!(!ids.is_empty(), "nothing keeps {id}");
+    for key in &ids {
+        server.ask(&["RENAME", key, &format!("{key}aside")]).await.unwrap();
+    }
+    assert_eq!(world.store.recall(&again).await, Ok(None));
+    for key in &ids {
+        server.ask(&["RENAME", &format!("{key}aside"), key]).await.unwrap();
+    }
+    assert_eq!(world.store.cancel(&first, at(1)).await, Ok(CancelOutcome::Undone));
+    assert_eq!(used(&world, &limited).await, [0, 0]);
+}
+
+/// While one attempt is being undone and another holds already, nobody can say which reservation stands.
+#[tokio::test]
+async fn a_recall_of_places_that_hold_under_different_reservations_tells_nothing() {
     let backend = RedisBackend::alone().spread();
     let world = World::open(&backend).await;
     let limited = both(10, 10);
@@ -227,12 +251,15 @@ async fn what_is_held_again_under_an_earlier_reservation_is_undone_with_the_atte
         let request = RequestFingerprint { attempt: Some(Attempt(number)), ..request(1, 1) };
         CheckCommand { request: Some(request), ..world.command(Mode::Reserve, &limited, at(0)) }
     };
-    let unheard = reserve(20);
-    // As the store asks a shard once more: with the attempt after the caller's.
-    let again = in_shard(&reserve(21));
-    assert!(backend.beneath().await.check(&again).await.is_ok());
-    assert_eq!(used(&world, &limited).await, [3, 0]);
-    assert_eq!(world.store.cancel(&unheard, at(1)).await, Ok(CancelOutcome::Undone));
+    let (first, second, beneath) = (reserve(10), reserve(20), backend.beneath().await);
+    assert!(world.decide(first.clone()).await.reservation.is_some());
+    assert_eq!(beneath.cancel(&in_shard(&first), at(1)).await, Ok(CancelOutcome::Undone));
+    assert!(beneath.check(&in_shard(&second)).await.is_ok());
+    let recalled = world.store.recall(&reserve(30)).await;
+    assert!(matches!(recalled, Err(StoreError::Unavailable { .. })), "{recalled:?}");
+    for attempt in [&first, &second] {
+        assert_eq!(world.store.cancel(attempt, at(1)).await, Ok(CancelOutcome::Undone));
+    }
     assert_eq!(used(&world, &limited).await, [0, 0]);
 }
 
