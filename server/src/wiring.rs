@@ -1,8 +1,11 @@
 //! The only place that names concrete stores.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::{Context, anyhow, ensure};
+use rateguard_core::counter::Position;
+use rateguard_core::ids::WorkspaceId;
 use rateguard_core::time::Millis;
 use rateguard_engine::catalogue;
 use rateguard_engine::clock::{Clock, SystemClock};
@@ -12,6 +15,7 @@ use rateguard_engine::manage::{Recount, RecountError, prepare_recount, recount_f
 use rateguard_engine::people::{People, PeopleBackground, PeopleSetup};
 use rateguard_engine::ports::{
     AuditStore, ConfigStore, CounterStore, EventLog as _, PeopleStore, Resource, SealedStore, SealedValues,
+    StoreError,
 };
 use rateguard_engine::secrets::{CredentialCipher, Purpose, SealedPlace};
 use rateguard_store_memory::{MemoryCounterStore, MemoryCounterStoreConfig};
@@ -21,6 +25,7 @@ use rateguard_store_sql::{
     SqlConfigStore, SqlEventLog, SqlSealedReader, SqlStores, SqlUsageStore,
 };
 use tokio::sync::{OnceCell, watch};
+use tokio::time::{Instant, sleep};
 
 use crate::config::{Config, RedisTopology, StoresKind};
 use crate::{keyfile, mail, production};
@@ -208,7 +213,8 @@ impl OpenStores {
         let store = RedisCounterStore::new(config)?;
         let workspaces = self.config.snapshot().await?.workspaces;
         let workspaces: Vec<_> = workspaces.into_iter().map(|workspace| workspace.id).collect();
-        if store.begin(&workspaces, self.events.end().await?).await? {
+        let log_end = self.events.end().await?;
+        if begin_in_redis(&store, &workspaces, log_end).await? {
             tracing::warn!(
                 "Redis knows nothing of this installation: budgets are counted again from the events; plain \
                  limits begin anew, and what reservations held is free"
@@ -337,6 +343,33 @@ pub fn database_server(config: &Config) -> anyhow::Result<PostgresDatabase> {
     let server = PostgresDatabase::new(url.expose(), postgres.connections_max, migrations)?;
     production::check_database(config, &server)?;
     Ok(server)
+}
+
+/// For how long a start waits for a Redis that does not answer: it may be starting as well, or be busy.
+const REDIS_WITHIN: Duration = Duration::from_secs(10);
+/// Between two tries.
+const REDIS_PAUSE: Duration = Duration::from_millis(250);
+
+/// As [`RedisCounterStore::begin`], once Redis answers.
+async fn begin_in_redis(
+    store: &RedisCounterStore,
+    workspaces: &[WorkspaceId],
+    log_end: Position,
+) -> Result<bool, StoreError> {
+    let began = Instant::now();
+    loop {
+        match store.begin(workspaces, log_end).await {
+            Err(error) if is_away(&error) && began.elapsed() < REDIS_WITHIN => {
+                tracing::info!(%error, "waiting for Redis");
+                sleep(REDIS_PAUSE).await;
+            }
+            outcome => return outcome,
+        }
+    }
+}
+
+fn is_away(error: &StoreError) -> bool {
+    matches!(error, StoreError::Unavailable { .. } | StoreError::OutcomeUnknown { .. })
 }
 
 /// Lost counters: budgets are counted again from the log, plain limits begin anew. While Redis counts they
