@@ -359,17 +359,13 @@ async fn begin_in_redis(
     let began = Instant::now();
     loop {
         match store.begin(workspaces, log_end).await {
-            Err(error) if is_away(&error) && began.elapsed() < REDIS_WITHIN => {
+            Err(error) if error.is_away() && began.elapsed() < REDIS_WITHIN => {
                 tracing::info!(%error, "waiting for Redis");
                 sleep(REDIS_PAUSE).await;
             }
             outcome => return outcome,
         }
     }
-}
-
-fn is_away(error: &StoreError) -> bool {
-    matches!(error, StoreError::Unavailable { .. } | StoreError::OutcomeUnknown { .. })
 }
 
 /// Lost counters: budgets are counted again from the log, plain limits begin anew. While Redis counts they

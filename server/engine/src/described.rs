@@ -22,7 +22,6 @@ use crate::check::{AtOnce, Outcome, unnamed};
 use crate::degraded::{Degraded, LocalCall, LocalDecision, RETRY_MIN, Ruling, local_mode, rule};
 use crate::engine::Engine;
 use crate::error::{EngineError, Reason};
-use crate::gate::is_away;
 use crate::leases::Leased;
 use crate::ports::{CheckCommand, CheckOutcome, Prompt, StoreError};
 
@@ -172,7 +171,7 @@ impl Engine {
     ) -> Result<DescribedAnswer, EngineError> {
         let (asked, command) = self.described_command(caller, call, plan, now)?;
         match self.decide_described(&command, &asked).await {
-            Err(error) if self.gate.is_guarded() && is_away(&error) => {
+            Err(error) if self.gate.is_guarded() && error.is_away() => {
                 Ok(self.described_alone(&asked, command.mode, now))
             }
             verdict => Ok(answer(&asked, &command.charges, &verdict?, now)),

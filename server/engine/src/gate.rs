@@ -69,11 +69,6 @@ struct Guard {
     cancels: Cancels,
 }
 
-/// Whether an error means that the counters have not answered.
-pub(crate) fn is_away(error: &StoreError) -> bool {
-    matches!(error, StoreError::Unavailable { .. } | StoreError::OutcomeUnknown { .. })
-}
-
 /// An answer is due after this part of the deadline: a caller that leaves later has waited in vain. One that leaves
 /// before says nothing of the counters, or whoever hangs up at once could let them count as away.
 const DUE_PART: u32 = 2;
@@ -291,7 +286,7 @@ impl Guard {
             let detail = format!("no answer within {} ms", self.deadline.as_millis());
             Err(StoreError::OutcomeUnknown { store: STORE, detail })
         });
-        let failure = outcome.as_ref().err().filter(|error| is_away(error));
+        let failure = outcome.as_ref().err().filter(|error| error.is_away());
         tell(pass.end(failure.is_none()), failure);
         outcome
     }

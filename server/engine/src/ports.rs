@@ -116,3 +116,10 @@ pub enum StoreError {
     #[error("the version has changed")]
     VersionMismatch,
 }
+
+impl StoreError {
+    /// Whether the store has not answered, or was not reached.
+    pub fn is_away(&self) -> bool {
+        matches!(self, Self::Unavailable { .. } | Self::OutcomeUnknown { .. })
+    }
+}

@@ -111,16 +111,12 @@ impl Scene {
         loop {
             match timeout(DEADLINE, call()).await {
                 Ok(Ok(answer)) => return answer,
-                Ok(Err(error)) => assert!(is_away(&error), "seed {}: {error}", self.seed),
+                Ok(Err(error)) => assert!(error.is_away(), "seed {}: {error}", self.seed),
                 Err(_) => {}
             }
             sleep(PAUSE).await;
         }
     }
-}
-
-fn is_away(error: &StoreError) -> bool {
-    matches!(error, StoreError::Unavailable { .. } | StoreError::OutcomeUnknown { .. })
 }
 
 /// A subject's limits, which are spread, and those of all: `amount` of each.
