@@ -1,6 +1,7 @@
 //! Three replicas over one database and one Redis or a cluster of it, while replicas are killed and paused and
 //! Redis is killed, paused and cut off: no limit that is closed or has a local share ever admits more than
-//! it may, and where the counters were there it admits what it should, unless the host of the machine let nobody run.
+//! it may, and where the counters were there it admits what it should, or nearly where the host of the machine gave much
+//! of the cores to others.
 
 mod callers;
 mod failover;
@@ -10,6 +11,7 @@ mod tally;
 
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
+use std::ops::Range;
 use std::time::Duration;
 
 use rateguard_proto::v1;
@@ -27,6 +29,8 @@ use crate::process::{Installation, Server};
 
 /// What a window in which the counters were there admits at least.
 const ADMITTED_PERCENT_MIN: i64 = 95;
+/// The same of a window that the host spoiled: what is lent to a caller that cannot run is admitted to nobody.
+const ADMITTED_SPOILED_PERCENT_MIN: i64 = 80;
 /// How long decisions wait for the counters: longer than the usual 20 ms, since many processes share the cores here.
 const DEADLINE_MS: u32 = 200;
 
@@ -75,7 +79,7 @@ const CLUSTER_ROUND: [Weather; 8] = [
 /// How long it stands still: longer than any decision waits, and far from the two seconds after which it has failed.
 const NODE_PAUSED: Duration = Duration::from_millis(600);
 /// Of the decisions on counters elsewhere, at most so many are taken without them meanwhile.
-const DEGRADED_ELSEWHERE_PERCENT_MAX: i64 = 5;
+const DEGRADED_ELSEWHERE_PERCENT_MAX: usize = 10;
 
 impl Weather {
     fn name(self) -> &'static str {
@@ -88,7 +92,7 @@ impl Weather {
             Self::OneCutOff => "one cut off",
             Self::RedisKilled => "Redis killed",
             Self::NodePaused => "one node paused",
-            Self::SharedNodePaused => "with all on it",
+            Self::SharedNodePaused => "shared node paused",
         }
     }
 
@@ -168,6 +172,8 @@ struct Scene {
     _database: Database,
     replicas: Vec<Replica>,
     key: String,
+    /// When a node of a cluster stood still.
+    node_paused_ms: Range<i64>,
 }
 
 impl Scene {
@@ -195,7 +201,7 @@ impl Scene {
             .await;
             replica.let_in(&key).await;
         }
-        Self { counters, _database: database, replicas, key }
+        Self { counters, _database: database, replicas, key, node_paused_ms: 0..0 }
     }
 
     /// Makes the weather of a window, from its beginning to its end. Says what it was.
@@ -257,7 +263,7 @@ impl Scene {
 
     /// One of the nodes on which spread rules count stands still for a while, if there is one where nothing else is
     /// counted.
-    async fn pause_a_node(&self) -> Weather {
+    async fn pause_a_node(&mut self) -> Weather {
         let cluster = self.cluster();
         let keys = cluster.keys().await.unwrap();
         let (mut shards, mut others) = (BTreeSet::new(), BTreeSet::new());
@@ -268,9 +274,11 @@ impl Scene {
         }
         let alone = shards.difference(&others).next();
         let node = *alone.or(shards.first()).expect("spread rules count somewhere");
+        let began_ms = now_ms();
         cluster.pause(node).unwrap();
         sleep(NODE_PAUSED).await;
         cluster.resume(node).unwrap();
+        self.node_paused_ms = began_ms..now_ms();
         if alone.is_some() { Weather::NodePaused } else { Weather::SharedNodePaused }
     }
 
@@ -312,22 +320,32 @@ struct Lived {
     stolen_percent: u64,
 }
 
-/// Windows that could be held to what is to be admitted, of those in which the counters were there.
+/// Windows in which the counters were there.
 #[derive(Clone, Copy, Debug, Default)]
 struct Judged {
-    windows: usize,
+    /// Held to all that is to be admitted.
+    whole: usize,
+    /// Held to less, since the host spoiled them.
     spoiled: usize,
+    /// Of the whole ones, those in which a node with spread rules alone stood still.
+    node_paused: usize,
 }
 
 impl Judged {
-    /// One round is held to what it can show, many have to show it: most of their windows.
-    fn says_enough(self) {
+    /// One round is held to what it can show, many have to show it: most of their windows, and each weather.
+    fn says_enough(self, round: &[Weather]) {
         tell(&format!("{self:?}"));
-        assert!(rounds() == 1 || self.spoiled < self.windows, "the host let too little run: {self:?}");
+        let is_lacking = round.contains(&Weather::NodePaused) && self.node_paused == 0;
+        let is_enough = self.spoiled < self.whole && !is_lacking;
+        assert!(rounds() == 1 || is_enough, "the rounds show too little: {self:?}");
     }
 
     fn and(self, other: Self) -> Self {
-        Self { windows: self.windows + other.windows, spoiled: self.spoiled + other.spoiled }
+        Self {
+            whole: self.whole + other.whole,
+            spoiled: self.spoiled + other.spoiled,
+            node_paused: self.node_paused + other.node_paused,
+        }
     }
 }
 
@@ -361,11 +379,19 @@ async fn one_round(counters: Counters, round: &[Weather]) -> Judged {
             admits_no_more(&tally, *kind, lived, &table);
         }
         let is_up = kinds.iter().any(|kind| lived.weather.counters_were_there(*kind));
-        if is_up && is_spoiled(lived.stolen_percent) {
+        if !is_up {
+            continue;
+        }
+        if is_spoiled(lived.stolen_percent) {
             judged.spoiled += 1;
-        } else if is_up {
-            judged.windows += 1;
-            admits_what_it_should(&tally, &kinds, lived, &table);
+            admits_what_it_should(&tally, &kinds, lived, ADMITTED_SPOILED_PERCENT_MIN, &table);
+            continue;
+        }
+        judged.whole += 1;
+        admits_what_it_should(&tally, &kinds, lived, ADMITTED_PERCENT_MIN, &table);
+        if lived.weather == Weather::NodePaused {
+            judged.node_paused += 1;
+            only_spread_rules_missed_their_counters(&tally, &kinds, &scene.node_paused_ms, &table);
         }
     }
     scene.stop().await;
@@ -381,26 +407,29 @@ fn admits_no_more(tally: &Tally, kind: Kind, Lived { window, weather, .. }: &Liv
     }
 }
 
-fn admits_what_it_should(tally: &Tally, kinds: &[Kind], Lived { window, weather, .. }: &Lived, table: &str) {
+fn admits_what_it_should(tally: &Tally, kinds: &[Kind], lived: &Lived, percent_min: i64, table: &str) {
+    let Lived { window, weather, .. } = lived;
     for kind in kinds.iter().filter(|kind| weather.counters_were_there(**kind)) {
         let cell = tally.cell(*kind, *window);
         let (all, due) = (cell.admitted + cell.admitted_untold, cell.due());
-        let enough = all * 100 >= due * ADMITTED_PERCENT_MIN;
+        let enough = all * 100 >= due * percent_min;
         assert!(enough, "{kind} admitted only {all} of {due}: {weather:?}\n{table}");
-    }
-    if *weather == Weather::NodePaused {
-        only_spread_rules_missed_their_counters(tally, kinds, *window, table);
     }
 }
 
-fn only_spread_rules_missed_their_counters(tally: &Tally, kinds: &[Kind], window: i64, table: &str) {
+fn only_spread_rules_missed_their_counters(
+    tally: &Tally,
+    kinds: &[Kind],
+    paused_ms: &Range<i64>,
+    table: &str,
+) {
     for kind in kinds.iter().filter(|kind| !kind.spread) {
-        let Cell { degraded, decided, .. } = tally.cell(*kind, window);
-        let is_little = degraded * 100 <= decided * DEGRADED_ELSEWHERE_PERCENT_MAX;
+        let (decided, degraded) = tally.decided_in(*kind, paused_ms);
+        let is_little = decided > 0 && degraded * 100 <= decided * DEGRADED_ELSEWHERE_PERCENT_MAX;
         assert!(is_little, "{kind} was decided without its counters {degraded} times of {decided}\n{table}");
     }
     let mut spread = kinds.iter().filter(|kind| kind.spread);
-    assert!(spread.any(|kind| tally.cell(*kind, window).degraded > 0), "nobody missed the node\n{table}");
+    assert!(spread.any(|kind| tally.decided_in(*kind, paused_ms).1 > 0), "nobody missed the node\n{table}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -411,7 +440,7 @@ async fn no_fault_lets_a_bounded_limit_admit_more_than_it_may() {
         let redis = RedisServer::start(Keeping::Writes).await.unwrap();
         judged = judged.and(one_round(Counters::Alone(redis), &ROUND).await);
     }
-    judged.says_enough();
+    judged.says_enough(&ROUND);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -422,5 +451,5 @@ async fn over_a_cluster_no_fault_of_a_replica_lets_a_limit_admit_more_than_it_ma
         let cluster = RedisCluster::start().await.unwrap();
         judged = judged.and(one_round(Counters::Cluster(cluster), &CLUSTER_ROUND).await);
     }
-    judged.says_enough();
+    judged.says_enough(&CLUSTER_ROUND);
 }

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
+use std::ops::Range;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use rateguard_proto::v1;
@@ -29,7 +30,7 @@ impl Cell {
     /// What a rule should have admitted while the counters were there: its limit, or what was asked where the machine
     /// let callers ask for less.
     pub fn due(&self) -> i64 {
-        LIMIT.min(self.decided * AMOUNT)
+        LIMIT.min((self.decided + self.failed) * AMOUNT)
     }
 }
 
@@ -40,8 +41,17 @@ pub struct Tally(Arc<Mutex<Books>>);
 #[derive(Default)]
 struct Books {
     cells: BTreeMap<(Kind, i64), Cell>,
-    /// How long callers waited for decisions that were taken without the shared counters, in milliseconds.
-    degraded_ms: Vec<i64>,
+    decisions: Vec<Decision>,
+}
+
+/// When a caller asked, and was answered.
+#[derive(Clone, Copy, Debug)]
+struct Decision {
+    kind: Kind,
+    sent_ms: i64,
+    answered_ms: i64,
+    /// Whether it was taken without the shared counters.
+    degraded: bool,
 }
 
 /// The number of the window in which an instant lies, counted from the epoch.
@@ -64,9 +74,8 @@ impl Tally {
         let told = told.map(|at| window_of(at.seconds * 1_000 + i64::from(at.nanos) / 1_000_000 - 1));
         let seen = window_of(answered_ms);
         let allowed = answer.decision() == v1::Decision::Allowed;
-        if answer.degraded {
-            self.books().degraded_ms.push(answered_ms - sent_ms);
-        }
+        let decision = Decision { kind, sent_ms, answered_ms, degraded: answer.degraded };
+        self.books().decisions.push(decision);
         self.change(kind, told.unwrap_or(seen), |cell| {
             cell.decided += 1;
             cell.degraded += i64::from(answer.degraded);
@@ -92,6 +101,16 @@ impl Tally {
         self.books().cells.get(&(kind, window)).copied().unwrap_or_default()
     }
 
+    /// Decisions that were asked for in a time, and how many of them were taken without the shared counters.
+    pub fn decided_in(&self, kind: Kind, time_ms: &Range<i64>) -> (usize, usize) {
+        let books = self.books();
+        let asked = || {
+            let of_time = |decision: &&Decision| time_ms.contains(&decision.sent_ms);
+            books.decisions.iter().filter(move |decision| decision.kind == kind).filter(of_time)
+        };
+        (asked().count(), asked().filter(|decision| decision.degraded).count())
+    }
+
     /// Every rule's share of its limit in each window, as people read it.
     pub fn table(&self, kinds: &[Kind], windows: &[(i64, &str)]) -> String {
         let mut text = format!("{:34}", "admitted / limit (percent), by window");
@@ -112,7 +131,11 @@ impl Tally {
 
     /// How long callers waited for an answer while the counters gave none.
     fn waits(&self) -> String {
-        let mut waits = self.books().degraded_ms.clone();
+        let waits = |books: &Books| -> Vec<i64> {
+            let degraded = books.decisions.iter().filter(|decision| decision.degraded);
+            degraded.map(|decision| decision.answered_ms - decision.sent_ms).collect()
+        };
+        let mut waits = waits(&self.books());
         waits.sort_unstable();
         let Some(longest) = waits.last() else {
             return "nothing was decided without the counters".to_owned();
