@@ -123,6 +123,8 @@ pub struct Server {
     trusted_proxies: Vec<IpNet>,
     /// Origins that browsers may call from.
     pub cors_origins: Vec<String>,
+    /// Whether `/metrics` is served.
+    pub metrics: bool,
     /// Whether `listen` may leave the machine without TLS.
     pub allow_clear_text: bool,
     /// How listeners encrypt.

@@ -1,6 +1,7 @@
 //! A running server: its listeners, its engine, its gateway, and how they fail and stop.
 
 mod keys;
+mod metrics;
 mod probes;
 mod readiness;
 
@@ -113,7 +114,7 @@ impl Running {
         told.spawn(readiness.clone().keep_telling(reporter.clone()));
         let (stop, drain_max) = (CancellationToken::new(), config.drain_max());
         let services = public_router(&engine, &people, health, &config.server.cors_origins, &stop)?;
-        let router = with_proxy(probes(readiness).merge(services), gateway.clone());
+        let router = with_proxy(probes(readiness, config.server.metrics).merge(services), gateway.clone());
         let calls = public_calls(&engine, &people, &config.server.cors_origins, &stop);
         let proxies = config.server.trusted_proxies();
         let answers = SeenThrough::new(proxies.clone(), calls.before(router));

@@ -162,6 +162,7 @@ async fn watch_health(engine: Arc<Engine>, stop: CancellationToken) {
         telling.tell(&health);
         if let Ok(health) = health {
             tell_losses(&told, &health);
+            engine.counter_counts.note(&health);
             told = health;
         }
     }

@@ -17,6 +17,7 @@ use crate::degraded::{self, DegradedFigures, LocalCounters, SlotKeeper};
 use crate::directory::{Directory, WorkspaceView};
 use crate::error::{EngineError, Reason};
 use crate::gate::{CancelFigures, Gate};
+use crate::health::{CounterCounts, CounterFigures};
 use crate::key_uses::KeyUses;
 use crate::leases::{LeaseFigures, Leases};
 use crate::manage::OpenedHere;
@@ -90,6 +91,7 @@ pub struct Engine {
     pub(crate) shared: bool,
     pub(crate) usage_pulse: Pulse,
     pub(crate) counters_pulse: Pulse,
+    pub(crate) counter_counts: CounterCounts,
     config_stale_ms_max: i64,
     /// Budgets open one at a time.
     pub(crate) openings: tokio::sync::Mutex<OpenedHere>,
@@ -147,6 +149,7 @@ impl Engine {
             local: LocalCounters::default(),
             slot: SlotKeeper::new(counters.clone(), setup.clock.clone()),
             degraded: degraded::Counts::default(),
+            counter_counts: CounterCounts::default(),
             clock: setup.clock,
             authenticator: Authenticator::new(directory.clone(), key_uses.clone(), token),
             directory,
@@ -190,6 +193,11 @@ impl Engine {
     /// Decisions so far that were taken without the counters.
     pub fn degraded_figures(&self) -> DegradedFigures {
         self.degraded.figures()
+    }
+
+    /// How the counters were when they were asked last, and what has become of them so far.
+    pub fn counter_figures(&self) -> CounterFigures {
+        self.counter_counts.figures()
     }
 
     /// Checks so far whose outcome the counters did not tell, and what became of them.

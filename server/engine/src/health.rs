@@ -1,13 +1,48 @@
-//! What the counters' store had to give up for want of room, told in the log.
+//! How the counters are: what their store had to give up for want of room, told in the log, and figures of it.
 
 use std::collections::HashMap;
 
+use parking_lot::Mutex;
 use rateguard_core::ids::WorkspaceId;
 
 use crate::ports::{CounterHealth, Overflowed};
 
 /// Workspaces named at once; the others are counted.
 const WORKSPACES_NAMED_MAX: usize = 8;
+
+/// How the counters are, and what has become of them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct CounterFigures {
+    /// Counters over all workspaces, when they were asked last: once a minute.
+    pub live_counters: u64,
+    /// Ids of decisions that were forgotten before their time.
+    pub request_ids_forgotten_early: u64,
+    /// Charges on overflow counters, over all workspaces.
+    pub overflow_charges: u64,
+    /// Workspaces whose counters were lost and whose budgets this process has counted again, since it began.
+    pub rebuilt: u64,
+}
+
+/// The same, as they change.
+#[derive(Debug, Default)]
+pub(crate) struct CounterCounts(Mutex<CounterFigures>);
+
+impl CounterCounts {
+    pub(crate) fn note(&self, health: &CounterHealth) {
+        let mut figures = self.0.lock();
+        figures.live_counters = health.live_counters;
+        figures.request_ids_forgotten_early = health.request_ids_forgotten_early;
+        figures.overflow_charges = health.overflowed.iter().map(|known| known.charges).sum();
+    }
+
+    pub(crate) fn note_rebuilt(&self) {
+        self.0.lock().rebuilt += 1;
+    }
+
+    pub(crate) fn figures(&self) -> CounterFigures {
+        *self.0.lock()
+    }
+}
 
 /// What was given up between two looks.
 #[derive(Debug, Default, PartialEq, Eq)]

@@ -18,7 +18,7 @@ pub mod error;
 mod floor;
 pub mod gate;
 pub mod gateway;
-mod health;
+pub mod health;
 mod key_uses;
 pub mod leases;
 pub mod listing;

@@ -84,6 +84,10 @@ impl Readiness {
 }
 
 impl Report {
+    pub(super) fn stores(&self) -> &[StoreState] {
+        &self.standing.stores
+    }
+
     pub(super) fn is_ready(&self) -> bool {
         self.missing().is_empty()
     }

@@ -108,11 +108,42 @@ async fn a_token_file_without_a_token_is_named_with_its_key_and_what_belongs_int
 
 /// What `/ready` answers, head and all.
 async fn readiness(running: &Running) -> String {
+    answer_to("/ready", running).await
+}
+
+async fn answer_to(path: &str, running: &Running) -> String {
     let mut stream = TcpStream::connect(running.address).await.unwrap();
-    stream.write_all(b"GET /ready HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n").await.unwrap();
+    let question = format!("GET {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n");
+    stream.write_all(question.as_bytes()).await.unwrap();
     let mut answer = String::new();
     within(stream.read_to_string(&mut answer)).await.unwrap();
     answer
+}
+
+#[tokio::test]
+async fn metrics_are_told_to_prometheus_unless_they_are_off() {
+    let (_folder, running) = start(&[]).await;
+    let answer = answer_to("/metrics", &running).await;
+    assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+    assert!(answer.contains("content-type: application/openmetrics-text; version=1.0.0"), "{answer}");
+    let told = [
+        "# TYPE rateguard_degraded_decisions counter",
+        r#"rateguard_degraded_decisions_total{policy="local",decision="denied"} 0"#,
+        "\nrateguard_unheard_checks_total 0",
+        "\nrateguard_live_counters ",
+        "\nrateguard_ready 1",
+        r#"rateguard_store_failing{store="event log"} 0"#,
+        r#"rateguard_store_age_seconds{store="config"} "#,
+    ];
+    for line in told {
+        assert!(answer.contains(line), "{line} is not in {answer}");
+    }
+    assert!(answer.trim_end().ends_with("# EOF"), "{answer}");
+    within(running.stop()).await.unwrap();
+    let (_folder, running) = start(&[("server.metrics", "false")]).await;
+    let answer = answer_to("/metrics", &running).await;
+    assert!(!answer.contains("rateguard_ready"), "{answer}");
+    within(running.stop()).await.unwrap();
 }
 
 #[tokio::test]

@@ -114,6 +114,14 @@ impl Http {
         Answer { status: head.status.as_u16(), should_retry: header("x-should-retry") }
     }
 
+    /// Reads a page.
+    pub async fn read(&self, url: &str) -> String {
+        let request = Request::get(url).body(Full::default()).unwrap();
+        let answered = tokio::time::timeout(ANSWER_WITHIN, self.0.request(request));
+        let body = answered.await.expect("no answer").unwrap().into_body().collect().await.unwrap();
+        String::from_utf8(body.to_bytes().to_vec()).unwrap()
+    }
+
     /// Calls a method with an empty message over grpc-web, and returns its status code; empty when
     /// there was no method to answer.
     pub async fn grpc_web_status(&self, url: &str, key: Option<&str>) -> String {

@@ -195,6 +195,7 @@ impl Engine {
         }
         self.counters.rebuilt(lost).await?;
         opened_here.forget_rebuilt(lost);
+        self.counter_counts.note_rebuilt();
         tracing::warn!(%workspace, "budgets whose counters were lost are counted again from the event log");
         Ok(())
     }
