@@ -4,8 +4,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, anyhow, ensure};
-use rateguard_core::counter::Position;
-use rateguard_core::ids::WorkspaceId;
 use rateguard_core::time::Millis;
 use rateguard_engine::catalogue;
 use rateguard_engine::clock::{Clock, SystemClock};
@@ -29,6 +27,11 @@ use tokio::time::{Instant, sleep};
 
 use crate::config::{Config, RedisTopology, StoresKind};
 use crate::{keyfile, mail, production};
+
+/// For how long a start waits for a Redis that does not answer: it may be starting as well, or be busy.
+const REDIS_WITHIN: Duration = Duration::from_secs(10);
+/// Between two questions meanwhile.
+const REDIS_PAUSE: Duration = Duration::from_millis(250);
 
 /// The audit trail of an installation, to read it. A server may be at work there.
 ///
@@ -214,7 +217,9 @@ impl OpenStores {
         let workspaces = self.config.snapshot().await?.workspaces;
         let workspaces: Vec<_> = workspaces.into_iter().map(|workspace| workspace.id).collect();
         let log_end = self.events.end().await?;
-        if begin_in_redis(&store, &workspaces, log_end).await? {
+        let until = Instant::now() + REDIS_WITHIN;
+        if once_redis_answers(until, || store.is_new_to(log_end)).await? {
+            once_redis_answers(until, || store.begin(&workspaces, log_end)).await?;
             tracing::warn!(
                 "Redis knows nothing of this installation: budgets are counted again from the events; plain \
                  limits begin anew, and what reservations held is free"
@@ -345,23 +350,21 @@ pub fn database_server(config: &Config) -> anyhow::Result<PostgresDatabase> {
     Ok(server)
 }
 
-/// For how long a start waits for a Redis that does not answer: it may be starting as well, or be busy.
-const REDIS_WITHIN: Duration = Duration::from_secs(10);
-/// Between two tries.
-const REDIS_PAUSE: Duration = Duration::from_millis(250);
-
-/// As [`RedisCounterStore::begin`], once Redis answers.
-async fn begin_in_redis(
-    store: &RedisCounterStore,
-    workspaces: &[WorkspaceId],
-    log_end: Position,
-) -> Result<bool, StoreError> {
-    let began = Instant::now();
+/// Asks a Redis that does not answer again, but not after the instant. Each thing that it says instead is told once.
+async fn once_redis_answers<T>(
+    until: Instant,
+    ask: impl AsyncFn() -> Result<T, StoreError>,
+) -> Result<T, StoreError> {
+    let mut told = None;
     loop {
-        match store.begin(workspaces, log_end).await {
-            Err(error) if error.is_away() && began.elapsed() < REDIS_WITHIN => {
-                tracing::info!(%error, "waiting for Redis");
-                sleep(REDIS_PAUSE).await;
+        match ask().await {
+            Err(error) if error.is_away() && Instant::now() < until => {
+                let said = error.to_string();
+                if told.as_ref() != Some(&said) {
+                    tracing::warn!(%error, "waiting for Redis");
+                    told = Some(said);
+                }
+                sleep(SystemClock::default().spread(REDIS_PAUSE)).await;
             }
             outcome => return outcome,
         }

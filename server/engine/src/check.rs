@@ -237,7 +237,7 @@ impl Engine {
     async fn decide(&self, asking: &Asking<'_>, demanded: &Demanded) -> Result<CheckResponse, EngineError> {
         let command = asking.command(demanded)?;
         match self.leases.check(&command, &leased(&asking.selection)).await {
-            Err(error) if asking.is_shared && error.is_away() => {
+            Err(error) if asking.is_shared && error.is_undecided() => {
                 self.decide_without_counters(asking, &command)
             }
             outcome => asking.response(&command, demanded, outcome?),
@@ -255,7 +255,7 @@ impl Engine {
             Some(here) => Some(here),
             None => match self.gate.recall(&command).await {
                 // Nothing is known of the id, and what is refused takes nothing.
-                Err(error) if asking.is_shared && error.is_away() => return Ok(None),
+                Err(error) if asking.is_shared && error.is_undecided() => return Ok(None),
                 outcome => outcome?,
             },
         };

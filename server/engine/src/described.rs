@@ -171,7 +171,7 @@ impl Engine {
     ) -> Result<DescribedAnswer, EngineError> {
         let (asked, command) = self.described_command(caller, call, plan, now)?;
         match self.decide_described(&command, &asked).await {
-            Err(error) if self.gate.is_guarded() && error.is_away() => {
+            Err(error) if self.gate.is_guarded() && error.is_undecided() => {
                 Ok(self.described_alone(&asked, command.mode, now))
             }
             verdict => Ok(answer(&asked, &command.charges, &verdict?, now)),

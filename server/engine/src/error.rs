@@ -328,6 +328,10 @@ impl From<StoreError> for EngineError {
                     format!("the {store} store did not say whether it was done; send the same again");
                 Self::new(Reason::OutcomeUnknown, message)
             }
+            StoreError::Aborted { store, detail } => Self::new(
+                Reason::StoreUnavailable,
+                format!("the {store} store: {detail}; send the same again"),
+            ),
             StoreError::Full { what } => Self::new(Reason::QueueFull, format!("{what} is full")),
             StoreError::VersionMismatch => {
                 Self::new(Reason::EtagMismatch, "the resource has changed since it was read")

@@ -75,7 +75,7 @@ const DUE_PART: u32 = 2;
 
 /// Whether an error means that nothing was done.
 pub(crate) fn is_surely_not_done(error: &StoreError) -> bool {
-    matches!(error, StoreError::Unavailable { .. } | StoreError::Full { .. })
+    matches!(error, StoreError::Unavailable { .. } | StoreError::Aborted { .. } | StoreError::Full { .. })
 }
 
 impl Gate {
@@ -212,7 +212,7 @@ impl Gate {
         let outcomes = join_all(tries).await;
         let count = |of| outcomes.iter().flatten().filter(|outcome| **outcome == of).count();
         guard.cancels.done(count(CancelOutcome::Undone));
-        guard.cancels.too_late(count(CancelOutcome::TooLate));
+        guard.cancels.give_up(count(CancelOutcome::Stands) + count(CancelOutcome::TooLate));
         let mut outcomes = outcomes.iter();
         taken.due.retain(|_| outcomes.next().is_none_or(Result::is_err));
         taken.due.is_empty()

@@ -83,6 +83,15 @@ pub enum StoreError {
         /// What is wrong, and what to do.
         detail: String,
     },
+    /// Nothing was done: an attempt at the same request id is half done, or this one was cancelled before. Of the store
+    /// it says nothing.
+    #[error("{store}: {detail}")]
+    Aborted {
+        /// Which store.
+        store: &'static str,
+        /// What is half done or cancelled.
+        detail: &'static str,
+    },
     /// Another resource has the same unique value.
     #[error("the same {field} exists already")]
     AlreadyExists {
@@ -118,8 +127,13 @@ pub enum StoreError {
 }
 
 impl StoreError {
-    /// Whether the store has not answered, or was not reached.
+    /// Whether the store has not answered, was not reached, or can do nothing now.
     pub fn is_away(&self) -> bool {
         matches!(self, Self::Unavailable { .. } | Self::OutcomeUnknown { .. })
+    }
+
+    /// Whether a check was left without a decision, so that its rules' failure policies decide.
+    pub fn is_undecided(&self) -> bool {
+        self.is_away() || matches!(self, Self::Aborted { .. })
     }
 }

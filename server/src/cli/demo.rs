@@ -33,7 +33,8 @@ impl Demo {
         let config = Config::load(None, &environment, &flags)?;
         logging::start(&config.log)?;
         let mut signals = Signals::listen()?;
-        let mut demo = demo::Demo::start(&config).await?;
+        let starting = demo::Demo::start(&config);
+        let Some(mut demo) = signals.unless_told(starting).await.transpose()? else { return Ok(()) };
         super::print(&self.welcome(&demo, &demo.keys))?;
         let ran = until_told_or_failed(&mut signals, demo.failed()).await;
         let stopped = signals.unless_told_again(demo.stop()).await;

@@ -25,7 +25,8 @@ impl Serve {
         logging::start(&config.log)?;
         let mut signals = Signals::listen()?;
         let recount = if self.recount_budgets { Recount::AsTheyStand } else { Recount::Exact };
-        let mut running = Running::start_recounting(&config, recount).await?;
+        let starting = Running::start_recounting(&config, recount);
+        let Some(mut running) = signals.unless_told(starting).await.transpose()? else { return Ok(()) };
         super::print(&format!("ready at {}", running.url()))?;
         let ran = until_told_or_failed(&mut signals, running.failed()).await;
         let stopped = signals.unless_told_again(running.stop()).await;
@@ -76,6 +77,19 @@ impl Signals {
         tokio::select! {
             _ = self.interrupt.recv() => {}
             _ = self.terminate.recv() => {}
+        }
+    }
+
+    /// Lets a start go on to its end, unless the process is asked to stop before. What was begun is then as after a
+    /// crash.
+    pub(super) async fn unless_told<T>(&mut self, starting: impl Future<Output = T>) -> Option<T> {
+        tokio::select! {
+            biased;
+            started = starting => Some(started),
+            () = self.told_to_stop() => {
+                tracing::info!("stopped before it was ready");
+                None
+            }
         }
     }
 

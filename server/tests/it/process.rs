@@ -2,12 +2,13 @@
 
 use std::ffi::OsStr;
 use std::path::Path;
-use std::process::Stdio;
+use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
 
 use tempfile::TempDir;
-use tokio::io::{AsyncBufReadExt, BufReader};
-use tokio::process::{Child, Command};
+use tokio::io::{AsyncBufReadExt, BufReader, Lines};
+use tokio::process::{Child, ChildStderr, ChildStdout, Command};
+use tokio::time::timeout;
 
 use crate::clients::Clients;
 
@@ -127,15 +128,28 @@ impl Installation {
     }
 
     /// Starts a server through another program, which is given the server's command line.
-    pub async fn serve_under(&self, mut command: Command) -> Server {
+    pub async fn serve_under(&self, command: Command) -> Server {
+        Server::started(self.told_to_serve(command)).await
+    }
+
+    /// Starts a server, and does not wait until it is ready.
+    pub fn begin_to_serve(&self) -> Starting {
+        let mut command = self.told_to_serve(command(PROGRAM));
+        command.stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = command.spawn().unwrap();
+        let output = BufReader::new(child.stdout.take().unwrap()).lines();
+        let log = BufReader::new(child.stderr.take().unwrap()).lines();
+        Starting { child, output, log }
+    }
+
+    fn told_to_serve(&self, mut command: Command) -> Command {
         command
             .envs(self.variables.clone())
             .args(["serve", "--listen", "127.0.0.1:0", "--data-dir"])
             .arg(self.path())
             .stdin(Stdio::null())
-            .stdout(Stdio::piped())
             .kill_on_drop(true);
-        Server::started(command).await
+        command
     }
 }
 
@@ -187,6 +201,59 @@ pub async fn gateway_program() -> std::path::PathBuf {
     Path::new(PROGRAM).with_file_name("rateguard-gateway")
 }
 
+/// A server that is being started.
+pub struct Starting {
+    child: Child,
+    output: Lines<BufReader<ChildStdout>>,
+    log: Lines<BufReader<ChildStderr>>,
+}
+
+impl Starting {
+    /// Waits until its log has a text.
+    pub async fn logs(&mut self, text: &str) {
+        let logged = async {
+            while let Some(line) = self.log.next_line().await.unwrap() {
+                if line.contains(text) {
+                    return;
+                }
+            }
+            panic!("it ended without {text:?} in its log");
+        };
+        timeout(READY_WITHIN, logged).await.expect("nothing was logged in time");
+    }
+
+    /// Waits until it is ready.
+    pub async fn is_ready(&mut self) {
+        ready_address(&mut self.output).await;
+    }
+
+    /// Asks it to stop, as Ctrl-C does.
+    pub async fn interrupt(&self) {
+        signal(&self.child, "INT").await;
+    }
+
+    /// As [`Server::ended`].
+    pub async fn ended(self) -> ExitStatus {
+        ended(self.child).await
+    }
+}
+
+/// Where a program says that it is ready.
+async fn ready_address(output: &mut Lines<BufReader<ChildStdout>>) -> String {
+    let ready = timeout(READY_WITHIN, output.next_line()).await.expect("not ready in time");
+    let line = ready.unwrap().expect("the program ended before it was ready");
+    line.strip_prefix("ready at ").unwrap().to_owned()
+}
+
+async fn signal(child: &Child, name: &str) {
+    let pid = child.id().unwrap().to_string();
+    assert!(Command::new("kill").args(["-s", name, &pid]).status().await.unwrap().success());
+}
+
+async fn ended(mut child: Child) -> ExitStatus {
+    timeout(READY_WITHIN, child.wait()).await.expect("it did not stop").unwrap()
+}
+
 /// A running server.
 pub struct Server {
     child: Child,
@@ -199,10 +266,8 @@ impl Server {
     pub async fn started(mut command: Command) -> Self {
         command.stdin(Stdio::null()).stdout(Stdio::piped()).kill_on_drop(true);
         let mut child = command.spawn().unwrap();
-        let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
-        let ready = tokio::time::timeout(READY_WITHIN, lines.next_line()).await.expect("not ready in time");
-        let line = ready.unwrap().expect("the program ended before it was ready");
-        let address = line.strip_prefix("ready at ").unwrap().to_owned();
+        let mut output = BufReader::new(child.stdout.take().unwrap()).lines();
+        let address = ready_address(&mut output).await;
         Self { child, address }
     }
 
@@ -223,18 +288,17 @@ impl Server {
 
     /// Sends it a signal, by its name.
     pub async fn signal(&self, name: &str) {
-        let pid = self.pid().to_string();
-        assert!(Command::new("kill").args(["-s", name, &pid]).status().await.unwrap().success());
+        signal(&self.child, name).await;
     }
 
     /// Asks it to stop, as Ctrl-C does, and returns its exit status.
-    pub async fn interrupt(self) -> std::process::ExitStatus {
+    pub async fn interrupt(self) -> ExitStatus {
         self.signal("INT").await;
         self.ended().await
     }
 
     /// Waits until it has ended, and returns its exit status.
-    pub async fn ended(mut self) -> std::process::ExitStatus {
-        tokio::time::timeout(READY_WITHIN, self.child.wait()).await.expect("it did not stop").unwrap()
+    pub async fn ended(self) -> ExitStatus {
+        ended(self.child).await
     }
 }

@@ -6,6 +6,7 @@ use tokio::task::JoinSet;
 
 use crate::clients::{Clients, eventually, record};
 use crate::database::Database;
+use crate::http::Http;
 use crate::process::{Installation, Server};
 use crate::sdk::{calls_at_once, leased_rule, leasing};
 
@@ -14,6 +15,8 @@ const CALLS_EACH: usize = 20;
 /// Longer than a machine that does other things as well keeps an answer back: here no rule may have to decide by
 /// its failure policy.
 const DEADLINE_MS: u32 = 10_000;
+/// Where it has to.
+const SHORT_DEADLINE_MS: u32 = 200;
 
 /// Two replicas over one database and one Redis.
 struct Pair {
@@ -139,6 +142,54 @@ async fn what_one_replica_has_decided_the_other_repeats_settles_and_releases() {
     .await;
     assert_eq!(left(&there, &rule).await, 1);
     pair.stop().await;
+}
+
+#[tokio::test]
+async fn a_start_waits_for_a_redis_that_does_not_answer_until_it_is_told_to_stop() {
+    let database = Database::shared().await;
+    let redis = RedisServer::start(Keeping::Writes).await.unwrap();
+    let installation = Installation::make_on(&database.url).await.with_counters_in(&redis.url(), DEADLINE_MS);
+    redis.pause().unwrap();
+    let mut starting = installation.begin_to_serve();
+    starting.logs("waiting for Redis").await;
+    redis.resume().unwrap();
+    starting.is_ready().await;
+    starting.interrupt().await;
+    assert!(starting.ended().await.success());
+
+    redis.pause().unwrap();
+    let mut starting = installation.begin_to_serve();
+    starting.logs("waiting for Redis").await;
+    starting.interrupt().await;
+    starting.logs("stopped before it was ready").await;
+    assert!(starting.ended().await.success(), "it is no failure to be told to stop");
+    redis.resume().unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn metrics_tell_of_decisions_without_the_counters_by_policy() {
+    let database = Database::shared().await;
+    let redis = RedisServer::start(Keeping::Writes).await.unwrap();
+    let installation = Installation::make_on(&database.url).await;
+    let installation = installation.with_counters_in(&redis.url(), SHORT_DEADLINE_MS);
+    let server = installation.serve().await;
+    let manager = installation.administer(&server).await;
+    let client = server.connect(&manager.make_key(&[v1::KeyScope::Quota]).await).await;
+    let check = async || client.check(v1::CheckQuotaRequest::default()).await;
+    eventually("the key is known", async || check().await.is_ok_and(|answer| !answer.degraded)).await;
+    redis.pause().unwrap();
+    assert!(check().await.unwrap().degraded);
+    let told = Http::new().read(&format!("{}/metrics", server.address)).await;
+    redis.resume().unwrap();
+    let figure = |series: &str| {
+        let of_it = told.lines().find_map(|line| line.strip_prefix(series));
+        of_it.and_then(|figure| figure.trim().parse::<u64>().ok())
+    };
+    let allowed = r#"rateguard_degraded_decisions_total{policy="open",decision="allowed"}"#;
+    for series in [allowed, "rateguard_unheard_checks_total"] {
+        assert!(figure(series) >= Some(1), "{series} in {told}");
+    }
+    assert!(server.interrupt().await.success());
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -267,16 +267,18 @@ async fn what_a_check_took_whose_answer_was_lost_is_given_back() {
 /// Its attempt counts as answered, and would keep the first one from being undone.
 #[tokio::test(start_paused = true)]
 async fn what_a_refused_repetition_did_not_hear_of_is_given_back() {
-    let world = World::with(vec![closed(1)]).await;
-    world.counters.set_road(Road::LosesAnswers);
-    assert!(!world.check(Mode::Reserve, Some("once")).await.allowed);
-    let call = Call { api: "gone".to_owned(), ..Call::default() };
-    let refused = CheckRequest { call, ..request(Mode::Reserve, Some("once")) };
-    assert!(world.engine().check(&caller(), &refused).await.is_err());
-    world.counters.set_road(Road::Fine);
-    assert_eq!(world.undone(2).await, CancelFigures { queued: 2, done: 2, dropped: 0 });
-    assert_eq!(world.counters.used(&limit(10), world.clock.now()), 0);
-    world.stop().await;
+    for mode in [Mode::Consume, Mode::Reserve] {
+        let world = World::with(vec![closed(1)]).await;
+        world.counters.set_road(Road::LosesAnswers);
+        assert!(!world.check(mode, Some("once")).await.allowed);
+        let call = Call { api: "gone".to_owned(), ..Call::default() };
+        let refused = CheckRequest { call, ..request(mode, Some("once")) };
+        assert!(world.engine().check(&caller(), &refused).await.is_err());
+        world.counters.set_road(Road::Fine);
+        assert_eq!(world.undone(2).await, CancelFigures { queued: 2, done: 2, dropped: 0 });
+        assert_eq!(world.counters.used(&limit(10), world.clock.now()), 0, "{mode:?}");
+        world.stop().await;
+    }
 }
 
 #[tokio::test(start_paused = true)]

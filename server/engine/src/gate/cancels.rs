@@ -50,8 +50,8 @@ pub struct CancelFigures {
     pub queued: u64,
     /// Of these, undone.
     pub done: u64,
-    /// Of these, given up or too late: what they took, if they arrived, is given back by its limits' windows and by
-    /// the reservation's expiry alone.
+    /// Of these, given up, too late, or of which nobody knows any more what they took: if they arrived, it is given
+    /// back by its limits' windows and by the reservation's expiry alone.
     pub dropped: u64,
 }
 
@@ -83,11 +83,6 @@ impl Cancels {
         self.counts.done.fetch_add(count as u64, Ordering::Relaxed);
     }
 
-    /// Counts what the store knows nothing of any more.
-    pub(super) fn too_late(&self, count: usize) {
-        self.give_up(count);
-    }
-
     /// Puts back what was not done, unless its time is over.
     pub(super) fn put_back(&self, mut due: Vec<Due>) {
         let before = due.len();
@@ -113,7 +108,8 @@ impl Cancels {
         CancelFigures { queued: read(queued), done: read(done), dropped: read(dropped) }
     }
 
-    fn give_up(&self, count: usize) {
+    /// Counts what stays taken.
+    pub(super) fn give_up(&self, count: usize) {
         if count == 0 {
             return;
         }

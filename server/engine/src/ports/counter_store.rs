@@ -107,6 +107,9 @@ pub enum CheckOutcome {
 pub enum CancelOutcome {
     /// It is undone: nothing stands that it alone was answered with, and nothing will, should it arrive later.
     Undone,
+    /// It was the last that a decision was answered to, and what that took stays taken until its windows are over: none
+    /// of those that were cancelled named the decision's amounts.
+    Stands,
     /// The time of its request id is over, and nothing is known of it any more: what it took, if it arrived,
     /// stays taken until its windows are over.
     TooLate,
@@ -268,7 +271,7 @@ pub trait CounterStore: Send + Sync + 'static {
 
     /// Undoes the attempt of a command, as if it had never been made: what it took is given back and
     /// its reservation released, unless another attempt at the same request id was answered by the same
-    /// decision. Should the attempt arrive later, it is refused as [`StoreError::Unavailable`]. Again
+    /// decision. Should the attempt arrive later, it is refused as [`StoreError::Aborted`]. Again
     /// does nothing; neither does the cancel of a command without an attempt. Only while the time of the
     /// request id lasts is it known what an attempt took.
     ///

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use async_trait::async_trait;
 use parking_lot::Mutex;
 use rateguard_core::counter::{Counter, CounterId, Limit, Position, Reading};
-use rateguard_core::decision::{Counters, Entry, Mode, Taken, decide, take_back, taken};
+use rateguard_core::decision::{Charge, Counters, Entry, Mode, Taken, decide, take_back, taken};
 use rateguard_core::ids::{ReservationId, WorkspaceId};
 use rateguard_core::lease::{LeaseOutcome, exchange};
 use rateguard_core::reservation::Reservation;
@@ -51,9 +51,18 @@ pub(crate) struct SharedCounters {
 #[derive(Default)]
 struct State {
     entries: HashMap<CounterId, Entry>,
-    decided: HashMap<u128, (Vec<Attempt>, SmallVec<[Taken; 4]>)>,
+    decided: HashMap<u128, Standing>,
     cancelled: HashSet<(u128, Attempt)>,
     slots: HashMap<u16, SlotHolder>,
+}
+
+/// A decision that stands for its id.
+struct Standing {
+    attempts: Vec<Attempt>,
+    taken: SmallVec<[Taken; 4]>,
+    /// By which a cancel of a CONSUME means the same amounts; what was reserved is known by itself.
+    consumed: Option<SmallVec<[Charge; 8]>>,
+    is_named: bool,
 }
 
 impl SharedCounters {
@@ -106,7 +115,7 @@ impl State {
         let id = command.request.map(|request| request.id);
         let attempt = command.request.and_then(|request| request.attempt);
         if id.zip(attempt).is_some_and(|attempt| self.cancelled.contains(&attempt)) {
-            return Err(unavailable("counter"));
+            return Err(StoreError::Aborted { store: "counter", detail: "the attempt was cancelled" });
         }
         let replayed = id.is_some_and(|id| self.decided.contains_key(&id));
         let mode = if replayed { Mode::Peek } else { command.mode };
@@ -114,7 +123,9 @@ impl State {
         verdict.allowed |= replayed;
         if let (Some(id), true, true) = (id, verdict.allowed, command.mode != Mode::Peek) {
             let taken = taken(&command.charges, &verdict);
-            let (attempts, _) = self.decided.entry(id).or_insert_with(|| (Vec::new(), taken));
+            let consumed = (command.mode == Mode::Consume).then(|| command.charges.clone());
+            let fresh = || Standing { attempts: Vec::new(), taken, consumed, is_named: false };
+            let attempts = &mut self.decided.entry(id).or_insert_with(fresh).attempts;
             attempts.extend(attempt.filter(|attempt| !attempts.contains(attempt)));
         }
         let made = command.reservation.as_ref().filter(|_| verdict.allowed);
@@ -134,12 +145,20 @@ impl State {
         if request.expires_at <= now {
             return CancelOutcome::TooLate;
         }
-        let Some((attempts, _)) = self.decided.get_mut(&request.id) else { return CancelOutcome::Undone };
-        attempts.retain(|other| *other != attempt);
-        if attempts.is_empty() {
-            let (_, taken) = self.decided.remove(&request.id).expect("it is there");
-            take_back(self, &taken, now);
+        let Some(standing) = self.decided.get_mut(&request.id) else { return CancelOutcome::Undone };
+        let Some(place) = standing.attempts.iter().position(|other| *other == attempt) else {
+            return CancelOutcome::Undone;
+        };
+        standing.attempts.remove(place);
+        standing.is_named |= standing.consumed.as_ref().is_none_or(|consumed| *consumed == command.charges);
+        if !standing.attempts.is_empty() {
+            return CancelOutcome::Undone;
         }
+        if !standing.is_named {
+            return CancelOutcome::Stands;
+        }
+        let Standing { taken, .. } = self.decided.remove(&request.id).expect("it is there");
+        take_back(self, &taken, now);
         CancelOutcome::Undone
     }
 }

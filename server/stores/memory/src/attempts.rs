@@ -37,6 +37,8 @@ pub(crate) struct Attempts {
 struct Answered {
     attempts: SmallVec<[Attempt; 2]>,
     decision: Decision,
+    /// Whether one that was cancelled named what the decision was asked.
+    is_named: bool,
 }
 
 /// A map whose entries end in time, the oldest first where there are too many.
@@ -56,7 +58,7 @@ impl Attempts {
         match request.attempt {
             Some(attempt) => {
                 let attempts = SmallVec::from_elem(attempt, 1);
-                let answered = Answered { attempts, decision: decision() };
+                let answered = Answered { attempts, decision: decision(), is_named: false };
                 self.answered.insert(request.id, answered, expires_at);
             }
             None => drop(self.answered.remove(&request.id)),
@@ -89,15 +91,24 @@ impl Attempts {
         }
     }
 
-    /// Takes an attempt from those that a decision has answered. Gives the decision when it was the last
-    /// one.
-    pub(crate) fn leave(&mut self, request: &RequestFingerprint) -> Option<Decision> {
+    /// Takes an attempt, which asked so much, from those that a decision has answered. Gives the decision when it was
+    /// the last one, and whether any of them named what the decision was asked.
+    pub(crate) fn leave(
+        &mut self,
+        request: &RequestFingerprint,
+        charges: &[Charge],
+    ) -> Option<(Decision, bool)> {
         let attempt = request.attempt?;
         let answered = self.answered.get_mut(&request.id)?;
         let before = answered.attempts.len();
         answered.attempts.retain(|other| *other != attempt);
-        let was_last = before > 0 && answered.attempts.is_empty();
-        was_last.then(|| self.answered.remove(&request.id)).flatten().map(|answered| answered.decision)
+        if answered.attempts.len() == before {
+            return None;
+        }
+        answered.is_named |= answered.decision.charges.as_slice() == charges;
+        let was_last = answered.attempts.is_empty();
+        let last = was_last.then(|| self.answered.remove(&request.id)).flatten();
+        last.map(|answered| (answered.decision, answered.is_named))
     }
 
     /// A decision stands from now on, whatever becomes of its attempts.
@@ -184,10 +195,10 @@ mod tests {
         let mut attempts = Attempts::default();
         attempts.decided(&request(1), Millis::new(100), taken);
         attempts.repeated(&request(2));
-        assert_eq!(attempts.leave(&request(1)), None);
-        assert_eq!(attempts.leave(&request(1)), None);
-        assert_eq!(attempts.leave(&request(2)), Some(taken()));
-        assert_eq!(attempts.leave(&request(2)), None);
+        assert_eq!(attempts.leave(&request(1), &[]), None);
+        assert_eq!(attempts.leave(&request(1), &[]), None);
+        assert_eq!(attempts.leave(&request(2), &[]), Some((taken(), true)));
+        assert_eq!(attempts.leave(&request(2), &[]), None);
     }
 
     #[test]
@@ -196,7 +207,7 @@ mod tests {
         attempts.decided(&request(0), Millis::new(100), taken);
         (1..=8).for_each(|attempt| attempts.repeated(&request(attempt)));
         for attempt in 0..=8 {
-            assert_eq!(attempts.leave(&request(attempt)), None);
+            assert_eq!(attempts.leave(&request(attempt), &[]), None);
         }
     }
 

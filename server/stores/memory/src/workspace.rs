@@ -364,8 +364,8 @@ impl State {
     fn replay(&mut self, check: &Check<'_>) -> Result<Option<Outcome>, StoreError> {
         let Some(request) = check.request.as_ref() else { return Ok(None) };
         if self.attempts.is_cancelled(request, check.now) {
-            let detail = "the attempt was cancelled before it arrived".to_owned();
-            return Err(StoreError::Unavailable { store: STORE, detail });
+            let detail = "the attempt was cancelled before it arrived";
+            return Err(StoreError::Aborted { store: STORE, detail });
         }
         let repeated = self.repeated(check, request);
         if matches!(&repeated, Some(Outcome { outcome: CheckOutcome::Decided(_), .. })) {

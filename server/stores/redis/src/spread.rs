@@ -26,7 +26,7 @@ use smallvec::SmallVec;
 
 use self::pieces::{Piece, Pieces, Place, name_of, places_of};
 use self::records::settled_in;
-use crate::link::{STORE, unavailable};
+use crate::link::STORE;
 use crate::reply::corrupt;
 use crate::store::AT_ONCE;
 
@@ -142,8 +142,8 @@ impl<S: CounterStore> SpreadCounterStore<S> {
         }
     }
 
-    async fn undo(&self, pieces: &[Piece]) -> Result<(), StoreError> {
-        let undone = pieces.iter().map(|piece| self.store.cancel(&piece.command, piece.command.now));
+    async fn undo(&self, pieces: impl IntoIterator<Item = &Piece>) -> Result<(), StoreError> {
+        let undone = pieces.into_iter().map(|piece| self.store.cancel(&piece.command, piece.command.now));
         for outcome in join_all(undone).await {
             outcome.map_err(|error| {
                 let detail = format!("what one shard took may stand, and another denied: {error}");
@@ -185,14 +185,14 @@ fn held(decided: &Decided) -> Option<&ReservationId> {
 /// An earlier attempt at the same id stands in one place and not in another, or under another reservation: it
 /// is being undone, or one place has forgotten it.
 fn half_done() -> StoreError {
-    unavailable("an earlier attempt at the same request id is half done")
+    StoreError::Aborted { store: STORE, detail: "an earlier attempt at the same request id is half done" }
 }
 
-/// What pieces answered of which none decides anew; `None` where one has nothing to say.
+/// What pieces answered that took nothing; `None` where one has nothing to say.
 ///
 /// # Errors
-/// [`StoreError::Unavailable`] where they hold under different reservations.
-fn taken_together(
+/// [`StoreError::Aborted`] where they hold under different reservations.
+fn one_answer(
     pieces: &Pieces,
     answers: Vec<Option<CheckOutcome>>,
 ) -> Result<Option<CheckOutcome>, StoreError> {
@@ -241,7 +241,7 @@ impl<S: CounterStore> CounterStore for SpreadCounterStore<S> {
             Some(pieces) if pieces.is_peek() => {
                 let asked = pieces.all().iter().map(|piece| self.store.check(&piece.command));
                 let answers = try_join_all(asked).await?.into_iter().map(Some).collect();
-                taken_together(&pieces, answers)?.ok_or_else(|| corrupt("no answer to a check"))
+                one_answer(&pieces, answers)?.ok_or_else(|| corrupt("no answer to a check"))
             }
             Some(pieces) => self.decide(pieces).await,
         }
@@ -253,12 +253,19 @@ impl<S: CounterStore> CounterStore for SpreadCounterStore<S> {
             Some(pieces) => {
                 let asked = pieces.all().iter().map(|piece| self.store.recall(&piece.command));
                 let answers = join_all(asked).await;
-                let may_know = answers.iter().any(|answer| !matches!(answer, Ok(None)));
+                let knows_nothing = |answer: &Result<Option<_>, _>| match answer {
+                    Ok(known) => known.is_none(),
+                    Err(error) => {
+                        matches!(error, StoreError::Unavailable { .. } | StoreError::Aborted { .. })
+                    }
+                };
+                let may_know = answers.iter().zip(pieces.all()).filter(|(answer, _)| !knows_nothing(answer));
+                let may_know: SmallVec<[&Piece; 2]> = may_know.map(|(_, piece)| piece).collect();
                 let answers = answers.into_iter().collect::<Result<Vec<_>, _>>();
-                let together = answers.and_then(|answers| taken_together(&pieces, answers));
-                if may_know && !matches!(together, Ok(Some(CheckOutcome::Decided(_)))) {
+                let together = answers.and_then(|answers| one_answer(&pieces, answers));
+                if !matches!(together, Ok(Some(CheckOutcome::Decided(_)))) {
                     // Whoever is told nothing is none of those who were answered, where one place knew the id.
-                    self.undo(pieces.all()).await?;
+                    self.undo(may_know).await?;
                 }
                 together
             }
@@ -268,13 +275,9 @@ impl<S: CounterStore> CounterStore for SpreadCounterStore<S> {
     async fn cancel(&self, command: &CheckCommand, now: Millis) -> Result<CancelOutcome, StoreError> {
         let Some(pieces) = Pieces::of(command) else { return self.store.cancel(command, now).await };
         let asked = pieces.all().iter().map(|piece| self.store.cancel(&piece.command, now));
-        let mut together = CancelOutcome::Undone;
-        for outcome in join_all(asked).await {
-            if outcome? == CancelOutcome::TooLate {
-                together = CancelOutcome::TooLate;
-            }
-        }
-        Ok(together)
+        let outcomes = join_all(asked).await.into_iter().collect::<Result<SmallVec<[_; 2]>, _>>()?;
+        let not_undone = outcomes.into_iter().find(|outcome| *outcome != CancelOutcome::Undone);
+        Ok(not_undone.unwrap_or(CancelOutcome::Undone))
     }
 
     async fn read(

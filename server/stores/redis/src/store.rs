@@ -23,7 +23,7 @@ use rateguard_engine::ports::{
 use crate::config::{RedisCounterStoreConfig, ScriptClock, Topology};
 use crate::decode;
 use crate::encode::{self, Bounded, counter_bytes, reservation_bytes};
-use crate::link::{Link, unavailable};
+use crate::link::{Link, STORE, unavailable};
 use crate::pack::Packer;
 use crate::reply::{Doubt, Generation, Head, Reply, corrupt};
 use crate::scripts::{CANCEL, CHECK, Function, LEASE, SETTLE, TEND};
@@ -59,6 +59,7 @@ mod code {
     /// A cancel's.
     pub(super) const UNDONE: i64 = 0;
     pub(super) const TOO_LATE: i64 = 1;
+    pub(super) const STANDS: i64 = 2;
     /// A reset's.
     pub(super) const RESETS_FULL: i64 = 2;
 }
@@ -100,18 +101,22 @@ impl RedisCounterStore {
         })
     }
 
-    /// Prepares servers that know nothing of an installation for its log: budgets of its workspaces deny
-    /// until they are counted from it, and other limits begin anew. Says whether there was anything to
-    /// prepare; where the servers know the installation, nothing is changed.
+    /// Whether the servers know nothing of an installation with such a log. Of one without records nothing needs to
+    /// be known.
     ///
     /// # Errors
-    /// [`StoreError::Unavailable`] when the servers cannot be asked, or do not let this user run its functions; it
-    /// may be repeated.
-    pub async fn begin(&self, workspaces: &[WorkspaceId], log_end: Position) -> Result<bool, StoreError> {
+    /// [`StoreError::Unavailable`] when the servers cannot be asked, or do not let this user run its functions.
+    pub async fn is_new_to(&self, log_end: Position) -> Result<bool, StoreError> {
         self.try_functions().await?;
-        if self.read_position().await? > Position::default() || log_end == Position::default() {
-            return Ok(false);
-        }
+        Ok(self.read_position().await? == Position::default() && log_end != Position::default())
+    }
+
+    /// Prepares servers that know nothing of an installation for its log: budgets of its workspaces deny
+    /// until they are counted from it, and other limits begin anew.
+    ///
+    /// # Errors
+    /// [`StoreError::Unavailable`] when the servers cannot be asked; it may be repeated.
+    pub async fn begin(&self, workspaces: &[WorkspaceId], log_end: Position) -> Result<(), StoreError> {
         for workspace in workspaces {
             let known = self.enter(workspace).await?;
             let mut packer = self.head(&known, 1, Millis::ZERO);
@@ -119,8 +124,7 @@ impl RedisCounterStore {
             self.tend(&known, packer, self.config.batch_deadline).await?;
         }
         self.settled_through.fetch_max(log_end.0, Ordering::AcqRel);
-        self.write_position().await?;
-        Ok(true)
+        self.write_position().await
     }
 
     /// The instant that a script is given; zero lets it take the server's.
@@ -213,7 +217,7 @@ impl RedisCounterStore {
 
 /// The caller gave the attempt up before it arrived.
 fn cancelled() -> StoreError {
-    unavailable("the attempt was cancelled before it arrived")
+    StoreError::Aborted { store: STORE, detail: "the attempt was cancelled before it arrived" }
 }
 
 #[async_trait]
@@ -258,6 +262,7 @@ impl CounterStore for RedisCounterStore {
         let (head, _) = self.run(&CANCEL, &known, &keys, packer, self.config.deadline).await?;
         match head.code {
             code::UNDONE => Ok(CancelOutcome::Undone),
+            code::STANDS => Ok(CancelOutcome::Stands),
             code::TOO_LATE => Ok(CancelOutcome::TooLate),
             other => Err(corrupt(format!("the answer {other} to a cancel"))),
         }

@@ -8,7 +8,7 @@ use rateguard_core::counter::CounterId;
 
 /// Parts that counters are told apart by: the first byte of the id.
 pub(super) const PARTS: usize = 256;
-/// Counters beyond which each part has a map of its own: a map that grows stalls everybody, and a 256th of a million
+/// With so many counters each part gets a map of its own: a map that grows stalls everybody, and a 256th of a million
 /// grows within microseconds. With fewer the maps themselves would be most of what a workspace takes.
 const FEW_MAX: usize = 1_024;
 /// A map keeps its memory until this many times fewer counters are left in it.

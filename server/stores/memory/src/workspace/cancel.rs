@@ -18,12 +18,11 @@ impl Workspace {
         state.attempts.cancel(&request, until);
         match shared.ids.recall(request.id, now) {
             Some(known) if known.content == request.content => {
-                state.leave(&request, command, known.reservation(), now, shared);
+                state.leave(&request, command, known.reservation(), now, shared)
             }
-            None if request.expires_at <= now => return CancelOutcome::TooLate,
-            _ => {}
+            None if request.expires_at <= now => CancelOutcome::TooLate,
+            _ => CancelOutcome::Undone,
         }
-        CancelOutcome::Undone
     }
 }
 
@@ -36,17 +35,21 @@ impl State {
         reservation: Option<u128>,
         now: Millis,
         shared: &Shared,
-    ) {
-        let Some(decision) = self.attempts.leave(request) else { return };
+    ) -> CancelOutcome {
+        let Some((decision, is_named)) = self.attempts.leave(request, &command.charges) else {
+            return CancelOutcome::Undone;
+        };
         let is_undone = match reservation {
             Some(bits) => self.release_unanswered(bits, now),
-            // Under other limits than at the decision it is not this command's to undo.
-            None => decision.charges == command.charges,
+            // Under other limits than at the decision it is nobody's to undo.
+            None if !is_named => return CancelOutcome::Stands,
+            None => true,
         };
         if is_undone {
             take_back(&mut self.counters, &decision.taken, now);
             shared.ids.forget(request.id);
         }
+        CancelOutcome::Undone
     }
 
     /// Releases a reservation that nobody was told of. One that is over stays as it is.

@@ -2,7 +2,7 @@
 --
 -- The command: now, generation offered, generation and sequence seen, the caller's now, charges, request.
 do
-  local UNDONE, TOO_LATE = 0, 1
+  local UNDONE, TOO_LATE, STANDS = 0, 1, 2
 
   local charges, request
 
@@ -35,28 +35,34 @@ do
     return true
   end
 
-  -- Takes the attempt from the decision that stands for its id; says whether one does.
+  -- Takes the attempt from the decision that stands for its id, if one does; says what became of it.
   local function leave(known)
-    local content, expires_at, id, attempts, asked, life_ms, places = cmsgpack.unpack(known)
-    if expires_at <= now then return false end
+    local content, expires_at, id, attempts, asked, life_ms, places, named = cmsgpack.unpack(known)
+    if expires_at <= now then return nil end
     local place = attempts and place_of_attempt(attempts, request[4])
-    if not place or content ~= request[2] then return true end
+    if not place or content ~= request[2] then return UNDONE end
     attempts = string.sub(attempts, 1, place - 1) .. string.sub(attempts, place + ATTEMPT_BYTES)
-    local is_undone = attempts == ''
-    if is_undone and id ~= '' then
-      is_undone = release(id)
-    elseif is_undone then
+    local is_last, names, is_undone, outcome = attempts == '', asked == request[5], false, UNDONE
+    if id ~= '' then
+      is_undone = is_last and release(id)
+    elseif not is_last then
+      -- The last one may be a recall, which names no amounts.
+      if names then named = cmsgpack.pack(charges) end
+    elseif names or named then
+      if not names then charges = cmsgpack.unpack(named) end
+      take_back(expires_at - life_ms, places)
+      is_undone = true
+    else
       -- Under other limits than at the decision nobody knows what it took.
-      is_undone = asked == request[5]
-      if is_undone then take_back(expires_at - life_ms, places) end
+      outcome = STANDS
     end
     if is_undone then
       afterwards(function() redis.call('HDEL', IDS_KEY, request[1]) end)
     else
-      local record = cmsgpack.pack(content, expires_at, id, attempts, asked, life_ms, places)
+      local record = cmsgpack.pack(content, expires_at, id, attempts, asked, life_ms, places, named)
       redis.call('HSET', IDS_KEY, request[1], record)
     end
-    return true
+    return outcome
   end
 
   define('cancel', function(command)
@@ -65,8 +71,8 @@ do
     local known = recalled(request)
     local until_when = instant(request[3] + since(now, command[5]))
     keep_id(request[1] .. request[4], cmsgpack.pack('', until_when, ''), until_when, command[1])
-    local stands = known and leave(known)
+    local outcome = known and leave(known)
     finish()
-    return answer(not stands and request[3] <= now and TOO_LATE or UNDONE)
+    return answer(outcome or request[3] <= now and TOO_LATE or UNDONE)
   end)
 end

@@ -57,18 +57,18 @@ do
   end
 
   -- Notes that one more attempt was answered by a decision. Of too many it remembers none, and stands.
-  local function adopt(content, expires_at, id, attempts, asked, life_ms, taken_at)
+  local function adopt(content, expires_at, id, attempts, asked, life_ms, taken_at, named)
     if request[4] == '' or not attempts or attempts == '' then return end
     if place_of_attempt(attempts, request[4]) then return end
     attempts = attempts .. request[4]
     if #attempts > ATTEMPTS_MAX * ATTEMPT_BYTES then attempts = '' end
-    local record = cmsgpack.pack(content, expires_at, id, attempts, asked, life_ms, taken_at)
+    local record = cmsgpack.pack(content, expires_at, id, attempts, asked, life_ms, taken_at, named)
     redis.call('HSET', IDS_KEY, request[1], record)
   end
 
   -- The decision that was taken before for the same id.
   local function replay(known)
-    local content, expires_at, id, attempts, asked, life_ms, taken_at = cmsgpack.unpack(known)
+    local content, expires_at, id, attempts, asked, life_ms, taken_at, named = cmsgpack.unpack(known)
     if expires_at <= now then return nil end
     local reservation = {}
     if id ~= '' then
@@ -80,7 +80,7 @@ do
       finish()
       return answer(CONTENT_DIFFERS)
     end
-    adopt(content, expires_at, id, attempts, asked, life_ms, taken_at)
+    adopt(content, expires_at, id, attempts, asked, life_ms, taken_at, named)
     return decided(true, true, reservation, (readings_of(false)))
   end
 

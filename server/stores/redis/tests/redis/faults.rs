@@ -365,9 +365,10 @@ async fn an_empty_server_begins_where_the_log_ends() {
     let caller = caller(store(config.clone()));
     let workspaces = [caller.workspace.clone()];
     let budget = ask(1, prepaid(1_000), 100);
-    assert_eq!(store(config.clone()).begin(&workspaces, Position(0)).await, Ok(false), "there is no log yet");
-    assert_eq!(store(config.clone()).begin(&workspaces, Position(7)).await, Ok(true));
-    assert_eq!(store(config).begin(&workspaces, Position(9)).await, Ok(false));
+    assert_eq!(store(config.clone()).is_new_to(Position(0)).await, Ok(false), "there is no log yet");
+    assert_eq!(store(config.clone()).is_new_to(Position(7)).await, Ok(true));
+    assert_eq!(store(config.clone()).begin(&workspaces, Position(7)).await, Ok(()));
+    assert_eq!(store(config).is_new_to(Position(9)).await, Ok(false));
     assert_eq!(caller.store.recovered_through().await, Ok(Position(7)));
     assert!(caller.reserve(std::slice::from_ref(&budget), at(0)).await.is_none());
     assert_eq!(lost(&caller).await, workspaces);
@@ -416,12 +417,12 @@ async fn a_user_who_may_not_load_functions_is_noticed_at_the_start() {
     let server = RedisServer::start(Keeping::Nothing).await.unwrap();
     server.ask(&["ACL", "SETUSER", "small", "on", ">secret", "~*", "+@all", "-function|load"]).await.unwrap();
     let as_small = server.url().replace("redis://", "redis://small:secret@");
-    let refused = store(alone(as_small.clone())).begin(&[], Position::default()).await;
+    let refused = store(alone(as_small.clone())).is_new_to(Position::default()).await;
     let said = format!("{refused:?}");
     assert!(
         matches!(refused, Err(StoreError::Unavailable { .. })) && said.contains("cannot be loaded"),
         "{said}"
     );
     server.ask(&["ACL", "SETUSER", "small", "+function|load"]).await.unwrap();
-    assert_eq!(store(alone(as_small)).begin(&[], Position::default()).await, Ok(false));
+    assert_eq!(store(alone(as_small)).is_new_to(Position::default()).await, Ok(false));
 }

@@ -112,7 +112,7 @@ async fn an_attempt_that_reached_its_shard_alone_is_undone() {
     assert_eq!(world.store.cancel(&first, at(1)).await, Ok(CancelOutcome::Undone));
     assert_eq!(used(&world, &limited).await, [0, 0]);
     let late = world.store.check(&first).await;
-    assert!(matches!(late, Err(StoreError::Unavailable { .. })), "it arrives too late: {late:?}");
+    assert!(matches!(late, Err(StoreError::Aborted { .. })), "it arrives too late: {late:?}");
 }
 
 #[tokio::test]
@@ -256,7 +256,7 @@ async fn a_recall_of_places_that_hold_under_different_reservations_tells_nothing
     assert_eq!(beneath.cancel(&in_shard(&first), at(1)).await, Ok(CancelOutcome::Undone));
     assert!(beneath.check(&in_shard(&second)).await.is_ok());
     let recalled = world.store.recall(&reserve(30)).await;
-    assert!(matches!(recalled, Err(StoreError::Unavailable { .. })), "{recalled:?}");
+    assert!(matches!(recalled, Err(StoreError::Aborted { .. })), "{recalled:?}");
     for attempt in [&first, &second] {
         assert_eq!(world.store.cancel(attempt, at(1)).await, Ok(CancelOutcome::Undone));
     }

@@ -111,7 +111,7 @@ impl Scene {
         loop {
             match timeout(DEADLINE, call()).await {
                 Ok(Ok(answer)) => return answer,
-                Ok(Err(error)) => assert!(error.is_away(), "seed {}: {error}", self.seed),
+                Ok(Err(error)) => assert!(error.is_undecided(), "seed {}: {error}", self.seed),
                 Err(_) => {}
             }
             sleep(PAUSE).await;
@@ -229,7 +229,7 @@ impl Run {
     ) -> Option<Decided> {
         match answer {
             Ok(Ok(Some(CheckOutcome::Decided(decided)))) => return Some(decided),
-            Ok(Ok(None) | Err(StoreError::Unavailable { .. })) => return None,
+            Ok(Ok(None) | Err(StoreError::Unavailable { .. } | StoreError::Aborted { .. })) => return None,
             Ok(Err(StoreError::OutcomeUnknown { .. })) | Err(_) => {}
             Ok(other) => panic!("seed {}: {other:?}", self.scene.seed),
         }

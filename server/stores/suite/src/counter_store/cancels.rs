@@ -4,8 +4,8 @@ use rateguard_core::decision::Mode;
 use rateguard_core::ids::ReservationId;
 use rateguard_core::reservation::ReservationState;
 use rateguard_engine::ports::{
-    Attempt, CancelOutcome, CheckCommand, RequestFingerprint, SLOT_MARGIN_MS, Slot, SlotClaim, SlotHolder,
-    StoreError,
+    Attempt, CancelOutcome, CheckCommand, CheckOutcome, RequestFingerprint, SLOT_MARGIN_MS, Slot, SlotClaim,
+    SlotHolder, StoreError,
 };
 
 use super::CounterBackend;
@@ -57,6 +57,38 @@ pub async fn gives_back_what_a_cancelled_attempt_took(backend: &impl CounterBack
     assert_eq!(used_of_all(&world, &limited, 1).await, [3, 3, 3, 3, 0], "once");
 }
 
+/// Under other limits than at the decision nobody knows what it took, and a recall names none: it stays taken, and the
+/// cancel says so.
+pub async fn says_that_what_was_taken_under_other_limits_stands(backend: &impl CounterBackend) {
+    let world = World::open(backend).await;
+    for (number, others) in [(1, [ask(1, a_minute(20), 4)]), (2, [ask(1, a_minute(10), 0)])] {
+        let taken = attempt(&world, Mode::Consume, &[ask(1, a_minute(10), 4)], number, 0);
+        let request = taken.request.map(|request| RequestFingerprint { id: number.into(), ..request });
+        let taken = CheckCommand { request, ..taken };
+        assert!(world.decide(taken.clone()).await.verdict.allowed);
+        let other = CheckCommand { request, ..attempt(&world, Mode::Consume, &others, number, 0) };
+        assert_eq!(world.store.cancel(&other, at(1)).await, Ok(CancelOutcome::Stands));
+    }
+    assert_eq!(world.used(&ask(1, a_minute(10), 4), at(1)).await, 8);
+}
+
+/// Whoever is undone last may be a recall, which names no amounts: another one has.
+pub async fn gives_back_what_any_cancelled_attempt_names(backend: &impl CounterBackend) {
+    let world = World::open(backend).await;
+    let asking = |first, second| [ask(1, a_minute(10), first), ask(2, any_minute(10), second)];
+    let limited = asking(4, 3);
+    let taken = attempt(&world, Mode::Consume, &limited, 1, 0);
+    assert!(world.decide(taken.clone()).await.verdict.allowed);
+    let [recall, later] = [2, 3].map(|number| attempt(&world, Mode::Consume, &asking(0, 0), number, 0));
+    assert!(matches!(world.store.recall(&recall).await, Ok(Some(CheckOutcome::Decided(_)))));
+    cancel(&world, &taken, 1).await;
+    assert!(matches!(world.store.recall(&later).await, Ok(Some(CheckOutcome::Decided(_)))));
+    assert_eq!(used_of_all(&world, &limited, 1).await, [4, 3]);
+    cancel(&world, &recall, 1).await;
+    cancel(&world, &later, 1).await;
+    assert_eq!(used_of_all(&world, &limited, 1).await, [0, 0]);
+}
+
 /// A window that is over is not given back to, and neither is the next one.
 pub async fn gives_nothing_back_to_a_later_window(backend: &impl CounterBackend) {
     let world = World::open(backend).await;
@@ -79,7 +111,7 @@ pub async fn says_that_a_cancel_comes_too_late(backend: &impl CounterBackend) {
         let outcome = world.store.cancel(command, at(MINUTE_MS)).await;
         assert_eq!(outcome, Ok(CancelOutcome::TooLate));
         let late = world.store.check(command).await;
-        assert!(matches!(late, Err(StoreError::Unavailable { .. })), "{late:?}");
+        assert!(matches!(late, Err(StoreError::Aborted { .. })), "{late:?}");
     }
     assert_eq!(used_of_all(&world, &limited, MINUTE_MS + 1).await, [4], "it stays taken");
 }
@@ -91,9 +123,9 @@ pub async fn refuses_an_attempt_that_was_cancelled_before(backend: &impl Counter
     let command = attempt(&world, Mode::Consume, &limited, 1, 0);
     cancel(&world, &command, 1).await;
     let late = world.store.check(&command).await;
-    assert!(matches!(late, Err(StoreError::Unavailable { .. })), "{late:?}");
+    assert!(matches!(late, Err(StoreError::Aborted { .. })), "{late:?}");
     let recalled = world.store.recall(&command).await;
-    assert!(matches!(recalled, Err(StoreError::Unavailable { .. })), "{recalled:?}");
+    assert!(matches!(recalled, Err(StoreError::Aborted { .. })), "{recalled:?}");
     assert_eq!(used_of_all(&world, &limited, 2).await, [0]);
 }
 
