@@ -8,8 +8,8 @@ use crate::clients::Clients;
 
 /// The windows' length: three edges fit into a round, and a fault lasts for a good part of one.
 pub const WINDOW_MS: i64 = 8_000;
-/// What a window admits, in units.
-pub const LIMIT: i64 = 1_600;
+/// What a window admits, in units: without the share that is kept back it is a multiple of what a call asks for, too.
+pub const LIMIT: i64 = 1_500;
 /// Units that each call asks for.
 pub const AMOUNT: i64 = 5;
 /// What a rule with a local share keeps back for bad times: a call for each replica, and so little that a good window
