@@ -69,14 +69,15 @@ impl Refill {
         whole_units_up(self.ticks_left_of(amount, elapsed_ms), self.period_ms)
     }
 
-    /// The same, rounded down.
-    fn surely_left_of(&self, amount: i64, elapsed_ms: i64) -> i64 {
-        let whole = self.ticks_left_of(amount, elapsed_ms) / i128::from(self.period_ms);
-        i64::try_from(whole).unwrap_or(i64::MAX)
-    }
-
     fn ticks_left_of(&self, amount: i64, elapsed_ms: i64) -> i128 {
         (i128::from(amount) * i128::from(self.period_ms) - self.ticks_in(elapsed_ms)).max(0)
+    }
+
+    /// Ticks of another rate in those of this one, rounded down.
+    fn ticks_of(&self, ticks: i128, other: Self) -> i128 {
+        let (period, other_period) = (i128::from(self.period_ms), i128::from(other.period_ms));
+        // The product of all three is beyond 128 bits.
+        (ticks / other_period) * period + (ticks % other_period) * period / other_period
     }
 
     /// Ticks are parts of a unit: `period_ms` of them are one. Each millisecond gives back `units`.
@@ -194,8 +195,8 @@ impl TokenBucket {
     ///
     /// More is added at the last change: that is no earlier than it was used, so the bucket never
     /// stands lower than if it had been taken with the rest. Of less, only what cannot have been
-    /// given back since is freed: whatever else was used meanwhile, the bucket then stands no lower
-    /// than if the difference had never been taken.
+    /// given back since is freed, to the part of a unit: whatever else was used meanwhile, the bucket
+    /// then stands no lower than if the difference had never been taken.
     ///
     /// A bucket that ran dry may have been forgotten, and is fresh then. What was taken in it stands there
     /// again with what is added, or the same refill would give back both. What others took before it
@@ -203,11 +204,18 @@ impl TokenBucket {
     pub(super) fn correct(&mut self, refill: Refill, taken: i64, delta: i64, at: Millis, now: Millis) {
         // Only a bucket that was forgotten meanwhile is older than the amount.
         let last = if at > self.at { refill } else { self.refill() };
-        let elapsed_ms = now.max(self.at).since(at);
+        if delta >= 0 {
+            let forgotten = if at > self.at && delta > 0 { taken } else { 0 };
+            return self.take(last, delta.saturating_add(forgotten), at);
+        }
+        let (elapsed_ms, period) = (now.max(self.at).since(at), i128::from(last.period_ms));
         // The rate may have been changed since: the faster one gave back more.
-        let left = refill.surely_left_of(taken, elapsed_ms).min(last.surely_left_of(taken, elapsed_ms));
-        let forgotten = if at > self.at && delta > 0 { taken } else { 0 };
-        self.take(last, delta.max(-left).saturating_add(forgotten), at);
+        let left = refill.ticks_left_of(taken, elapsed_ms);
+        let left = last.ticks_of(left, refill).min(last.ticks_left_of(taken, elapsed_ms));
+        let freed = left.min(i128::from(delta.unsigned_abs()) * period);
+        self.settle_to(last, at);
+        self.set_ticks((i128::from(self.used) * period + i128::from(self.remainder) - freed).max(0), last);
+        self.set_idle_at(last);
     }
 
     pub(super) fn is_idle(&self, now: Millis) -> bool {
@@ -259,10 +267,14 @@ impl TokenBucket {
         self.idle_at = self.at.plus(self.ms_until(0, refill, self.at));
     }
 
-    fn settle_to(&mut self, refill: Refill, now: Millis) {
-        let (ticks, period) = (self.ticks(refill, now), i128::from(refill.period_ms));
+    fn set_ticks(&mut self, ticks: i128, refill: Refill) {
+        let period = i128::from(refill.period_ms);
         self.used = i64::try_from(ticks / period).unwrap_or(i64::MAX);
         self.remainder = i64::try_from(ticks % period).unwrap_or(0);
+    }
+
+    fn settle_to(&mut self, refill: Refill, now: Millis) {
+        self.set_ticks(self.ticks(refill, now), refill);
         self.remainder_of = refill.period_ms;
         self.refill_units = refill.units;
         self.at = self.at.max(now);

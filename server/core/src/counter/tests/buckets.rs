@@ -140,9 +140,7 @@ proptest! {
         let mark = counter.take(&limit, taken, at);
         let before = parts(&counter, refill, now);
         counter.correct(mark, taken, used - taken, now);
-        let period = i128::from(refill.period_ms());
-        let whole_units_left = before / period;
-        let expected = i128::from(taken - used).min(whole_units_left) * period;
+        let expected = (i128::from(taken - used) * i128::from(refill.period_ms())).min(before);
         prop_assert_eq!(before - parts(&counter, refill, now), expected);
     }
 
@@ -243,6 +241,19 @@ fn correcting_by_nothing_does_not_forgive_a_part_of_a_unit() {
     counter.charge(&limit, 0, now, now);
     counter.correct(mark, 1, 0, now);
     assert_eq!(counter.read(&limit, 1, now).denied, Some(RetryAfter::Millis(59_999)));
+}
+
+#[test]
+fn what_is_held_and_released_again_and_again_is_all_there_at_the_end() {
+    let limit = bucket(1, 60_000, 10);
+    let mut counter = Counter::fresh(&limit, Millis::new(NOON));
+    for call in 0..100 {
+        let now = Millis::new(NOON + 10 * call);
+        assert_eq!(counter.read(&limit, 1, now).denied, None, "call {call}");
+        let mark = counter.take(&limit, 1, now);
+        counter.correct(mark, 1, -1, now.plus(5));
+    }
+    assert_eq!(counter.read(&limit, 0, Millis::new(NOON + 1_000)).used, 0);
 }
 
 #[test]

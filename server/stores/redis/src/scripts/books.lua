@@ -38,26 +38,31 @@ do
     end
   end
 
-  -- Of an amount taken so long ago, what can surely not have been given back.
-  local function surely_left(amount, units, period, elapsed_ms)
-    local ticks = subtract(multiply(amount, period), multiply(units, elapsed_ms))
-    if less(ticks, 0) then return 0 end
-    return saturated((divide(ticks, period)))
+  -- Of an amount taken so long ago, what cannot have been given back: in parts of a unit, `period` of which are one.
+  local function ticks_left(amount, units, period, elapsed_ms)
+    return most(subtract(multiply(amount, period), multiply(units, elapsed_ms)), 0)
   end
 
   -- A mark is an array: kind, and up to three numbers of its kind.
   local function correct_bucket(counter, mark, taken, delta, now)
     local at, units, period = mark[2], counter[6], counter[5]
     if at > counter[7] then units, period = mark[3], mark[4] end
+    if not less(delta, 0) then
+      -- A bucket that was forgotten has what was taken in it again.
+      if at > counter[7] and less(0, delta) then delta = add(delta, taken) end
+      bucket_take(counter, units, period, delta, at)
+      return
+    end
     local elapsed_ms = since(math.max(now, counter[7]), at)
     local left = least(
-      surely_left(taken, mark[3], mark[4], elapsed_ms),
-      surely_left(taken, units, period, elapsed_ms)
+      (divide(multiply(ticks_left(taken, mark[3], mark[4], elapsed_ms), period), mark[4])),
+      ticks_left(taken, units, period, elapsed_ms)
     )
-    local amount = most(delta, subtract(0, left))
-    -- A bucket that was forgotten has what was taken in it again.
-    if at > counter[7] and less(0, delta) then amount = add(amount, taken) end
-    bucket_take(counter, units, period, amount, at)
+    local freed = least(left, multiply(subtract(0, delta), period))
+    bucket_settle(counter, units, period, at)
+    local ticks = subtract(add(multiply(counter[3], period), counter[4]), freed)
+    counter[3], counter[4] = divide(most(ticks, 0), period)
+    set_idle_at(counter, units, period)
   end
 
   -- Corrects an amount taken at a mark, where that still counts.
