@@ -217,9 +217,8 @@ impl OpenStores {
         let workspaces = self.config.snapshot().await?.workspaces;
         let workspaces: Vec<_> = workspaces.into_iter().map(|workspace| workspace.id).collect();
         let log_end = self.events.end().await?;
-        let until = Instant::now() + REDIS_WITHIN;
-        if once_redis_answers(until, || store.is_new_to(log_end)).await? {
-            once_redis_answers(until, || store.begin(&workspaces, log_end)).await?;
+        if once_redis_answers(|| store.is_new_to(log_end)).await? {
+            once_redis_answers(|| store.begin(&workspaces, log_end)).await?;
             tracing::warn!(
                 "Redis knows nothing of this installation: budgets are counted again from the events; plain \
                  limits begin anew, and what reservations held is free"
@@ -350,12 +349,9 @@ pub fn database_server(config: &Config) -> anyhow::Result<PostgresDatabase> {
     Ok(server)
 }
 
-/// Asks a Redis that does not answer again, but not after the instant. Each thing that it says instead is told once.
-async fn once_redis_answers<T>(
-    until: Instant,
-    ask: impl AsyncFn() -> Result<T, StoreError>,
-) -> Result<T, StoreError> {
-    let mut told = None;
+/// Asks a Redis that does not answer again, for a while. Each thing that it says instead is told once.
+async fn once_redis_answers<T>(ask: impl AsyncFn() -> Result<T, StoreError>) -> Result<T, StoreError> {
+    let (until, mut told) = (Instant::now() + REDIS_WITHIN, None);
     loop {
         match ask().await {
             Err(error) if error.is_away() && Instant::now() < until => {

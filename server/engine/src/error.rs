@@ -328,7 +328,7 @@ impl From<StoreError> for EngineError {
                     format!("the {store} store did not say whether it was done; send the same again");
                 Self::new(Reason::OutcomeUnknown, message)
             }
-            StoreError::Aborted { store, detail } => Self::new(
+            StoreError::AttemptRefused { store, detail } => Self::new(
                 Reason::StoreUnavailable,
                 format!("the {store} store: {detail}; send the same again"),
             ),

@@ -40,6 +40,9 @@ pub const COUNTERS_DEADLINE_GRACE: Duration = Duration::from_millis(15);
 const STORE: &str = "counter";
 /// Cancels that are under way at once.
 const CANCELS_AT_ONCE: usize = 16;
+/// Cancels that are tried between two pauses, where a part of the store is away: refused calls cost little, and what
+/// waits for another part is not to wait behind them.
+const CANCELS_A_TURN: usize = 1_024;
 /// Between two tries of cancels while the counters do not answer.
 const CANCEL_PAUSE: Duration = Duration::from_millis(100);
 /// Longest wait at the stop for cancels that are left.
@@ -75,7 +78,10 @@ const DUE_PART: u32 = 2;
 
 /// Whether an error means that nothing was done.
 pub(crate) fn is_surely_not_done(error: &StoreError) -> bool {
-    matches!(error, StoreError::Unavailable { .. } | StoreError::Aborted { .. } | StoreError::Full { .. })
+    matches!(
+        error,
+        StoreError::Unavailable { .. } | StoreError::AttemptRefused { .. } | StoreError::Full { .. }
+    )
 }
 
 impl Gate {
@@ -194,28 +200,42 @@ impl Gate {
     /// Tries all that wait until they are done.
     async fn undo_waiting(&self, guard: &Guard) {
         while !guard.cancels.is_empty() {
-            if !self.undo_some(guard).await {
+            if !self.undo_turn(guard).await {
                 sleep(self.clock.spread(CANCEL_PAUSE)).await;
             }
         }
     }
 
-    /// Tries some of them; says whether all of these were done.
-    async fn undo_some(&self, guard: &Guard) -> bool {
+    /// Tries each that waits now once, or many of them; says whether all of these were done.
+    async fn undo_turn(&self, guard: &Guard) -> bool {
+        let (mut left, mut all_done) = (guard.cancels.len().min(CANCELS_A_TURN), true);
+        while left > 0 {
+            let count = left.min(CANCELS_AT_ONCE);
+            all_done &= self.undo_some(guard, count).await;
+            left -= count;
+        }
+        all_done
+    }
+
+    /// Tries so many of them; says whether all of these were done, or cannot be.
+    async fn undo_some(&self, guard: &Guard, count: usize) -> bool {
         // Dropped in the middle it loses none.
-        let mut taken = Taken { cancels: &guard.cancels, due: guard.cancels.take(CANCELS_AT_ONCE) };
+        let mut taken = Taken { cancels: &guard.cancels, due: guard.cancels.take(count) };
         let now = self.clock.now();
         let tries = taken
             .due
             .iter()
             .map(|due| guard.pass(place_of(&due.command), self.counters.cancel(&due.command, now)));
         let outcomes = join_all(tries).await;
-        let count = |of| outcomes.iter().flatten().filter(|outcome| **outcome == of).count();
-        guard.cancels.done(count(CancelOutcome::Undone));
-        guard.cancels.give_up(count(CancelOutcome::Stands) + count(CancelOutcome::TooLate));
+        let is_away = |outcome: &Result<_, StoreError>| outcome.as_ref().is_err_and(StoreError::is_away);
+        let (away, ended): (Vec<_>, Vec<_>) = outcomes.iter().partition(|outcome| is_away(outcome));
+        let undone = ended.iter().filter(|outcome| ***outcome == Ok(CancelOutcome::Undone)).count();
+        guard.cancels.done(undone);
+        // Also what answers an error, as data that are damaged do: it would answer that each time.
+        guard.cancels.give_up(ended.len() - undone);
         let mut outcomes = outcomes.iter();
-        taken.due.retain(|_| outcomes.next().is_none_or(Result::is_err));
-        taken.due.is_empty()
+        taken.due.retain(|_| outcomes.next().is_none_or(is_away));
+        away.is_empty()
     }
 
     async fn pass<T>(

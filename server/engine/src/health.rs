@@ -13,14 +13,24 @@ const WORKSPACES_NAMED_MAX: usize = 8;
 /// How the counters are, and what has become of them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct CounterFigures {
-    /// Counters over all workspaces, when they were asked last: once a minute.
-    pub live_counters: u64,
-    /// Ids of decisions that were forgotten before their time.
-    pub request_ids_forgotten_early: u64,
-    /// Charges on overflow counters, over all workspaces.
-    pub overflow_charges: u64,
+    /// How they were when their store told it last, which is asked once a minute; `None` before it has.
+    pub seen: Option<SeenCounters>,
     /// Workspaces whose counters were lost and whose budgets this process has counted again, since it began.
     pub rebuilt: u64,
+}
+
+/// The counters of all workspaces, and of all processes that share their store. Such a store looks at a part of them
+/// each time, and what it has lost since is not in it any more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SeenCounters {
+    /// Counters that exist.
+    pub live: u64,
+    /// Ids of decisions that were forgotten before their time.
+    pub request_ids_forgotten_early: u64,
+    /// How often this process has found those of a workspace, or of a part of one, lost or set back.
+    pub losses: u64,
+    /// Charges on overflow counters.
+    pub overflow_charges: u64,
 }
 
 /// The same, as they change.
@@ -29,10 +39,12 @@ pub(crate) struct CounterCounts(Mutex<CounterFigures>);
 
 impl CounterCounts {
     pub(crate) fn note(&self, health: &CounterHealth) {
-        let mut figures = self.0.lock();
-        figures.live_counters = health.live_counters;
-        figures.request_ids_forgotten_early = health.request_ids_forgotten_early;
-        figures.overflow_charges = health.overflowed.iter().map(|known| known.charges).sum();
+        self.0.lock().seen = Some(SeenCounters {
+            live: health.live_counters,
+            request_ids_forgotten_early: health.request_ids_forgotten_early,
+            losses: health.losses,
+            overflow_charges: health.overflowed.iter().map(|known| known.charges).sum(),
+        });
     }
 
     pub(crate) fn note_rebuilt(&self) {
@@ -103,9 +115,9 @@ mod tests {
             .iter()
             .map(|(number, charges)| Overflowed { workspace: workspace(*number), charges: *charges });
         CounterHealth {
-            live_counters: 0,
             request_ids_forgotten_early: request_ids,
             overflowed: overflowed.collect(),
+            ..CounterHealth::default()
         }
     }
 

@@ -86,7 +86,7 @@ pub enum StoreError {
     /// Nothing was done: an attempt at the same request id is half done, or this one was cancelled before. Of the store
     /// it says nothing.
     #[error("{store}: {detail}")]
-    Aborted {
+    AttemptRefused {
         /// Which store.
         store: &'static str,
         /// What is half done or cancelled.
@@ -134,6 +134,6 @@ impl StoreError {
 
     /// Whether a check was left without a decision, so that its rules' failure policies decide.
     pub fn is_undecided(&self) -> bool {
-        self.is_away() || matches!(self, Self::Aborted { .. })
+        self.is_away() || matches!(self, Self::AttemptRefused { .. })
     }
 }

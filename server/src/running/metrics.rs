@@ -14,7 +14,7 @@ use prometheus_client::registry::Registry;
 use rateguard_engine::degraded::DegradedFigures;
 use rateguard_engine::engine::Engine;
 use rateguard_engine::gate::CancelFigures;
-use rateguard_engine::health::CounterFigures;
+use rateguard_engine::health::{CounterFigures, SeenCounters};
 use rateguard_engine::leases::LeaseFigures;
 use rateguard_engine::pulse::StoreState;
 
@@ -26,7 +26,7 @@ pub(super) const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0
 /// The figures of now.
 ///
 /// # Errors
-/// None that writing to memory can have.
+/// Writing to memory has none.
 pub(super) fn text(engine: &Engine, report: &Report) -> Result<String, fmt::Error> {
     let mut registry = Registry::with_prefix("rateguard");
     registry.register_collector(Box::new(Figures {
@@ -42,7 +42,7 @@ pub(super) fn text(engine: &Engine, report: &Report) -> Result<String, fmt::Erro
     Ok(text)
 }
 
-/// All of it, as of one instant.
+/// All of it.
 #[derive(Debug)]
 struct Figures {
     degraded: DegradedFigures,
@@ -78,7 +78,8 @@ impl Figures {
         let help = "Decisions taken without the shared counters, by the failure policy that took them";
         counted(encoder, "degraded_decisions", help, &series)?;
         let CancelFigures { queued, done, dropped } = self.cancels;
-        let help = "Checks whose outcome the shared counters did not tell";
+        let help =
+            "Checks whose outcome was not heard: the counters did not answer, or the caller was gone before";
         counted(encoder, "unheard_checks", help, &[([], queued)])?;
         let series: [(&[Label], u64); 2] =
             [(&[("outcome", "undone")], done), (&[("outcome", "dropped")], dropped)];
@@ -87,52 +88,53 @@ impl Figures {
     }
 
     fn leases(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
-        let LeaseFigures {
-            decided_here,
-            denied_here,
-            decided_by_store,
-            exchanges,
-            units_lent,
-            units_returned,
-            units_forfeited,
-            counters,
-        } = self.leases;
-        let series: [(&[Label], u64); 3] = [
-            (&[("by", "lease"), ("decision", "allowed")], decided_here.saturating_sub(denied_here)),
-            (&[("by", "lease"), ("decision", "denied")], denied_here),
-            (&[("by", "store"), ("decision", "any")], decided_by_store),
+        let leases = self.leases;
+        let told = [
+            ("lease_decisions", "Checks decided by units that were taken in advance", leases.decided_here),
+            (
+                "lease_denials",
+                "Of these, denied by what the shared counters had just denied",
+                leases.denied_here,
+            ),
+            (
+                "lease_misses",
+                "Checks with a leased rule that the shared counters were asked",
+                leases.decided_by_store,
+            ),
+            ("lease_exchanges", "Questions for units, each for many counters", leases.exchanges),
+            ("lease_units_taken", "Units taken in advance", leases.units_lent),
+            ("lease_units_returned", "Of these, given back unused", leases.units_returned),
+            ("lease_units_forfeited", "Of these, unused and not to be given back", leases.units_forfeited),
         ];
-        let help = "Checks with a leased rule, by units held in advance or by the shared counters";
-        counted(encoder, "leased_decisions", help, &series)?;
-        let help = "Questions to the shared counters for units, each for many counters";
-        counted(encoder, "lease_exchanges", help, &[([], exchanges)])?;
-        let series: [(&[Label], u64); 3] = [
-            (&[("outcome", "lent")], units_lent),
-            (&[("outcome", "returned")], units_returned),
-            (&[("outcome", "forfeited")], units_forfeited),
-        ];
-        let help = "Units taken in advance; given back unused; unused and not to be given back";
-        counted(encoder, "lease_units", help, &series)?;
-        gauged(
-            encoder,
-            "leased_counters",
-            "Counters of which units may be held in advance",
-            &[([], counters)],
-        )
+        for (name, help, figure) in told {
+            counted(encoder, name, help, &[([], figure)])?;
+        }
+        gauged(encoder, "lease_counters", "Counters of which units may be held", &[([], leases.counters)])
     }
 
     fn counters(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
-        let CounterFigures { live_counters, request_ids_forgotten_early, overflow_charges, rebuilt } =
-            self.counters;
-        let help = "Counters that exist, as of a minute ago at most";
-        gauged(encoder, "live_counters", help, &[([], live_counters)])?;
-        let help = "Ids of checks forgotten before their time: their repetitions may consume again";
-        counted(encoder, "request_ids_forgotten_early", help, &[([], request_ids_forgotten_early)])?;
-        let help = "Charges on overflow counters, which a workspace's values share beyond live_counters_max";
-        counted(encoder, "overflow_charges", help, &[([], overflow_charges)])?;
+        let help = "Workspaces whose counters were found lost and whose budgets were counted again here";
+        counted(encoder, "lost_counters_rebuilt", help, &[([], self.counters.rebuilt)])?;
+        let Some(seen) = self.counters.seen else { return Ok(()) };
+        let SeenCounters { live, request_ids_forgotten_early, losses, overflow_charges } = seen;
         let help =
-            "Times that a workspace's counters were found lost and its budgets were counted again here";
-        counted(encoder, "lost_counters_rebuilt", help, &[([], rebuilt)])
+            "Times that counters of a workspace, or of a shard of one, were found lost or set back here";
+        counted(encoder, "lost_counters", help, &[([], losses)])?;
+        // They fall with what the store loses, and replicas that share it tell the same.
+        let told = [
+            ("store_counters", "Counters in the store, which replicas may share, as looked at last", live),
+            (
+                "store_request_ids_forgotten_early",
+                "Ids of checks that the store forgot before their time: repetitions may consume again",
+                request_ids_forgotten_early,
+            ),
+            (
+                "store_overflow_charges",
+                "Charges on overflow counters in the store: a workspace is beyond live_counters_max",
+                overflow_charges,
+            ),
+        ];
+        told.iter().try_for_each(|(name, help, figure)| gauged(encoder, name, help, &[([], *figure)]))
     }
 
     fn standing(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
@@ -141,7 +143,12 @@ impl Figures {
         let ages: Vec<_> = self.of_stores(|state| age(state).as_secs_f64());
         gauged(encoder, "store_age_seconds", "Since a store answered last", &ages)?;
         let failing: Vec<_> = self.of_stores(|state| u64::from(state.failure.is_some()));
-        gauged(encoder, "store_failing", "Whether a store has failed since it answered last", &failing)
+        gauged(
+            encoder,
+            "store_failing",
+            "Whether the server's own tasks have failed at a store since it answered last",
+            &failing,
+        )
     }
 
     fn of_stores<N>(&self, figure: impl Fn(&StoreState) -> N) -> Vec<(Vec<Label>, N)> {
@@ -183,4 +190,81 @@ fn written<L: AsRef<[Label]>, N: Copy, M: EncodeMetric>(
         let labels = labels.as_ref();
         figure(*value).encode(metric.encode_family(&labels)?)
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use rateguard_engine::pulse::StoreFailure;
+
+    use super::*;
+
+    #[test]
+    fn every_figure_is_told_under_its_own_name() {
+        let figures = Figures {
+            degraded: DegradedFigures {
+                open_allowed: 1,
+                closed_denied: 2,
+                local_allowed: 3,
+                local_denied: 4,
+            },
+            cancels: CancelFigures { queued: 5, done: 6, dropped: 7 },
+            leases: LeaseFigures {
+                decided_here: 8,
+                denied_here: 9,
+                decided_by_store: 10,
+                exchanges: 11,
+                units_lent: 12,
+                units_returned: 13,
+                units_forfeited: 14,
+                counters: 15,
+            },
+            counters: CounterFigures {
+                seen: Some(SeenCounters {
+                    live: 16,
+                    request_ids_forgotten_early: 17,
+                    losses: 20,
+                    overflow_charges: 18,
+                }),
+                rebuilt: 19,
+            },
+            stores: vec![
+                StoreState { store: "config", age_ms: 1_500, failure: None },
+                StoreState { store: "event log", age_ms: 0, failure: Some(StoreFailure::Full) },
+            ],
+            is_ready: true,
+        };
+        let mut registry = Registry::with_prefix("rateguard");
+        registry.register_collector(Box::new(figures));
+        let mut text = String::new();
+        encode(&mut text, &registry).unwrap();
+        let series: Vec<&str> = text.lines().filter(|line| !line.starts_with('#')).collect();
+        let expected = [
+            r#"rateguard_degraded_decisions_total{policy="open",decision="allowed"} 1"#,
+            r#"rateguard_degraded_decisions_total{policy="closed",decision="denied"} 2"#,
+            r#"rateguard_degraded_decisions_total{policy="local",decision="allowed"} 3"#,
+            r#"rateguard_degraded_decisions_total{policy="local",decision="denied"} 4"#,
+            "rateguard_unheard_checks_total 5",
+            r#"rateguard_unheard_checks_ended_total{outcome="undone"} 6"#,
+            r#"rateguard_unheard_checks_ended_total{outcome="dropped"} 7"#,
+            "rateguard_lease_decisions_total 8",
+            "rateguard_lease_denials_total 9",
+            "rateguard_lease_misses_total 10",
+            "rateguard_lease_exchanges_total 11",
+            "rateguard_lease_units_taken_total 12",
+            "rateguard_lease_units_returned_total 13",
+            "rateguard_lease_units_forfeited_total 14",
+            "rateguard_lease_counters 15",
+            "rateguard_lost_counters_rebuilt_total 19",
+            "rateguard_lost_counters_total 20",
+            "rateguard_store_counters 16",
+            "rateguard_store_request_ids_forgotten_early 17",
+            "rateguard_store_overflow_charges 18",
+            "rateguard_ready 1",
+            r#"rateguard_store_age_seconds{store="config"} 1.5"#,
+            r#"rateguard_store_age_seconds{store="event log"} 0.0"#,
+            r#"rateguard_store_failing{store="config"} 0"#,
+            r#"rateguard_store_failing{store="event log"} 1"#,
+        ];
+        assert_eq!(series, expected);
+    }
 }

@@ -166,6 +166,13 @@ async fn a_start_waits_for_a_redis_that_does_not_answer_until_it_is_told_to_stop
     redis.resume().unwrap();
 }
 
+/// What `/metrics` tells of a series.
+async fn figure(server: &Server, series: &str) -> u64 {
+    let told = Http::new().read(&format!("{}/metrics", server.address)).await;
+    let figure = told.lines().find_map(|line| line.strip_prefix(series)).expect(series);
+    figure.trim().parse().unwrap()
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn metrics_tell_of_decisions_without_the_counters_by_policy() {
     let database = Database::shared().await;
@@ -179,16 +186,15 @@ async fn metrics_tell_of_decisions_without_the_counters_by_policy() {
     eventually("the key is known", async || check().await.is_ok_and(|answer| !answer.degraded)).await;
     redis.pause().unwrap();
     assert!(check().await.unwrap().degraded);
-    let told = Http::new().read(&format!("{}/metrics", server.address)).await;
-    redis.resume().unwrap();
-    let figure = |series: &str| {
-        let of_it = told.lines().find_map(|line| line.strip_prefix(series));
-        of_it.and_then(|figure| figure.trim().parse::<u64>().ok())
-    };
     let allowed = r#"rateguard_degraded_decisions_total{policy="open",decision="allowed"}"#;
     for series in [allowed, "rateguard_unheard_checks_total"] {
-        assert!(figure(series) >= Some(1), "{series} in {told}");
+        assert!(figure(&server, series).await >= 1, "{series}");
     }
+    redis.resume().unwrap();
+    eventually("the check is undone", async || {
+        figure(&server, r#"rateguard_unheard_checks_ended_total{outcome="undone"}"#).await >= 1
+    })
+    .await;
     assert!(server.interrupt().await.success());
 }
 
@@ -213,6 +219,9 @@ async fn lost_memory_is_noticed_and_budgets_are_counted_again_from_the_events() 
     assert_eq!(here.reserve("kept", 1).await.decision(), v1::Decision::Denied);
     let state = manager.budget_state(&budget.id).await;
     assert_eq!((state.spent_nanos, state.held_nanos), (700, 300));
+    let [here, there] = &pair.servers;
+    let rebuilt = async |server| figure(server, "rateguard_lost_counters_rebuilt_total").await;
+    eventually("the loss is told", async || rebuilt(here).await + rebuilt(there).await > 0).await;
     pair.stop().await;
 }
 

@@ -46,7 +46,8 @@ struct Counts {
 /// Cancels so far. Counts begin with the process.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct CancelFigures {
-    /// Checks and recalls whose outcome was not known, and that took or kept something if they arrived.
+    /// Checks, and questions of refused ones for an earlier answer, whose outcome was not known: the counters did not
+    /// answer, or the caller was gone before. They took or kept something if they arrived.
     pub queued: u64,
     /// Of these, undone.
     pub done: u64,
@@ -83,13 +84,12 @@ impl Cancels {
         self.counts.done.fetch_add(count as u64, Ordering::Relaxed);
     }
 
-    /// Puts back what was not done, unless its time is over.
+    /// Puts back what was not done, behind the others, unless its time is over.
     pub(super) fn put_back(&self, mut due: Vec<Due>) {
         let before = due.len();
         due.retain(|due| due.since.elapsed() < CANCEL_LIFE);
         self.give_up(before - due.len());
-        let mut waiting = self.waiting.lock();
-        due.into_iter().rev().for_each(|due| waiting.push_front(due));
+        self.waiting.lock().extend(due);
     }
 
     /// Gives everything up that waits.
@@ -99,7 +99,11 @@ impl Cancels {
     }
 
     pub(super) fn is_empty(&self) -> bool {
-        self.waiting.lock().is_empty()
+        self.len() == 0
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.waiting.lock().len()
     }
 
     pub(super) fn figures(&self) -> CancelFigures {
@@ -121,5 +125,39 @@ impl Cancels {
                 "checks whose outcome is not known were not undone: what they took stays taken for its window"
             );
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rateguard_core::decision::Mode;
+    use rateguard_core::ids::WorkspaceId;
+    use rateguard_core::time::Millis;
+    use smallvec::SmallVec;
+
+    use super::*;
+    use crate::ports::{Attempt, RequestFingerprint};
+
+    fn command(id: u128) -> CheckCommand {
+        let request =
+            RequestFingerprint { id, content: 1, expires_at: Millis::new(100), attempt: Some(Attempt(1)) };
+        CheckCommand {
+            workspace: WorkspaceId::from_random([1; 16]),
+            now: Millis::ZERO,
+            mode: Mode::Consume,
+            charges: SmallVec::new(),
+            units: SmallVec::new(),
+            request: Some(request),
+            reservation: None,
+        }
+    }
+
+    #[test]
+    fn what_could_not_be_done_lets_the_others_go_first() {
+        let cancels = Cancels::default();
+        (0..3).for_each(|id| cancels.queue(&command(id)));
+        cancels.put_back(cancels.take(2));
+        let order: Vec<_> = cancels.take(3).iter().filter_map(|due| Some(due.command.request?.id)).collect();
+        assert_eq!(order, [2, 0, 1]);
     }
 }

@@ -107,8 +107,8 @@ pub enum CheckOutcome {
 pub enum CancelOutcome {
     /// It is undone: nothing stands that it alone was answered with, and nothing will, should it arrive later.
     Undone,
-    /// It was the last that a decision was answered to, and what that took stays taken until its windows are over: none
-    /// of those that were cancelled named the decision's amounts.
+    /// What the decision took that it was answered with stays taken until its windows are over: too many were answered
+    /// to know of each, or it was the last, and none that was cancelled named the decision's amounts.
     Stands,
     /// The time of its request id is over, and nothing is known of it any more: what it took, if it arrived,
     /// stays taken until its windows are over.
@@ -229,6 +229,8 @@ pub struct CounterHealth {
     /// Ids of decisions that were forgotten before their time: a repetition of such a call is
     /// decided anew.
     pub request_ids_forgotten_early: u64,
+    /// How often this process has found the counters of a workspace, or of a part of one, lost or set back.
+    pub losses: u64,
     /// The workspaces with charges on overflow counters, in no order.
     pub overflowed: Vec<Overflowed>,
 }
@@ -271,7 +273,7 @@ pub trait CounterStore: Send + Sync + 'static {
 
     /// Undoes the attempt of a command, as if it had never been made: what it took is given back and
     /// its reservation released, unless another attempt at the same request id was answered by the same
-    /// decision. Should the attempt arrive later, it is refused as [`StoreError::Aborted`]. Again
+    /// decision. Should the attempt arrive later, it is refused as [`StoreError::AttemptRefused`]. Again
     /// does nothing; neither does the cancel of a command without an attempt. Only while the time of the
     /// request id lasts is it known what an attempt took.
     ///

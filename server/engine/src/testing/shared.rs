@@ -115,7 +115,7 @@ impl State {
         let id = command.request.map(|request| request.id);
         let attempt = command.request.and_then(|request| request.attempt);
         if id.zip(attempt).is_some_and(|attempt| self.cancelled.contains(&attempt)) {
-            return Err(StoreError::Aborted { store: "counter", detail: "the attempt was cancelled" });
+            return Err(StoreError::AttemptRefused { store: "counter", detail: "the attempt was cancelled" });
         }
         let replayed = id.is_some_and(|id| self.decided.contains_key(&id));
         let mode = if replayed { Mode::Peek } else { command.mode };

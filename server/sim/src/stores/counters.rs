@@ -187,7 +187,7 @@ impl CounterServer {
         turn.limits.extend(command.charges.iter().map(|charge| (charge.counter, charge.limit)));
         let Some(outcome) = self.decide(&mut turn, replica, &at(&command, shown)).await? else {
             let detail = "the attempt was cancelled before it arrived";
-            return Err(StoreError::Aborted { store: "counter", detail });
+            return Err(StoreError::AttemptRefused { store: "counter", detail });
         };
         match self.flaw {
             Some(Flaw::DenialKeepsFirst) => turn.keep_first(self, &command, &outcome).await?,
@@ -208,7 +208,7 @@ impl CounterServer {
     ) -> Result<Option<CheckOutcome>, StoreError> {
         match self.inner.check(command).await {
             Ok(outcome) => Ok(Some(outcome)),
-            Err(StoreError::Aborted { .. }) => {
+            Err(StoreError::AttemptRefused { .. }) => {
                 let told = StoreDeed::Refused(Box::new(at(command, turn.now)));
                 self.tell(turn, replica, told).await?;
                 Ok(None)

@@ -33,8 +33,20 @@ pub(crate) struct Attempts {
     cancelled: Fading<(u128, Attempt), ()>,
 }
 
+/// What an attempt leaves that is taken from those that a decision has answered.
+#[derive(Debug, PartialEq)]
+pub(crate) enum Left {
+    /// Others that it has answered, or nothing that is known.
+    Others,
+    /// Nobody: it is to be undone.
+    Nobody(Box<Decision>),
+    /// The decision, which cannot be undone: too many were answered, or none that was cancelled named its amounts.
+    Standing,
+}
+
 /// The attempts that one decision has answered.
 struct Answered {
+    /// None where it stands whatever becomes of them.
     attempts: SmallVec<[Attempt; 2]>,
     decision: Decision,
     /// Whether one that was cancelled named what the decision was asked.
@@ -69,12 +81,12 @@ impl Attempts {
     pub(crate) fn repeated(&mut self, request: &RequestFingerprint) {
         let Some(attempt) = request.attempt else { return };
         let Some(answered) = self.answered.get_mut(&request.id) else { return };
-        if answered.attempts.contains(&attempt) {
+        if answered.attempts.is_empty() || answered.attempts.contains(&attempt) {
             return;
         }
         answered.attempts.push(attempt);
         if answered.attempts.len() > ATTEMPTS_MAX {
-            self.answered.remove(&request.id);
+            answered.attempts.clear();
         }
     }
 
@@ -91,24 +103,33 @@ impl Attempts {
         }
     }
 
-    /// Takes an attempt, which asked so much, from those that a decision has answered. Gives the decision when it was
-    /// the last one, and whether any of them named what the decision was asked.
+    /// Takes an attempt, which asked so much, from those that a decision has answered. What was reserved is known by
+    /// itself, whatever they named.
     pub(crate) fn leave(
         &mut self,
         request: &RequestFingerprint,
         charges: &[Charge],
-    ) -> Option<(Decision, bool)> {
-        let attempt = request.attempt?;
-        let answered = self.answered.get_mut(&request.id)?;
-        let before = answered.attempts.len();
-        answered.attempts.retain(|other| *other != attempt);
-        if answered.attempts.len() == before {
-            return None;
+        is_reserved: bool,
+    ) -> Left {
+        let known = request.attempt.and_then(|attempt| Some((attempt, self.answered.get_mut(&request.id)?)));
+        let Some((attempt, answered)) = known else { return Left::Others };
+        if answered.attempts.is_empty() {
+            return if is_reserved { Left::Others } else { Left::Standing };
         }
-        answered.is_named |= answered.decision.charges.as_slice() == charges;
-        let was_last = answered.attempts.is_empty();
-        let last = was_last.then(|| self.answered.remove(&request.id)).flatten();
-        last.map(|answered| (answered.decision, answered.is_named))
+        let Some(place) = answered.attempts.iter().position(|other| *other == attempt) else {
+            return Left::Others;
+        };
+        answered.attempts.remove(place);
+        answered.is_named |= is_reserved || answered.decision.charges.as_slice() == charges;
+        if !answered.attempts.is_empty() {
+            return Left::Others;
+        }
+        if !answered.is_named {
+            return Left::Standing;
+        }
+        self.answered
+            .remove(&request.id)
+            .map_or(Left::Others, |answered| Left::Nobody(Box::new(answered.decision)))
     }
 
     /// A decision stands from now on, whatever becomes of its attempts.
@@ -195,10 +216,10 @@ mod tests {
         let mut attempts = Attempts::default();
         attempts.decided(&request(1), Millis::new(100), taken);
         attempts.repeated(&request(2));
-        assert_eq!(attempts.leave(&request(1), &[]), None);
-        assert_eq!(attempts.leave(&request(1), &[]), None);
-        assert_eq!(attempts.leave(&request(2), &[]), Some((taken(), true)));
-        assert_eq!(attempts.leave(&request(2), &[]), None);
+        assert_eq!(attempts.leave(&request(1), &[], false), Left::Others);
+        assert_eq!(attempts.leave(&request(1), &[], false), Left::Others);
+        assert_eq!(attempts.leave(&request(2), &[], false), Left::Nobody(Box::new(taken())));
+        assert_eq!(attempts.leave(&request(2), &[], false), Left::Others);
     }
 
     #[test]
@@ -207,7 +228,7 @@ mod tests {
         attempts.decided(&request(0), Millis::new(100), taken);
         (1..=8).for_each(|attempt| attempts.repeated(&request(attempt)));
         for attempt in 0..=8 {
-            assert_eq!(attempts.leave(&request(attempt), &[]), None);
+            assert_eq!(attempts.leave(&request(attempt), &[], false), Left::Standing);
         }
     }
 

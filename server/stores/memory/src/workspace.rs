@@ -365,7 +365,7 @@ impl State {
         let Some(request) = check.request.as_ref() else { return Ok(None) };
         if self.attempts.is_cancelled(request, check.now) {
             let detail = "the attempt was cancelled before it arrived";
-            return Err(StoreError::Aborted { store: STORE, detail });
+            return Err(StoreError::AttemptRefused { store: STORE, detail });
         }
         let repeated = self.repeated(check, request);
         if matches!(&repeated, Some(Outcome { outcome: CheckOutcome::Decided(_), .. })) {

@@ -31,6 +31,8 @@ const SILENCE_MAX: Duration = Duration::from_millis(500);
 
 /// What a server says that does not have the functions.
 const UNKNOWN_FUNCTION: &str = "Function not found";
+/// What callers are told whose time is over before there is a connection, and so is that of making one.
+const NO_CONNECTION: &str = "there was no connection in time";
 /// Between two questions to a cluster whose keys move.
 const MOVED_PAUSE: Duration = Duration::from_millis(2);
 
@@ -133,7 +135,7 @@ impl Link {
     async fn ask(&self, asked: Asked<'_>, deadline: Instant) -> Result<Value, Failure> {
         let wire = match timeout_at(deadline, self.wire()).await {
             Ok(wire) => wire.map_err(Failure::NotSent)?,
-            Err(_) => return Err(Failure::NotSent("there was no connection in time".to_owned())),
+            Err(_) => return Err(Failure::NotSent(NO_CONNECTION.to_owned())),
         };
         match deadline::by(deadline, wire.send(asked)).await {
             Some(outcome) => {
@@ -202,7 +204,7 @@ impl Link {
         let task = tokio::spawn(async move {
             match tokio::time::timeout(within, door.open()).await {
                 Ok(wire) => wire.map(Arc::new).map_err(|error| error.to_string()),
-                Err(_) => Err("no connection was made in time".to_owned()),
+                Err(_) => Err(NO_CONNECTION.to_owned()),
             }
         });
         let ended = async move { task.await.unwrap_or_else(|error| Err(error.to_string())) };

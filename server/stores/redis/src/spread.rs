@@ -185,13 +185,16 @@ fn held(decided: &Decided) -> Option<&ReservationId> {
 /// An earlier attempt at the same id stands in one place and not in another, or under another reservation: it
 /// is being undone, or one place has forgotten it.
 fn half_done() -> StoreError {
-    StoreError::Aborted { store: STORE, detail: "an earlier attempt at the same request id is half done" }
+    StoreError::AttemptRefused {
+        store: STORE,
+        detail: "an earlier attempt at the same request id is half done",
+    }
 }
 
 /// What pieces answered that took nothing; `None` where one has nothing to say.
 ///
 /// # Errors
-/// [`StoreError::Aborted`] where they hold under different reservations.
+/// [`StoreError::AttemptRefused`] where they hold under different reservations.
 fn one_answer(
     pieces: &Pieces,
     answers: Vec<Option<CheckOutcome>>,
@@ -256,7 +259,7 @@ impl<S: CounterStore> CounterStore for SpreadCounterStore<S> {
                 let knows_nothing = |answer: &Result<Option<_>, _>| match answer {
                     Ok(known) => known.is_none(),
                     Err(error) => {
-                        matches!(error, StoreError::Unavailable { .. } | StoreError::Aborted { .. })
+                        matches!(error, StoreError::Unavailable { .. } | StoreError::AttemptRefused { .. })
                     }
                 };
                 let may_know = answers.iter().zip(pieces.all()).filter(|(answer, _)| !knows_nothing(answer));
@@ -274,7 +277,9 @@ impl<S: CounterStore> CounterStore for SpreadCounterStore<S> {
 
     async fn cancel(&self, command: &CheckCommand, now: Millis) -> Result<CancelOutcome, StoreError> {
         let Some(pieces) = Pieces::of(command) else { return self.store.cancel(command, now).await };
-        let asked = pieces.all().iter().map(|piece| self.store.cancel(&piece.command, now));
+        let again = pieces.asked_again();
+        let commands = pieces.all().iter().map(|piece| &piece.command).chain(&again);
+        let asked = commands.map(|command| self.store.cancel(command, now));
         let outcomes = join_all(asked).await.into_iter().collect::<Result<SmallVec<[_; 2]>, _>>()?;
         let not_undone = outcomes.into_iter().find(|outcome| *outcome != CancelOutcome::Undone);
         Ok(not_undone.unwrap_or(CancelOutcome::Undone))

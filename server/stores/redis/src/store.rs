@@ -217,7 +217,7 @@ impl RedisCounterStore {
 
 /// The caller gave the attempt up before it arrived.
 fn cancelled() -> StoreError {
-    StoreError::Aborted { store: STORE, detail: "the attempt was cancelled before it arrived" }
+    StoreError::AttemptRefused { store: STORE, detail: "the attempt was cancelled before it arrived" }
 }
 
 #[async_trait]

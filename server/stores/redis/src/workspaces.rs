@@ -2,7 +2,7 @@
 //! written.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 
 use hashbrown::HashMap;
 use parking_lot::{Mutex, RwLock};
@@ -20,6 +20,7 @@ pub(crate) struct Known {
     registered: AtomicBool,
     /// As they were told last.
     figures: Mutex<Figures>,
+    losses: AtomicU64,
 }
 
 /// What one workspace has, and has given up.
@@ -40,7 +41,13 @@ struct Seen {
 
 impl Known {
     fn new(id: WorkspaceId) -> Self {
-        Self { id, seen: Mutex::default(), registered: AtomicBool::new(false), figures: Mutex::default() }
+        Self {
+            id,
+            seen: Mutex::default(),
+            registered: AtomicBool::new(false),
+            figures: Mutex::default(),
+            losses: AtomicU64::new(0),
+        }
     }
 
     /// How every command begins: when, which generation a workspace without memory begins, and what
@@ -72,6 +79,9 @@ impl Known {
         seen.loss = (head.loss != Loss::None).then_some(doubt);
         drop(seen);
         let (workspace, at_ms) = (&self.id, head.now.get());
+        if matches!(head.loss, Loss::Gone | Loss::WentBack) {
+            self.losses.fetch_add(1, Ordering::Relaxed);
+        }
         match head.loss {
             Loss::None | Loss::NotRebuilt => {}
             Loss::Gone => tracing::error!(%workspace, at_ms, "the counters of a workspace were lost"),
@@ -82,6 +92,11 @@ impl Known {
     /// The loss after which its budgets have to be counted again.
     pub(crate) fn loss(&self) -> Option<Doubt> {
         self.seen.lock().loss
+    }
+
+    /// How often this process has found its memory lost.
+    pub(crate) fn losses(&self) -> u64 {
+        self.losses.load(Ordering::Relaxed)
     }
 
     pub(crate) fn figures(&self) -> Figures {

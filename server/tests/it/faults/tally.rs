@@ -28,9 +28,10 @@ pub struct Cell {
 
 impl Cell {
     /// What a rule should have admitted while the counters were there: its limit, or what was asked where the machine
-    /// let callers ask for less.
-    pub fn due(&self) -> i64 {
-        LIMIT.min((self.decided + self.failed) * AMOUNT)
+    /// let callers ask for less. Where that was much less, calls of a replica that was away could be no other's.
+    pub fn due(&self, is_spoiled: bool) -> i64 {
+        let asked = if is_spoiled { self.decided } else { self.decided + self.failed };
+        LIMIT.min(asked * AMOUNT)
     }
 }
 

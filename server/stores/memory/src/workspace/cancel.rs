@@ -6,6 +6,7 @@ use rateguard_core::time::Millis;
 use rateguard_engine::ports::{CancelOutcome, CheckCommand, RequestFingerprint};
 
 use super::{Shared, State, Workspace, end};
+use crate::attempts::Left;
 
 impl Workspace {
     /// Undoes a command's attempt, and refuses it from now on.
@@ -36,16 +37,12 @@ impl State {
         now: Millis,
         shared: &Shared,
     ) -> CancelOutcome {
-        let Some((decision, is_named)) = self.attempts.leave(request, &command.charges) else {
-            return CancelOutcome::Undone;
+        let decision = match self.attempts.leave(request, &command.charges, reservation.is_some()) {
+            Left::Others => return CancelOutcome::Undone,
+            Left::Standing => return CancelOutcome::Stands,
+            Left::Nobody(decision) => decision,
         };
-        let is_undone = match reservation {
-            Some(bits) => self.release_unanswered(bits, now),
-            // Under other limits than at the decision it is nobody's to undo.
-            None if !is_named => return CancelOutcome::Stands,
-            None => true,
-        };
-        if is_undone {
+        if reservation.is_none_or(|bits| self.release_unanswered(bits, now)) {
             take_back(&mut self.counters, &decision.taken, now);
             shared.ids.forget(request.id);
         }

@@ -39,8 +39,11 @@ do
   local function leave(known)
     local content, expires_at, id, attempts, asked, life_ms, places, named = cmsgpack.unpack(known)
     if expires_at <= now then return nil end
+    if content ~= request[2] then return UNDONE end
+    -- Too many were answered to know of each, or the last was cancelled and nobody knew what it took.
+    if attempts == '' and id == '' then return STANDS end
     local place = attempts and place_of_attempt(attempts, request[4])
-    if not place or content ~= request[2] then return UNDONE end
+    if not place then return UNDONE end
     attempts = string.sub(attempts, 1, place - 1) .. string.sub(attempts, place + ATTEMPT_BYTES)
     local is_last, names, is_undone, outcome = attempts == '', asked == request[5], false, UNDONE
     if id ~= '' then

@@ -61,7 +61,7 @@ do
     if request[4] == '' or not attempts or attempts == '' then return end
     if place_of_attempt(attempts, request[4]) then return end
     attempts = attempts .. request[4]
-    if #attempts > ATTEMPTS_MAX * ATTEMPT_BYTES then attempts = '' end
+    if #attempts > ATTEMPTS_MAX * ATTEMPT_BYTES then attempts, named = '', nil end
     local record = cmsgpack.pack(content, expires_at, id, attempts, asked, life_ms, taken_at, named)
     redis.call('HSET', IDS_KEY, request[1], record)
   end

@@ -127,6 +127,20 @@ impl Pieces {
         }
     }
 
+    /// What shards may have been asked by [`Self::ask_again_under`].
+    pub(super) fn asked_again(&self) -> SmallVec<[CheckCommand; 2]> {
+        let shards = self.pieces.iter().filter(|_| self.mode == Mode::Reserve).map(|piece| &piece.command);
+        let again = shards.filter(|command| command.workspace.of_shard().is_some()).cloned();
+        again
+            .map(|mut command| {
+                if let Some(request) = &mut command.request {
+                    request.attempt = request.attempt.map(Attempt::next);
+                }
+                command
+            })
+            .collect()
+    }
+
     /// The decision over all of them; `decided` are those of the pieces, in their order.
     pub(super) fn together(&self, decided: SmallVec<[Decided; 2]>) -> Decided {
         let allowed = decided.iter().all(|decided| decided.verdict.allowed);

@@ -149,7 +149,7 @@ impl World {
             // Refusals are the same by their kind.
             (Err(StoreError::Full { .. }), Err(StoreError::Full { .. }))
             | (Err(StoreError::Unavailable { .. }), Err(StoreError::Unavailable { .. }))
-            | (Err(StoreError::Aborted { .. }), Err(StoreError::Aborted { .. }))
+            | (Err(StoreError::AttemptRefused { .. }), Err(StoreError::AttemptRefused { .. }))
             | (Err(StoreError::AlreadyExists { .. }), Err(StoreError::AlreadyExists { .. })) => true,
             _ => false,
         };

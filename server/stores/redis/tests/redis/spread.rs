@@ -112,7 +112,7 @@ async fn an_attempt_that_reached_its_shard_alone_is_undone() {
     assert_eq!(world.store.cancel(&first, at(1)).await, Ok(CancelOutcome::Undone));
     assert_eq!(used(&world, &limited).await, [0, 0]);
     let late = world.store.check(&first).await;
-    assert!(matches!(late, Err(StoreError::Aborted { .. })), "it arrives too late: {late:?}");
+    assert!(matches!(late, Err(StoreError::AttemptRefused { .. })), "it arrives too late: {late:?}");
 }
 
 #[tokio::test]
@@ -241,6 +241,29 @@ async fn a_recall_that_one_place_cannot_answer_keeps_nobody_from_being_undone() 
     assert_eq!(used(&world, &limited).await, [0, 0]);
 }
 
+/// A shard that is asked again, to hold under the reservation of an earlier attempt, gives that back as well.
+#[tokio::test]
+async fn an_attempt_that_followed_an_earlier_reservation_is_undone_whole() {
+    let backend = RedisBackend::alone().spread();
+    let world = World::open(&backend).await;
+    let limited = both(10, 10);
+    let [first, second] = [10, 20].map(|number| {
+        let request = RequestFingerprint { attempt: Some(Attempt(number)), ..request(1, 1) };
+        CheckCommand { request: Some(request), ..world.command(Mode::Reserve, &limited, at(0)) }
+    });
+    let mut beside = first.clone();
+    beside.charges.retain(|charge| charge.counter.shard().is_none());
+    assert!(backend.beneath().await.check(&beside).await.is_ok());
+    let held = |command: &CheckCommand| command.reservation.as_ref().map(|made| made.id.clone());
+    let followed = world.decide(second.clone()).await.reservation;
+    assert_eq!(followed.map(|(id, _)| id), held(&first));
+    assert_eq!(used(&world, &limited).await, [3, 3]);
+    for attempt in [&second, &first] {
+        assert_eq!(world.store.cancel(attempt, at(1)).await, Ok(CancelOutcome::Undone));
+    }
+    assert_eq!(used(&world, &limited).await, [0, 0]);
+}
+
 /// While one attempt is being undone and another holds already, nobody can say which reservation stands.
 #[tokio::test]
 async fn a_recall_of_places_that_hold_under_different_reservations_tells_nothing() {
@@ -256,7 +279,7 @@ async fn a_recall_of_places_that_hold_under_different_reservations_tells_nothing
     assert_eq!(beneath.cancel(&in_shard(&first), at(1)).await, Ok(CancelOutcome::Undone));
     assert!(beneath.check(&in_shard(&second)).await.is_ok());
     let recalled = world.store.recall(&reserve(30)).await;
-    assert!(matches!(recalled, Err(StoreError::Aborted { .. })), "{recalled:?}");
+    assert!(matches!(recalled, Err(StoreError::AttemptRefused { .. })), "{recalled:?}");
     for attempt in [&first, &second] {
         assert_eq!(world.store.cancel(attempt, at(1)).await, Ok(CancelOutcome::Undone));
     }

@@ -229,7 +229,9 @@ impl Run {
     ) -> Option<Decided> {
         match answer {
             Ok(Ok(Some(CheckOutcome::Decided(decided)))) => return Some(decided),
-            Ok(Ok(None) | Err(StoreError::Unavailable { .. } | StoreError::Aborted { .. })) => return None,
+            Ok(Ok(None) | Err(StoreError::Unavailable { .. } | StoreError::AttemptRefused { .. })) => {
+                return None;
+            }
             Ok(Err(StoreError::OutcomeUnknown { .. })) | Err(_) => {}
             Ok(other) => panic!("seed {}: {other:?}", self.scene.seed),
         }

@@ -4,8 +4,8 @@ use rateguard_core::decision::Mode;
 use rateguard_core::ids::ReservationId;
 use rateguard_core::reservation::ReservationState;
 use rateguard_engine::ports::{
-    Attempt, CancelOutcome, CheckCommand, CheckOutcome, RequestFingerprint, SLOT_MARGIN_MS, Slot, SlotClaim,
-    SlotHolder, StoreError,
+    ATTEMPTS_MAX, Attempt, CancelOutcome, CheckCommand, CheckOutcome, RequestFingerprint, SLOT_MARGIN_MS,
+    Slot, SlotClaim, SlotHolder, StoreError,
 };
 
 use super::CounterBackend;
@@ -67,9 +67,28 @@ pub async fn says_that_what_was_taken_under_other_limits_stands(backend: &impl C
         let taken = CheckCommand { request, ..taken };
         assert!(world.decide(taken.clone()).await.verdict.allowed);
         let other = CheckCommand { request, ..attempt(&world, Mode::Consume, &others, number, 0) };
-        assert_eq!(world.store.cancel(&other, at(1)).await, Ok(CancelOutcome::Stands));
+        for _ in 0..2 {
+            let outcome = world.store.cancel(&other, at(1)).await;
+            assert_eq!(outcome, Ok(CancelOutcome::Stands), "again says the same");
+        }
     }
     assert_eq!(world.used(&ask(1, a_minute(10), 4), at(1)).await, 8);
+}
+
+/// Of more attempts than are remembered none undoes the decision, and each cancel says so.
+pub async fn says_that_what_answered_too_many_attempts_stands(backend: &impl CounterBackend) {
+    let world = World::open(backend).await;
+    let limited = [ask(1, a_minute(10), 4)];
+    let numbers = 0..=u32::try_from(ATTEMPTS_MAX).expect("they are few");
+    let attempts: Vec<_> =
+        numbers.map(|number| attempt(&world, Mode::Consume, &limited, number, 0)).collect();
+    for command in &attempts {
+        assert!(world.decide(command.clone()).await.verdict.allowed);
+    }
+    for command in &attempts {
+        assert_eq!(world.store.cancel(command, at(1)).await, Ok(CancelOutcome::Stands));
+    }
+    assert_eq!(used_of_all(&world, &limited, 1).await, [4]);
 }
 
 /// Whoever is undone last may be a recall, which names no amounts: another one has.
@@ -111,7 +130,7 @@ pub async fn says_that_a_cancel_comes_too_late(backend: &impl CounterBackend) {
         let outcome = world.store.cancel(command, at(MINUTE_MS)).await;
         assert_eq!(outcome, Ok(CancelOutcome::TooLate));
         let late = world.store.check(command).await;
-        assert!(matches!(late, Err(StoreError::Aborted { .. })), "{late:?}");
+        assert!(matches!(late, Err(StoreError::AttemptRefused { .. })), "{late:?}");
     }
     assert_eq!(used_of_all(&world, &limited, MINUTE_MS + 1).await, [4], "it stays taken");
 }
@@ -123,9 +142,9 @@ pub async fn refuses_an_attempt_that_was_cancelled_before(backend: &impl Counter
     let command = attempt(&world, Mode::Consume, &limited, 1, 0);
     cancel(&world, &command, 1).await;
     let late = world.store.check(&command).await;
-    assert!(matches!(late, Err(StoreError::Aborted { .. })), "{late:?}");
+    assert!(matches!(late, Err(StoreError::AttemptRefused { .. })), "{late:?}");
     let recalled = world.store.recall(&command).await;
-    assert!(matches!(recalled, Err(StoreError::Aborted { .. })), "{recalled:?}");
+    assert!(matches!(recalled, Err(StoreError::AttemptRefused { .. })), "{recalled:?}");
     assert_eq!(used_of_all(&world, &limited, 2).await, [0]);
 }
 
