@@ -15,6 +15,8 @@ const MASTERS: usize = 3;
 const NODES: usize = 2 * MASTERS;
 /// A node also listens so far above its port.
 const BUS_OFFSET: u16 = 10_000;
+/// Longest wait until a replica has what was written: they tell once a second.
+const FOLLOWED_WITHIN: Duration = Duration::from_secs(10);
 /// Others may take a node's ports between their choice and their use.
 const STARTS_MAX: usize = 8;
 const FORMED_WITHIN: Duration = Duration::from_secs(60);
@@ -89,7 +91,7 @@ impl RedisCluster {
         let (nodes, key) = (self.nodes.clone(), key.to_owned());
         blocking(move || {
             let master = master_of(&nodes, &key)?;
-            master.ask(&["WAIT", "1", "1000"])?;
+            until_followed(master)?;
             master.kill()
         })
         .await
@@ -192,6 +194,25 @@ impl Lag {
 fn master_of<'n>(nodes: &'n [Node], key: &str) -> Result<&'n Node, ServerError> {
     let has_key = |node: &&Node| leads(node) && node.ask(&["EXISTS", key]).is_ok_and(|answer| answer == "1");
     nodes.iter().find(has_key).ok_or(ServerError::NotRunning)
+}
+
+/// Waits until a replica has all that was written until now. WAIT would wait for what its own connection wrote.
+fn until_followed(master: &Node) -> Result<(), ServerError> {
+    let figure = |line: &str, name: &str| {
+        let (_, rest) = line.split_once(name)?;
+        rest.split(|c: char| !c.is_ascii_digit()).next()?.parse::<u64>().ok()
+    };
+    let told = || master.ask(&["INFO", "replication"]);
+    let written = told()?.lines().find_map(|line| figure(line, "master_repl_offset:"));
+    let deadline = Instant::now() + FOLLOWED_WITHIN;
+    let has_all = |line: &str| line.starts_with("slave") && figure(line, "offset=") >= written;
+    while !told()?.lines().any(has_all) {
+        if Instant::now() > deadline {
+            return Err(ServerError::NotReady("no replica has what was written".to_owned()));
+        }
+        std::thread::sleep(FORMED_POLL);
+    }
+    Ok(())
 }
 
 fn leads(node: &Node) -> bool {
