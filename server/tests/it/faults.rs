@@ -92,7 +92,7 @@ impl Weather {
             Self::OneCutOff => "one cut off",
             Self::RedisKilled => "Redis killed",
             Self::NodePaused => "one node paused",
-            Self::SharedNodePaused => "shared node paused",
+            Self::SharedNodePaused => "shared one paused",
         }
     }
 
