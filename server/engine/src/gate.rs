@@ -26,8 +26,8 @@ use self::cancels::{Cancels, Due};
 use crate::clock::Clock;
 use crate::deadline;
 use crate::ports::{
-    CancelOutcome, CheckCommand, CheckOutcome, CounterQuery, CounterStore, LeaseCommand, Principal,
-    ReleaseOutcome, RenewOutcome, StoreError,
+    CheckCommand, CheckOutcome, CounterQuery, CounterStore, LeaseCommand, Principal, ReleaseOutcome,
+    RenewOutcome, StoreError,
 };
 
 /// Longest wait for shared counters, by default: a multiple of what they take, and little for a caller.
@@ -226,16 +226,16 @@ impl Gate {
             .due
             .iter()
             .map(|due| guard.pass(place_of(&due.command), self.counters.cancel(&due.command, now)));
-        let outcomes = join_all(tries).await;
-        let is_away = |outcome: &Result<_, StoreError>| outcome.as_ref().is_err_and(StoreError::is_away);
-        let (away, ended): (Vec<_>, Vec<_>) = outcomes.iter().partition(|outcome| is_away(outcome));
-        let undone = ended.iter().filter(|outcome| ***outcome == Ok(CancelOutcome::Undone)).count();
-        guard.cancels.done(undone);
-        // Also what answers an error, as data that are damaged do: it would answer that each time.
-        guard.cancels.give_up(ended.len() - undone);
-        let mut outcomes = outcomes.iter();
-        taken.due.retain(|_| outcomes.next().is_none_or(is_away));
-        away.is_empty()
+        let mut outcomes = join_all(tries).await.into_iter();
+        taken.due.retain(|_| match outcomes.next() {
+            None => true,
+            Some(Err(error)) if error.is_away() => true,
+            Some(outcome) => {
+                guard.cancels.end(outcome);
+                false
+            }
+        });
+        taken.due.is_empty()
     }
 
     async fn pass<T>(
@@ -324,8 +324,10 @@ fn tell(change: Change, failure: Option<&StoreError>) {
 
 #[cfg(test)]
 mod tests {
+    use super::cancels::tests::command;
     use super::*;
-    use crate::clock::SystemClock;
+    use crate::clock::{ManualClock, SystemClock};
+    use crate::testing::SharedCounters;
 
     const PARTS: usize = 64;
     /// More than open a breaker.
@@ -335,15 +337,20 @@ mod tests {
         WorkspaceId::from_random([number; 16])
     }
 
+    /// Workspaces whose calls another breaker guards.
+    fn elsewhere(guard: &Guard, hurt: &WorkspaceId) -> impl Iterator<Item = WorkspaceId> {
+        let is_elsewhere = |other: &WorkspaceId| {
+            !std::ptr::eq(guard.breaker_of((other, None)), guard.breaker_of((hurt, None)))
+        };
+        (1..=u8::MAX).map(workspace).filter(is_elsewhere)
+    }
+
     #[tokio::test]
     async fn a_part_that_is_away_closes_no_other() {
         let clock: Arc<dyn Clock> = Arc::new(SystemClock::default());
         let guard = Guard::new(COUNTERS_DEADLINE, PARTS, &clock);
         let hurt = workspace(0);
-        let is_elsewhere = |other: &WorkspaceId| {
-            !std::ptr::eq(guard.breaker_of((other, None)), guard.breaker_of((&hurt, None)))
-        };
-        let others: Vec<WorkspaceId> = (1..=u8::MAX).map(workspace).filter(is_elsewhere).collect();
+        let others: Vec<WorkspaceId> = elsewhere(&guard, &hurt).collect();
         for _ in 0..CALLS {
             let away =
                 async { Err::<(), _>(StoreError::Unavailable { store: STORE, detail: String::new() }) };
@@ -362,5 +369,23 @@ mod tests {
             !std::ptr::eq(guard.breaker_of(shard), guard.breaker_of(hurt))
         });
         assert!(open.count() > PARTS / 2, "its shards have ways of their own");
+    }
+    #[tokio::test(start_paused = true)]
+    async fn cancels_of_a_part_that_is_away_keep_no_others_waiting() {
+        let counters = Arc::new(SharedCounters::default());
+        let gate = Gate::new(counters.clone(), Arc::new(ManualClock::at(Millis::ZERO)), COUNTERS_DEADLINE);
+        let guard = gate.guard.as_ref().unwrap();
+        let hurt = workspace(0);
+        counters.take_away(hurt.clone());
+        let other = elsewhere(guard, &hurt).next().expect("they are not all in one part");
+        let waiting = 4 * CANCELS_AT_ONCE;
+        for id in 0..waiting {
+            guard.cancels.queue(&command(hurt.clone(), id as u128));
+        }
+        guard.cancels.queue(&command(other, waiting as u128));
+        assert!(!gate.undo_turn(guard).await, "it is not all done");
+        let queued = waiting as u64 + 1;
+        assert_eq!(gate.cancel_figures(), CancelFigures { queued, done: 1, dropped: 0 });
+        assert_eq!(guard.cancels.len(), waiting);
     }
 }

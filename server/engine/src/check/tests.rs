@@ -148,14 +148,16 @@ impl World {
         sleep(time).await;
     }
 
-    async fn undone(&self, count: u64) -> CancelFigures {
+    /// Waits until so many cancels are done or given up.
+    async fn ended(&self, count: u64) -> CancelFigures {
+        let figures = || self.engine().cancel_figures();
         let all = async {
-            while self.engine().cancel_figures().done < count {
+            while figures().done + figures().dropped < count {
                 sleep(Duration::from_millis(1)).await;
             }
         };
-        assert!(timeout(LONG, all).await.is_ok(), "{:?}", self.engine().cancel_figures());
-        self.engine().cancel_figures()
+        assert!(timeout(LONG, all).await.is_ok(), "{:?}", figures());
+        figures()
     }
 
     pub(super) async fn stop(self) {
@@ -259,7 +261,7 @@ async fn what_a_check_took_whose_answer_was_lost_is_given_back() {
     assert!(!world.consume().await.allowed);
     assert_eq!(world.counters.used(&limit(10), world.clock.now()), 1, "it has arrived");
     world.counters.set_road(Road::Fine);
-    assert_eq!(world.undone(1).await, CancelFigures { queued: 1, done: 1, dropped: 0 });
+    assert_eq!(world.ended(1).await, CancelFigures { queued: 1, done: 1, dropped: 0 });
     assert_eq!(world.counters.used(&limit(10), world.clock.now()), 0);
     world.stop().await;
 }
@@ -275,7 +277,7 @@ async fn what_a_refused_repetition_did_not_hear_of_is_given_back() {
         let refused = CheckRequest { call, ..request(mode, Some("once")) };
         assert!(world.engine().check(&caller(), &refused).await.is_err());
         world.counters.set_road(Road::Fine);
-        assert_eq!(world.undone(2).await, CancelFigures { queued: 2, done: 2, dropped: 0 });
+        assert_eq!(world.ended(2).await, CancelFigures { queued: 2, done: 2, dropped: 0 });
         assert_eq!(world.counters.used(&limit(10), world.clock.now()), 0, "{mode:?}");
         world.stop().await;
     }
@@ -290,13 +292,17 @@ async fn a_cancel_of_which_the_counters_know_nothing_any_more_counts_as_given_up
     // Longer than the id of a CONSUME stands.
     world.pass(Duration::from_secs(61)).await;
     world.counters.set_road(Road::Fine);
-    let ended = async {
-        while world.engine().cancel_figures().dropped == 0 {
-            sleep(Duration::from_millis(1)).await;
-        }
-    };
-    assert!(timeout(LONG, ended).await.is_ok(), "{:?}", world.engine().cancel_figures());
-    assert_eq!(world.engine().cancel_figures(), CancelFigures { queued: 1, done: 0, dropped: 1 });
+    assert_eq!(world.ended(1).await, CancelFigures { queued: 1, done: 0, dropped: 1 });
+    world.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_cancel_that_meets_damaged_data_is_given_up_at_once() {
+    let world = World::with(vec![closed(1)]).await;
+    world.counters.set_road(Road::LosesAnswers);
+    assert!(!world.consume().await.allowed);
+    world.counters.set_road(Road::Damaged);
+    assert_eq!(world.ended(1).await, CancelFigures { queued: 1, done: 0, dropped: 1 });
     world.stop().await;
 }
 
@@ -306,7 +312,7 @@ async fn a_check_that_arrives_after_it_was_given_up_takes_nothing() {
     world.counters.set_road(Road::Holds);
     assert!(!world.consume().await.allowed);
     world.counters.set_road(Road::Fine);
-    world.undone(1).await;
+    assert_eq!(world.ended(1).await.done, 1);
     world.counters.deliver();
     assert_eq!(world.counters.used(&limit(10), world.clock.now()), 0);
     world.stop().await;
@@ -322,7 +328,7 @@ async fn a_repetition_after_an_unknown_outcome_takes_once() {
         // Before the first attempt is undone, and once more after it.
         let again = world.check(Mode::Consume, Some("once")).await;
         assert_eq!((again.allowed, again.degraded), (true, None));
-        world.undone(1).await;
+        assert_eq!(world.ended(1).await.done, 1);
         assert!(world.check(Mode::Consume, Some("once")).await.replayed);
         assert_eq!(world.counters.used(&limit(10), world.clock.now()), 1, "{road:?}");
         world.stop().await;

@@ -1,6 +1,7 @@
 //! Checks whose outcome nobody knows, to be undone: kept in order, tried until the store has done it.
 
 use std::collections::VecDeque;
+use std::fmt::Display;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -9,7 +10,7 @@ use parking_lot::Mutex;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
-use crate::ports::CheckCommand;
+use crate::ports::{CancelOutcome, CheckCommand, StoreError};
 use crate::telling::Seldom;
 
 /// Cancels that wait at most. The breaker lets few calls go unanswered, so that this is more than any
@@ -61,12 +62,12 @@ impl Cancels {
     pub(super) fn queue(&self, command: &CheckCommand) {
         self.counts.queued.fetch_add(1, Ordering::Relaxed);
         if command.request.is_none_or(|request| request.attempt.is_none()) {
-            return self.give_up(1);
+            return self.give_up(1, "their attempts have no number");
         }
         let mut waiting = self.waiting.lock();
         if waiting.len() >= CANCELS_MAX {
             drop(waiting);
-            return self.give_up(1);
+            return self.give_up(1, "too many wait to be undone");
         }
         waiting.push_back(Due { command: Arc::new(command.clone()), since: Instant::now() });
         self.arrived.notify_one();
@@ -79,23 +80,31 @@ impl Cancels {
         waiting.drain(..taken).collect()
     }
 
-    /// Counts what was undone.
-    pub(super) fn done(&self, count: usize) {
-        self.counts.done.fetch_add(count as u64, Ordering::Relaxed);
+    /// Counts one that was undone, or cannot be.
+    pub(super) fn end(&self, outcome: Result<CancelOutcome, StoreError>) {
+        match outcome {
+            Ok(CancelOutcome::Undone) => {
+                self.counts.done.fetch_add(1, Ordering::Relaxed);
+            }
+            Ok(CancelOutcome::TooLate) => self.give_up(1, "the time of their request ids is over"),
+            Ok(CancelOutcome::Stands) => self.give_up(1, "nobody knows any more what they took"),
+            // As data that are damaged: it would be said each time.
+            Err(error) => self.give_up(1, error),
+        }
     }
 
     /// Puts back what was not done, behind the others, unless its time is over.
     pub(super) fn put_back(&self, mut due: Vec<Due>) {
         let before = due.len();
         due.retain(|due| due.since.elapsed() < CANCEL_LIFE);
-        self.give_up(before - due.len());
+        self.give_up(before - due.len(), "the counters were away for too long");
         self.waiting.lock().extend(due);
     }
 
     /// Gives everything up that waits.
     pub(super) fn give_all_up(&self) {
         let count = std::mem::take(&mut *self.waiting.lock()).len();
-        self.give_up(count);
+        self.give_up(count, "the server stops");
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -112,8 +121,8 @@ impl Cancels {
         CancelFigures { queued: read(queued), done: read(done), dropped: read(dropped) }
     }
 
-    /// Counts what stays taken.
-    pub(super) fn give_up(&self, count: usize) {
+    /// Counts what stays taken, and tells why.
+    fn give_up(&self, count: usize, why: impl Display) {
         if count == 0 {
             return;
         }
@@ -122,6 +131,7 @@ impl Cancels {
             tracing::warn!(
                 count,
                 untold,
+                %why,
                 "checks whose outcome is not known were not undone: what they took stays taken for its window"
             );
         }
@@ -129,7 +139,7 @@ impl Cancels {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use rateguard_core::decision::Mode;
     use rateguard_core::ids::WorkspaceId;
     use rateguard_core::time::Millis;
@@ -138,11 +148,12 @@ mod tests {
     use super::*;
     use crate::ports::{Attempt, RequestFingerprint};
 
-    fn command(id: u128) -> CheckCommand {
+    /// An attempt of a check.
+    pub(in crate::gate) fn command(workspace: WorkspaceId, id: u128) -> CheckCommand {
         let request =
             RequestFingerprint { id, content: 1, expires_at: Millis::new(100), attempt: Some(Attempt(1)) };
         CheckCommand {
-            workspace: WorkspaceId::from_random([1; 16]),
+            workspace,
             now: Millis::ZERO,
             mode: Mode::Consume,
             charges: SmallVec::new(),
@@ -155,7 +166,7 @@ mod tests {
     #[test]
     fn what_could_not_be_done_lets_the_others_go_first() {
         let cancels = Cancels::default();
-        (0..3).for_each(|id| cancels.queue(&command(id)));
+        (0..3).for_each(|id| cancels.queue(&command(WorkspaceId::from_random([1; 16]), id)));
         cancels.put_back(cancels.take(2));
         let order: Vec<_> = cancels.take(3).iter().filter_map(|due| Some(due.command.request?.id)).collect();
         assert_eq!(order, [2, 0, 1]);

@@ -21,6 +21,9 @@ use crate::ports::{
     RenewOutcome, ResetCounters, SettleCharge, SettleCommand, Slot, SlotClaim, SlotHolder, StoreError,
 };
 
+/// Parts that may be away by themselves.
+const PARTS: usize = 64;
+
 /// What the road is like.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) enum Road {
@@ -37,6 +40,8 @@ pub(crate) enum Road {
     Holds,
     /// Every call arrives twice.
     Doubles,
+    /// Calls arrive where the data are damaged.
+    Damaged,
 }
 
 #[derive(Default)]
@@ -45,6 +50,8 @@ pub(crate) struct SharedCounters {
     road: Mutex<Road>,
     held: Mutex<Vec<CheckCommand>>,
     settled: Mutex<Vec<SettleCharge>>,
+    /// A workspace in a part that is away.
+    away: Mutex<Option<WorkspaceId>>,
     pub(crate) calls: AtomicUsize,
 }
 
@@ -68,6 +75,11 @@ struct Standing {
 impl SharedCounters {
     pub(crate) fn set_road(&self, road: Road) {
         *self.road.lock() = road;
+    }
+
+    /// Lets the part of a workspace be away.
+    pub(crate) fn take_away(&self, workspace: WorkspaceId) {
+        *self.away.lock() = Some(workspace);
     }
 
     /// Lets the calls arrive that were held.
@@ -96,6 +108,7 @@ impl SharedCounters {
         match road {
             Road::Fine => call(),
             Road::Closed => Err(unavailable("counter")),
+            Road::Damaged => Err(StoreError::Corrupt { store: "counter", detail: "damaged".to_owned() }),
             Road::LosesCalls | Road::Holds => pending().await,
             Road::LosesAnswers => {
                 drop(call());
@@ -192,6 +205,9 @@ impl CounterStore for SharedCounters {
     }
 
     async fn cancel(&self, command: &CheckCommand, now: Millis) -> Result<CancelOutcome, StoreError> {
+        if self.away.lock().as_ref() == Some(&command.workspace) {
+            return Err(unavailable("counter"));
+        }
         self.arrive(|| Ok(self.state.lock().cancel(command, now))).await
     }
 
@@ -309,5 +325,9 @@ impl CounterStore for SharedCounters {
 
     fn is_shared(&self) -> bool {
         true
+    }
+
+    fn parts(&self) -> usize {
+        PARTS
     }
 }
