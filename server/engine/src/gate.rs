@@ -6,12 +6,10 @@ mod breaker;
 mod cancels;
 
 use std::future::Future;
-use std::hash::BuildHasher;
 use std::sync::Arc;
 use std::time::Duration;
 
 use futures::future::join_all;
-use hashbrown::DefaultHashBuilder;
 use rateguard_core::counter::{CounterId, Reading, Shard};
 use rateguard_core::decision::Mode;
 use rateguard_core::ids::{ReservationId, WorkspaceId};
@@ -68,7 +66,6 @@ struct Guard {
     deadline: Duration,
     /// One for each part of the store, so that one that is away closes nobody else's.
     breakers: Box<[Breaker]>,
-    parts: DefaultHashBuilder,
     cancels: Cancels,
 }
 
@@ -119,7 +116,7 @@ impl Gate {
     ) -> Result<T, StoreError> {
         let Some(guard) = &self.guard else { return call.await };
         let mut unheard = Unheard { cancels: &guard.cancels, command, is_unknown: true };
-        let outcome = guard.pass(place_of(command), call).await;
+        let outcome = guard.pass(self.part_of(place_of(command)), call).await;
         unheard.is_unknown = matches!(outcome, Err(StoreError::OutcomeUnknown { .. }));
         outcome
     }
@@ -169,8 +166,8 @@ impl Gate {
 
     /// After how long it may be tried again whether the counters answer.
     pub(crate) fn refuses_for(&self, command: &CheckCommand) -> Duration {
-        let place = place_of(command);
-        self.guard.as_ref().map_or(Duration::ZERO, |guard| guard.breaker_of(place).refuses_for())
+        let part = self.part_of(place_of(command));
+        self.guard.as_ref().map_or(Duration::ZERO, |guard| guard.breakers[part].refuses_for())
     }
 
     /// Checks that were to be undone so far.
@@ -220,12 +217,13 @@ impl Gate {
     /// Tries so many of them; says whether all of these were done, or cannot be.
     async fn undo_some(&self, guard: &Guard, count: usize) -> bool {
         // Dropped in the middle it loses none.
-        let mut taken = Taken { cancels: &guard.cancels, due: guard.cancels.take(count) };
         let now = self.clock.now();
+        let mut taken = Taken { cancels: &guard.cancels, due: guard.cancels.take(count), now };
         let tries = taken
             .due
             .iter()
-            .map(|due| guard.pass(place_of(&due.command), self.counters.cancel(&due.command, now)));
+            .map(|due| (self.part_of(place_of(&due.command)), self.counters.cancel(&due.command, now)))
+            .map(|(part, cancel)| guard.pass(part, cancel));
         let mut outcomes = join_all(tries).await.into_iter();
         taken.due.retain(|_| match outcomes.next() {
             None => true,
@@ -244,9 +242,13 @@ impl Gate {
         call: impl Future<Output = Result<T, StoreError>>,
     ) -> Result<T, StoreError> {
         match &self.guard {
-            Some(guard) => guard.pass(place, call).await,
+            Some(guard) => guard.pass(self.part_of(place), call).await,
             None => call.await,
         }
+    }
+
+    fn part_of(&self, (workspace, shard): Place<'_>) -> usize {
+        self.counters.part_of(workspace, shard)
     }
 }
 
@@ -269,11 +271,13 @@ impl Drop for Unheard<'_> {
 struct Taken<'c> {
     cancels: &'c Cancels,
     due: Vec<Due>,
+    /// When they were tried.
+    now: Millis,
 }
 
 impl Drop for Taken<'_> {
     fn drop(&mut self) {
-        self.cancels.put_back(std::mem::take(&mut self.due));
+        self.cancels.put_back(std::mem::take(&mut self.due), self.now);
     }
 }
 
@@ -282,23 +286,17 @@ impl Guard {
         Self {
             deadline,
             breakers: (0..parts.max(1)).map(|_| Breaker::new(clock.clone())).collect(),
-            parts: DefaultHashBuilder::default(),
             cancels: Cancels::default(),
         }
     }
 
-    fn breaker_of(&self, place: Place<'_>) -> &Breaker {
-        let parts = self.breakers.len() as u64;
-        &self.breakers[(self.parts.hash_one(place) % parts) as usize]
-    }
-
-    /// Makes a call under the deadline, or refuses it while calls are not answered.
+    /// Makes a call of a part under the deadline, or refuses it while this part's calls are not answered.
     async fn pass<T>(
         &self,
-        place: Place<'_>,
+        part: usize,
         call: impl Future<Output = Result<T, StoreError>>,
     ) -> Result<T, StoreError> {
-        let Some(pass) = self.breaker_of(place).enter(self.deadline / DUE_PART) else {
+        let Some(pass) = self.breakers[part].enter(self.deadline / DUE_PART) else {
             let detail = "calls are refused while it does not answer".to_owned();
             return Err(StoreError::Unavailable { store: STORE, detail });
         };
@@ -326,10 +324,9 @@ fn tell(change: Change, failure: Option<&StoreError>) {
 mod tests {
     use super::cancels::tests::command;
     use super::*;
-    use crate::clock::{ManualClock, SystemClock};
+    use crate::clock::ManualClock;
     use crate::testing::SharedCounters;
 
-    const PARTS: usize = 64;
     /// More than open a breaker.
     const CALLS: usize = 8;
 
@@ -337,47 +334,45 @@ mod tests {
         WorkspaceId::from_random([number; 16])
     }
 
-    /// Workspaces whose calls another breaker guards.
-    fn elsewhere(guard: &Guard, hurt: &WorkspaceId) -> impl Iterator<Item = WorkspaceId> {
-        let is_elsewhere = |other: &WorkspaceId| {
-            !std::ptr::eq(guard.breaker_of((other, None)), guard.breaker_of((hurt, None)))
-        };
+    fn gate_of(counters: Arc<SharedCounters>) -> Gate {
+        Gate::new(counters, Arc::new(ManualClock::at(Millis::ZERO)), COUNTERS_DEADLINE)
+    }
+
+    /// Workspaces that are in other parts than this one.
+    fn elsewhere(gate: &Gate, hurt: &WorkspaceId) -> impl Iterator<Item = WorkspaceId> {
+        let is_elsewhere = |other: &WorkspaceId| gate.part_of((other, None)) != gate.part_of((hurt, None));
         (1..=u8::MAX).map(workspace).filter(is_elsewhere)
     }
 
     #[tokio::test]
     async fn a_part_that_is_away_closes_no_other() {
-        let clock: Arc<dyn Clock> = Arc::new(SystemClock::default());
-        let guard = Guard::new(COUNTERS_DEADLINE, PARTS, &clock);
+        let gate = gate_of(Arc::default());
         let hurt = workspace(0);
-        let others: Vec<WorkspaceId> = elsewhere(&guard, &hurt).collect();
         for _ in 0..CALLS {
             let away =
                 async { Err::<(), _>(StoreError::Unavailable { store: STORE, detail: String::new() }) };
-            assert!(guard.pass((&hurt, None), away).await.is_err());
+            assert!(gate.pass((&hurt, None), away).await.is_err());
         }
-        assert!(
-            guard.pass((&hurt, None), async { Ok(()) }).await.is_err(),
-            "it is refused without being asked"
-        );
+        let refused = gate.pass((&hurt, None), async { Ok(()) }).await;
+        assert!(refused.is_err(), "it is refused without being asked");
+        let others: Vec<WorkspaceId> = elsewhere(&gate, &hurt).collect();
         assert!(others.len() > usize::from(u8::MAX) / 2, "only {} are elsewhere", others.len());
         for other in &others {
-            assert!(guard.pass((other, None), async { Ok(()) }).await.is_ok());
+            assert!(gate.pass((other, None), async { Ok(()) }).await.is_ok());
         }
-        let open = Shard::all().filter(|shard| {
-            let (shard, hurt) = ((&hurt, Some(*shard)), (&hurt, None));
-            !std::ptr::eq(guard.breaker_of(shard), guard.breaker_of(hurt))
-        });
-        assert!(open.count() > PARTS / 2, "its shards have ways of their own");
+        let hurt_part = gate.part_of((&hurt, None));
+        let open = Shard::all().filter(|shard| gate.part_of((&hurt, Some(*shard))) != hurt_part);
+        assert!(open.count() > Shard::all().count() / 2, "its shards have ways of their own");
     }
+
     #[tokio::test(start_paused = true)]
     async fn cancels_of_a_part_that_is_away_keep_no_others_waiting() {
         let counters = Arc::new(SharedCounters::default());
-        let gate = Gate::new(counters.clone(), Arc::new(ManualClock::at(Millis::ZERO)), COUNTERS_DEADLINE);
+        let gate = gate_of(counters.clone());
         let guard = gate.guard.as_ref().unwrap();
         let hurt = workspace(0);
         counters.take_away(hurt.clone());
-        let other = elsewhere(guard, &hurt).next().expect("they are not all in one part");
+        let other = elsewhere(&gate, &hurt).next().expect("they are not all in one part");
         let waiting = 4 * CANCELS_AT_ONCE;
         for id in 0..waiting {
             guard.cancels.queue(&command(hurt.clone(), id as u128));

@@ -1,4 +1,4 @@
-//! Checks whose outcome nobody knows, to be undone: kept in order, tried until the store has done it.
+//! Checks whose outcome nobody knows, to be undone: each tried in its turn until the store has done it.
 
 use std::collections::VecDeque;
 use std::fmt::Display;
@@ -7,18 +7,18 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use parking_lot::Mutex;
+use rateguard_core::time::Millis;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use crate::ports::{CancelOutcome, CheckCommand, StoreError};
 use crate::telling::Seldom;
 
-/// Cancels that wait at most. The breaker lets few calls go unanswered, so that this is more than any
-/// outage makes.
+/// Cancels that wait at most. The breakers let so few calls go unanswered that this is more than an outage makes
+/// within the time of a request id.
 pub(super) const CANCELS_MAX: usize = 10_000;
 /// How long one is tried: as long as a reservation lives that nobody renews. What it held has gone by then. Of
-/// a check that reserved nothing the store knows nothing any more when the time of its request id is over,
-/// which is sooner; it says so, and the cancel counts as given up.
+/// others the store knows nothing any more when the time of their request ids is over, which is sooner.
 const CANCEL_LIFE: Duration = Duration::from_secs(60 * 60);
 
 /// What waits.
@@ -35,6 +35,13 @@ pub(super) struct Cancels {
 pub(super) struct Due {
     pub(super) command: Arc<CheckCommand>,
     since: Instant,
+}
+
+impl Due {
+    fn is_over(&self, now: Millis) -> bool {
+        let ends_at = self.command.request.map(|request| request.expires_at);
+        self.since.elapsed() >= CANCEL_LIFE || ends_at.is_some_and(|ends_at| ends_at <= now)
+    }
 }
 
 #[derive(Default)]
@@ -84,7 +91,7 @@ impl Cancels {
     pub(super) fn end(&self, outcome: Result<CancelOutcome, StoreError>) {
         match outcome {
             Ok(CancelOutcome::Undone) => {
-                self.counts.done.fetch_add(1, Ordering::Relaxed);
+                self.counts.done.fetch_add(1, Ordering::Release);
             }
             Ok(CancelOutcome::TooLate) => self.give_up(1, "the time of their request ids is over"),
             Ok(CancelOutcome::Stands) => self.give_up(1, "nobody knows any more what they took"),
@@ -93,10 +100,11 @@ impl Cancels {
         }
     }
 
-    /// Puts back what was not done, behind the others, unless its time is over.
-    pub(super) fn put_back(&self, mut due: Vec<Due>) {
+    /// Puts back what was not done, behind the others, unless its time is over: nothing could be done about it any
+    /// more, and it would take the room of others.
+    pub(super) fn put_back(&self, mut due: Vec<Due>, now: Millis) {
         let before = due.len();
-        due.retain(|due| due.since.elapsed() < CANCEL_LIFE);
+        due.retain(|due| !due.is_over(now));
         self.give_up(before - due.len(), "the counters were away for too long");
         self.waiting.lock().extend(due);
     }
@@ -116,9 +124,10 @@ impl Cancels {
     }
 
     pub(super) fn figures(&self) -> CancelFigures {
-        let Counts { queued, done, dropped } = &self.counts;
-        let read = |count: &AtomicU64| count.load(Ordering::Relaxed);
-        CancelFigures { queued: read(queued), done: read(done), dropped: read(dropped) }
+        let read = |count: &AtomicU64| count.load(Ordering::Acquire);
+        // The queued ones last: otherwise more could be over than were ever queued.
+        let (done, dropped) = (read(&self.counts.done), read(&self.counts.dropped));
+        CancelFigures { queued: read(&self.counts.queued), done, dropped }
     }
 
     /// Counts what stays taken, and tells why.
@@ -126,7 +135,7 @@ impl Cancels {
         if count == 0 {
             return;
         }
-        self.counts.dropped.fetch_add(count as u64, Ordering::Relaxed);
+        self.counts.dropped.fetch_add(count as u64, Ordering::Release);
         if let Some(untold) = self.told.due() {
             tracing::warn!(
                 count,
@@ -142,7 +151,6 @@ impl Cancels {
 pub(super) mod tests {
     use rateguard_core::decision::Mode;
     use rateguard_core::ids::WorkspaceId;
-    use rateguard_core::time::Millis;
     use smallvec::SmallVec;
 
     use super::*;
@@ -167,8 +175,19 @@ pub(super) mod tests {
     fn what_could_not_be_done_lets_the_others_go_first() {
         let cancels = Cancels::default();
         (0..3).for_each(|id| cancels.queue(&command(WorkspaceId::from_random([1; 16]), id)));
-        cancels.put_back(cancels.take(2));
+        cancels.put_back(cancels.take(2), Millis::ZERO);
         let order: Vec<_> = cancels.take(3).iter().filter_map(|due| Some(due.command.request?.id)).collect();
         assert_eq!(order, [2, 0, 1]);
+    }
+
+    #[test]
+    fn what_nobody_knows_any_more_takes_no_room() {
+        let cancels = Cancels::default();
+        cancels.queue(&command(WorkspaceId::from_random([1; 16]), 0));
+        cancels.put_back(cancels.take(1), Millis::new(99));
+        assert_eq!(cancels.len(), 1);
+        cancels.put_back(cancels.take(1), Millis::new(100));
+        assert!(cancels.is_empty());
+        assert_eq!(cancels.figures(), CancelFigures { queued: 1, done: 0, dropped: 1 });
     }
 }

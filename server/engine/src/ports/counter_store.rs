@@ -10,7 +10,7 @@ use std::collections::HashSet;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use rateguard_core::counter::{CounterFamily, CounterId, Limit, Position, Reading};
+use rateguard_core::counter::{CounterFamily, CounterId, Limit, Position, Reading, Shard};
 use rateguard_core::decision::{Charge, Mode, Verdict};
 use rateguard_core::ids::{RequestId, ReservationId, WorkspaceId};
 use rateguard_core::lease::{LeaseOutcome, LeaseRequest, LeaseReturn};
@@ -414,9 +414,14 @@ pub trait CounterStore: Send + Sync + 'static {
         false
     }
 
-    /// How many parts of a shared store may be away by themselves, about; a workspace is in one of them.
+    /// How many parts of a shared store may be away by themselves.
     fn parts(&self) -> usize {
         1
+    }
+
+    /// In which of the [`parts`](Self::parts) a workspace's counters are, or those of one of its shards.
+    fn part_of(&self, _workspace: &WorkspaceId, _shard: Option<Shard>) -> usize {
+        0
     }
 
     /// Claims a slot or renews the claim. `None` when all are held, or where a store is not shared: then

@@ -2,11 +2,12 @@
 
 use std::collections::{HashMap, HashSet};
 use std::future::pending;
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use async_trait::async_trait;
 use parking_lot::Mutex;
-use rateguard_core::counter::{Counter, CounterId, Limit, Position, Reading};
+use rateguard_core::counter::{Counter, CounterId, Limit, Position, Reading, Shard};
 use rateguard_core::decision::{Charge, Counters, Entry, Mode, Taken, decide, take_back, taken};
 use rateguard_core::ids::{ReservationId, WorkspaceId};
 use rateguard_core::lease::{LeaseOutcome, exchange};
@@ -329,5 +330,11 @@ impl CounterStore for SharedCounters {
 
     fn parts(&self) -> usize {
         PARTS
+    }
+
+    fn part_of(&self, workspace: &WorkspaceId, shard: Option<Shard>) -> usize {
+        let mut hasher = DefaultHasher::new();
+        (workspace, shard).hash(&mut hasher);
+        usize::try_from(hasher.finish() % PARTS as u64).expect("it is less than the parts")
     }
 }

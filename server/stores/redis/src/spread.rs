@@ -452,6 +452,13 @@ impl<S: CounterStore> CounterStore for SpreadCounterStore<S> {
         self.store.parts()
     }
 
+    fn part_of(&self, workspace: &WorkspaceId, shard: Option<Shard>) -> usize {
+        match shard {
+            None => self.store.part_of(workspace, None),
+            Some(shard) => self.store.part_of(&workspace.shard(shard), None),
+        }
+    }
+
     async fn hold_slot(&self, claim: &SlotClaim) -> Result<Option<Slot>, StoreError> {
         self.store.hold_slot(claim).await
     }

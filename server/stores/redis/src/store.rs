@@ -5,9 +5,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
+use crc16::{State, XMODEM};
 use futures::{StreamExt, TryStreamExt, stream};
 use hashbrown::HashMap;
-use rateguard_core::counter::{Position, Reading};
+use rateguard_core::counter::{Position, Reading, Shard};
 use rateguard_core::decision::Mode;
 use rateguard_core::ids::{ReservationId, WorkspaceId};
 use rateguard_core::lease::LeaseOutcome;
@@ -31,8 +32,10 @@ use crate::workspaces::{Known, Workspaces};
 
 /// Records settled by one script: longer ones would keep others waiting.
 const RECORDS_PER_SCRIPT: usize = 100;
-/// Groups of workspaces in a cluster of which each may be on a server of its own: enough that few share one
-/// with those of a server that is away, and few enough that each soon learns how its own is.
+/// Slots of a cluster by which keys are spread over its servers.
+const SLOTS: usize = 16_384;
+/// Ranges of slots of which each may be on a server of its own. Servers have few ranges, and long ones, so that
+/// next to none of these stands on two; and there are few enough that each soon learns how its server is.
 const CLUSTER_PARTS: usize = 256;
 /// Openings told by one script.
 const OPENINGS_PER_SCRIPT: usize = 512;
@@ -75,6 +78,11 @@ pub struct RedisCounterStore {
     settled_through: AtomicU64,
     /// And this is written down.
     pub(crate) written_through: AtomicU64,
+}
+
+/// The slot of the keys of a workspace, whose hash tag is its name; as Redis' cluster specification has it.
+fn slot_of(workspace: &WorkspaceId) -> usize {
+    usize::from(State::<XMODEM>::calculate(workspace.as_str().as_bytes())) % SLOTS
 }
 
 impl RedisCounterStore {
@@ -450,6 +458,13 @@ impl CounterStore for RedisCounterStore {
         }
     }
 
+    fn part_of(&self, workspace: &WorkspaceId, _: Option<Shard>) -> usize {
+        match self.config.topology {
+            Topology::Single { .. } | Topology::Sentinel { .. } => 0,
+            Topology::Cluster { .. } => slot_of(workspace) * CLUSTER_PARTS / SLOTS,
+        }
+    }
+
     async fn lost(&self) -> Result<Vec<LostCounters>, StoreError> {
         let lost = |known: &Arc<Known>| {
             known.loss().map(|doubt| LostCounters { workspace: known.id.clone(), loss: doubt.to_bits() })
@@ -463,5 +478,21 @@ impl CounterStore for RedisCounterStore {
         let mut packer = self.head(&known, 3, Millis::ZERO);
         packer.text("rebuilt").text(generation).integer(number);
         self.tend(&known, packer, self.config.batch_deadline).await.map(drop)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn slots_are_those_of_the_cluster_specification() {
+        // Its own example.
+        assert_eq!(State::<XMODEM>::calculate(b"123456789"), 0x31c3);
+        let workspaces = (0..=u8::MAX).map(|number| WorkspaceId::from_random([number; 16]));
+        let parts: hashbrown::HashSet<_> =
+            workspaces.map(|workspace| slot_of(&workspace) * CLUSTER_PARTS / SLOTS).collect();
+        assert!(parts.len() > CLUSTER_PARTS / 2, "{} of {CLUSTER_PARTS}", parts.len());
+        assert!(parts.iter().all(|part| *part < CLUSTER_PARTS));
     }
 }
