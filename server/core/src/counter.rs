@@ -10,6 +10,7 @@ pub mod concurrency;
 mod id;
 mod lead;
 pub mod lent;
+pub mod lows;
 mod share;
 pub mod sliding_window;
 pub mod token_bucket;
@@ -20,8 +21,9 @@ pub use budget::{BudgetCounter, PeriodMoney};
 pub use concurrency::ConcurrencyCounter;
 pub use id::{CounterFamily, CounterId, SHARDS, Shard};
 pub use lent::Lent;
+pub use lows::{Low, Lows};
 pub use sliding_window::SlidingWindow;
-pub use token_bucket::{Refill, TokenBucket};
+pub use token_bucket::{Pending, Refill, TokenBucket};
 pub use window::WindowCounter;
 
 /// A position in the event log. The first event has position 1; zero is before all.
@@ -329,6 +331,15 @@ impl Counter {
         }
     }
 
+    /// As [`Counter::take`], of what may be given back later as if it had never been taken.
+    pub fn reserve(&mut self, limit: &Limit, amount: i64, now: Millis) -> Mark {
+        let mark = self.take(limit, amount, now);
+        if let Self::TokenBucket(state) = self {
+            state.note_reserved();
+        }
+        mark
+    }
+
     /// Where an amount would be taken now.
     pub fn mark(&self, limit: &Limit, now: Millis) -> Mark {
         match (self, *limit) {
@@ -424,7 +435,7 @@ impl Counter {
         match self {
             // What is lent may still be spent.
             Self::TokenBucket(state) => {
-                *state = TokenBucket { lent: state.lent.take(), ..TokenBucket::FRESH };
+                state.reset();
             }
             Self::Window(state) => state.used = 0,
             Self::SlidingWindow(state) => {

@@ -206,7 +206,11 @@ fn take_all(
             continue;
         }
         let entry = counters.take_from(charge, now);
-        *mark = Some(entry.counter.take(&charge.limit, charge.demand.take, now));
+        let (counter, amount) = (&mut entry.counter, charge.demand.take);
+        *mark = Some(match mode {
+            Mode::Reserve => counter.reserve(&charge.limit, amount, now),
+            _ => counter.take(&charge.limit, amount, now),
+        });
         let after = entry.counter.read(&charge.limit, 0, now);
         *reading = Reading { denied: reading.denied, ..after };
     }

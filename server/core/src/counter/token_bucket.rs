@@ -5,6 +5,7 @@
 //! unit is ever lost or won by rounding.
 
 use super::lent::{Lent, generation_of};
+use super::lows::Lows;
 use super::{Reading, add};
 use crate::invalid::Invalid;
 use crate::limits::{LIMIT_MAX, WINDOW_MS_MAX};
@@ -120,8 +121,24 @@ pub struct TokenBucket {
     pub at: Millis,
     /// When the last of it will have been given back, at the rate of the last take.
     pub idle_at: Millis,
-    /// What holders of leases may still spend of what is used; boxed, since few buckets are lent of.
-    pub lent: Option<Box<Lent>>,
+    /// What others may still spend or give back of what is used; boxed, since few buckets have any.
+    pub pending: Option<Box<Pending>>,
+}
+
+/// What others may still spend, or give back, of a bucket.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Pending {
+    /// What holders of leases may still spend.
+    pub lent: Option<Lent>,
+    /// How low it has stood since amounts were reserved.
+    pub lows: Lows,
+}
+
+impl Pending {
+    /// Whether nothing is.
+    fn is_nothing(&self) -> bool {
+        self.lent.is_none() && self.lows.is_empty()
+    }
 }
 
 impl TokenBucket {
@@ -133,7 +150,7 @@ impl TokenBucket {
         refill_units: 1,
         at: Millis::ZERO,
         idle_at: Millis::ZERO,
-        lent: None,
+        pending: None,
     };
 
     pub(super) fn read(&self, capacity: i64, refill: Refill, need: i64, now: Millis) -> Reading {
@@ -148,6 +165,7 @@ impl TokenBucket {
     pub(super) fn take(&mut self, refill: Refill, amount: i64, now: Millis) {
         self.settle_to(refill, now);
         self.used = add(self.used, amount);
+        self.note_level();
         self.set_idle_at(refill);
     }
 
@@ -155,10 +173,17 @@ impl TokenBucket {
     pub(super) fn lend(&mut self, refill: Refill, amount: i64, now: Millis) -> Millis {
         self.settle_to(refill, now);
         self.used = add(self.used, amount);
-        let lent = self.lent.as_deref().copied().unwrap_or_default();
-        self.lent = Some(Box::new(lent.plus(amount, self.at)));
+        let pending = self.pending.get_or_insert_default();
+        pending.lent = Some(pending.lent.unwrap_or_default().plus(amount, self.at));
         self.set_idle_at(refill);
         self.at
+    }
+
+    /// Notes that what was just taken may be given back.
+    pub(super) fn note_reserved(&mut self) {
+        let (at, used) = (self.at, self.used_beside_lent());
+        self.pending.get_or_insert_default().lows.begin(at, used);
+        self.drop_nothing();
     }
 
     /// Closes `closed` units of what was lent at an instant, of which `unused` were not spent. What was
@@ -167,10 +192,13 @@ impl TokenBucket {
     pub(super) fn end_lease(&mut self, at: Millis, closed: i64, unused: i64, now: Millis) {
         let refill = self.refill();
         self.settle_to(refill, now);
-        if let Some(mut lent) = self.lent.as_deref().copied() {
+        if let Some(pending) = &mut self.pending
+            && let Some(mut lent) = pending.lent
+        {
             let closed = lent.close(generation_of(at), closed);
             self.used = add(self.used, -unused.clamp(0, closed));
-            self.lent = lent.at(self.at).map(Box::new);
+            pending.lent = lent.at(self.at);
+            self.drop_nothing();
         }
         self.set_idle_at(refill);
     }
@@ -195,8 +223,9 @@ impl TokenBucket {
     ///
     /// More is added at the last change: that is no earlier than it was used, so the bucket never
     /// stands lower than if it had been taken with the rest. Of less, only what cannot have been
-    /// given back since is freed, to the part of a unit: whatever else was used meanwhile, the bucket
-    /// then stands no lower than if the difference had never been taken.
+    /// given back since is freed: the bucket then stands no lower than if the difference had never been
+    /// taken. That is what is known to have been used all the time since, or what is left of the amount itself,
+    /// to the part of a unit, as if it had been used first.
     ///
     /// A bucket that ran dry may have been forgotten, and is fresh then. What was taken in it stands there
     /// again with what is added, or the same refill would give back both. What others took before it
@@ -212,10 +241,23 @@ impl TokenBucket {
         // The rate may have been changed since: the faster one gave back more.
         let left = refill.ticks_left_of(taken, elapsed_ms);
         let left = last.ticks_of(left, refill).min(last.ticks_left_of(taken, elapsed_ms));
+        let least_used = self.pending.as_deref().map_or(0, |pending| pending.lows.since(at));
+        let left = left.max(i128::from(least_used) * period);
         let freed = left.min(i128::from(delta.unsigned_abs()) * period);
         self.settle_to(last, at);
         self.set_ticks((i128::from(self.used) * period + i128::from(self.remainder) - freed).max(0), last);
+        if let Some(pending) = &mut self.pending {
+            pending.lows.free(at, whole_units_up(freed, last.period_ms));
+            self.drop_nothing();
+        }
         self.set_idle_at(last);
+    }
+
+    /// Sets all that is used back, but for what holders of leases may still spend.
+    pub(super) fn reset(&mut self) {
+        let lent = self.lent();
+        let pending = lent.is_some().then(|| Box::new(Pending { lent, ..Pending::default() }));
+        *self = Self { pending, ..Self::FRESH };
     }
 
     pub(super) fn is_idle(&self, now: Millis) -> bool {
@@ -260,7 +302,23 @@ impl TokenBucket {
     }
 
     fn floors(&self) -> impl Iterator<Item = (Millis, i64)> + use<> {
-        self.lent.as_deref().map(|lent| lent.floors()).into_iter().flatten()
+        self.lent().map(Lent::floors).into_iter().flatten()
+    }
+
+    fn lent(&self) -> Option<Lent> {
+        self.pending.as_deref().and_then(|pending| pending.lent)
+    }
+
+    fn used_beside_lent(&self) -> i64 {
+        self.used - self.lent_units()
+    }
+
+    fn lent_units(&self) -> i64 {
+        self.lent().map_or(0, |lent| lent.current.saturating_add(lent.previous))
+    }
+
+    fn drop_nothing(&mut self) {
+        self.pending.take_if(|pending| pending.is_nothing());
     }
 
     fn set_idle_at(&mut self, refill: Refill) {
@@ -278,7 +336,19 @@ impl TokenBucket {
         self.remainder_of = refill.period_ms;
         self.refill_units = refill.units;
         self.at = self.at.max(now);
-        self.lent = self.lent.take().and_then(|lent| lent.at(self.at)).map(Box::new);
+        // Before anything that was lent is over: it was the floor until then.
+        self.note_level();
+        if let Some(pending) = &mut self.pending {
+            pending.lent = pending.lent.and_then(|lent| lent.at(self.at));
+            self.drop_nothing();
+        }
+    }
+
+    fn note_level(&mut self) {
+        let used = self.used_beside_lent();
+        if let Some(pending) = &mut self.pending {
+            pending.lows.fall_to(used);
+        }
     }
 }
 

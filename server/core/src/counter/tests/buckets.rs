@@ -2,6 +2,7 @@
 //! every call would use.
 
 use super::*;
+use crate::counter::lows::LOWS_MAX;
 
 /// A call whose amount was guessed, and when its true use became known.
 #[derive(Clone, Debug)]
@@ -12,15 +13,14 @@ struct Guessed {
     known_after_ms: i64,
 }
 
+fn any_guess() -> impl Strategy<Value = Guessed> {
+    (any_step_ms(), 1_i64..30, 0_i64..40, prop_oneof![Just(0_i64), 1_i64..500, 500_i64..20_000]).prop_map(
+        |(after_ms, estimate, used, known_after_ms)| Guessed { after_ms, estimate, used, known_after_ms },
+    )
+}
+
 fn any_guesses() -> impl Strategy<Value = Vec<Guessed>> {
-    let guess = (any_step_ms(), 1_i64..30, 0_i64..40, prop_oneof![Just(0_i64), 1_i64..500, 500_i64..20_000])
-        .prop_map(|(after_ms, estimate, used, known_after_ms)| Guessed {
-            after_ms,
-            estimate,
-            used,
-            known_after_ms,
-        });
-    prop::collection::vec(guess, 1..20)
+    prop::collection::vec(any_guess(), 1..40)
 }
 
 /// What happens at one instant: takes before settlements.
@@ -80,7 +80,7 @@ fn play(refill: Refill, guesses: &[Guessed], capacity: i64) -> (Counter, Vec<(Mi
     for (now, happening) in timeline(guesses) {
         match happening {
             Happening::Take(place) => {
-                marks[place] = Some((counter.take(&limit, guesses[place].estimate, now), arrivals.len()));
+                marks[place] = Some((counter.reserve(&limit, guesses[place].estimate, now), arrivals.len()));
                 arrivals.push((now, guesses[place].estimate));
             }
             Happening::Learn(place) => {
@@ -142,6 +142,16 @@ proptest! {
         counter.correct(mark, taken, used - taken, now);
         let expected = (i128::from(taken - used) * i128::from(refill.period_ms())).min(before);
         prop_assert_eq!(before - parts(&counter, refill, now), expected);
+    }
+
+    #[test]
+    fn a_few_calls_at_the_same_time_that_use_nothing_give_all_but_parts_of_a_unit_back(
+        refill in any_refill(), guesses in prop::collection::vec(any_guess(), 1..=LOWS_MAX),
+    ) {
+        let guesses: Vec<_> = guesses.into_iter().map(|g| Guessed { used: 0, ..g }).collect();
+        let (counter, _, end) = play(refill, &guesses, 1_000);
+        let left = parts(&counter, refill, end);
+        prop_assert!(left <= guesses.len() as i128 * i128::from(refill.period_ms()), "{left}");
     }
 
     #[test]
@@ -250,10 +260,53 @@ fn what_is_held_and_released_again_and_again_is_all_there_at_the_end() {
     for call in 0..100 {
         let now = Millis::new(NOON + 10 * call);
         assert_eq!(counter.read(&limit, 1, now).denied, None, "call {call}");
-        let mark = counter.take(&limit, 1, now);
+        let mark = counter.reserve(&limit, 1, now);
         counter.correct(mark, 1, -1, now.plus(5));
     }
     assert_eq!(counter.read(&limit, 0, Millis::new(NOON + 1_000)).used, 0);
+}
+
+#[test]
+fn what_was_held_at_the_same_time_is_all_there_at_the_end() {
+    let limit = bucket(1, 2_000, 5);
+    let (at, later) = (Millis::new(NOON), Millis::new(NOON + 2_000));
+    let mut counter = Counter::fresh(&limit, at);
+    let marks: Vec<Mark> = (0..5).map(|_| counter.reserve(&limit, 1, at)).collect();
+    for mark in marks {
+        counter.correct(mark, 1, -1, later);
+    }
+    assert_eq!(counter.read(&limit, 0, later).used, 0);
+}
+
+/// Holds calls that come one after the other, each for as long; says what is used at the end.
+fn used_after(limit: &Limit, calls: i64, every_ms: i64, held_ms: i64, estimate: i64, used: i64) -> i128 {
+    let start = Millis::new(NOON);
+    let mut counter = Counter::fresh(limit, start);
+    let mut marks = std::collections::VecDeque::new();
+    let mut now = start;
+    for call in 0..calls {
+        now = start.plus(call * every_ms);
+        while marks.front().is_some_and(|(at, _): &(Millis, Mark)| at.plus(held_ms) <= now) {
+            let (_, mark) = marks.pop_front().expect("it is there");
+            counter.correct(mark, estimate, used - estimate, now);
+        }
+        marks.push_back((now, counter.reserve(limit, estimate, now)));
+    }
+    for (_, mark) in marks {
+        counter.correct(mark, estimate, used - estimate, now);
+    }
+    counter.read(limit, 0, now).used
+}
+
+#[test]
+fn calls_at_the_same_time_leave_little_of_what_they_did_not_use_in_the_bucket() {
+    let limit = bucket(100, 1_000, 6_000);
+    // Ten at a time, of which each is remembered: what they used, 250 a second, less what was given back.
+    assert_eq!(used_after(&limit, 100, 200, 2_000, 500, 50), 100 * 50 - 1_980);
+    // A hundred at a time: some of what they held.
+    let (held, used) = (100 * 50, 1_000 * 2 - 1_998);
+    let left = used_after(&limit, 1_000, 20, 2_000, 50, 2) - used;
+    assert!((0..=held / LOWS_MAX as i128).contains(&left), "{left}");
 }
 
 #[test]

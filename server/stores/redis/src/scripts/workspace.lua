@@ -116,6 +116,7 @@ local function set_back(counter)
   if kind == BUDGET then return false end
   if kind == BUCKET then
     counter[3], counter[4], counter[5], counter[6], counter[7], counter[8] = 0, 0, 1, 1, 0, 0
+    counter.lows = nil
   elseif kind == WINDOW then
     counter[5] = 0
   elseif kind == CONCURRENCY then
@@ -127,6 +128,17 @@ local function set_back(counter)
   return true
 end
 
+-- The lowest levels of a bucket are written behind its numbers, which are three more where something is lent:
+-- then they are odd with all pairs.
+local function set_lows_apart(counter)
+  local numbers = #counter % 2 == 0 and BUCKET_NUMBERS or BUCKET_NUMBERS + 3
+  if #counter <= numbers then return end
+  local lows = {}
+  for place = numbers + 1, #counter do lows[#lows + 1] = counter[place] end
+  for place = #counter, numbers + 1, -1 do counter[place] = nil end
+  counter.lows = lows
+end
+
 -- A counter as it was written, and as the resets since have left it.
 local function decoded(id, raw)
   local counter = { cmsgpack.unpack(raw) }
@@ -135,6 +147,7 @@ local function decoded(id, raw)
   end
   local written_at = floor(counter[1] / KINDS)
   counter[1] = fmod(counter[1], KINDS)
+  if counter[1] == BUCKET then set_lows_apart(counter) end
   if written_at < meta[RESET_AT] and was_reset(id, written_at + 1) then
     is_set_back[id] = set_back(counter)
   end
@@ -225,6 +238,7 @@ end
 local function pack_state(state)
   local packed = {}
   for place = 1, #state do packed[place] = shown(state[place]) end
+  for place = 1, #(state.lows or {}) do packed[#packed + 1] = shown(state.lows[place]) end
   packed[1] = state[1] + KINDS * meta[RESET_AT]
   return cmsgpack.pack(unpack(packed))
 end

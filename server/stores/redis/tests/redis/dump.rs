@@ -6,8 +6,8 @@ use async_trait::async_trait;
 use parking_lot::Mutex;
 use rateguard_core::counter::budget::AnonymousHold;
 use rateguard_core::counter::{
-    BudgetCounter, ConcurrencyCounter, Counter, CounterId, Lent, PeriodMoney, Position, SlidingWindow,
-    TokenBucket, WindowCounter,
+    BudgetCounter, ConcurrencyCounter, Counter, CounterId, Lent, Low, Lows, Pending, PeriodMoney, Position,
+    SlidingWindow, TokenBucket, WindowCounter,
 };
 use rateguard_core::ids::WorkspaceId;
 use rateguard_core::reservation::Reservation;
@@ -109,6 +109,24 @@ fn counter(parts: Vec<Value>) -> (CounterId, (Position, Counter)) {
     (CounterId(u128::from_be_bytes(id)), (position, state(numbers[0] % KINDS, &numbers[2..])))
 }
 
+/// What is lent, where that is told, before the lowest levels in pairs.
+fn pending(of: &[i128]) -> Option<Box<Pending>> {
+    let small = |number: i128| i64::try_from(number).expect("64 bits");
+    let (lent, lows) = of.split_at(if of.len() % 2 == 1 { 3 } else { 0 });
+    let lent = match lent {
+        [] => None,
+        [generation, current, previous] => Some(Lent {
+            generation: small(*generation),
+            current: small(*current),
+            previous: small(*previous),
+        }),
+        _ => unreachable!("split into three or none"),
+    };
+    let low = |pair: &[i128]| Low { since: Millis::new(small(pair[0])), used: small(pair[1]) };
+    let lows = Lows::from_stored(lows.chunks(2).map(low).collect());
+    (!of.is_empty()).then(|| Box::new(Pending { lent, lows }))
+}
+
 fn state(kind: i128, of: &[i128]) -> Counter {
     let small = |place: usize| i64::try_from(of[place]).expect("64 bits");
     let at = |place: usize| Millis::new(small(place));
@@ -120,8 +138,7 @@ fn state(kind: i128, of: &[i128]) -> Counter {
             refill_units: small(3),
             at: at(4),
             idle_at: at(5),
-            lent: (of.len() > 6)
-                .then(|| Box::new(Lent { generation: small(6), current: small(7), previous: small(8) })),
+            pending: pending(&of[6..]),
         }),
         2 => Counter::Window(WindowCounter { start: at(0), end: at(1), used: small(2) }),
         3 => Counter::SlidingWindow(Box::new(SlidingWindow {

@@ -3,7 +3,7 @@
 
 use rateguard_core::counter::budget::{AnonymousHold, PeriodMoney};
 use rateguard_core::counter::{
-    BudgetCounter, ConcurrencyCounter, Counter, Lent, SlidingWindow, TokenBucket, WindowCounter,
+    BudgetCounter, ConcurrencyCounter, Counter, Lent, Pending, SlidingWindow, TokenBucket, WindowCounter,
 };
 use rateguard_core::limits::WINDOW_MS_MAX;
 use rateguard_core::time::Millis;
@@ -46,8 +46,8 @@ pub(super) fn decode(bytes: &[u8]) -> Result<Counter, Malformed> {
         TOKEN_BUCKET => Counter::TokenBucket(read_token_bucket(&mut reader)?),
         LENDING_BUCKET => {
             let bucket = read_token_bucket(&mut reader)?;
-            let lent = Some(Box::new(read_lent(&mut reader)?));
-            Counter::TokenBucket(TokenBucket { lent, ..bucket })
+            let pending = Pending { lent: Some(read_lent(&mut reader)?), ..Pending::default() };
+            Counter::TokenBucket(TokenBucket { pending: Some(Box::new(pending)), ..bucket })
         }
         WINDOW => Counter::Window(read_window(&mut reader)?),
         SLIDING_WINDOW => Counter::SlidingWindow(Box::new(read_sliding_window(&mut reader)?)),
@@ -69,17 +69,19 @@ pub(super) fn read_millis(reader: &mut Reader<'_>, what: &'static str) -> Result
     Some(Millis::new(ms)).filter(|at| at.get() == ms).ok_or(Malformed(what))
 }
 
+/// Without how low it has stood: less is given back of what was reserved before a start, and never more.
 fn write_token_bucket(writer: &mut Writer, state: &TokenBucket) {
-    let TokenBucket { used, remainder, remainder_of, refill_units, at, idle_at, lent } = state;
+    let TokenBucket { used, remainder, remainder_of, refill_units, at, idle_at, pending } = state;
+    let lent = pending.as_deref().and_then(|pending| pending.lent);
     writer.byte(if lent.is_some() { LENDING_BUCKET } else { TOKEN_BUCKET });
     for number in [used, remainder, remainder_of, refill_units] {
         writer.signed((*number).into());
     }
     write_millis(writer, *at);
     write_millis(writer, *idle_at);
-    if let Some(Lent { generation, current, previous }) = lent.as_deref() {
+    if let Some(Lent { generation, current, previous }) = lent {
         for number in [generation, current, previous] {
-            writer.signed((*number).into());
+            writer.signed(number.into());
         }
     }
 }
@@ -100,7 +102,7 @@ fn read_token_bucket(reader: &mut Reader<'_>) -> Result<TokenBucket, Malformed> 
         refill_units: read_natural(reader, "refill")?,
         at: read_millis(reader, "instant")?,
         idle_at: read_millis(reader, "end")?,
-        lent: None,
+        pending: None,
     })
 }
 
