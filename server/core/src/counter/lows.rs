@@ -9,8 +9,9 @@
 
 use crate::time::Millis;
 
-/// Instants from which on the lowest level is known. Of many reservations at the same time each may then leave
-/// about this part of all of them in the bucket until that is refilled.
+/// Instants from which on the lowest level is known. Many reservations at the same time may leave about one part in
+/// so many of what they held in the bucket, until that is refilled; more does not add up, since the bucket then never
+/// stands as low as that.
 pub const LOWS_MAX: usize = 16;
 
 /// A lowest level.

@@ -160,7 +160,7 @@ do
       if taken and charge[5] ~= 0 and not from_nothing then
         local counter = get_to_take(places[place], charge)
         reading[5], reading[6] = take(counter, charge, charge[5], now)
-        if mode == RESERVE and counter[1] == BUCKET then note_reserved(counter) end
+        if mode == RESERVE and counter[1] == BUCKET then lowest.begin(counter) end
         reading[1], reading[2], reading[3] = used_of(counter, charge, now)
       elseif taken and mode == RESERVE and not from_nothing then
         local counter = get_or_fresh(places[place], charge)

@@ -70,7 +70,7 @@ end
 -- lent in it, and what in the one before. They are floors under what is used; see
 -- `server/core/src/counter/lent.rs`. Beside its numbers it has `lows`: how low it has stood since some
 -- instants, by pairs of instant and units; see `server/core/src/counter/lows.rs`.
-local GENERATION_MS, LOWS_MAX, BUCKET_NUMBERS = 1100, 16, 8
+local GENERATION_MS = 1100
 
 -- Both floors, each with the instant at which it ends.
 local function floors(counter)
@@ -155,70 +155,87 @@ local function roll_lent(counter, at)
   keep_lent(counter, 0, passed == 1 and current or 0)
 end
 
-local function used_beside_lent(counter, used)
-  if not counter[9] then return used end
-  return subtract(used, saturated(add(counter[10], counter[11])))
-end
+-- The lowest levels of buckets.
+local lowest = {}
+do
+  local LOWS_MAX = 16
+  -- Those that every bucket has, and three more where something is lent.
+  local NUMBERS, NUMBERS_LENT = 8, 11
 
--- Lowers the lowest levels by what is the most for each pair, and drops those that say nothing, or the same
--- as an older one.
-local function limit_lows(counter, most_of)
-  local lows, kept, before = counter.lows, {}, 0
-  for place = 1, #lows, 2 do
-    local used = least(lows[place + 1], most_of(lows[place], lows[place + 1]))
-    if less(before, used) then
-      kept[#kept + 1], kept[#kept + 2] = lows[place], used
-      before = used
+  local function used_beside_lent(counter)
+    if not counter[9] then return counter[3] end
+    return subtract(counter[3], saturated(add(counter[10], counter[11])))
+  end
+
+  -- Lowers each by what is the most for it, and drops those that say nothing or the same as an older one.
+  local function limit(counter, most_of)
+    local lows, kept, before = counter.lows, {}, 0
+    for place = 1, #lows, 2 do
+      local used = least(lows[place + 1], most_of(lows[place], lows[place + 1]))
+      if less(before, used) then
+        kept[#kept + 1], kept[#kept + 2] = lows[place], used
+        before = used
+      end
+    end
+    counter.lows = kept[1] and kept
+  end
+
+  -- The one whose neighbours differ least; what was reserved last needs its own.
+  local function forget_one(lows)
+    local before, smallest, found = 0, nil, nil
+    for place = 1, 2 * LOWS_MAX, 2 do
+      local between = subtract(lows[place + 3], before)
+      if not smallest or less(between, smallest) then smallest, found = between, place end
+      before = lows[place + 1]
+    end
+    table.remove(lows, found)
+    table.remove(lows, found)
+  end
+
+  -- Takes in how the bucket stands.
+  function lowest.note(counter)
+    if not counter.lows then return end
+    local used = used_beside_lent(counter)
+    -- The newest is the highest.
+    if less(used, counter.lows[#counter.lows]) then
+      limit(counter, function() return used end)
     end
   end
-  counter.lows = kept[1] and kept
-end
 
-local function note_level(counter)
-  if not counter.lows then return end
-  local used = used_beside_lent(counter, counter[3])
-  -- The newest is the highest.
-  if less(used, counter.lows[#counter.lows]) then
-    limit_lows(counter, function() return used end)
+  -- What was used at the least since an instant, as far as that is known, and from when on.
+  function lowest.since(counter, at)
+    local lows = counter.lows or {}
+    for place = #lows - 1, 1, -2 do
+      if lows[place] <= at then return lows[place + 1], lows[place] end
+    end
+    return 0, 0
   end
-end
 
--- What was used at the least since an instant, as far as that is known, and from when on.
-local function low_since(lows, at)
-  for place = #lows - 1, 1, -2 do
-    if lows[place] <= at then return lows[place + 1], lows[place] end
+  -- Begins one with what was just taken.
+  function lowest.begin(counter)
+    local at, used, lows = counter[7], used_beside_lent(counter), counter.lows or {}
+    while lows[1] and lows[#lows - 1] >= at do lows[#lows], lows[#lows - 1] = nil, nil end
+    if less(lows[#lows] or 0, used) then lows[#lows + 1], lows[#lows + 2] = at, used end
+    if #lows > 2 * LOWS_MAX then forget_one(lows) end
+    counter.lows = lows[1] and lows
   end
-  return 0, 0
-end
 
--- The one whose neighbours differ least; what was reserved last needs its own.
-local function forget_low(lows)
-  local before, smallest, found = 0, nil, nil
-  for place = 1, 2 * LOWS_MAX, 2 do
-    local between = subtract(lows[place + 3], before)
-    if not smallest or less(between, smallest) then smallest, found = between, place end
-    before = lows[place + 1]
+  -- So many units were freed of what had been taken at an instant.
+  function lowest.free(counter, at, freed)
+    if not counter.lows then return end
+    local known, begun = lowest.since(counter, at)
+    limit(counter, function(since_when, used)
+      return subtract(since_when < begun and known or used, freed)
+    end)
   end
-  table.remove(lows, found)
-  table.remove(lows, found)
-end
 
--- Begins a lowest level with what was just taken.
-local function note_reserved(counter)
-  local since_when, used, lows = counter[7], used_beside_lent(counter, counter[3]), counter.lows or {}
-  while lows[1] and lows[#lows - 1] >= since_when do lows[#lows - 1], lows[#lows] = nil, nil end
-  if less(lows[#lows] or 0, used) then lows[#lows + 1], lows[#lows + 2] = since_when, used end
-  if #lows > 2 * LOWS_MAX then forget_low(lows) end
-  counter.lows = lows[1] and lows
-end
-
--- So many units were freed of what had been taken at an instant.
-local function free_lows(counter, at, freed)
-  if not counter.lows then return end
-  local known, begun = low_since(counter.lows, at)
-  limit_lows(counter, function(since_when, used)
-    return subtract(since_when < begun and known or used, freed)
-  end)
+  -- They are written behind the bucket's numbers; with all pairs these are as odd as without.
+  function lowest.set_apart(counter)
+    local numbers = #counter % 2 == 0 and NUMBERS or NUMBERS_LENT
+    if #counter <= numbers then return end
+    counter.lows = { unpack(counter, numbers + 1) }
+    for place = #counter, numbers + 1, -1 do counter[place] = nil end
+  end
 end
 
 local function bucket_settle(counter, units, period, now)
@@ -227,7 +244,7 @@ local function bucket_settle(counter, units, period, now)
   counter[5], counter[6] = period, units
   if now > counter[7] then counter[7] = now end
   -- Before anything that was lent is over: it was the floor until then.
-  note_level(counter)
+  lowest.note(counter)
   roll_lent(counter, counter[7])
 end
 
@@ -238,7 +255,7 @@ end
 local function bucket_take(counter, units, period, amount, now)
   bucket_settle(counter, units, period, now)
   counter[3] = bounded(counter[3], amount)
-  note_level(counter)
+  lowest.note(counter)
   set_idle_at(counter, units, period)
 end
 

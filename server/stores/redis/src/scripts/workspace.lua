@@ -128,17 +128,6 @@ local function set_back(counter)
   return true
 end
 
--- The lowest levels of a bucket are written behind its numbers, which are three more where something is lent:
--- then they are odd with all pairs.
-local function set_lows_apart(counter)
-  local numbers = #counter % 2 == 0 and BUCKET_NUMBERS or BUCKET_NUMBERS + 3
-  if #counter <= numbers then return end
-  local lows = {}
-  for place = numbers + 1, #counter do lows[#lows + 1] = counter[place] end
-  for place = #counter, numbers + 1, -1 do counter[place] = nil end
-  counter.lows = lows
-end
-
 -- A counter as it was written, and as the resets since have left it.
 local function decoded(id, raw)
   local counter = { cmsgpack.unpack(raw) }
@@ -147,7 +136,7 @@ local function decoded(id, raw)
   end
   local written_at = floor(counter[1] / KINDS)
   counter[1] = fmod(counter[1], KINDS)
-  if counter[1] == BUCKET then set_lows_apart(counter) end
+  if counter[1] == BUCKET then lowest.set_apart(counter) end
   if written_at < meta[RESET_AT] and was_reset(id, written_at + 1) then
     is_set_back[id] = set_back(counter)
   end
