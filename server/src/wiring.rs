@@ -28,7 +28,8 @@ use tokio::time::{Instant, sleep};
 use crate::config::{Config, RedisTopology, StoresKind};
 use crate::{keyfile, mail, production};
 
-/// For how long a start waits for a Redis that does not answer: it may be starting as well, or be busy.
+/// For how long a start waits, over all that it asks, for a Redis that does not answer: it may be starting as well, or
+/// be busy.
 const REDIS_WITHIN: Duration = Duration::from_secs(10);
 /// Between two questions meanwhile.
 const REDIS_PAUSE: Duration = Duration::from_millis(250);
@@ -217,8 +218,9 @@ impl OpenStores {
         let workspaces = self.config.snapshot().await?.workspaces;
         let workspaces: Vec<_> = workspaces.into_iter().map(|workspace| workspace.id).collect();
         let log_end = self.events.end().await?;
-        if once_redis_answers(|| store.is_new_to(log_end)).await? {
-            once_redis_answers(|| store.begin(&workspaces, log_end)).await?;
+        let until = Instant::now() + REDIS_WITHIN;
+        if once_redis_answers(until, || store.is_new_to(log_end)).await? {
+            once_redis_answers(until, || store.begin(&workspaces, log_end)).await?;
             tracing::warn!(
                 "Redis knows nothing of this installation: budgets are counted again from the events; plain \
                  limits begin anew, and what reservations held is free"
@@ -349,9 +351,12 @@ pub fn database_server(config: &Config) -> anyhow::Result<PostgresDatabase> {
     Ok(server)
 }
 
-/// Asks a Redis that does not answer again, for a while. Each thing that it says instead is told once.
-async fn once_redis_answers<T>(ask: impl AsyncFn() -> Result<T, StoreError>) -> Result<T, StoreError> {
-    let (until, mut told) = (Instant::now() + REDIS_WITHIN, None);
+/// Asks a Redis that does not answer again, until then. Each thing that it says instead is told once.
+async fn once_redis_answers<T>(
+    until: Instant,
+    ask: impl AsyncFn() -> Result<T, StoreError>,
+) -> Result<T, StoreError> {
+    let mut told = None;
     loop {
         match ask().await {
             Err(error) if error.is_away() && Instant::now() < until => {

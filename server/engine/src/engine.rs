@@ -195,9 +195,9 @@ impl Engine {
         self.degraded.figures()
     }
 
-    /// How the counters were when they were asked last, and what has become of them so far.
+    /// How the counters were when they were asked last, and what has become of them until now.
     pub fn counter_figures(&self) -> CounterFigures {
-        self.counter_counts.figures()
+        self.counter_counts.figures(self.counters.losses())
     }
 
     /// Checks so far whose outcome the counters did not tell, and what became of them.

@@ -15,6 +15,8 @@ const WORKSPACES_NAMED_MAX: usize = 8;
 pub struct CounterFigures {
     /// How they were when their store told it last, which is asked once a minute; `None` before it has.
     pub seen: Option<SeenCounters>,
+    /// How often this process has found those of a workspace, or of a part of one, lost or set back.
+    pub losses: u64,
     /// Workspaces whose counters were lost and whose budgets this process has counted again, since it began.
     pub rebuilt: u64,
 }
@@ -27,8 +29,6 @@ pub struct SeenCounters {
     pub live: u64,
     /// Ids of decisions that were forgotten before their time.
     pub request_ids_forgotten_early: u64,
-    /// How often this process has found those of a workspace, or of a part of one, lost or set back.
-    pub losses: u64,
     /// Charges on overflow counters.
     pub overflow_charges: u64,
 }
@@ -42,7 +42,6 @@ impl CounterCounts {
         self.0.lock().seen = Some(SeenCounters {
             live: health.live_counters,
             request_ids_forgotten_early: health.request_ids_forgotten_early,
-            losses: health.losses,
             overflow_charges: health.overflowed.iter().map(|known| known.charges).sum(),
         });
     }
@@ -51,8 +50,9 @@ impl CounterCounts {
         self.0.lock().rebuilt += 1;
     }
 
-    pub(crate) fn figures(&self) -> CounterFigures {
-        *self.0.lock()
+    /// The figures, with the losses that the store knows of.
+    pub(crate) fn figures(&self, losses: u64) -> CounterFigures {
+        CounterFigures { losses, ..*self.0.lock() }
     }
 }
 

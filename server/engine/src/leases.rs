@@ -34,7 +34,6 @@ use self::local::Local;
 use self::table::{PARTS, Table};
 use crate::clock::Clock;
 use crate::gate::Gate;
-use crate::ports;
 use crate::ports::{
     CheckCommand, CheckOutcome, CounterQuery, CounterStore, Decided, RequestFingerprint, StoreError,
 };
@@ -318,7 +317,8 @@ impl Leases {
         self.counts.by_store.fetch_add(1, Ordering::Relaxed);
         let mut outcome = self.gate.check(command).await?;
         if self.free_for(command, leased, &outcome).await {
-            outcome = self.gate.check(&asked_again(command)).await?;
+            // The denial may have taken several steps, and undone the attempt in some.
+            outcome = self.gate.check(&command.next_attempt()).await?;
         }
         let now = Instant::now();
         if let CheckOutcome::Decided(decided) = &mut outcome {
@@ -426,15 +426,6 @@ impl Leases {
         let half = |n: u8| u128::from(self.salt.hash_one((n, &command.workspace)));
         Some(RequestFingerprint { id: request.id ^ (half(0) << 64 | half(1)), ..request })
     }
-}
-
-/// The same in an attempt of its own: where a denial took several steps, the one before was undone.
-fn asked_again(command: &CheckCommand) -> CheckCommand {
-    let next = |request: RequestFingerprint| {
-        let attempt = request.attempt.map(ports::Attempt::next);
-        RequestFingerprint { attempt, ..request }
-    };
-    CheckCommand { request: command.request.map(next), ..command.clone() }
 }
 
 fn decided(allowed: bool, readings: SmallVec<[Reading; 8]>, replayed: bool) -> CheckOutcome {

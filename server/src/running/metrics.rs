@@ -1,5 +1,7 @@
 //! `/metrics`: what this process has counted and how it stands, in the text of OpenMetrics, for Prometheus. Figures are
-//! of all workspaces together, since whoever may connect may read them.
+//! of all workspaces together, since whoever may connect may read them. Those of the counters' store
+//! (`store_counters`, `store_request_ids_forgotten_early`, `store_overflow_charges`) are told by each replica that
+//! shares it: they must not be added up.
 
 use std::fmt;
 use std::time::Duration;
@@ -115,22 +117,28 @@ impl Figures {
     fn counters(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
         let help = "Workspaces whose counters were found lost and whose budgets were counted again here";
         counted(encoder, "lost_counters_rebuilt", help, &[([], self.counters.rebuilt)])?;
-        let Some(seen) = self.counters.seen else { return Ok(()) };
-        let SeenCounters { live, request_ids_forgotten_early, losses, overflow_charges } = seen;
         let help =
             "Times that counters of a workspace, or of a shard of one, were found lost or set back here";
-        counted(encoder, "lost_counters", help, &[([], losses)])?;
-        // They fall with what the store loses, and replicas that share it tell the same.
+        counted(encoder, "lost_counters", help, &[([], self.counters.losses)])?;
+        let Some(seen) = self.counters.seen else { return Ok(()) };
+        let SeenCounters { live, request_ids_forgotten_early, overflow_charges } = seen;
+        // They fall with what the store loses.
         let told = [
-            ("store_counters", "Counters in the store, which replicas may share, as looked at last", live),
+            (
+                "store_counters",
+                "Counters in the store, as looked at last; replicas that share it tell the same, not to be summed",
+                live,
+            ),
             (
                 "store_request_ids_forgotten_early",
-                "Ids of checks that the store forgot before their time: repetitions may consume again",
+                "Ids of checks that the store forgot before their time: repetitions may consume again; \
+                 replicas that share it tell the same, not to be summed",
                 request_ids_forgotten_early,
             ),
             (
                 "store_overflow_charges",
-                "Charges on overflow counters in the store: a workspace is beyond live_counters_max",
+                "Charges on overflow counters in the store: a workspace is beyond live_counters_max; \
+                 replicas that share it tell the same, not to be summed",
                 overflow_charges,
             ),
         ];
@@ -219,12 +227,8 @@ mod tests {
                 counters: 15,
             },
             counters: CounterFigures {
-                seen: Some(SeenCounters {
-                    live: 16,
-                    request_ids_forgotten_early: 17,
-                    losses: 20,
-                    overflow_charges: 18,
-                }),
+                seen: Some(SeenCounters { live: 16, request_ids_forgotten_early: 17, overflow_charges: 18 }),
+                losses: 20,
                 rebuilt: 19,
             },
             stores: vec![

@@ -222,6 +222,8 @@ async fn lost_memory_is_noticed_and_budgets_are_counted_again_from_the_events() 
     let [here, there] = &pair.servers;
     let rebuilt = async |server| figure(server, "rateguard_lost_counters_rebuilt_total").await;
     eventually("the loss is told", async || rebuilt(here).await + rebuilt(there).await > 0).await;
+    let found = async |server| figure(server, "rateguard_lost_counters_total").await;
+    assert!(found(here).await + found(there).await > 0, "at once, not with the next look at the store");
     pair.stop().await;
 }
 

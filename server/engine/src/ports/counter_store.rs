@@ -107,11 +107,12 @@ pub enum CheckOutcome {
 pub enum CancelOutcome {
     /// It is undone: nothing stands that it alone was answered with, and nothing will, should it arrive later.
     Undone,
-    /// What the decision took that it was answered with stays taken until its windows are over: too many were answered
-    /// to know of each, or it was the last, and none that was cancelled named the decision's amounts.
+    /// What the decision took that it was answered with stays taken until its windows are over, and what it reserved
+    /// until the reservation is: too many were answered to know of each, or it was the last, and none that was
+    /// cancelled named the decision's amounts.
     Stands,
-    /// The time of its request id is over, and nothing is known of it any more: what it took, if it arrived,
-    /// stays taken until its windows are over.
+    /// The time of its request id is over, or that of the decision that it repeated, and nothing is undone any more:
+    /// what it took, if it arrived, stays taken until its windows are over.
     TooLate,
 }
 
@@ -221,7 +222,8 @@ pub trait LiveBudgets: Send + Sync {
     fn families(&self, workspace: &WorkspaceId) -> Option<Arc<HashSet<CounterFamily>>>;
 }
 
-/// What a store had to give up for want of room. Counts begin with the process.
+/// How the counters of all workspaces are, for all processes that share their store. A shared store keeps these
+/// figures with each workspace's memory: they outlive this process, and what the store has lost is no more in them.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct CounterHealth {
     /// Counters over all workspaces.
@@ -229,8 +231,6 @@ pub struct CounterHealth {
     /// Ids of decisions that were forgotten before their time: a repetition of such a call is
     /// decided anew.
     pub request_ids_forgotten_early: u64,
-    /// How often this process has found the counters of a workspace, or of a part of one, lost or set back.
-    pub losses: u64,
     /// The workspaces with charges on overflow counters, in no order.
     pub overflowed: Vec<Overflowed>,
 }
@@ -389,11 +389,17 @@ pub trait CounterStore: Send + Sync + 'static {
     /// [`StoreError::Unavailable`].
     async fn sweep(&self, now: Millis, budgets: &dyn LiveBudgets) -> Result<(), StoreError>;
 
-    /// What the store had to give up so far.
+    /// How the counters are, and what their store had to give up for want of room.
     ///
     /// # Errors
     /// [`StoreError::Unavailable`].
     async fn health(&self) -> Result<CounterHealth, StoreError>;
+
+    /// How often this process has found the counters of a workspace, or of a part of one, lost or set back. It knows
+    /// that without asking the store, which may be away.
+    fn losses(&self) -> u64 {
+        0
+    }
 
     /// Writes down what changed, where the store keeps counters in memory; `clean` also writes
     /// what only a clean stop may keep. Does nothing in a store that is durable by itself.

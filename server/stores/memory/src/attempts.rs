@@ -17,12 +17,14 @@ use smallvec::SmallVec;
 /// are forgotten: such a decision stands.
 const KEPT_MAX: usize = 100_000;
 
-/// What a decision took for good, and of what it was asked.
+/// What a decision took, and of what it was asked.
 #[derive(Debug, Default, PartialEq)]
 pub(crate) struct Decision {
+    /// Whether it made a reservation, which knows by itself what was taken, and gives it back in time.
+    pub(crate) is_reserved: bool,
     /// What it was asked of each limit.
     pub(crate) charges: SmallVec<[Charge; 8]>,
-    /// What it took.
+    /// What it took for good.
     pub(crate) taken: SmallVec<[Taken; 4]>,
 }
 
@@ -40,12 +42,15 @@ pub(crate) enum Left {
     Others,
     /// Nobody: it is to be undone.
     Nobody(Box<Decision>),
-    /// The decision, which cannot be undone: too many were answered, or none that was cancelled named its amounts.
+    /// The decision, which is not undone: too many were answered to know of each, or none that was cancelled named its
+    /// amounts. What a reservation holds stands no longer than that is open.
     Standing,
 }
 
 /// The attempts that one decision has answered.
 struct Answered {
+    /// Hash of what they asked.
+    content: u64,
     /// None where it stands whatever becomes of them.
     attempts: SmallVec<[Attempt; 2]>,
     decision: Decision,
@@ -60,18 +65,19 @@ struct Fading<K, V> {
 }
 
 impl Attempts {
-    /// Notes a decision that was taken for an attempt; one without an attempt cannot be cancelled.
+    /// Notes a decision that was taken for an attempt, until nobody whom it answers asks of it any more; one without
+    /// an attempt cannot be cancelled.
     pub(crate) fn decided(
         &mut self,
         request: &RequestFingerprint,
-        expires_at: Millis,
+        known_until: Millis,
         decision: impl FnOnce() -> Decision,
     ) {
         match request.attempt {
             Some(attempt) => {
-                let attempts = SmallVec::from_elem(attempt, 1);
-                let answered = Answered { attempts, decision: decision(), is_named: false };
-                self.answered.insert(request.id, answered, expires_at);
+                let (content, attempts) = (request.content, SmallVec::from_elem(attempt, 1));
+                let answered = Answered { content, attempts, decision: decision(), is_named: false };
+                self.answered.insert(request.id, answered, known_until);
             }
             None => drop(self.answered.remove(&request.id)),
         }
@@ -103,24 +109,30 @@ impl Attempts {
         }
     }
 
+    /// Whether a decision whose time is over took for good what this attempt was answered with: one that repeated it
+    /// late is in its own time still.
+    pub(crate) fn is_left_taken(&self, request: &RequestFingerprint, now: Millis) -> bool {
+        let known = request.attempt.zip(self.answered.entries.get(&request.id));
+        let Some((attempt, (answered, known_until))) = known else { return false };
+        let was_answered = answered.attempts.is_empty() || answered.attempts.contains(&attempt);
+        let is_same = answered.content == request.content && *known_until > now;
+        is_same && was_answered && !answered.decision.is_reserved
+    }
+
     /// Takes an attempt, which asked so much, from those that a decision has answered. What was reserved is known by
     /// itself, whatever they named.
-    pub(crate) fn leave(
-        &mut self,
-        request: &RequestFingerprint,
-        charges: &[Charge],
-        is_reserved: bool,
-    ) -> Left {
+    pub(crate) fn leave(&mut self, request: &RequestFingerprint, charges: &[Charge]) -> Left {
         let known = request.attempt.and_then(|attempt| Some((attempt, self.answered.get_mut(&request.id)?)));
         let Some((attempt, answered)) = known else { return Left::Others };
         if answered.attempts.is_empty() {
-            return if is_reserved { Left::Others } else { Left::Standing };
+            return Left::Standing;
         }
         let Some(place) = answered.attempts.iter().position(|other| *other == attempt) else {
             return Left::Others;
         };
         answered.attempts.remove(place);
-        answered.is_named |= is_reserved || answered.decision.charges.as_slice() == charges;
+        let Decision { is_reserved, charges: asked, .. } = &answered.decision;
+        answered.is_named |= *is_reserved || asked.as_slice() == charges;
         if !answered.attempts.is_empty() {
             return Left::Others;
         }
@@ -216,10 +228,25 @@ mod tests {
         let mut attempts = Attempts::default();
         attempts.decided(&request(1), Millis::new(100), taken);
         attempts.repeated(&request(2));
-        assert_eq!(attempts.leave(&request(1), &[], false), Left::Others);
-        assert_eq!(attempts.leave(&request(1), &[], false), Left::Others);
-        assert_eq!(attempts.leave(&request(2), &[], false), Left::Nobody(Box::new(taken())));
-        assert_eq!(attempts.leave(&request(2), &[], false), Left::Others);
+        assert_eq!(attempts.leave(&request(1), &[]), Left::Others);
+        assert_eq!(attempts.leave(&request(1), &[]), Left::Others);
+        assert_eq!(attempts.leave(&request(2), &[]), Left::Nobody(Box::new(taken())));
+        assert_eq!(attempts.leave(&request(2), &[]), Left::Others);
+    }
+
+    #[test]
+    fn what_a_decision_left_taken_is_known_for_whoever_it_answered() {
+        let mut attempts = Attempts::default();
+        attempts.decided(&request(1), Millis::new(100), taken);
+        attempts.sweep(Millis::new(99));
+        assert!(attempts.is_left_taken(&request(1), Millis::new(99)));
+        assert!(!attempts.is_left_taken(&request(1), Millis::new(100)));
+        assert!(!attempts.is_left_taken(&request(2), Millis::new(99)));
+        let other = RequestFingerprint { content: 2, ..request(1) };
+        assert!(!attempts.is_left_taken(&other, Millis::new(99)));
+        let reserved = || Decision { is_reserved: true, ..Decision::default() };
+        attempts.decided(&request(1), Millis::new(100), reserved);
+        assert!(!attempts.is_left_taken(&request(1), Millis::new(99)), "it ends by itself");
     }
 
     #[test]
@@ -228,7 +255,7 @@ mod tests {
         attempts.decided(&request(0), Millis::new(100), taken);
         (1..=8).for_each(|attempt| attempts.repeated(&request(attempt)));
         for attempt in 0..=8 {
-            assert_eq!(attempts.leave(&request(attempt), &[], false), Left::Standing);
+            assert_eq!(attempts.leave(&request(attempt), &[]), Left::Standing);
         }
     }
 

@@ -298,7 +298,10 @@ impl Check<'_> {
         let expires_at = self.in_workspace_time(request.expires_at);
         let decision = Remembered::new(request.content, expires_at, reservation);
         self.shared.ids.remember(request.id, decision, self.now);
-        attempts.decided(request, expires_at, || Decision {
+        // Whoever repeats it last has as long again.
+        let known_until = expires_at.plus(expires_at.since(self.now));
+        attempts.decided(request, known_until, || Decision {
+            is_reserved: reservation.is_some(),
             charges: self.command.charges.clone(),
             // What is reserved is remembered by the reservation.
             taken: if reservation.is_none() { taken(self.charges, verdict) } else { SmallVec::new() },

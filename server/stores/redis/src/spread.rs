@@ -436,6 +436,10 @@ impl<S: CounterStore> CounterStore for SpreadCounterStore<S> {
         Ok(CounterHealth { overflowed, ..health })
     }
 
+    fn losses(&self) -> u64 {
+        self.store.losses()
+    }
+
     async fn checkpoint(&self, clean: bool) -> Result<(), StoreError> {
         self.store.checkpoint(clean).await
     }

@@ -439,6 +439,10 @@ impl CounterStore for RedisCounterStore {
         self.look_after().await
     }
 
+    fn losses(&self) -> u64 {
+        self.workspaces.losses()
+    }
+
     async fn checkpoint(&self, _clean: bool) -> Result<(), StoreError> {
         self.write_position().await
     }
@@ -459,10 +463,7 @@ impl CounterStore for RedisCounterStore {
     }
 
     fn part_of(&self, workspace: &WorkspaceId, _: Option<Shard>) -> usize {
-        match self.config.topology {
-            Topology::Single { .. } | Topology::Sentinel { .. } => 0,
-            Topology::Cluster { .. } => slot_of(workspace) * CLUSTER_PARTS / SLOTS,
-        }
+        slot_of(workspace) * self.parts() / SLOTS
     }
 
     async fn lost(&self) -> Result<Vec<LostCounters>, StoreError> {

@@ -214,7 +214,6 @@ impl RedisCounterStore {
             let figures = known.figures();
             health.live_counters += figures.live;
             health.request_ids_forgotten_early += figures.forgotten;
-            health.losses += known.losses();
             if figures.overflowed > 0 {
                 let workspace = known.id.clone();
                 health.overflowed.push(Overflowed { workspace, charges: figures.overflowed });

@@ -20,6 +20,7 @@ pub(crate) struct Known {
     registered: AtomicBool,
     /// As they were told last.
     figures: Mutex<Figures>,
+    /// How often this process has found its memory lost or set back.
     losses: AtomicU64,
 }
 
@@ -94,11 +95,6 @@ impl Known {
         self.seen.lock().loss
     }
 
-    /// How often this process has found its memory lost.
-    pub(crate) fn losses(&self) -> u64 {
-        self.losses.load(Ordering::Relaxed)
-    }
-
     pub(crate) fn figures(&self) -> Figures {
         *self.figures.lock()
     }
@@ -153,6 +149,10 @@ impl Ring {
         let first = self.next[work as usize].fetch_add(count, Ordering::Relaxed);
         (first..first + count).filter_map(|place| order.get(place % order.len()).cloned()).collect()
     }
+
+    fn losses(&self) -> u64 {
+        self.order.read().iter().map(|known| known.losses.load(Ordering::Relaxed)).sum()
+    }
 }
 
 impl Workspaces {
@@ -175,6 +175,11 @@ impl Workspaces {
         let mut next = self.workspaces.next(work, workspaces);
         next.extend(self.shards.next(work, shards));
         next
+    }
+
+    /// How often this process has found the memory of one of them lost.
+    pub(crate) fn losses(&self) -> u64 {
+        self.workspaces.losses() + self.shards.losses()
     }
 
     pub(crate) fn all(&self) -> Vec<Arc<Known>> {

@@ -21,7 +21,9 @@ impl Workspace {
             Some(known) if known.content == request.content => {
                 state.leave(&request, command, known.reservation(), now, shared)
             }
-            None if request.expires_at <= now => CancelOutcome::TooLate,
+            None if request.expires_at <= now || state.attempts.is_left_taken(&request, now) => {
+                CancelOutcome::TooLate
+            }
             _ => CancelOutcome::Undone,
         }
     }
@@ -37,9 +39,11 @@ impl State {
         now: Millis,
         shared: &Shared,
     ) -> CancelOutcome {
-        let decision = match self.attempts.leave(request, &command.charges, reservation.is_some()) {
-            Left::Others => return CancelOutcome::Undone,
-            Left::Standing => return CancelOutcome::Stands,
+        let decision = match self.attempts.leave(request, &command.charges) {
+            Left::Standing if reservation.is_none_or(|bits| self.is_open(bits)) => {
+                return CancelOutcome::Stands;
+            }
+            Left::Standing | Left::Others => return CancelOutcome::Undone,
             Left::Nobody(decision) => decision,
         };
         if reservation.is_none_or(|bits| self.release_unanswered(bits, now)) {
@@ -47,6 +51,11 @@ impl State {
             shared.ids.forget(request.id);
         }
         CancelOutcome::Undone
+    }
+
+    fn is_open(&self, bits: u128) -> bool {
+        let kept = self.reservations.kept(bits);
+        kept.is_some_and(|kept| kept.reservation.state == ReservationState::Open)
     }
 
     /// Releases a reservation that nobody was told of. One that is over stays as it is.

@@ -35,13 +35,28 @@ do
     return true
   end
 
+  local function is_open(id)
+    local record = reservations.load(id)
+    return record and record[STATE] == OPEN
+  end
+
+  -- Whether a decision whose time is over took for good what this attempt was answered with: one that
+  -- repeated it late is in its own time still, which is as long.
+  local function is_left_taken(content, expires_at, id, attempts, life_ms)
+    if content ~= request[2] or id ~= '' or not attempts or expires_at + life_ms <= now then return false end
+    return attempts == '' or place_of_attempt(attempts, request[4]) ~= nil
+  end
+
   -- Takes the attempt from the decision that stands for its id, if one does; says what became of it.
   local function leave(known)
     local content, expires_at, id, attempts, asked, life_ms, places, named = cmsgpack.unpack(known)
-    if expires_at <= now then return nil end
+    if expires_at <= now then
+      return is_left_taken(content, expires_at, id, attempts, life_ms) and TOO_LATE or nil
+    end
     if content ~= request[2] then return UNDONE end
-    -- Too many were answered to know of each, or the last was cancelled and nobody knew what it took.
-    if attempts == '' and id == '' then return STANDS end
+    -- Too many were answered to know of each, or the last was cancelled and nobody knew what it took. What
+    -- a reservation has given back by now does not stand.
+    if attempts == '' then return (id == '' or is_open(id)) and STANDS or UNDONE end
     local place = attempts and place_of_attempt(attempts, request[4])
     if not place then return UNDONE end
     attempts = string.sub(attempts, 1, place - 1) .. string.sub(attempts, place + ATTEMPT_BYTES)

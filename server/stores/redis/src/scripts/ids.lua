@@ -8,7 +8,8 @@
 -- itself, until its time is over.
 
 local ATTEMPT_BYTES, ATTEMPTS_MAX = 4, 8
--- An id's key outlives the last of its ids by this much.
+-- An id's key outlives the last of its ids by this much: as long as that of a CONSUME stands, so that a cancel
+-- of whoever repeated it last is told that it comes too late.
 local ID_KEPT_MS = 60000
 -- And by this much where the command's own clock counts, as in tests: the server's may be far ahead.
 local ID_KEPT_BY_COMMAND_MS = 86400000

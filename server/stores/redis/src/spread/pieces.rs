@@ -118,9 +118,7 @@ impl Pieces {
     /// Lets the pieces before one ask once more, under the reservation that this one has.
     pub(super) fn ask_again_under(&mut self, index: usize, held: &ReservationId) {
         for piece in &mut self.pieces[..index] {
-            if let Some(request) = &mut piece.command.request {
-                request.attempt = request.attempt.map(Attempt::next);
-            }
+            piece.command = piece.command.next_attempt();
             if let Some(reservation) = &mut piece.command.reservation {
                 reservation.id = held.clone();
             }
@@ -130,15 +128,8 @@ impl Pieces {
     /// What shards may have been asked by [`Self::ask_again_under`].
     pub(super) fn asked_again(&self) -> SmallVec<[CheckCommand; 2]> {
         let shards = self.pieces.iter().filter(|_| self.mode == Mode::Reserve).map(|piece| &piece.command);
-        let again = shards.filter(|command| command.workspace.of_shard().is_some()).cloned();
-        again
-            .map(|mut command| {
-                if let Some(request) = &mut command.request {
-                    request.attempt = request.attempt.map(Attempt::next);
-                }
-                command
-            })
-            .collect()
+        let again = shards.filter(|command| command.workspace.of_shard().is_some());
+        again.map(CheckCommand::next_attempt).collect()
     }
 
     /// The decision over all of them; `decided` are those of the pieces, in their order.

@@ -220,6 +220,7 @@ async fn lost_memory_is_noticed_and_gives_nothing_twice() {
         assert!(!caller.consume(std::slice::from_ref(limited), at(1)).await, "{limited:?}");
     }
     assert_eq!(lost(&caller).await, std::slice::from_ref(&caller.workspace));
+    assert_eq!(caller.store.losses(), 1);
     assert!(caller.consume(&[day], at(1)).await);
     assert!(caller.reserve(std::slice::from_ref(&budget), at(1)).await.is_none());
     for limited in &short {
@@ -355,6 +356,7 @@ async fn lost_writes_are_noticed() {
     rebuilt(&caller).await;
     assert_eq!(caller.used(&limited, at(3)).await, 2, "one is lost");
     assert_eq!(lost(&caller).await, []);
+    assert_eq!(caller.store.losses(), 1);
 }
 
 /// Servers that know nothing of an installation with a log deny budgets until they are counted.

@@ -233,6 +233,10 @@ impl CounterStore for Roads {
         self.store.health().await
     }
 
+    fn losses(&self) -> u64 {
+        self.store.losses()
+    }
+
     async fn checkpoint(&self, clean: bool) -> Result<(), StoreError> {
         self.store.checkpoint(clean).await
     }

@@ -75,20 +75,44 @@ pub async fn says_that_what_was_taken_under_other_limits_stands(backend: &impl C
     assert_eq!(world.used(&ask(1, a_minute(10), 4), at(1)).await, 8);
 }
 
-/// Of more attempts than are remembered none undoes the decision, and each cancel says so.
-pub async fn says_that_what_answered_too_many_attempts_stands(backend: &impl CounterBackend) {
-    let world = World::open(backend).await;
-    let limited = [ask(1, a_minute(10), 4)];
+/// One decision that answers more attempts than are remembered: these, and what it has reserved.
+async fn answered_too_often(
+    world: &World<'_>,
+    mode: Mode,
+    limited: &[Ask],
+) -> (Vec<CheckCommand>, Option<ReservationId>) {
     let numbers = 0..=u32::try_from(ATTEMPTS_MAX).expect("they are few");
-    let attempts: Vec<_> =
-        numbers.map(|number| attempt(&world, Mode::Consume, &limited, number, 0)).collect();
+    let attempts: Vec<_> = numbers.map(|number| attempt(world, mode, limited, number, 0)).collect();
+    let mut reserved = None;
     for command in &attempts {
-        assert!(world.decide(command.clone()).await.verdict.allowed);
+        let decided = world.decide(command.clone()).await;
+        assert!(decided.verdict.allowed);
+        reserved = decided.reservation.map(|(id, _)| id);
     }
-    for command in &attempts {
-        assert_eq!(world.store.cancel(command, at(1)).await, Ok(CancelOutcome::Stands));
+    (attempts, reserved)
+}
+
+/// Of more attempts than are remembered none undoes the decision, and each cancel says so: of a reservation for as
+/// long as it is open.
+pub async fn says_that_what_answered_too_many_attempts_stands(backend: &impl CounterBackend) {
+    let consuming = World::open(backend).await;
+    let reserving = consuming.in_workspace(2);
+    let limited = [ask(1, a_minute(10), 4)];
+    let (consumed, _) = answered_too_often(&consuming, Mode::Consume, &limited).await;
+    let (reserved, id) = answered_too_often(&reserving, Mode::Reserve, &limited).await;
+    let id = id.expect("there is room");
+    for (world, attempts) in [(&consuming, &consumed), (&reserving, &reserved)] {
+        for command in attempts {
+            assert_eq!(world.store.cancel(command, at(1)).await, Ok(CancelOutcome::Stands));
+        }
+        assert_eq!(used_of_all(world, &limited, 1).await, [4]);
     }
-    assert_eq!(used_of_all(&world, &limited, 1).await, [4]);
+    assert_eq!(reserving.reservation(&id).await.map(|kept| kept.state), Some(ReservationState::Open));
+    reserving.release(&id, at(2)).await;
+    for command in &reserved {
+        cancel(&reserving, command, 3).await;
+    }
+    assert_eq!(used_of_all(&reserving, &limited, 3).await, [0]);
 }
 
 /// Whoever is undone last may be a recall, which names no amounts: another one has.
@@ -133,6 +157,21 @@ pub async fn says_that_a_cancel_comes_too_late(backend: &impl CounterBackend) {
         assert!(matches!(late, Err(StoreError::AttemptRefused { .. })), "{late:?}");
     }
     assert_eq!(used_of_all(&world, &limited, MINUTE_MS + 1).await, [4], "it stays taken");
+}
+
+/// Whoever repeated a check has longer than the decision: when that is over, what it took stays taken, and the cancel
+/// says so.
+pub async fn says_that_a_cancel_comes_too_late_for_its_decision(backend: &impl CounterBackend) {
+    let world = World::open(backend).await;
+    let limited = [ask(1, an_hour(10), 4)];
+    let [first, second] =
+        [(1, 0), (2, 30_000)].map(|(number, ms)| attempt(&world, Mode::Consume, &limited, number, ms));
+    assert!(!world.decide(first.clone()).await.replayed);
+    assert!(world.decide(second.clone()).await.replayed);
+    cancel(&world, &first, 31_000).await;
+    let outcome = world.store.cancel(&second, at(75_000)).await;
+    assert_eq!(outcome, Ok(CancelOutcome::TooLate));
+    assert_eq!(used_of_all(&world, &limited, 75_000).await, [4]);
 }
 
 /// An attempt that arrives after its cancel takes nothing, for as long as its id would have stood.
