@@ -463,7 +463,8 @@ impl CounterStore for RedisCounterStore {
     }
 
     fn part_of(&self, workspace: &WorkspaceId, _: Option<Shard>) -> usize {
-        slot_of(workspace) * self.parts() / SLOTS
+        let parts = self.parts();
+        if parts == 1 { 0 } else { slot_of(workspace) * parts / SLOTS }
     }
 
     async fn lost(&self) -> Result<Vec<LostCounters>, StoreError> {
