@@ -348,6 +348,7 @@ impl TokenBucket {
         let used = self.used_beside_lent();
         if let Some(pending) = &mut self.pending {
             pending.lows.fall_to(used);
+            self.drop_nothing();
         }
     }
 }

@@ -18,6 +18,7 @@ use rateguard_engine::ports::{
     Attempt, CheckCommand, CounterQuery, LeaseCommand, Principal, RequestFingerprint, ReservationRequest,
     ResetCounters, SettleCharge, SettleCommand, SettleReservation, Standing,
 };
+use smallvec::SmallVec;
 
 /// Limits of one world; each has several counters.
 const LIMITS: usize = 14;
@@ -190,7 +191,14 @@ impl Wishes {
             [Mode::Consume, Mode::Consume, Mode::Reserve, Mode::Reserve, Mode::Peek][self.dice.place(5)];
         let count = 1 + self.dice.place(5);
         let places: Vec<usize> = (0..count).map(|_| self.dice.place(LIMITS)).collect();
-        let charges = places.iter().map(|place| self.charge(*place, mode)).collect();
+        let mut charges: SmallVec<[Charge; 8]> =
+            places.iter().map(|place| self.charge(*place, mode)).collect();
+        for later in 1..places.len() {
+            // One caller knows one period of a rule at a time.
+            if let Some(earlier) = places[..later].iter().position(|place| *place == places[later]) {
+                charges[later].limit = charges[earlier].limit;
+            }
+        }
         let reservation = (mode == Mode::Reserve).then(|| self.reservation());
         CheckCommand {
             workspace: self.workspace.clone(),
