@@ -9,9 +9,9 @@
 
 use crate::time::Millis;
 
-/// Instants from which on the lowest level is known. Many reservations at the same time may leave about one part in
-/// so many of what they held in the bucket, until that is refilled; more does not add up, since the bucket then never
-/// stands as low as that.
+/// Instants from which on the lowest level is known. Many more reservations at the same time may leave about one part
+/// in so many of what they held in the bucket, until that is refilled; more does not add up, since the bucket then
+/// never stands as low as that.
 pub const LOWS_MAX: usize = 16;
 
 /// A lowest level.
@@ -19,8 +19,9 @@ pub const LOWS_MAX: usize = 16;
 pub struct Low {
     /// From when on.
     pub since: Millis,
-    /// Whole units that were used at the least, beyond what was lent; more than zero.
-    pub used: i64,
+    /// What was used at the least, beyond what was lent: parts of a unit, of which the bucket's period has one for each
+    /// millisecond; more than zero.
+    pub ticks: i128,
 }
 
 /// Lowest levels, the older the lower.
@@ -43,20 +44,25 @@ impl Lows {
     }
 
     /// What was used at the least since an instant, as far as that is known.
-    pub(super) fn since(&self, at: Millis) -> i64 {
-        self.0.iter().rfind(|low| low.since <= at).map_or(0, |low| low.used)
+    pub(super) fn since(&self, at: Millis) -> i128 {
+        self.0.iter().rfind(|low| low.since <= at).map_or(0, |low| low.ticks)
     }
 
     /// The bucket stands at so much: none has been higher since.
-    pub(super) fn fall_to(&mut self, used: i64) {
-        self.limit_by(|_| used);
+    pub(super) fn fall_to(&mut self, ticks: i128) {
+        self.change(|low| low.ticks.min(ticks));
+    }
+
+    /// Parts of a unit are others now.
+    pub(super) fn rescale(&mut self, in_others: impl Fn(i128) -> i128) {
+        self.change(|low| in_others(low.ticks));
     }
 
     /// Begins one at an instant, at which the bucket stands at so much with all that was taken then.
-    pub(super) fn begin(&mut self, since: Millis, used: i64) {
+    pub(super) fn begin(&mut self, since: Millis, ticks: i128) {
         self.0.retain(|low| low.since < since);
-        if used > self.0.last().map_or(0, |low| low.used) {
-            self.0.push(Low { since, used });
+        if ticks > self.0.last().map_or(0, |low| low.ticks) {
+            self.0.push(Low { since, ticks });
         }
         if self.0.len() > LOWS_MAX {
             self.forget_one();
@@ -64,28 +70,28 @@ impl Lows {
     }
 
     /// So much was freed of what had been taken at an instant.
-    pub(super) fn free(&mut self, at: Millis, units: i64) {
-        let known = self.since(at);
-        let begun = self.0.iter().rfind(|low| low.since <= at).map_or(Millis::ZERO, |low| low.since);
-        self.limit_by(|low| if low.since < begun { known - units } else { low.used - units });
+    pub(super) fn free(&mut self, at: Millis, ticks: i128) {
+        let known = self.0.iter().rfind(|low| low.since <= at).copied();
+        let (begun, left) = known.map_or((Millis::ZERO, 0), |known| (known.since, known.ticks - ticks));
+        self.change(|low| if low.since < begun { low.ticks.min(left) } else { low.ticks - ticks });
     }
 
     /// The one whose neighbours differ least; what was reserved last needs its own.
     fn forget_one(&mut self) {
-        let used = |place: usize| self.0[place].used;
-        let between = |place: usize| used(place + 1) - place.checked_sub(1).map_or(0, used);
+        let ticks = |place: usize| self.0[place].ticks;
+        let between = |place: usize| ticks(place + 1) - place.checked_sub(1).map_or(0, ticks);
         if let Some(place) = (0..LOWS_MAX).min_by_key(|place| between(*place)) {
             self.0.remove(place);
         }
     }
 
-    /// Lowers each, and drops those that say nothing or the same as an older one.
-    fn limit_by(&mut self, most: impl Fn(&Low) -> i64) {
+    /// Changes each, and drops those that say nothing then, or the same as an older one.
+    fn change(&mut self, ticks: impl Fn(&Low) -> i128) {
         let mut before = 0;
         self.0.retain_mut(|low| {
-            low.used = low.used.min(most(low));
-            let says_more = low.used > before;
-            before = before.max(low.used);
+            low.ticks = ticks(low);
+            let says_more = low.ticks > before;
+            before = before.max(low.ticks);
             says_more
         });
     }

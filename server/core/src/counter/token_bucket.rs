@@ -181,8 +181,8 @@ impl TokenBucket {
 
     /// Notes that what was just taken may be given back.
     pub(super) fn note_reserved(&mut self) {
-        let (at, used) = (self.at, self.used_beside_lent());
-        self.pending.get_or_insert_default().lows.begin(at, used);
+        let (at, ticks) = (self.at, self.ticks_beside_lent());
+        self.pending.get_or_insert_default().lows.begin(at, ticks);
         self.drop_nothing();
     }
 
@@ -241,19 +241,20 @@ impl TokenBucket {
         // The rate may have been changed since: the faster one gave back more.
         let left = refill.ticks_left_of(taken, elapsed_ms);
         let left = last.ticks_of(left, refill).min(last.ticks_left_of(taken, elapsed_ms));
-        let least_used = self.pending.as_deref().map_or(0, |pending| pending.lows.since(at));
-        let left = left.max(i128::from(least_used) * period);
+        // One that was forgotten knows nothing of before.
+        let known = self.pending.as_deref().filter(|_| at <= self.at);
+        let left = left.max(known.map_or(0, |pending| pending.lows.since(at)));
         let freed = left.min(i128::from(delta.unsigned_abs()) * period);
         self.settle_to(last, at);
         self.set_ticks((i128::from(self.used) * period + i128::from(self.remainder) - freed).max(0), last);
         if let Some(pending) = &mut self.pending {
-            pending.lows.free(at, whole_units_up(freed, last.period_ms));
+            pending.lows.free(at, freed);
             self.drop_nothing();
         }
         self.set_idle_at(last);
     }
 
-    /// Sets all that is used back, but for what holders of leases may still spend.
+    /// Nothing used. What is lent stays lent, since its holders may still spend it.
     pub(super) fn reset(&mut self) {
         let lent = self.lent();
         let pending = lent.is_some().then(|| Box::new(Pending { lent, ..Pending::default() }));
@@ -309,12 +310,11 @@ impl TokenBucket {
         self.pending.as_deref().and_then(|pending| pending.lent)
     }
 
-    fn used_beside_lent(&self) -> i64 {
-        self.used - self.lent_units()
-    }
-
-    fn lent_units(&self) -> i64 {
-        self.lent().map_or(0, |lent| lent.current.saturating_add(lent.previous))
+    /// What is used beyond what is lent, at the last change.
+    fn ticks_beside_lent(&self) -> i128 {
+        let lent = self.lent().map_or(0, |lent| lent.current.saturating_add(lent.previous));
+        (i128::from(self.used) - i128::from(lent)) * i128::from(self.remainder_of)
+            + i128::from(self.remainder)
     }
 
     fn drop_nothing(&mut self) {
@@ -333,6 +333,10 @@ impl TokenBucket {
 
     fn settle_to(&mut self, refill: Refill, now: Millis) {
         self.set_ticks(self.ticks(refill, now), refill);
+        let before = self.refill();
+        if let Some(pending) = self.pending.as_mut().filter(|_| refill.period_ms != before.period_ms) {
+            pending.lows.rescale(|ticks| refill.ticks_of(ticks, before));
+        }
         self.remainder_of = refill.period_ms;
         self.refill_units = refill.units;
         self.at = self.at.max(now);
@@ -345,9 +349,12 @@ impl TokenBucket {
     }
 
     fn note_level(&mut self) {
-        let used = self.used_beside_lent();
+        if self.pending.is_none() {
+            return;
+        }
+        let ticks = self.ticks_beside_lent();
         if let Some(pending) = &mut self.pending {
-            pending.lows.fall_to(used);
+            pending.lows.fall_to(ticks);
             self.drop_nothing();
         }
     }

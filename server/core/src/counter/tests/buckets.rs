@@ -145,13 +145,21 @@ proptest! {
     }
 
     #[test]
-    fn a_few_calls_at_the_same_time_that_use_nothing_give_all_but_parts_of_a_unit_back(
+    fn a_few_calls_at_the_same_time_that_use_nothing_leave_nothing(
         refill in any_refill(), guesses in prop::collection::vec(any_guess(), 1..=LOWS_MAX),
     ) {
         let guesses: Vec<_> = guesses.into_iter().map(|g| Guessed { used: 0, ..g }).collect();
         let (counter, _, end) = play(refill, &guesses, 1_000);
-        let left = parts(&counter, refill, end);
-        prop_assert!(left <= guesses.len() as i128 * i128::from(refill.period_ms()), "{left}");
+        prop_assert_eq!(parts(&counter, refill, end), 0);
+    }
+
+    #[test]
+    fn a_few_calls_at_the_same_time_leave_what_they_used(
+        refill in any_refill(), guesses in prop::collection::vec(any_guess(), 1..=LOWS_MAX),
+    ) {
+        let guesses: Vec<_> = guesses.into_iter().map(|g| Guessed { used: g.used.min(g.estimate), ..g }).collect();
+        let (counter, arrivals, end) = play(refill, &guesses, 1_000);
+        prop_assert_eq!(parts(&counter, refill, end), level_parts(refill, arrivals.into_iter(), end));
     }
 
     #[test]
@@ -276,6 +284,15 @@ fn what_was_held_at_the_same_time_is_all_there_at_the_end() {
         counter.correct(mark, 1, -1, later);
     }
     assert_eq!(counter.read(&limit, 0, later).used, 0);
+    // Where parts of a unit are refilled in between.
+    let (limit, start) = (bucket(1, 1_000, 60), Millis::new(NOON));
+    let mut counter = Counter::fresh(&limit, start);
+    let marks: Vec<_> =
+        (1..=10).map(|n| start.plus(7 * n)).map(|at| (at, counter.reserve(&limit, 1, at))).collect();
+    for (at, mark) in marks {
+        counter.correct(mark, 1, -1, at.plus(900));
+    }
+    assert_eq!(counter.read(&limit, 0, start.plus(970)).used, 0);
 }
 
 /// Holds calls that come one after the other, each for as long; says what is used at the end.

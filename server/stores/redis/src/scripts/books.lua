@@ -58,12 +58,12 @@ do
       (divide(multiply(ticks_left(taken, mark[3], mark[4], elapsed_ms), period), mark[4])),
       ticks_left(taken, units, period, elapsed_ms)
     )
-    left = most(left, multiply((lowest.since(counter, at)), period))
+    if at <= counter[7] then left = most(left, (lowest.since(counter, at))) end
     local freed = least(left, multiply(subtract(0, delta), period))
     bucket_settle(counter, units, period, at)
     local ticks = subtract(add(multiply(counter[3], period), counter[4]), freed)
     counter[3], counter[4] = divide(most(ticks, 0), period)
-    lowest.free(counter, at, divide_up(freed, period))
+    lowest.free(counter, at, freed)
     set_idle_at(counter, units, period)
   end
 

@@ -69,7 +69,7 @@ end
 -- A bucket of which something is lent has three numbers more: the generation in which it was, what was
 -- lent in it, and what in the one before. They are floors under what is used; see
 -- `server/core/src/counter/lent.rs`. Beside its numbers it has `lows`: how low it has stood since some
--- instants, by pairs of instant and units; see `server/core/src/counter/lows.rs`.
+-- instants, by pairs of instant and parts of a unit; see `server/core/src/counter/lows.rs`.
 local GENERATION_MS = 1100
 
 -- Both floors, each with the instant at which it ends.
@@ -162,19 +162,21 @@ do
   -- Those that every bucket has, and three more where something is lent.
   local NUMBERS, NUMBERS_LENT = 8, 11
 
-  local function used_beside_lent(counter)
-    if not counter[9] then return counter[3] end
-    return subtract(counter[3], saturated(add(counter[10], counter[11])))
+  -- In parts of a unit.
+  local function ticks_beside_lent(counter)
+    local used = counter[3]
+    if counter[9] then used = subtract(used, saturated(add(counter[10], counter[11]))) end
+    return add(multiply(used, counter[5]), counter[4])
   end
 
-  -- Lowers each by what is the most for it, and drops those that say nothing or the same as an older one.
-  local function limit(counter, most_of)
+  -- Changes each, and drops those that say nothing then, or the same as an older one.
+  local function change(counter, ticks_of)
     local lows, kept, before = counter.lows, {}, 0
     for place = 1, #lows, 2 do
-      local used = least(lows[place + 1], most_of(lows[place], lows[place + 1]))
-      if less(before, used) then
-        kept[#kept + 1], kept[#kept + 2] = lows[place], used
-        before = used
+      local ticks = ticks_of(lows[place], lows[place + 1])
+      if less(before, ticks) then
+        kept[#kept + 1], kept[#kept + 2] = lows[place], ticks
+        before = ticks
       end
     end
     counter.lows = kept[1] and kept
@@ -194,17 +196,25 @@ do
 
   -- Takes in how the bucket stands.
   function lowest.note(counter)
-    if not counter.lows then return end
-    local used = used_beside_lent(counter)
+    local lows = counter.lows
+    if not lows then return end
+    local ticks = ticks_beside_lent(counter)
     -- The newest is the highest.
-    if less(used, counter.lows[#counter.lows]) then
-      limit(counter, function() return used end)
+    if less(ticks, lows[#lows]) then
+      change(counter, function(_, low) return least(low, ticks) end)
     end
+  end
+
+  -- Parts of a unit are others from now on.
+  function lowest.rescale(counter, period)
+    if not counter.lows or counter[5] == period then return end
+    change(counter, function(_, low) return (divide(multiply(low, period), counter[5])) end)
   end
 
   -- What was used at the least since an instant, as far as that is known, and from when on.
   function lowest.since(counter, at)
-    local lows = counter.lows or {}
+    local lows = counter.lows
+    if not lows then return 0, 0 end
     for place = #lows - 1, 1, -2 do
       if lows[place] <= at then return lows[place + 1], lows[place] end
     end
@@ -213,19 +223,21 @@ do
 
   -- Begins one with what was just taken.
   function lowest.begin(counter)
-    local at, used, lows = counter[7], used_beside_lent(counter), counter.lows or {}
+    local at, ticks, lows = counter[7], ticks_beside_lent(counter), counter.lows or {}
     while lows[1] and lows[#lows - 1] >= at do lows[#lows], lows[#lows - 1] = nil, nil end
-    if less(lows[#lows] or 0, used) then lows[#lows + 1], lows[#lows + 2] = at, used end
+    if less(lows[#lows] or 0, ticks) then lows[#lows + 1], lows[#lows + 2] = at, ticks end
     if #lows > 2 * LOWS_MAX then forget_one(lows) end
     counter.lows = lows[1] and lows
   end
 
-  -- So many units were freed of what had been taken at an instant.
+  -- So much was freed of what had been taken at an instant.
   function lowest.free(counter, at, freed)
     if not counter.lows then return end
     local known, begun = lowest.since(counter, at)
-    limit(counter, function(since_when, used)
-      return subtract(since_when < begun and known or used, freed)
+    local left = subtract(known, freed)
+    change(counter, function(since_when, low)
+      if since_when < begun then return least(low, left) end
+      return subtract(low, freed)
     end)
   end
 
@@ -241,6 +253,7 @@ end
 local function bucket_settle(counter, units, period, now)
   local whole, part = divide(bucket_ticks(counter, units, period, now), period)
   counter[3], counter[4] = saturated(whole), part
+  lowest.rescale(counter, period)
   counter[5], counter[6] = period, units
   if now > counter[7] then counter[7] = now end
   -- Before anything that was lent is over: it was the floor until then.

@@ -227,7 +227,10 @@ end
 local function pack_state(state)
   local packed = {}
   for place = 1, #state do packed[place] = shown(state[place]) end
-  for place = 1, #(state.lows or {}) do packed[#packed + 1] = shown(state.lows[place]) end
+  local lows = state.lows
+  if lows then
+    for place = 1, #lows do packed[#packed + 1] = shown(lows[place]) end
+  end
   packed[1] = state[1] + KINDS * meta[RESET_AT]
   return cmsgpack.pack(unpack(packed))
 end

@@ -122,7 +122,7 @@ fn pending(of: &[i128]) -> Option<Box<Pending>> {
         }),
         _ => unreachable!("split into three or none"),
     };
-    let low = |pair: &[i128]| Low { since: Millis::new(small(pair[0])), used: small(pair[1]) };
+    let low = |pair: &[i128]| Low { since: Millis::new(small(pair[0])), ticks: pair[1] };
     let lows = Lows::from_stored(lows.chunks(2).map(low).collect());
     (!of.is_empty()).then(|| Box::new(Pending { lent, lows }))
 }
