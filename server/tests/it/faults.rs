@@ -1,7 +1,7 @@
 //! Three replicas over one database and one Redis or a cluster of it, while replicas are killed and paused and
 //! Redis is killed, paused and cut off: no limit that is closed or has a local share ever admits more than
-//! it may, and where the counters were there it admits what it should, or nearly where the host of the machine gave much
-//! of the cores to others.
+//! it may, and where the counters were there it admits what it should, or nearly where the machine was too slow or its host
+//! gave much of the cores to others.
 
 mod callers;
 mod failover;
@@ -29,7 +29,7 @@ use crate::process::{Installation, Server};
 
 /// What a window in which the counters were there admits at least.
 const ADMITTED_PERCENT_MIN: i64 = 95;
-/// The same of a window that the host spoiled: what is lent to a caller that cannot run is admitted to nobody.
+/// The same of a window that the machine spoiled: what is lent to a caller that cannot run is admitted to nobody.
 const ADMITTED_SPOILED_PERCENT_MIN: i64 = 80;
 /// How long decisions wait for the counters: longer than the usual 20 ms, since many processes share the cores here.
 const DEADLINE_MS: u32 = 200;
@@ -320,12 +320,24 @@ struct Lived {
     stolen_percent: u64,
 }
 
+impl Lived {
+    /// Of the rules whose counters were there; none where there is no such rule.
+    fn least_asked_percent(&self, tally: &Tally, kinds: &[Kind]) -> i64 {
+        let there = kinds.iter().filter(|kind| self.weather.counters_were_there(**kind));
+        there.map(|kind| tally.cell(*kind, self.window).asked_percent()).min().unwrap_or(0)
+    }
+
+    fn is_spoiled(&self, tally: &Tally, kinds: &[Kind]) -> bool {
+        is_spoiled(self.stolen_percent, self.least_asked_percent(tally, kinds))
+    }
+}
+
 /// Windows in which the counters were there.
 #[derive(Clone, Copy, Debug, Default)]
 struct Judged {
     /// Held to all that is to be admitted.
     whole: usize,
-    /// Held to less, since the host spoiled them.
+    /// Held to less, since the machine spoiled them.
     spoiled: usize,
     /// Of the whole ones, those in which a node with spread rules alone stood still.
     node_paused: usize,
@@ -372,7 +384,11 @@ async fn one_round(counters: Counters, round: &[Weather]) -> Judged {
     callers.stop().await;
     let named: Vec<_> = round_lived.iter().map(|lived| (lived.window, lived.weather.name())).collect();
     let stolen: Vec<u64> = round_lived.iter().map(|lived| lived.stolen_percent).collect();
-    let table = format!("{}\nwhat the host gave to others: {stolen:?} percent", tally.table(&kinds, &named));
+    let asked: Vec<i64> = round_lived.iter().map(|lived| lived.least_asked_percent(&tally, &kinds)).collect();
+    let table = format!(
+        "{}\nwhat the host gave to others: {stolen:?} percent; least that callers asked of a rule to be judged: {asked:?} percent",
+        tally.table(&kinds, &named)
+    );
     tell(&table);
     let mut judged = Judged::default();
     for lived in &round_lived {
@@ -384,7 +400,7 @@ async fn one_round(counters: Counters, round: &[Weather]) -> Judged {
             continue;
         }
         admits_what_it_should(&tally, &kinds, lived, &table);
-        if is_spoiled(lived.stolen_percent) {
+        if lived.is_spoiled(&tally, &kinds) {
             judged.spoiled += 1;
             continue;
         }
@@ -408,8 +424,8 @@ fn admits_no_more(tally: &Tally, kind: Kind, Lived { window, weather, .. }: &Liv
 }
 
 fn admits_what_it_should(tally: &Tally, kinds: &[Kind], lived: &Lived, table: &str) {
-    let Lived { window, weather, stolen_percent } = lived;
-    let is_spoiled = is_spoiled(*stolen_percent);
+    let Lived { window, weather, .. } = lived;
+    let is_spoiled = lived.is_spoiled(tally, kinds);
     let percent_min = if is_spoiled { ADMITTED_SPOILED_PERCENT_MIN } else { ADMITTED_PERCENT_MIN };
     for kind in kinds.iter().filter(|kind| weather.counters_were_there(**kind)) {
         let cell = tally.cell(*kind, *window);

@@ -27,11 +27,20 @@ pub struct Cell {
 }
 
 impl Cell {
+    /// What callers asked for, of the rule's limit.
+    pub fn asked_percent(&self) -> i64 {
+        self.asked(false) * 100 / LIMIT
+    }
+
+    fn asked(&self, without_failed: bool) -> i64 {
+        let failed = if without_failed { 0 } else { self.failed };
+        (self.decided + failed) * AMOUNT
+    }
+
     /// What a rule should have admitted while the counters were there: its limit, or what was asked where the machine
     /// let callers ask for less. Where that was much less, calls of a replica that was away could be no other's.
     pub fn due(&self, is_spoiled: bool) -> i64 {
-        let asked = if is_spoiled { self.decided } else { self.decided + self.failed };
-        LIMIT.min(asked * AMOUNT)
+        LIMIT.min(self.asked(is_spoiled))
     }
 }
 
