@@ -283,27 +283,30 @@ async fn what_a_refused_repetition_did_not_hear_of_is_given_back() {
     }
 }
 
-#[tokio::test(start_paused = true)]
-async fn a_cancel_of_which_the_counters_know_nothing_any_more_counts_as_given_up() {
+/// What becomes of the cancel of a check that the counters answered unheard, when they are back by this road.
+async fn cancelled_by(road: Road, away: Duration) -> CancelFigures {
     let world = World::with(vec![closed(1)]).await;
     world.counters.set_road(Road::LosesAnswers);
     assert!(!world.consume().await.allowed);
     world.counters.set_road(Road::Closed);
-    // Longer than the id of a CONSUME stands.
-    world.pass(Duration::from_secs(61)).await;
-    world.counters.set_road(Road::Fine);
-    assert_eq!(world.ended(1).await, CancelFigures { queued: 1, done: 0, dropped: 1 });
+    world.pass(away).await;
+    world.counters.set_road(road);
+    let figures = world.ended(1).await;
     world.stop().await;
+    figures
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_cancel_of_which_the_counters_know_nothing_any_more_counts_as_given_up() {
+    // Longer than the id of a CONSUME stands.
+    let figures = cancelled_by(Road::Fine, Duration::from_secs(61)).await;
+    assert_eq!(figures, CancelFigures { queued: 1, done: 0, dropped: 1 });
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_cancel_that_meets_damaged_data_is_given_up_at_once() {
-    let world = World::with(vec![closed(1)]).await;
-    world.counters.set_road(Road::LosesAnswers);
-    assert!(!world.consume().await.allowed);
-    world.counters.set_road(Road::Damaged);
-    assert_eq!(world.ended(1).await, CancelFigures { queued: 1, done: 0, dropped: 1 });
-    world.stop().await;
+    let figures = cancelled_by(Road::Damaged, Duration::ZERO).await;
+    assert_eq!(figures, CancelFigures { queued: 1, done: 0, dropped: 1 });
 }
 
 #[tokio::test(start_paused = true)]
