@@ -118,8 +118,8 @@ impl CounterServer {
         &self.workspace
     }
 
-    /// Takes its turn, for something that the store within learns the time by. Says what the clock shows, which may be earlier than before: the store itself
-    /// has to hold still then.
+    /// Takes its turn, for something that the store within learns the time by. Says what the clock shows, which may be
+    /// earlier than before: the store itself has to hold still then.
     async fn begin(&self) -> (MutexGuard<'_, Turn>, Millis) {
         let mut turn = self.turn.lock().await;
         let shown = self.clock.shows();
