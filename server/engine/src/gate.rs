@@ -216,9 +216,9 @@ impl Gate {
 
     /// Tries so many of them; says whether all of these were done, or cannot be.
     async fn undo_some(&self, guard: &Guard, count: usize) -> bool {
-        // Dropped in the middle it loses none.
         let now = self.clock.now();
-        let mut taken = Taken { cancels: &guard.cancels, due: guard.cancels.take(count), now };
+        // Dropped in the middle it loses none.
+        let mut taken = Taken { cancels: &guard.cancels, due: guard.cancels.take(count) };
         let tries = taken
             .due
             .iter()
@@ -271,13 +271,11 @@ impl Drop for Unheard<'_> {
 struct Taken<'c> {
     cancels: &'c Cancels,
     due: Vec<Due>,
-    /// When they were tried.
-    now: Millis,
 }
 
 impl Drop for Taken<'_> {
     fn drop(&mut self) {
-        self.cancels.put_back(std::mem::take(&mut self.due), self.now);
+        self.cancels.put_back(std::mem::take(&mut self.due));
     }
 }
 

@@ -14,8 +14,8 @@ use tokio::time::Instant;
 use crate::ports::{CancelOutcome, CheckCommand, StoreError};
 use crate::telling::Seldom;
 
-/// Cancels that wait at most. The breakers let so few calls go unanswered that this is more than an outage makes
-/// within the time of a request id.
+/// Cancels that wait at most. The breakers let so few calls go unanswered that one silent server of three hardly makes as
+/// many within the time of a request id. Whoever finds no room is given up.
 pub(super) const CANCELS_MAX: usize = 10_000;
 /// How long one is tried: as long as a reservation lives that nobody renews. What it held has gone by then. Of
 /// others the store knows nothing any more when the time of their request ids is over, which is sooner.
@@ -38,9 +38,9 @@ pub(super) struct Due {
 }
 
 impl Due {
-    fn is_over(&self, now: Millis) -> bool {
-        let ends_at = self.command.request.map(|request| request.expires_at);
-        self.since.elapsed() >= CANCEL_LIFE || ends_at.is_some_and(|ends_at| ends_at <= now)
+    /// Whether the store knows nothing of it any more, unless it came to the check late as well, as one that hung may.
+    fn is_late(&self, now: Millis) -> bool {
+        self.command.request.is_some_and(|request| request.expires_at <= now)
     }
 }
 
@@ -59,8 +59,8 @@ pub struct CancelFigures {
     pub queued: u64,
     /// Of these, undone.
     pub done: u64,
-    /// Of these, given up, too late, or of which nobody knows any more what they took: if they arrived, it is given
-    /// back by its limits' windows and by the reservation's expiry alone.
+    /// Of these, given up, too late, or of a decision that stands, as one of too many attempts does: if they arrived, what
+    /// they took is given back by its limits' windows, and by the reservation's end alone.
     pub dropped: u64,
 }
 
@@ -72,12 +72,18 @@ impl Cancels {
             return self.give_up(1, "their attempts have no number");
         }
         let mut waiting = self.waiting.lock();
-        if waiting.len() >= CANCELS_MAX {
-            drop(waiting);
-            return self.give_up(1, "too many wait to be undone");
+        let before = waiting.len();
+        if before >= CANCELS_MAX {
+            waiting.retain(|due| !due.is_late(command.now));
         }
-        waiting.push_back(Due { command: Arc::new(command.clone()), since: Instant::now() });
-        self.arrived.notify_one();
+        let (late, has_room) = (before - waiting.len(), waiting.len() < CANCELS_MAX);
+        if has_room {
+            waiting.push_back(Due { command: Arc::new(command.clone()), since: Instant::now() });
+            self.arrived.notify_one();
+        }
+        drop(waiting);
+        self.give_up(late, "their time is over, and others need the room");
+        self.give_up(usize::from(!has_room), "too many wait to be undone");
     }
 
     /// Takes at most so many, the oldest first; they are put back or counted as done.
@@ -94,17 +100,18 @@ impl Cancels {
                 self.counts.done.fetch_add(1, Ordering::Release);
             }
             Ok(CancelOutcome::TooLate) => self.give_up(1, "the time of their request ids is over"),
-            Ok(CancelOutcome::Stands) => self.give_up(1, "nobody knows any more what they took"),
+            Ok(CancelOutcome::Stands) => {
+                self.give_up(1, "too many attempts were answered, or nobody knows what they took")
+            }
             // As data that are damaged: it would be said each time.
             Err(error) => self.give_up(1, error),
         }
     }
 
-    /// Puts back what was not done, behind the others, unless its time is over: nothing could be done about it any
-    /// more, and it would take the room of others.
-    pub(super) fn put_back(&self, mut due: Vec<Due>, now: Millis) {
+    /// Puts back what was not done, behind the others, unless it was tried for long enough.
+    pub(super) fn put_back(&self, mut due: Vec<Due>) {
         let before = due.len();
-        due.retain(|due| !due.is_over(now));
+        due.retain(|due| due.since.elapsed() < CANCEL_LIFE);
         self.give_up(before - due.len(), "the counters were away for too long");
         self.waiting.lock().extend(due);
     }
@@ -141,7 +148,7 @@ impl Cancels {
                 count,
                 untold,
                 %why,
-                "checks whose outcome is not known were not undone: what they took stays taken for its window"
+                "checks whose outcome is not known were not undone: what they took stays taken"
             );
         }
     }
@@ -175,19 +182,25 @@ pub(super) mod tests {
     fn what_could_not_be_done_lets_the_others_go_first() {
         let cancels = Cancels::default();
         (0..3).for_each(|id| cancels.queue(&command(WorkspaceId::from_random([1; 16]), id)));
-        cancels.put_back(cancels.take(2), Millis::ZERO);
+        cancels.put_back(cancels.take(2));
         let order: Vec<_> = cancels.take(3).iter().filter_map(|due| Some(due.command.request?.id)).collect();
         assert_eq!(order, [2, 0, 1]);
     }
 
     #[test]
-    fn what_nobody_knows_any_more_takes_no_room() {
+    fn whoever_is_late_makes_room() {
         let cancels = Cancels::default();
-        cancels.queue(&command(WorkspaceId::from_random([1; 16]), 0));
-        cancels.put_back(cancels.take(1), Millis::new(99));
+        let at = |now, id| {
+            let command = command(WorkspaceId::from_random([1; 16]), id as u128);
+            cancels.queue(&CheckCommand { now: Millis::new(now), ..command });
+        };
+        (0..CANCELS_MAX).for_each(|id| at(0, id));
+        at(99, CANCELS_MAX);
+        assert_eq!(cancels.len(), CANCELS_MAX);
+        let queued = CANCELS_MAX as u64;
+        assert_eq!(cancels.figures(), CancelFigures { queued: queued + 1, done: 0, dropped: 1 });
+        at(100, CANCELS_MAX);
         assert_eq!(cancels.len(), 1);
-        cancels.put_back(cancels.take(1), Millis::new(100));
-        assert!(cancels.is_empty());
-        assert_eq!(cancels.figures(), CancelFigures { queued: 1, done: 0, dropped: 1 });
+        assert_eq!(cancels.figures(), CancelFigures { queued: queued + 2, done: 0, dropped: queued + 1 });
     }
 }

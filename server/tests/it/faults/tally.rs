@@ -29,18 +29,14 @@ pub struct Cell {
 impl Cell {
     /// What callers asked for, of the rule's limit.
     pub fn asked_percent(&self) -> i64 {
-        self.asked(false) * 100 / LIMIT
-    }
-
-    fn asked(&self, without_failed: bool) -> i64 {
-        let failed = if without_failed { 0 } else { self.failed };
-        (self.decided + failed) * AMOUNT
+        (self.decided + self.failed) * AMOUNT * 100 / LIMIT
     }
 
     /// What a rule should have admitted while the counters were there: its limit, or what was asked where the machine
-    /// let callers ask for less. Where that was much less, calls of a replica that was away could be no other's.
-    pub fn due(&self, is_spoiled: bool) -> i64 {
-        LIMIT.min(self.asked(is_spoiled))
+    /// let callers ask for less; without those calls that failed for a reason.
+    pub fn due(&self, failed_for_a_reason: bool) -> i64 {
+        let failed = if failed_for_a_reason { 0 } else { self.failed };
+        LIMIT.min((self.decided + failed) * AMOUNT)
     }
 }
 

@@ -327,6 +327,22 @@ fn calls_at_the_same_time_leave_little_of_what_they_did_not_use_in_the_bucket() 
 }
 
 #[test]
+fn calls_that_used_what_they_held_keep_their_places_and_cost_others_little() {
+    let limit = bucket(1, 1_000, 1_000);
+    let (start, later) = (Millis::new(NOON), Millis::new(NOON + 10_000));
+    let mut counter = Counter::fresh(&limit, start);
+    let mut open: Vec<_> = (0..LOWS_MAX as i64).map(|n| counter.reserve(&limit, 10, start.plus(n))).collect();
+    counter.correct(open.remove(LOWS_MAX / 2), 10, 0, start.plus(20));
+    open.push(counter.reserve(&limit, 10, start.plus(21)));
+    assert_eq!(open.len(), LOWS_MAX, "one more than there are levels for has not been refilled");
+    for mark in open {
+        counter.correct(mark, 10, -10, later);
+    }
+    let left = counter.read(&limit, 0, later).used;
+    assert!((0..=10).contains(&left), "{left}: what was used is refilled, and of one call it was forgotten");
+}
+
+#[test]
 fn a_rate_raised_between_take_and_refund_does_not_give_back_twice() {
     let (slow, fast) = (bucket(1, 1_000, 100), bucket(100, 1_000, 100));
     let (at, later) = (Millis::new(NOON), Millis::new(NOON + 1_000));

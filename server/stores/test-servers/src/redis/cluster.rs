@@ -204,8 +204,9 @@ fn until_followed(master: &Node) -> Result<(), ServerError> {
     };
     let told = || master.ask(&["INFO", "replication"]);
     let written = told()?.lines().find_map(|line| figure(line, "master_repl_offset:"));
+    let written = written.ok_or_else(|| ServerError::NotReady("it tells no offset".to_owned()))?;
     let deadline = Instant::now() + FOLLOWED_WITHIN;
-    let has_all = |line: &str| line.starts_with("slave") && figure(line, "offset=") >= written;
+    let has_all = |line: &str| line.starts_with("slave") && figure(line, "offset=") >= Some(written);
     while !told()?.lines().any(has_all) {
         if Instant::now() > deadline {
             return Err(ServerError::NotReady("no replica has what was written".to_owned()));
