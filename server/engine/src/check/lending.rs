@@ -150,7 +150,7 @@ impl Engine {
     }
 
     /// Ends a lease and gives back what was not spent of it; says what that was. Again gives the same
-    /// answer.
+    /// answer: nothing, where what came of the first return is not known.
     ///
     /// # Errors
     /// [`Reason::ResourceNotFound`] for one that is not known here or is another principal's;
